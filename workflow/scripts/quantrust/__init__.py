@@ -1,0 +1,1 @@
+"""Reliability of quantized multimodal LLMs in visual question answering."""

@@ -1,0 +1,1 @@
+"""Batched greedy decoding that yields answers, log-probabilities and hidden states."""

@@ -1,0 +1,1 @@
+"""Family adapters: component map, prompt, token roles and loading."""

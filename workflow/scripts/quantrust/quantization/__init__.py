@@ -1,0 +1,1 @@
+"""Post-training weight quantization: one quantized weight, one module per method."""

@@ -1,0 +1,1 @@
+"""Questions tables, official file formats, answer scoring and the embedded datasets."""
