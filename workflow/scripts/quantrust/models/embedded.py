@@ -1,0 +1,234 @@
+"""The embedded models: genuine Qwen2-VL and Idefics3 architectures, small enough to train and quantize on a laptop.
+
+They are deep and narrow, because narrow layers leave quantization no redundancy to hide in. Folders have the published
+layout (config, safetensors, tokenizer, processor, chat template) and are loaded by `quantrust.models.loading` like any
+other.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from quantrust.errors import QuantrustError
+from quantrust.files import atomic_directory, sha256
+from quantrust.models.loading import FAMILIES
+
+IMAGE_SIZE = 64
+PATCH = 8
+VOCABULARY = 512
+CHAT_TEMPLATES = {
+    "qwen2_vl": (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+        "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "idefics3": (
+        "{% for message in messages %}{{ message['role'] | capitalize }}:"
+        "{% if message['content'] is string %} {{ message['content'] }}{% else %}"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}"
+        "{% endif %}{% endfor %}{% endif %}<end_of_utterance>\n{% endfor %}"
+        "{% if add_generation_prompt %}Assistant:{% endif %}"
+    ),
+}
+SPECIAL_TOKENS = {
+    "qwen2_vl": (
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    ),
+    "idefics3": ("<|pad|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>"),
+}
+
+
+@dataclass(frozen=True)
+class EmbeddedSpec:
+    """Sizes of an embedded model: the language model's, then the vision tower's."""
+
+    family: str
+    hidden: int = 64
+    mlp: int = 192
+    layers: int = 16
+    heads: int = 4
+    kv_heads: int = 2
+    vision_hidden: int = 128
+    vision_layers: int = 3
+    vision_heads: int = 4
+
+
+SPECS = {
+    "qwen2-vl-tiny": EmbeddedSpec("qwen2_vl"),
+    "idefics3-tiny": EmbeddedSpec("idefics3"),
+    # Answers the candidates of the language shift, so that the questions kept are hard for a model of another make.
+    "adversary": EmbeddedSpec("idefics3", hidden=64, mlp=128, layers=4),
+}
+
+
+def train_tokenizer(corpus: Iterable[str], family: str) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer of `VOCABULARY` tokens that keeps every digit a token of its own."""
+    special = list(SPECIAL_TOKENS[family])
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    end = {"qwen2_vl": "<|im_end|>", "idefics3": "<end_of_utterance>"}[family]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=special[0],
+        eos_token=end,
+        additional_special_tokens=special[1:],
+        padding_side="left",
+    )
+
+
+def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: int) -> nn.Module:
+    """Return a randomly initialised float32 model of `spec`.
+
+    Parameters
+    ----------
+    spec : EmbeddedSpec
+    tokenizer : PreTrainedTokenizerFast
+        Of the same family; gives the vocabulary size and the special tokens' ids.
+    seed : int
+        Seed of the initial weights.
+    """
+    torch.manual_seed(seed)
+    model_class = FAMILIES[spec.family].model_class
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": spec.hidden,
+        "intermediate_size": spec.mlp,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": spec.kv_heads,
+        "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-5,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "initializer_range": 0.02,
+    }
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    half = spec.hidden // spec.heads // 2
+    if spec.family == "qwen2_vl":
+        # Temporal, height and width share the rotary channels, as 16, 24, 24 of 64 do at full size.
+        section = [half // 4, half - half // 4 - half * 3 // 8, half * 3 // 8]
+        config = model_class.config_class(
+            text_config={**text, "rope_parameters": {**rope, "mrope_section": section}},
+            vision_config={
+                "depth": spec.vision_layers,
+                "embed_dim": spec.vision_hidden,
+                "hidden_size": spec.hidden,
+                "num_heads": spec.vision_heads,
+                "mlp_ratio": 2,
+                "patch_size": PATCH,
+                "temporal_patch_size": 2,
+                "spatial_merge_size": 2,
+            },
+            image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+            video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+            vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+            vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        )
+    else:
+        config = model_class.config_class(
+            text_config={"model_type": "llama", **text, "rope_parameters": rope},
+            vision_config={
+                "hidden_size": spec.vision_hidden,
+                "intermediate_size": 2 * spec.vision_hidden,
+                "num_hidden_layers": spec.vision_layers,
+                "num_attention_heads": spec.vision_heads,
+                "image_size": IMAGE_SIZE,
+                "patch_size": PATCH,
+            },
+            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+            pad_token_id=tokenizer.pad_token_id,
+            scale_factor=2,
+        )
+    return model_class(config).eval()
+
+
+def save_model_folder(
+    model: nn.Module, tokenizer: PreTrainedTokenizerFast, family: str, folder: str | Path, dtype: torch.dtype
+) -> None:
+    """Write a model folder in the published layout; the weights are rounded to `dtype`."""
+    folder = Path(folder)
+    model.to(dtype).save_pretrained(folder)
+    # Which library version wrote the config is no property of the model, and would change its bytes.
+    for name in ("config.json", "generation_config.json"):
+        if (path := folder / name).exists():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content.pop("transformers_version", None)
+            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATES[family], encoding="utf-8")
+    image_processor = {
+        "qwen2_vl": {
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "processor_class": "Qwen2VLProcessor",
+            "patch_size": PATCH,
+            "temporal_patch_size": 2,
+            "merge_size": 2,
+            "min_pixels": IMAGE_SIZE * IMAGE_SIZE,
+            "max_pixels": IMAGE_SIZE * IMAGE_SIZE,
+        },
+        "idefics3": {
+            "image_processor_type": "Idefics3ImageProcessor",
+            "processor_class": "Idefics3Processor",
+            "size": {"longest_edge": IMAGE_SIZE},
+            "max_image_size": {"longest_edge": IMAGE_SIZE},
+            "do_image_splitting": False,
+        },
+    }[family]
+    text = json.dumps(image_processor, indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
+
+
+def spec_as_dict(spec: EmbeddedSpec) -> dict:
+    """Return the sizes of `spec` for a training record."""
+    return asdict(spec)
+
+
+def prepare_model(source: str | Path, out_dir: str | Path) -> None:
+    """Copy a shipped model folder, checking every file against the digests in its `training.json`.
+
+    Raises
+    ------
+    QuantrustError
+        If a file is missing, has another digest, or is not listed.
+    """
+    source = Path(source)
+    record = source / "training.json"
+    if not record.is_file():
+        raise QuantrustError(f"{record} is missing: expected a shipped model folder; restore it from the repository")
+    digests = json.loads(record.read_text(encoding="utf-8"))["files"]
+    with atomic_directory(out_dir) as partial:
+        for name, digest in sorted(digests.items()):
+            path = source / name
+            if not path.is_file():
+                raise QuantrustError(f"{path} is missing, though {record} lists it; restore it from the repository")
+            if sha256(path) != digest:
+                raise QuantrustError(f"{path} differs from the digest in {record}; restore it from the repository")
+            shutil.copyfile(path, partial / name)

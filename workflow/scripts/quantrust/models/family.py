@@ -1,0 +1,301 @@
+"""What a family adapter offers: the component map, the groups that share a scale, and inputs with token roles.
+
+An adapter knows one architecture of `transformers`. It never holds a model: methods take it as an argument, so that one
+adapter serves float, quantized and partially loaded models alike.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import nn
+
+# Stands for the question while a chat template is rendered once for many questions.
+_SENTINEL = "\u2402question\u2403"
+
+
+class Role(IntEnum):
+    """What a token of a prompt is: padding, an image feature, template text, the answer, or the question itself."""
+
+    PAD = 0
+    IMAGE = 1
+    TEXT = 2
+    ANSWER = 3
+    QUESTION = 4
+
+
+@dataclass(frozen=True)
+class LayerRef:
+    """A module that holds a matrix of weights.
+
+    Attributes
+    ----------
+    name : str
+        Dotted name in `model.named_modules()`.
+    component : {"vision", "connector", "language", "embedding", "head"}
+    block : int or None
+        Index in the component's stack of blocks.
+    layer_type : {"attention", "mlp"} or None
+    kind : {"linear", "embedding", "conv"}
+    """
+
+    name: str
+    component: str
+    block: int | None
+    layer_type: str | None
+    kind: str
+
+
+@dataclass(frozen=True)
+class ScaleGroup:
+    """Linears that read one activation, so that they share one per-channel scale.
+
+    Attributes
+    ----------
+    previous : str or None
+        Module whose output channels absorb the inverse of the scale (a norm, or a linear); None if nothing can.
+    linears : tuple of str
+    inspected : str
+        Module whose output error a scale search measures.
+    kind : {"attention", "mlp"}
+    """
+
+    previous: str | None
+    linears: tuple[str, ...]
+    inspected: str
+    kind: Literal["attention", "mlp"]
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """An image as the language model reads it.
+
+    Attributes
+    ----------
+    features : torch.Tensor, shape (tokens, hidden)
+    placeholder : str
+        Text that stands for the image in a prompt; holds as many image tokens as `features` has rows.
+    grid : tuple of int or None
+        Patches over time, height and width, where positions depend on them (Qwen2-VL).
+    """
+
+    features: torch.Tensor
+    placeholder: str
+    grid: tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class VisionInputs:
+    """Preprocessed images: tensors for the vision tower, and per image its placeholder and grid."""
+
+    tensors: dict[str, torch.Tensor]
+    placeholders: tuple[str, ...]
+    grids: tuple[tuple[int, int, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class LanguageInputs:
+    """A batch of prompts with the image features in place.
+
+    Attributes
+    ----------
+    inputs_embeds : torch.Tensor, shape (batch, tokens, hidden)
+    attention_mask : torch.Tensor, bool, shape (batch, tokens)
+    position_ids : torch.Tensor, int64, shape (batch, tokens), or (3, batch, tokens) under multimodal rotary positions
+    token_ids : torch.Tensor, int64, shape (batch, tokens)
+    roles : torch.Tensor, int8, shape (batch, tokens)
+        Values of `Role`.
+    """
+
+    inputs_embeds: torch.Tensor
+    attention_mask: torch.Tensor
+    position_ids: torch.Tensor
+    token_ids: torch.Tensor
+    roles: torch.Tensor
+
+    def to(self, device: torch.device | str) -> "LanguageInputs":
+        """Return the batch with every tensor on `device`."""
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+
+
+class Family(ABC):
+    """Adapter of one architecture."""
+
+    name: str
+    model_class: type[nn.Module]
+    # Dotted names of the language model's decoder and of its token embedding.
+    decoder: str
+    embedding: str
+    # What the published prompt format puts between the assistant's turn and the answer.
+    answer_prefix: str
+
+    @abstractmethod
+    def component_of(self, name: str) -> tuple[str, int | None, str | None]:
+        """Return (component, block, layer type) of the module called `name`."""
+
+    @abstractmethod
+    def blocks(self, model: nn.Module, component: str) -> list[str]:
+        """Return the dotted names of a component's blocks, in order; empty for components without a stack."""
+
+    @abstractmethod
+    def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
+        """Return the groups of linears in one block that share an input, in the order of the forward pass."""
+
+    @abstractmethod
+    def load_processor(self, folder: str) -> Any:
+        """Load the processor of a model folder in the published layout, without any video part."""
+
+    @abstractmethod
+    def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
+        """Turn RGB images into the tensors of the vision tower."""
+
+    @abstractmethod
+    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]: ...
+
+    @abstractmethod
+    def _position_ids(
+        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
+    ) -> torch.Tensor: ...
+
+    @abstractmethod
+    def image_token(self, processor: Any) -> str:
+        """Return the token that stands for one row of image features."""
+
+    @abstractmethod
+    def end_token(self, processor: Any) -> str:
+        """Return the token that ends an answer."""
+
+    def layers(self, model: nn.Module) -> list[LayerRef]:
+        """Return every module with a matrix of weights, in the order of `named_modules`."""
+        kinds = {nn.Linear: "linear", nn.Embedding: "embedding", nn.Conv2d: "conv", nn.Conv3d: "conv"}
+        return [
+            LayerRef(name, *self.component_of(name), kinds[type(module)])
+            for name, module in model.named_modules()
+            if type(module) in kinds
+        ]
+
+    def encode_images(self, model: nn.Module, inputs: VisionInputs) -> list[EncodedImage]:
+        """Run vision tower and connector over preprocessed images."""
+        device = next(model.parameters()).device
+        features = self._image_features(model, {name: value.to(device) for name, value in inputs.tensors.items()})
+        return [EncodedImage(*parts) for parts in zip(features, inputs.placeholders, inputs.grids, strict=True)]
+
+    def language_inputs(
+        self,
+        model: nn.Module,
+        processor: Any,
+        questions: list[str],
+        images: list[EncodedImage],
+        *,
+        template: str = "{question}",
+        answers: list[str] | None = None,
+    ) -> LanguageInputs:
+        """Build a left-padded batch of prompts, one image each.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+        processor : object
+            As `load_processor` returns it.
+        questions : list of str
+        images : list of EncodedImage
+            The image of each question.
+        template : str
+            The user's text; must hold `{question}`.
+        answers : list of str or None
+            Appended after the assistant's turn with the end token (teacher forcing).
+
+        Returns
+        -------
+        LanguageInputs
+        """
+        tokenizer = processor.tokenizer
+        before, after = self._frame(processor, template)
+        image_token = self.image_token(processor)
+        image_id = tokenizer.convert_tokens_to_ids(image_token)
+        texts, spans = [], []
+        for question, image in zip(questions, images, strict=True):
+            head = before.replace(image_token, image.placeholder)
+            texts.append(head + question + after)
+            spans.append((len(head), len(head) + len(question)))
+        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        rows, roles = [], []
+        for k, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
+            start, stop = spans[k]
+            role = [
+                Role.IMAGE if token == image_id else Role.QUESTION if first < stop and last > start else Role.TEXT
+                for token, (first, last) in zip(ids, offsets, strict=True)
+            ]
+            if answers is not None:
+                answer = self.answer_prefix + answers[k] + self.end_token(processor)
+                answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+                ids, role = ids + answer_ids, role + [Role.ANSWER] * len(answer_ids)
+            rows.append(ids)
+            roles.append(role)
+        length = max(len(ids) for ids in rows)
+        device = next(model.parameters()).device
+        padding = tokenizer.pad_token_id
+        token_ids = torch.tensor([[padding] * (length - len(ids)) + ids for ids in rows], device=device)
+        role_ids = torch.tensor(
+            [[int(Role.PAD)] * (length - len(role)) + [int(r) for r in role] for role in roles],
+            dtype=torch.int8,
+            device=device,
+        )
+        embeds = model.get_submodule(self.embedding)(token_ids)
+        features = torch.cat([image.features for image in images]).to(embeds)
+        places = role_ids == Role.IMAGE
+        if int(places.sum()) != len(features):
+            raise RuntimeError(f"{int(places.sum())} image tokens in the prompts for {len(features)} image features")
+        embeds = embeds.masked_scatter(places[..., None], features)
+        positions = self._position_ids(model, token_ids, role_ids, images)
+        return LanguageInputs(embeds, role_ids != Role.PAD, positions, token_ids, role_ids)
+
+    def _frame(self, processor: Any, template: str) -> tuple[str, str]:
+        """Return what the chat template and the prompt put before and after the question."""
+        content = [{"type": "image"}, {"type": "text", "text": template.format(question=_SENTINEL)}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        before, after = text.split(_SENTINEL)
+        return before, after
+
+    def decode(
+        self,
+        model: nn.Module,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
+        cache: Any | None = None,
+    ) -> tuple[torch.Tensor, Any]:
+        """Run the decoder.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+        inputs_embeds : torch.Tensor, shape (batch, new tokens, hidden)
+        attention_mask : torch.Tensor
+            Shape (batch, cached + new tokens), or a 4-D additive mask.
+        position_ids : torch.Tensor
+            Of the new tokens.
+        cache : object or None
+            The cache of an earlier call; None computes without one.
+
+        Returns
+        -------
+        hidden : torch.Tensor, shape (batch, new tokens, hidden)
+            Last layer, after the final norm.
+        cache : object or None
+        """
+        output = model.get_submodule(self.decoder)(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return output.last_hidden_state, output.past_key_values
+
+    def logits(self, model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+        """Apply the language-model head; shape (..., hidden) to (..., vocabulary)."""
+        return model.lm_head(hidden)

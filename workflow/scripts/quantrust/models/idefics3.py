@@ -1,0 +1,103 @@
+"""The Idefics3 family (arXiv 2408.12637)."""
+
+import re
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.idefics3.modeling_idefics3 import Idefics3ForConditionalGeneration
+from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+
+from quantrust.models.decoder import decoder_scale_groups
+from quantrust.models.family import EncodedImage, Family, Role, ScaleGroup, VisionInputs
+from quantrust.models.processing import load_chat_template, load_tokenizer
+
+
+class Idefics3(Family):
+    """Adapter of `Idefics3ForConditionalGeneration`."""
+
+    name = "idefics3"
+    model_class = Idefics3ForConditionalGeneration
+    decoder = "model.text_model"
+    embedding = "model.text_model.embed_tokens"
+    answer_prefix = " "
+
+    def component_of(self, name: str) -> tuple[str, int | None, str | None]:
+        """Return (component, block, layer type)."""
+        if name.startswith("model.connector."):
+            return "connector", None, "mlp"
+        if match := re.fullmatch(r"model\.vision_model\.encoder\.layers\.(\d+)\.(self_attn|mlp)\..*", name):
+            return "vision", int(match[1]), "attention" if match[2] == "self_attn" else "mlp"
+        if name.startswith("model.vision_model."):
+            return "vision", None, None
+        if match := re.fullmatch(r"model\.text_model\.layers\.(\d+)\.(self_attn|mlp)\..*", name):
+            return "language", int(match[1]), "attention" if match[2] == "self_attn" else "mlp"
+        if name == self.embedding:
+            return "embedding", None, None
+        if name == "lm_head":
+            return "head", None, None
+        raise ValueError(f"{name} is in no component of {self.name}")
+
+    def blocks(self, model: nn.Module, component: str) -> list[str]:
+        """Return the dotted names of the blocks of `vision` or `language`."""
+        stacks = {"vision": "model.vision_model.encoder.layers", "language": "model.text_model.layers"}
+        if component not in stacks:
+            return []
+        return [f"{stacks[component]}.{k}" for k in range(len(model.get_submodule(stacks[component])))]
+
+    def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
+        """Return the groups of one vision or language block."""
+        if ".vision_model." not in block_name:
+            return decoder_scale_groups(model, block_name)
+        attention, mlp = f"{block_name}.self_attn", f"{block_name}.mlp"
+        return [
+            ScaleGroup(
+                f"{block_name}.layer_norm1",
+                (f"{attention}.q_proj", f"{attention}.k_proj", f"{attention}.v_proj"),
+                attention,
+                "attention",
+            ),
+            ScaleGroup(f"{attention}.v_proj", (f"{attention}.out_proj",), f"{attention}.out_proj", "attention"),
+            ScaleGroup(f"{block_name}.layer_norm2", (f"{mlp}.fc1",), mlp, "mlp"),
+            ScaleGroup(None, (f"{mlp}.fc2",), f"{mlp}.fc2", "mlp"),
+        ]
+
+    def load_processor(self, folder: str) -> Idefics3Processor:
+        """Load image processor, tokenizer and chat template of a model folder."""
+        image_processor = Idefics3ImageProcessorPil.from_pretrained(folder)
+        return Idefics3Processor(
+            image_processor,
+            load_tokenizer(folder),
+            image_seq_len=self._tokens_per_tile(folder),
+            chat_template=load_chat_template(folder),
+        )
+
+    def _tokens_per_tile(self, folder: str) -> int:
+        config = self.model_class.config_class.from_pretrained(folder)
+        side = config.vision_config.image_size // config.vision_config.patch_size
+        return (side // config.scale_factor) ** 2
+
+    def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
+        """Turn RGB images into tiles with their masks; the placeholder spells the tiles out."""
+        output = processor.image_processor([[image] for image in images], return_row_col_info=True, return_tensors="pt")
+        placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
+        tensors = {name: output[name] for name in ("pixel_values", "pixel_attention_mask")}
+        return VisionInputs(tensors, placeholders, (None,) * len(images))
+
+    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        return list(model.model.get_image_features(**tensors).pooler_output)
+
+    def _position_ids(
+        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
+    ) -> torch.Tensor:
+        return ((roles != Role.PAD).long().cumsum(dim=1) - 1).clamp(min=0)
+
+    def image_token(self, processor: Any) -> str:
+        """Return the image placeholder token."""
+        return processor.image_token
+
+    def end_token(self, processor: Any) -> str:
+        """Return the token that ends the assistant's turn."""
+        return "<end_of_utterance>"

@@ -1,0 +1,66 @@
+"""Loading a model folder: the right family, strictly every weight, and its processor."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from quantrust.errors import QuantrustError
+from quantrust.models.family import Family
+from quantrust.models.idefics3 import Idefics3
+from quantrust.models.qwen2_vl import Qwen2VL
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (Qwen2VL(), Idefics3())}
+
+
+def family_of(folder: str | Path) -> Family:
+    """Return the adapter of the architecture that `config.json` names.
+
+    Raises
+    ------
+    QuantrustError
+        If there is no config, or no adapter for its `model_type`.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise QuantrustError(f"{path} is missing: expected a model folder in the Hugging Face layout")
+    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    if model_type not in FAMILIES:
+        raise QuantrustError(f"{path}: model_type {model_type!r} has no adapter; there are {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]
+
+
+def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Family, nn.Module, Any]:
+    """Load an unquantized model folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    dtype : torch.dtype
+        The dtype that the model computes in.
+
+    Returns
+    -------
+    family : Family
+    model : torch.nn.Module
+        In evaluation mode, on the CPU.
+    processor : object
+
+    Raises
+    ------
+    QuantrustError
+        If a weight is missing, unexpected or of another shape; nothing is ever re-initialised.
+    """
+    family = family_of(folder)
+    if not list(Path(folder).glob("*.safetensors")):
+        raise QuantrustError(f"{folder} holds no safetensors file: expected the model's weights beside its config.json")
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    model, info = family.model_class.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if keys := sorted(str(key) for key in info[what]):
+            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            raise QuantrustError(f"{folder}: {len(keys)} {what.replace('_', ' ')} in the weights ({shown})")
+    return family, model.eval(), family.load_processor(str(folder))

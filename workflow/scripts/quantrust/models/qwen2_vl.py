@@ -1,0 +1,112 @@
+"""The Qwen2-VL family (arXiv 2409.12191)."""
+
+import re
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
+
+from quantrust.models.decoder import decoder_scale_groups
+from quantrust.models.family import EncodedImage, Family, Role, ScaleGroup, VisionInputs
+from quantrust.models.processing import load_chat_template, load_tokenizer
+
+
+class ImageOnlyQwen2VLProcessor(Qwen2VLProcessor):
+    """Qwen2-VL's processor without its video processor, which can not be built without torchvision."""
+
+    def __init__(
+        self,
+        image_processor: Qwen2VLImageProcessorPil,
+        tokenizer: PreTrainedTokenizerFast,
+        chat_template: str,
+    ) -> None:
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        """Return the parts that the processor is made of."""
+        return ["image_processor", "tokenizer"]
+
+
+class Qwen2VL(Family):
+    """Adapter of `Qwen2VLForConditionalGeneration`."""
+
+    name = "qwen2_vl"
+    model_class = Qwen2VLForConditionalGeneration
+    decoder = "model.language_model"
+    embedding = "model.language_model.embed_tokens"
+    answer_prefix = ""
+
+    def component_of(self, name: str) -> tuple[str, int | None, str | None]:
+        """Return (component, block, layer type); the merger lies inside the tower and is matched first."""
+        if name.startswith("model.visual.merger."):
+            return "connector", None, "mlp"
+        if match := re.fullmatch(r"model\.visual\.blocks\.(\d+)\.(attn|mlp)\..*", name):
+            return "vision", int(match[1]), "attention" if match[2] == "attn" else "mlp"
+        if name.startswith("model.visual."):
+            return "vision", None, None
+        if match := re.fullmatch(r"model\.language_model\.layers\.(\d+)\.(self_attn|mlp)\..*", name):
+            return "language", int(match[1]), "attention" if match[2] == "self_attn" else "mlp"
+        if name == self.embedding:
+            return "embedding", None, None
+        if name == "lm_head":
+            return "head", None, None
+        raise ValueError(f"{name} is in no component of {self.name}")
+
+    def blocks(self, model: nn.Module, component: str) -> list[str]:
+        """Return the dotted names of the blocks of `vision` or `language`."""
+        stacks = {"vision": "model.visual.blocks", "language": "model.language_model.layers"}
+        if component not in stacks:
+            return []
+        return [f"{stacks[component]}.{k}" for k in range(len(model.get_submodule(stacks[component])))]
+
+    def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
+        """Return the groups of one vision or language block."""
+        if ".visual." in block_name:
+            return [
+                ScaleGroup(f"{block_name}.norm1", (f"{block_name}.attn.qkv",), f"{block_name}.attn", "attention"),
+                ScaleGroup(None, (f"{block_name}.attn.proj",), f"{block_name}.attn.proj", "attention"),
+                ScaleGroup(f"{block_name}.norm2", (f"{block_name}.mlp.fc1",), f"{block_name}.mlp", "mlp"),
+                ScaleGroup(None, (f"{block_name}.mlp.fc2",), f"{block_name}.mlp.fc2", "mlp"),
+            ]
+        return decoder_scale_groups(model, block_name)
+
+    def load_processor(self, folder: str) -> ImageOnlyQwen2VLProcessor:
+        """Load image processor, tokenizer and chat template of a model folder."""
+        return ImageOnlyQwen2VLProcessor(
+            Qwen2VLImageProcessorPil.from_pretrained(folder), load_tokenizer(folder), load_chat_template(folder)
+        )
+
+    def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
+        """Turn RGB images into flat patches and their grids."""
+        output = processor.image_processor(images, return_tensors="pt")
+        placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
+        grids = tuple(tuple(int(v) for v in row) for row in output["image_grid_thw"])
+        return VisionInputs(dict(output), placeholders, grids)
+
+    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        return list(model.model.get_image_features(**tensors).pooler_output)
+
+    def _position_ids(
+        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
+    ) -> torch.Tensor:
+        positions, _ = model.model.get_rope_index(
+            token_ids,
+            (roles == Role.IMAGE).int(),
+            image_grid_thw=torch.tensor([image.grid for image in images], device=token_ids.device),
+            attention_mask=(roles != Role.PAD).int(),
+        )
+        return positions
+
+    def image_token(self, processor: Any) -> str:
+        """Return the image placeholder token."""
+        return processor.image_token
+
+    def end_token(self, processor: Any) -> str:
+        """Return the token that ends the assistant's turn."""
+        return "<|im_end|>"
