@@ -1,0 +1,170 @@
+"""The grid, round to nearest and half-quadratic quantization."""
+
+import pytest
+import torch
+
+from quantrust.errors import QuantrustError
+from quantrust.quantization.grid import effective_group_size, encode, storage_dtype
+from quantrust.quantization.hqq import quantize_hqq
+from quantrust.quantization.rtn import quantize_rtn
+
+ALL_BITS = [2, 3, 4, 5, 6, 8]
+
+
+def gaussian(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)) * 0.05
+
+
+def with_outlier_columns(rows: int, columns: int) -> torch.Tensor:
+    weight = gaussian(rows, columns)
+    weight[:, ::37] *= 6
+    return weight
+
+
+def slow_rtn(weight: torch.Tensor, bits: int, group_size: int, symmetric: bool):
+    """Codes, scales, zeros and values by plain loops over groups."""
+    dtype = storage_dtype(bits)
+    codes, values = torch.zeros_like(weight, dtype=torch.uint8), torch.zeros_like(weight)
+    for row in range(weight.shape[0]):
+        for start in range(0, weight.shape[1], group_size):
+            group = weight[row, start : start + group_size]
+            if symmetric:
+                scale = (group.abs().max() / (2 ** (bits - 1) - 1)).to(dtype).float()
+                zero = float(2 ** (bits - 1))
+            else:
+                scale = ((group.max() - group.min()) / (2**bits - 1)).to(dtype).float()
+                zero = float(min(max(torch.round(-group.min() / scale), 0), 2**bits - 1))
+            for offset, value in enumerate(group):
+                code = min(max(int(torch.round(value / scale + zero)), 0), 2**bits - 1)
+                codes[row, start + offset] = code
+                values[row, start + offset] = (code - zero) * scale
+    return codes, values
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_rtn_matches_plain_loops(bits, symmetric):
+    weight = gaussian(3, 48)
+    quantized = quantize_rtn(weight, bits, 16, symmetric)
+    codes, values = slow_rtn(weight, bits, 16, symmetric)
+    assert torch.equal(quantized.codes, codes)
+    assert torch.equal(quantized.dequantize(), values)
+    assert quantized.scale.dtype == quantized.zero.dtype == storage_dtype(bits)
+    assert quantized.scale.shape == quantized.zero.shape == (3, 3)
+
+
+def test_rtn_by_hand():
+    # range 3 over 3 steps: scale 1, zero = round(0.9) = 1, codes round(w + 1)
+    weight = torch.tensor([[-0.9, 0.2, 0.9, 2.1]])
+    quantized = quantize_rtn(weight, 2, 4)
+    assert quantized.codes.tolist() == [[0, 1, 2, 3]]
+    assert quantized.scale.tolist() == [[1.0]] and quantized.zero.tolist() == [[1.0]]
+    assert quantized.dequantize().tolist() == [[-1.0, 0.0, 1.0, 2.0]]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("bits", ALL_BITS)
+def test_rtn_is_off_by_at_most_half_a_scale(bits, symmetric):
+    weight = gaussian(16, 128, seed=bits)
+    quantized = quantize_rtn(weight, bits, 32, symmetric)
+    error = (quantized.dequantize() - weight).abs().unflatten(1, (-1, 32)).amax(-1)
+    # a scale rounded down in float16 leaves the ends of the range short by 2^bits - 1 times its rounding
+    slack = 1e-5 if bits == 8 else 2**bits * 2**-11
+    assert (error <= quantized.scale.float() * (0.5 + slack)).all()
+
+
+def test_rtn_covers_groups_of_one_sign():
+    weight = torch.tensor([[0.5, 0.6, 0.7, 0.8], [-0.8, -0.7, -0.6, -0.5]])
+    quantized = quantize_rtn(weight, 4, 4)
+    assert ((quantized.dequantize() - weight).abs() <= 0.8 / 15 / 2 * 1.01).all()
+
+
+def test_quantizing_a_dequantized_weight_changes_nothing():
+    for bits in ALL_BITS:
+        once = quantize_rtn(gaussian(8, 64), bits, 16).dequantize()
+        twice = encode(once, *_grid(gaussian(8, 64), bits), bits, 16).dequantize()
+        assert torch.equal(once, twice)
+
+
+def _grid(weight, bits):
+    quantized = quantize_rtn(weight, bits, 16)
+    return quantized.scale, quantized.zero
+
+
+@pytest.mark.parametrize("bits", ALL_BITS)
+@pytest.mark.parametrize(
+    "quantize",
+    [quantize_rtn, quantize_hqq, lambda w, b, g: quantize_rtn(w, b, g, symmetric=True)],
+    ids=["rtn", "hqq", "symmetric"],
+)
+def test_constant_and_zero_groups_are_exact(quantize, bits):
+    weight = gaussian(4, 64).bfloat16().float()
+    weight[0] = 0.0
+    weight[1, :32] = 0.0123291015625  # a bfloat16 number
+    weight[2, 32:] = -3.0
+    restored = quantize(weight, bits, 32).dequantize()
+    assert torch.equal(restored[0], weight[0])
+    assert torch.equal(restored[1, :32], weight[1, :32])
+    assert torch.equal(restored[2, 32:], weight[2, 32:])
+
+
+@pytest.mark.parametrize("quantize", [quantize_rtn, quantize_hqq])
+def test_groups_never_straddle_rows(quantize):
+    weight = with_outlier_columns(6, 64)
+    alone = [quantize(weight[row : row + 1].clone(), 4, 32).scale for row in range(6)]
+    assert torch.equal(quantize(weight, 4, 32).scale, torch.cat(alone))
+
+
+@pytest.mark.parametrize("bits", [3, 4])
+def test_hqq_beats_rtn_where_columns_stick_out(bits):
+    weight = with_outlier_columns(64, 256)
+
+    def error(quantized):
+        return float((quantized.dequantize() - weight).abs().mean() / weight.abs().mean())
+
+    hqq, rtn = quantize_hqq(weight, bits, 64), quantize_rtn(weight, bits, 64)
+    assert error(hqq) < 0.97 * error(rtn)
+    rounded = encode(weight, hqq.scale, hqq.zero.round(), bits, 64)
+    assert error(hqq) < 0.97 * error(rounded)
+
+
+def test_hqq_survives_groups_far_from_zero():
+    weight = 0.5 + 1e-6 * gaussian(2, 32)
+    assert ((quantize_hqq(weight, 4, 32).dequantize() - weight).abs() < 5e-4).all()
+
+
+def test_hqq_is_deterministic():
+    weight = with_outlier_columns(16, 64)
+    first, second = quantize_hqq(weight, 3, 32), quantize_hqq(weight.clone(), 3, 32)
+    assert torch.equal(first.codes, second.codes) and torch.equal(first.zero, second.zero)
+
+
+@pytest.mark.parametrize("quantize", [quantize_rtn, quantize_hqq])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_damaged_weights_are_refused(quantize, bad):
+    weight = gaussian(2, 32)
+    weight[1, 3] = bad
+    with pytest.raises(QuantrustError, match="NaN or infinite"):
+        quantize(weight, 4, 16)
+
+
+def test_a_scale_that_overflows_is_refused():
+    with pytest.raises(QuantrustError, match="scales can hold"):
+        quantize_rtn(torch.tensor([[-1e7, 1e7]]), 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("in_features", "requested", "expected"),
+    [
+        (4304, 128, 16),
+        (192, 64, 64),
+        (192, 128, 64),
+        (96, 128, 32),
+        (96, 64, 32),
+        (50, 64, 50),
+        (96, None, 96),
+        (64, 16, 16),
+    ],
+)
+def test_group_size_falls_back(in_features, requested, expected):
+    assert effective_group_size(in_features, requested) == expected

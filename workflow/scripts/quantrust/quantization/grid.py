@@ -1,0 +1,187 @@
+"""The quantized weight that every method yields, and the grid it lives on.
+
+A group is a run of consecutive input channels of one output channel. Within a group w = (q - zero) * scale, with
+codes q in [0, 2^bits - 1]. Scale and zero are stored in float16 (float32 at 8 bits, where float16 would cost as much
+as the last bit), and codes are always computed against the stored values. The zero is a float: half-quadratic
+quantization needs it, and integers up to 2048 are exact in float16.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quantrust.errors import QuantrustError
+
+FALLBACK_GROUP_SIZES = (64, 32, 16)
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """Codes and grid of one weight matrix.
+
+    Attributes
+    ----------
+    codes : Tensor, uint8, shape (out, in)
+        Values in [0, 2^bits - 1].
+    scale : Tensor, float16 or float32, shape (out, in / group_size)
+        Positive.
+    zero : Tensor, dtype and shape of `scale`
+        The code that stands for zero; not necessarily an integer.
+    bits : int
+    group_size : int
+        Input channels that share a scale; it divides `in`.
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor
+    bits: int
+    group_size: int
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the weight, shape (out, in), computed in float32 and rounded to `dtype` once."""
+        return dequantize(self.codes, self.scale, self.zero).to(dtype)
+
+
+def dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """Return (codes - zero) * scale in float32.
+
+    Parameters
+    ----------
+    codes : Tensor, uint8, shape (..., in)
+    scale, zero : Tensor, shape (..., groups)
+        `groups` divides `in`.
+
+    Returns
+    -------
+    Tensor, float32, shape (..., in)
+    """
+    grouped = codes.unflatten(-1, (scale.shape[-1], -1)).float()
+    return grouped.sub_(zero.float().unsqueeze(-1)).mul_(scale.float().unsqueeze(-1)).flatten(-2)
+
+
+def storage_dtype(bits: int) -> torch.dtype:
+    """Return the dtype in which scale and zero are stored."""
+    return torch.float32 if bits == 8 else torch.float16
+
+
+def effective_group_size(in_features: int, requested: int | None) -> int:
+    """Return the group size that a layer takes.
+
+    Parameters
+    ----------
+    in_features : int
+    requested : int or None
+        The scheme's group size; None is the whole channel.
+
+    Returns
+    -------
+    int
+        `requested` where it divides `in_features`, else the largest of 64, 32 and 16 that does, else `in_features`.
+
+    Examples
+    --------
+    >>> effective_group_size(4304, 128)  # 16 * 269
+    16
+    """
+    if requested is None:
+        return in_features
+    for size in (requested, *FALLBACK_GROUP_SIZES):
+        if in_features % size == 0:
+            return size
+    return in_features
+
+
+def group_range(weight: Tensor, group_size: int) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest weight of each group.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (out, in)
+    group_size : int
+
+    Returns
+    -------
+    low, high : Tensor, float32, shape (out, in / group_size)
+
+    Raises
+    ------
+    QuantrustError
+        If the weight holds NaN or infinities.
+    """
+    low, high = weight.float().unflatten(1, (-1, group_size)).aminmax(dim=-1)
+    if not (low.isfinite().all() and high.isfinite().all()):
+        raise QuantrustError("the weight holds NaN or infinite values; the model's files are damaged or it diverged")
+    return low, high
+
+
+def storable_scale(scale: Tensor, bits: int) -> Tensor:
+    """Round scales to the dtype in which they are stored.
+
+    Scales that would round to zero become the least positive number, so that dividing by the result is safe.
+
+    Parameters
+    ----------
+    scale : Tensor, float32
+        Not negative.
+    bits : int
+
+    Returns
+    -------
+    Tensor, `storage_dtype(bits)`
+
+    Raises
+    ------
+    QuantrustError
+        If a scale overflows.
+    """
+    dtype = storage_dtype(bits)
+    # the least positive float16 is subnormal; float32 subnormals are avoided because their reciprocals overflow
+    least = 2.0**-24 if dtype == torch.float16 else torch.finfo(dtype).tiny
+    stored = scale.clamp(min=least).to(dtype)
+    if not stored.isfinite().all():
+        raise QuantrustError(f"a weight group spans more than {bits} bits with {dtype} scales can hold")
+    return stored
+
+
+def encode(
+    weight: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int, symmetric: bool = False
+) -> QuantizedWeight:
+    """Put a weight on a grid.
+
+    Groups whose weights are all equal get a grid of their own: the scale is the absolute value and the code is one
+    step from the zero, so they are exact up to the rounding of the scale (none for weights that came from bfloat16 or
+    float16).
+
+    Parameters
+    ----------
+    weight : Tensor, shape (out, in)
+    scale : Tensor, shape (out, in / group_size)
+        Rounded to the storage dtype here if it is not yet.
+    zero : Tensor, shape of `scale`
+        Likewise.
+    bits, group_size : int
+    symmetric : bool
+        Whether constant groups must keep the given zero.
+
+    Returns
+    -------
+    QuantizedWeight
+
+    Raises
+    ------
+    QuantrustError
+        If the weight holds NaN or infinities, or a scale overflows.
+    """
+    low, high = group_range(weight, group_size)
+    constant = low == high
+    scale = torch.where(constant, torch.where(low == 0, 1.0, low.abs()), scale.float())
+    if not symmetric:
+        zero = torch.where(constant, (low < 0).float(), zero.float())
+    scale = storable_scale(scale, bits)
+    zero = zero.to(scale.dtype)
+    grouped = weight.float().unflatten(1, (-1, group_size))
+    codes = grouped / scale.float().unsqueeze(-1) + zero.float().unsqueeze(-1)
+    codes = codes.round_().clamp_(0, 2**bits - 1).to(torch.uint8).flatten(1)
+    return QuantizedWeight(codes, scale, zero, bits, group_size)

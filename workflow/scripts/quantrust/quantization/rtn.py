@@ -1,0 +1,45 @@
+"""Round to nearest (RTN): the grid from each group's range, no data."""
+
+import torch
+from torch import Tensor
+
+from quantrust.quantization.grid import QuantizedWeight, encode, group_range, storable_scale
+
+
+def quantize_rtn(weight: Tensor, bits: int, group_size: int, symmetric: bool = False) -> QuantizedWeight:
+    """Quantize a weight by rounding each value to the nearest point of its group's grid.
+
+    Asymmetric: scale = (max - min) / (2^bits - 1) and zero = round(-min / scale) within the code range. That range
+    holds zero by construction, so in a group whose weights all have one sign min or max is taken as 0 (with the
+    group's own ends every code would saturate). Symmetric: zero = 2^(bits - 1) and scale = max |w| / (2^(bits - 1) -
+    1).
+
+    Parameters
+    ----------
+    weight : Tensor, shape (out, in)
+    bits : int
+        From 2 to 8.
+    group_size : int
+        It divides `in`.
+    symmetric : bool
+
+    Returns
+    -------
+    QuantizedWeight
+        Off by at most half a scale, up to the rounding of the stored scale.
+
+    Raises
+    ------
+    QuantrustError
+        If the weight holds NaN or infinities.
+    """
+    low, high = group_range(weight, group_size)
+    if symmetric:
+        middle = 2 ** (bits - 1)
+        scale = torch.maximum(low.abs(), high.abs()) / (middle - 1)
+        return encode(weight, scale, torch.full_like(scale, middle), bits, group_size, symmetric=True)
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    top = 2**bits - 1
+    scale = storable_scale((high - low) / top, bits).float()
+    zero = (-low / scale).round_().clamp_(0, top)
+    return encode(weight, scale, zero, bits, group_size)
