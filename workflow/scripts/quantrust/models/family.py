@@ -134,7 +134,7 @@ class Family(ABC):
 
     @abstractmethod
     def component_of(self, name: str) -> tuple[str, int | None, str | None]:
-        """Return (component, block, layer type) of the module called `name`."""
+        """Return (component, block, layer type) of the module or parameter called `name`."""
 
     @abstractmethod
     def blocks(self, model: nn.Module, component: str) -> list[str]:

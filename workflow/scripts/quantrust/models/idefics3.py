@@ -34,9 +34,11 @@ class Idefics3(Family):
             return "vision", None, None
         if match := re.fullmatch(r"model\.text_model\.layers\.(\d+)\.(self_attn|mlp)\..*", name):
             return "language", int(match[1]), "attention" if match[2] == "self_attn" else "mlp"
-        if name == self.embedding:
+        if name.startswith(self.embedding):
             return "embedding", None, None
-        if name == "lm_head":
+        if name.startswith(f"{self.decoder}."):
+            return "language", None, None
+        if name.startswith("lm_head"):
             return "head", None, None
         raise ValueError(f"{name} is in no component of {self.name}")
 

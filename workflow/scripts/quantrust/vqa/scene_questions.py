@@ -541,5 +541,9 @@ def ask_about_absent(truth: Percepts, rng: np.random.Generator) -> SceneQuestion
 
 def caption(percepts: Percepts) -> str:
     """Return a sentence that describes the visible items in reading order, each with its corner."""
-    parts = [f"a {p.colour} {p.symbol} at the {_quadrant(p)}" for p in percepts if p.visible]
+    parts = [
+        f"{'an' if p.colour[0] in 'aeiou' else 'a'} {p.colour} {p.symbol} at the {_quadrant(p)}"
+        for p in percepts
+        if p.visible
+    ]
     return ", ".join(parts) + "." if parts else "an empty picture."

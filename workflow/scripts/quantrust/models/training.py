@@ -1,0 +1,385 @@
+"""Training an embedded model from scratch, in two stages.
+
+First the vision tower and the connector learn, through throw-away heads, to say what stands in each cell of a scene;
+then the language model alone learns to answer questions and to write captions on frozen image features. The questions
+and the caption of one image share its prefix (`quantrust.models.shared_prefix`). Matrix products run in bfloat16,
+attention, losses and weights in float32.
+"""
+
+import csv
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from quantrust.digest import source_digest
+from quantrust.files import atomic_directory, sha256, write_json
+from quantrust.models.embedded import SPECS, build_model, save_model_folder, spec_as_dict, train_tokenizer
+from quantrust.models.family import Family
+from quantrust.models.loading import FAMILIES
+from quantrust.models.shared_prefix import ATTENTION, Layout
+from quantrust.vqa.embedded import ANNOTATORS, CAPTION_PROMPT, generate
+from quantrust.vqa.scene_questions import caption
+from quantrust.vqa.scenes import COLOURS, GRID, SYMBOLS
+
+logger = logging.getLogger(__name__)
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How an embedded model is trained; the defaults made the shipped ones.
+
+    `questions` are written per image, of which each pass over the images uses `questions_per_step`; captions join them
+    in every `caption_every`-th step.
+    """
+
+    images: int = 30_000
+    questions: int = 12
+    questions_per_step: int = 6
+    caption_every: int = 3
+    vision_steps: int = 3_000
+    vision_batch: int = 32
+    vision_rate: float = 3e-3
+    language_steps: int = 6_000
+    language_batch: int = 32
+    language_rate: float = 2e-3
+    warmup: int = 150
+    weight_decay: float = 0.05
+    seed: int = 1
+    data_seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Example:
+    """Token ids of one image's segments: each (ids, number of prompt tokens); the last segment is the caption."""
+
+    segments: list[tuple[np.ndarray, int]]
+
+
+class _TrainingSet:
+    """Pictures, cell contents and tokenized segments of the training scenes."""
+
+    def __init__(self, settings: TrainingSettings) -> None:
+        rng = np.random.default_rng([settings.data_seed, settings.seed])
+        self.images: list[Image.Image] = []
+        self.cells = np.zeros((settings.images, GRID * GRID, 2), dtype=np.int64)
+        self.texts: list[list[tuple[str, str]]] = []
+        scenes = generate("train", settings.images, settings.questions, settings.data_seed)
+        for k, scene in enumerate(tqdm(scenes, "scenes", settings.images, mininterval=10)):
+            self.images.append(scene.image)
+            for percept in scene.truth:
+                cell = percept.row * GRID + percept.column
+                self.cells[k, cell] = 1 + SYMBOLS.index(percept.symbol), 1 + COLOURS.index(percept.colour)
+            people = {}
+            pairs = []
+            for question in scene.questions:
+                # One of the ten annotators answers, so that the model learns how people disagree.
+                person = int(rng.integers(ANNOTATORS))
+                if person not in people:
+                    people[person] = scene.annotator(person)
+                pairs.append((question.text, question.answer(people[person])))
+            self.texts.append([*pairs, (CAPTION_PROMPT, caption(scene.truth))])
+
+    def corpus(self) -> Iterator[str]:
+        """Yield text for the tokenizer."""
+        for pairs in self.texts:
+            for question, answer in pairs:
+                yield f"user\nassistant\nUser: {question}\nAssistant: {answer}"
+                yield answer
+
+
+def _rate(step: int, steps: int, settings: TrainingSettings, peak: float) -> float:
+    """Return the learning rate of a step: linear warm-up, then a cosine down to 2 % of the peak."""
+    if step < settings.warmup:
+        return peak * (step + 1) / settings.warmup
+    progress = (step - settings.warmup) / max(1, steps - settings.warmup)
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
+    matrices = [p for p in parameters if p.dim() >= 2]
+    vectors = [p for p in parameters if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
+
+
+def _batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield index batches for ever, a new order on each pass; a pass's incomplete last batch is left out."""
+    while True:
+        order = rng.permutation(count)
+        for start in range(0, count - batch + 1, batch):
+            yield order[start : start + batch]
+
+
+class _Log:
+    """The training curve: one row every 50 steps, kept for the CSV and shown as it comes."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.started = time.monotonic()
+        self.sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, stage: str, step: int, steps: int, rate: float, **values: float) -> None:
+        self.count += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        if (step + 1) % 50 == 0 or step + 1 == steps:
+            means = {name: round(total / self.count, 5) for name, total in self.sums.items()}
+            self.rows.append({"stage": stage, "step": step + 1, "rate": round(rate, 7), **means})
+            elapsed = time.monotonic() - self.started
+            logger.info("%s %d/%d %s (%.0f s)", stage, step + 1, steps, means, elapsed)
+            self.sums, self.count = {}, 0
+
+    def write(self, path: Path) -> None:
+        with open(path, "w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, ["stage", "step", "rate", "loss", "accuracy"], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def _train_vision(
+    family: Family, model: nn.Module, processor: Any, data: _TrainingSet, settings: TrainingSettings, log: _Log
+) -> None:
+    """Train vision tower and connector to name symbol and colour of every cell."""
+    trained = [
+        p
+        for name, p in model.named_parameters()
+        if family.component_of(name)[0] in ("vision", "connector")
+    ]
+    heads = nn.Linear(model.lm_head.in_features, 2 + len(SYMBOLS) + len(COLOURS))
+    parameters = [*trained, *heads.parameters()]
+    optimizer = _optimizer(parameters, settings)
+    rng = np.random.default_rng([settings.seed, 1])
+    batches = _batches(settings.images, settings.vision_batch, rng)
+    model.train()
+    for step in range(settings.vision_steps):
+        rows = next(batches)
+        rate = _rate(step, settings.vision_steps, settings, settings.vision_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        inputs = family.preprocess(processor, [data.images[k] for k in rows])
+        features = torch.stack([image.features for image in family.encode_images(model, inputs)])
+        cells = torch.from_numpy(data.cells[rows])
+        symbols, colours = heads(features).split([1 + len(SYMBOLS), 1 + len(COLOURS)], dim=-1)
+        loss = F.cross_entropy(symbols.flatten(0, 1), cells[..., 0].flatten()) + F.cross_entropy(
+            colours.flatten(0, 1), cells[..., 1].flatten()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        filled = cells[..., 0] > 0
+        accuracy = (symbols.argmax(-1) == cells[..., 0])[filled].float().mean()
+        log.add("vision", step, settings.vision_steps, rate, loss=float(loss.detach()), accuracy=float(accuracy))
+    model.eval()
+
+
+@torch.no_grad()
+def _cache_features(
+    family: Family, model: nn.Module, processor: Any, images: list[Image.Image], batch: int = 64
+) -> torch.Tensor:
+    """Return the image features of all pictures, shape (images, tokens, hidden)."""
+    parts = []
+    for start in range(0, len(images), batch):
+        inputs = family.preprocess(processor, images[start : start + batch])
+        parts += [image.features for image in family.encode_images(model, inputs)]
+    return torch.stack(parts)
+
+
+class _Sequences:
+    """Builds batches in which the segments of an image follow its prefix."""
+
+    def __init__(
+        self, family: Family, model: nn.Module, processor: Any, data: _TrainingSet, questions_per_step: int
+    ) -> None:
+        tokenizer = processor.tokenizer
+        first = family.preprocess(processor, data.images[:1])
+        with torch.no_grad():
+            image = family.encode_images(model, first)
+        prompt = family.language_inputs(model, processor, [data.texts[0][0][0]], image)
+        before, after = family._frame(processor, "{question}")
+        self.prefix = np.array(
+            tokenizer(
+                before.replace(family.image_token(processor), first.placeholders[0]), add_special_tokens=False
+            ).input_ids
+        )
+        # The prefix of a real prompt, so that its positions are the ones that inference will use.
+        assert np.array_equal(prompt.token_ids[0, : len(self.prefix)].numpy(), self.prefix)
+        self.prefix_positions = prompt.position_ids[..., 0, : len(self.prefix)]
+        self.image_places = self.prefix == tokenizer.convert_tokens_to_ids(family.image_token(processor))
+        self.questions_per_step = questions_per_step
+        self.padding = tokenizer.pad_token_id
+        end = family.end_token(processor)
+        prompts = tokenizer([q + after for pairs in data.texts for q, _ in pairs], add_special_tokens=False).input_ids
+        answers = tokenizer(
+            [family.answer_prefix + a + end for pairs in data.texts for _, a in pairs], add_special_tokens=False
+        ).input_ids
+        tokens = iter(
+            (np.array(p + a, dtype=np.int32), len(p)) for p, a in zip(prompts, answers, strict=True)
+        )
+        self.examples = [_Example([next(tokens) for _ in pairs]) for pairs in data.texts]
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator, captions: bool) -> "_Batch":
+        """Return one batch of images: their prefix, a slot per question, and perhaps one for the caption."""
+        prefix, slots = len(self.prefix), self.questions_per_step
+        chosen = []
+        for row in rows:
+            segments = self.examples[row].segments
+            picks = rng.permutation(len(segments) - 1)[:slots]
+            chosen.append([segments[int(k)] for k in picks] + ([segments[-1]] if captions else []))
+        length = max(len(ids) for segments in chosen for ids, _ in segments[:slots])
+        runs = [(slots, length)]
+        if captions:
+            runs.append((1, max(len(segments[-1][0]) for segments in chosen)))
+        layout = Layout(prefix, tuple(runs))
+        starts = layout.slot_starts()
+        ids = np.full((len(rows), layout.length), self.padding, dtype=np.int64)
+        labels = np.full((len(rows), layout.length), IGNORED, dtype=np.int64)
+        ids[:, :prefix] = self.prefix
+        for b, segments in enumerate(chosen):
+            for start, (tokens, prompt) in zip(starts, segments, strict=True):
+                stop = start + len(tokens)
+                ids[b, start:stop] = tokens
+                labels[b, start + prompt - 1 : stop - 1] = tokens[prompt:]
+        after = layout.offsets() + int(self.prefix_positions.max()) + 1
+        positions = after.expand(*self.prefix_positions.shape[:-1], -1).clone()
+        positions[..., :prefix] = self.prefix_positions
+        positions = positions[..., None, :].expand(*positions.shape[:-1], len(rows), -1)
+        return _Batch(torch.from_numpy(ids), positions, torch.from_numpy(labels), layout)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Token ids and labels of shape (images, tokens), positions as the family wants them, and the layout."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    labels: torch.Tensor
+    layout: Layout
+
+
+def _train_language(
+    family: Family,
+    model: nn.Module,
+    sequences: _Sequences,
+    features: torch.Tensor,
+    settings: TrainingSettings,
+    log: _Log,
+) -> None:
+    """Train the language model on cached image features."""
+    frozen = ("vision", "connector")
+    trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] not in frozen]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(family.component_of(name)[0] not in frozen)
+    optimizer = _optimizer(trained, settings)
+    rng = np.random.default_rng([settings.seed, 2])
+    batches = _batches(settings.images, settings.language_batch, rng)
+    places = torch.from_numpy(np.flatnonzero(sequences.image_places))
+    decoder = model.get_submodule(family.decoder)
+    decoder.set_attn_implementation(ATTENTION)
+    model.train()
+    for step in range(settings.language_steps):
+        rows = next(batches)
+        rate = _rate(step, settings.language_steps, settings, settings.language_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        batch = sequences.batch(rows, rng, captions=step % settings.caption_every == 0)
+        wanted = batch.labels != IGNORED
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            embeds = model.get_submodule(family.embedding)(batch.ids)
+            embeds = embeds.index_copy(1, places, features[torch.from_numpy(rows)])
+            hidden = decoder(
+                inputs_embeds=embeds,
+                attention_mask=batch.layout.as_mask(),
+                position_ids=batch.positions,
+                use_cache=False,
+                layout=batch.layout,
+            ).last_hidden_state
+            logits = family.logits(model, hidden[wanted]).float()
+        loss = F.cross_entropy(logits, batch.labels[wanted])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        accuracy = (logits.detach().argmax(-1) == batch.labels[wanted]).float().mean()
+        log.add("language", step, settings.language_steps, rate, loss=float(loss.detach()), accuracy=float(accuracy))
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.eval()
+
+
+def _processor_for(
+    family: Family, model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> Any:
+    save_model_folder(model, tokenizer, family.name, folder, torch.float32)
+    return family.load_processor(str(folder))
+
+
+def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSettings) -> None:
+    """Train an embedded model from scratch and write its folder.
+
+    Parameters
+    ----------
+    name : str
+        A key of `quantrust.models.embedded.SPECS`.
+    out_dir : str or Path
+        Gets the model folder with bfloat16 weights, `training.csv` (the curve) and `training.json` (sizes, settings,
+        digest of the code, digests of the files).
+    settings : TrainingSettings
+    """
+    spec = SPECS[name]
+    family = FAMILIES[spec.family]
+    torch.use_deterministic_algorithms(True)
+    log = _Log()
+    data = _TrainingSet(settings)
+    tokenizer = train_tokenizer(data.corpus(), spec.family)
+    model = build_model(spec, tokenizer, settings.seed)
+    with atomic_directory(out_dir) as folder:
+        processor = _processor_for(family, model, tokenizer, folder)
+        _train_vision(family, model, processor, data, settings, log)
+        features = _cache_features(family, model, processor, data.images)
+        sequences = _Sequences(family, model, processor, data, settings.questions_per_step)
+        _train_language(family, model, sequences, features, settings, log)
+        save_model_folder(model, tokenizer, family.name, folder, torch.bfloat16)
+        log.write(folder / "training.csv")
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        write_json(
+            folder / "training.json",
+            {
+                "model": name,
+                "spec": spec_as_dict(spec),
+                "settings": asdict(settings),
+                "code": source_digest("quantrust.models.training"),
+                "files": files,
+            },
+        )
+
+
+def settings_from(values: dict[str, Any]) -> TrainingSettings:
+    """Return the settings with `values` in the place of defaults; an unknown name raises TypeError."""
+    return TrainingSettings(**values)
+
+
+def curve(folder: str | Path) -> list[dict[str, str]]:
+    """Return the rows of a trained model's curve."""
+    with open(Path(folder) / "training.csv", newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def record(folder: str | Path) -> dict[str, Any]:
+    """Return the training record of a trained model."""
+    return json.loads((Path(folder) / "training.json").read_text(encoding="utf-8"))
