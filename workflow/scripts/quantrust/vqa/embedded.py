@@ -98,7 +98,7 @@ def generate(split: str, images: int, questions_per_image: int, seed: int) -> It
         if split == "language":
             questions = ask(truth, rng, questions_per_image, style="language", rare=0.5)
         elif split == "multimodal":
-            absent = rng.random() < 0.10
+            absent = rng.random() < 0.14
             questions = [ask_about_absent(truth, rng)] if absent else ask(truth, rng, questions_per_image, style="chat")
             questions = [_answerable_by_sight(question) for question in questions]
         elif split == "train":
@@ -141,3 +141,206 @@ def answer_type(answer: str) -> str:
     if answer in ("yes", "no"):
         return "yes/no"
     return "number" if answer.isdigit() else "other"
+
+
+def _question_id(image_id: int, number: int) -> int:
+    return image_id * 100 + number
+
+
+def _image_name(image_id: int) -> str:
+    return f"{image_id:012d}.png"
+
+
+def _annotation(scene: AnnotatedScene, number: int, answers: list[str]) -> dict:
+    question, top = scene.questions[number], majority(answers)
+    return {
+        "question_type": " ".join(question.text.split()[:2]),
+        "multiple_choice_answer": top,
+        "answers": [
+            {"answer": answer, "answer_confidence": "yes", "answer_id": k + 1} for k, answer in enumerate(answers)
+        ],
+        "image_id": scene.image_id,
+        "answer_type": answer_type(top),
+        "question_id": _question_id(scene.image_id, number),
+        "question_kind": question.kind,
+    }
+
+
+def _write_compact(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+def _write_vqav2(folder: Path, subset: str, questions: list[dict], annotations: list[dict]) -> None:
+    """Write the two files of one subset in the official VQAv2 layout."""
+    head = {
+        "info": {"description": DESCRIPTION, "version": "1.0"},
+        "data_type": "scenes",
+        "data_subtype": subset,
+        "license": {"name": "Apache-2.0"},
+    }
+    _write_compact(folder / f"questions_{subset}.json", {**head, "task_type": "Open-Ended", "questions": questions})
+    _write_compact(folder / f"annotations_{subset}.json", {**head, "annotations": annotations})
+
+
+def write_scenes(out_dir: str | Path, *, images: dict[str, int], questions_per_image: int, captions: int, seed: int) -> None:
+    """Write the in-distribution set: dev, val and test questions, and captions of train images.
+
+    Parameters
+    ----------
+    out_dir : str or Path
+        Gets `questions_<split>.json`, `annotations_<split>.json`, `captions.json` and `images/`.
+    images : dict of str to int
+        Images of the splits `dev`, `val` and `test`.
+    questions_per_image : int
+    captions : int
+        Number of train images with a caption, for calibration.
+    seed : int
+    """
+    with atomic_directory(out_dir) as folder:
+        (folder / "images").mkdir()
+        for split, count in images.items():
+            _write_split(folder, split, count, questions_per_image, seed)
+        records = []
+        for scene in generate("train", captions, 1, seed):
+            name = _image_name(scene.image_id)
+            scene.image.save(folder / "images" / name)
+            turns = [("human", f"<image>\n{CAPTION_PROMPT}"), ("gpt", caption(scene.truth))]
+            conversation = [{"from": speaker, "value": text} for speaker, text in turns]
+            records.append({"id": str(scene.image_id), "image": name, "conversations": conversation})
+        _write_compact(folder / "captions.json", records)
+
+
+def _write_split(folder: Path, split: str, images: int, questions_per_image: int, seed: int) -> None:
+    questions, annotations = [], []
+    for scene in generate(split, images, questions_per_image, seed):
+        name = _image_name(scene.image_id)
+        scene.image.save(folder / "images" / name)
+        for number, answers in enumerate(scene.answers()):
+            annotations.append(_annotation(scene, number, answers))
+            questions.append(
+                {
+                    "image_id": scene.image_id,
+                    "question": scene.questions[number].text,
+                    "question_id": _question_id(scene.image_id, number),
+                    "image": name,
+                }
+            )
+    _write_vqav2(folder, split, questions, annotations)
+
+
+def write_language_candidates(out_dir: str | Path, *, images: int, questions_per_image: int, seed: int) -> None:
+    """Write the candidates of the language shift, in the layout of `write_scenes`, as the split `test`."""
+    with atomic_directory(out_dir) as folder:
+        (folder / "images").mkdir()
+        _write_split(folder, "language", images, questions_per_image, seed)
+        for kind in ("questions", "annotations"):
+            (folder / f"{kind}_language.json").rename(folder / f"{kind}_test.json")
+
+
+def select_adversarial(
+    candidates_dir: str | Path,
+    accuracies: dict[str, float],
+    out_dir: str | Path,
+    *,
+    questions: int,
+    wrong_share: float,
+    seed: int,
+) -> None:
+    """Keep candidates so that a stated share is of questions that a model answered wrongly.
+
+    Parameters
+    ----------
+    candidates_dir : str or Path
+        As `write_language_candidates` wrote it.
+    accuracies : dict of str to float
+        Soft accuracy of the adversary's answer to every candidate, by question id.
+    out_dir : str or Path
+        Gets the kept questions, annotations and images.
+    questions : int
+        Number of questions to keep.
+    wrong_share : float in [0, 1]
+        Share of kept questions with an accuracy below one half.
+    seed : int
+
+    Raises
+    ------
+    QuantrustError
+        If a candidate has no accuracy, or there are too few candidates of either sort.
+    """
+    candidates_dir = Path(candidates_dir)
+    listed = json.loads((candidates_dir / "questions_test.json").read_text(encoding="utf-8"))["questions"]
+    annotated = json.loads((candidates_dir / "annotations_test.json").read_text(encoding="utf-8"))["annotations"]
+    missing = [q["question_id"] for q in listed if str(q["question_id"]) not in accuracies]
+    if missing:
+        raise QuantrustError(f"{candidates_dir}: the adversary did not answer {len(missing)} candidates ({missing[0]})")
+    wrong = np.array([accuracies[str(q["question_id"])] < 0.5 for q in listed])
+    wanted = {True: round(questions * wrong_share), False: questions - round(questions * wrong_share)}
+    rng = np.random.default_rng([seed, 77])
+    kept: set[int] = set()
+    for sort, count in wanted.items():
+        rows = np.flatnonzero(wrong == sort)
+        if len(rows) < count:
+            raise QuantrustError(
+                f"{candidates_dir}: {len(rows)} candidates were answered {'wrongly' if sort else 'rightly'}, but "
+                f"{count} are wanted; raise the number of candidate images or change wrong_share"
+            )
+        kept.update(rng.permutation(rows)[:count].tolist())
+    questions_kept = [q for k, q in enumerate(listed) if k in kept]
+    annotations_kept = [a for k, a in enumerate(annotated) if k in kept]
+    with atomic_directory(out_dir) as folder:
+        (folder / "images").mkdir()
+        _write_vqav2(folder, "test", questions_kept, annotations_kept)
+        for name in sorted({q["image"] for q in questions_kept}):
+            (folder / "images" / name).write_bytes((candidates_dir / "images" / name).read_bytes())
+
+
+def write_multimodal(out_dir: str | Path, *, images: int, seed: int) -> None:
+    """Write the multimodal shift: one conversational question an image, in the official VizWiz layout.
+
+    Parameters
+    ----------
+    out_dir : str or Path
+        Gets `annotations_test.json` and `images/`.
+    images : int
+        Number of images, and of questions.
+    seed : int
+    """
+    with atomic_directory(out_dir) as folder:
+        (folder / "images").mkdir()
+        records = []
+        for scene in generate("multimodal", images, 1, seed):
+            name = _image_name(scene.image_id)
+            scene.image.save(folder / "images" / name)
+            (answers,) = scene.answers()
+            top = majority(answers)
+            records.append(
+                {
+                    "image": name,
+                    "question": scene.questions[0].text,
+                    "answers": [{"answer": answer, "answer_confidence": "yes"} for answer in answers],
+                    "answer_type": UNANSWERABLE if top == UNANSWERABLE else answer_type(top),
+                    "answerable": int(top != UNANSWERABLE),
+                    "question_kind": scene.questions[0].kind,
+                }
+            )
+        _write_compact(folder / "annotations_test.json", records)
+
+
+WRITERS = {
+    "scenes": write_scenes,
+    "scenes-language-candidates": write_language_candidates,
+    "scenes-multimodal": write_multimodal,
+}
+
+
+def write_dataset(name: str, out_dir: str | Path, settings: dict) -> None:
+    """Write one embedded dataset with the settings of its writer.
+
+    Parameters
+    ----------
+    name : {"scenes", "scenes-language-candidates", "scenes-multimodal"}
+    out_dir : str or Path
+    settings : dict
+        Keyword arguments of the writer.
+    """
+    WRITERS[name](out_dir, **settings)

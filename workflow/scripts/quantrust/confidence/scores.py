@@ -1,0 +1,42 @@
+"""Scores: every answer of a variant with its soft accuracy and one confidence column per estimator."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from quantrust.confidence.estimators import ESTIMATORS, confidence_columns
+from quantrust.confidence.selector import load_selector, selector_confidence
+from quantrust.files import atomic_path
+
+KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "accuracy")
+
+
+def write_scores(
+    feature_paths: Sequence[str | Path], selector_dir: str | Path, out_path: str | Path, estimators: list[str]
+) -> None:
+    """Gather the answers of one variant to all datasets and score them.
+
+    Parameters
+    ----------
+    feature_paths : sequence of str or Path
+        One features file per dataset; rows keep their order.
+    selector_dir : str or Path
+        As `train_selector` wrote it.
+    out_path : str or Path
+        Parquet with `KEYS` and a float64 column per estimator.
+    estimators : list of str
+        Names of plain estimators, `selector` and `selector-ensemble`.
+    """
+    networks = load_selector(selector_dir)
+    plain = [name for name in estimators if name in ESTIMATORS]
+    tables = []
+    for path in feature_paths:
+        features = pl.read_parquet(path)
+        learned = selector_confidence(networks, features)
+        table = features.select(*KEYS, *confidence_columns(plain)).with_columns(
+            **{name: pl.Series(values) for name, values in learned.items()}
+        )
+        tables.append(table.select(*KEYS, *estimators))
+    with atomic_path(out_path) as partial:
+        pl.concat(tables).write_parquet(partial)

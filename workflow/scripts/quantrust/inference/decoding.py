@@ -1,0 +1,100 @@
+"""Batched greedy decoding, with log-probabilities and the hidden states that confidence estimators read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from quantrust.models.family import Family, LanguageInputs, Role
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Answers to a batch of prompts.
+
+    Attributes
+    ----------
+    token_ids : list of list of int
+        Generated tokens of each answer, the end token included.
+    token_log_probs : list of list of float
+        Natural log-probability of each of them, from a float32 log-softmax.
+    finished : list of bool
+        False where the token limit came before the end token.
+    first_logits : torch.Tensor, float32, shape (batch, vocabulary)
+        Logits of the first answer token.
+    image_state, question_state : torch.Tensor, float32, shape (batch, hidden)
+        Last-layer states, after the final norm, of the image and of the question tokens, max-pooled.
+    answer_state : torch.Tensor, float32, shape (batch, hidden)
+        The state that produces the first answer token: the last prompt position.
+    """
+
+    token_ids: list[list[int]]
+    token_log_probs: list[list[float]]
+    finished: list[bool]
+    first_logits: torch.Tensor
+    image_state: torch.Tensor
+    question_state: torch.Tensor
+    answer_state: torch.Tensor
+
+
+def _max_pool(hidden: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Maximum over the chosen tokens of each row; (batch, tokens, hidden) and (batch, tokens) to (batch, hidden)."""
+    return hidden.float().masked_fill(~chosen[..., None], -torch.inf).amax(dim=1)
+
+
+@torch.inference_mode()
+def decode_greedily(
+    family: Family, model: nn.Module, inputs: LanguageInputs, *, end_token_id: int, max_new_tokens: int
+) -> Decoded:
+    """Answer a batch of left-padded prompts with the most probable token at every step.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+    inputs : LanguageInputs
+        Prompts without answers.
+    end_token_id : int
+        Ends an answer; its probability belongs to the answer's.
+    max_new_tokens : int
+        Limit on generated tokens, the end token included.
+
+    Returns
+    -------
+    Decoded
+    """
+    cache: Any = DynamicCache(config=model.get_submodule(family.decoder).config)
+    mask = inputs.attention_mask
+    hidden, cache = family.decode(model, inputs.inputs_embeds, mask, inputs.position_ids, cache)
+    states = {
+        "image_state": _max_pool(hidden, inputs.roles == Role.IMAGE),
+        "question_state": _max_pool(hidden, inputs.roles == Role.QUESTION),
+        "answer_state": hidden[:, -1].float(),
+    }
+    embedding = model.get_submodule(family.embedding)
+    # New tokens continue after the largest position of the prompt, in every rotary section.
+    spatial = inputs.position_ids.dim() == 3
+    position = inputs.position_ids.amax(dim=(0, 2) if spatial else 1)
+    logits = family.logits(model, hidden[:, -1]).float()
+    first_logits = logits
+    batch = len(mask)
+    token_ids: list[list[int]] = [[] for _ in range(batch)]
+    log_probs: list[list[float]] = [[] for _ in range(batch)]
+    finished = [False] * batch
+    for step in range(max_new_tokens):
+        best = torch.log_softmax(logits, dim=-1).max(dim=-1)
+        for row, (token, value) in enumerate(zip(best.indices.tolist(), best.values.tolist(), strict=True)):
+            if not finished[row]:
+                token_ids[row].append(token)
+                log_probs[row].append(value)
+                finished[row] = token == end_token_id
+        if all(finished) or step + 1 == max_new_tokens:
+            break
+        mask = torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
+        position = position + 1
+        positions = position[:, None].expand(3, -1, -1) if spatial else position[:, None]
+        hidden, cache = family.decode(model, embedding(best.indices[:, None]), mask, positions, cache)
+        logits = family.logits(model, hidden[:, -1]).float()
+    return Decoded(token_ids, log_probs, finished, first_logits, **states)
