@@ -45,7 +45,7 @@ class Progress:
 
     def _show(self, elapsed: float) -> None:
         rate = self.done / elapsed if elapsed > 0 else 0.0
-        left = f", {_duration((self.total - self.done) / rate)} left" if 0 < rate and self.done < self.total else ""
+        left = f", {_duration((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
         line = f"{self.what}: {self.done} of {self.total} in {_duration(elapsed)}, {rate:.3g}/s{left}"
         if self._terminal:
             end = "\n" if self.done >= self.total else ""

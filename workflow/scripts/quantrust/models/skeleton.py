@@ -1,0 +1,41 @@
+"""A model without its weights: for loading packed checkpoints, and for tokenizing without loading anything."""
+
+import logging
+from pathlib import Path
+
+from torch import nn
+from transformers.initialization import no_init_weights
+
+from quantrust.models.family import Family
+from quantrust.models.loading import family_of
+
+
+def build_skeleton(folder: str | Path) -> tuple[Family, nn.Module]:
+    """Build the model that a folder's `config.json` describes, with float32 weights that nothing has written to.
+
+    The weights' memory is reserved and never touched, so that a model of any size takes none until its weights are
+    assigned. Buffers that no checkpoint stores (rotary frequencies) are computed as usual, and weights that the config
+    ties are tied.
+
+    Parameters
+    ----------
+    folder : str or Path
+
+    Returns
+    -------
+    family : Family
+    model : torch.nn.Module
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    QuantrustError
+        If there is no config, or no adapter for it.
+    """
+    family = family_of(folder)
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    config = family.model_class.config_class.from_pretrained(folder)
+    with no_init_weights():
+        model = family.model_class(config)
+    model.tie_weights()
+    return family, model.eval()
