@@ -1,0 +1,302 @@
+"""Readers of the official JSON formats: VQAv2 and AdVQA questions and annotations, VizWiz lists."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from quantrust.errors import QuantrustError
+from quantrust.vqa.accuracy import REFERENCES
+
+COCO_IMAGE_NAME = "COCO_val2014_{image_id:012d}.jpg"
+"""How COCO val2014, which VQAv2 and AdVQA validation questions refer to, names its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question with its reference answers.
+
+    Attributes
+    ----------
+    question_id, image_id : str
+        Identifiers, unique within a dataset. VizWiz knows only the image's file name, which then is both, as in its
+        official evaluator.
+    image : str
+        Path of the image file.
+    question : str
+        The question's text.
+    answers : tuple of str
+        The ten reference answers, as published.
+    answer_type : str or None
+        ``yes/no``, ``number``, ``other`` or ``unanswerable``; None where the file does not say.
+    question_kind : str or None
+        A finer kind, which only the embedded datasets have.
+    """
+
+    question_id: str
+    image_id: str
+    image: str
+    question: str
+    answers: tuple[str, ...]
+    answer_type: str | None
+    question_kind: str | None
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    QuantrustError
+        If the file is missing, unreadable, truncated or otherwise not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise QuantrustError(f"{path}: no such file; expected a JSON file") from None
+    except OSError as error:
+        raise QuantrustError(f"{path}: can not be read ({error.strerror}); expected a JSON file") from None
+    except UnicodeDecodeError as error:
+        raise QuantrustError(f"{path}: is not UTF-8 text at byte {error.start}; expected a JSON file") from None
+    except json.JSONDecodeError as error:
+        raise QuantrustError(
+            f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
+            "the file may be truncated: fetch or write it again"
+        ) from None
+
+
+def read_vqav2(
+    questions_path: str | Path,
+    annotations_path: str | Path,
+    images_dir: str | Path,
+    image_name: str = COCO_IMAGE_NAME,
+) -> list[Question]:
+    """Read questions and annotations in the VQAv2 format, which AdVQA shares.
+
+    Parameters
+    ----------
+    questions_path : str or Path
+        JSON object whose ``questions`` list holds ``question_id``, ``image_id`` and ``question``.
+    annotations_path : str or Path
+        JSON object whose ``annotations`` list holds ``question_id``, ``image_id``, ``answers`` (ten objects with
+        ``answer``) and, where published, ``answer_type``; the embedded datasets add ``question_kind``.
+    images_dir : str or Path
+        Folder of the images; only joined to the names, not read.
+    image_name : str
+        Template of the file name, with the field ``image_id``. A question's own ``image`` key wins.
+
+    Returns
+    -------
+    list of Question
+        In the order of the questions file.
+
+    Raises
+    ------
+    QuantrustError
+        If a file is not of the format, an identifier occurs twice, questions and annotations do not match, or a
+        question has not ten reference answers. The message names file and question.
+    """
+    questions = _by_id(_list_under(read_json(questions_path), "questions", questions_path), questions_path)
+    annotations = _by_id(_list_under(read_json(annotations_path), "annotations", annotations_path), annotations_path)
+    _same_ids(questions, questions_path, annotations, annotations_path)
+
+    result = []
+    for question_id, question in questions.items():
+        annotation = annotations[question_id]
+        image_id = _identifier(question, "image_id", questions_path, question_id)
+        if "image_id" in annotation:
+            annotated = _identifier(annotation, "image_id", annotations_path, question_id)
+            if annotated != image_id:
+                raise QuantrustError(
+                    f"{annotations_path}: question {question_id}: has image_id {annotated}, but {questions_path} has "
+                    f"{image_id}; use questions and annotations of the same release"
+                )
+        if "image" in question:
+            name = _text(question, "image", questions_path, question_id)
+        else:
+            name = _coco_name(image_name, image_id, questions_path, question_id)
+        result.append(
+            Question(
+                question_id=question_id,
+                image_id=image_id,
+                image=str(PurePosixPath(images_dir, name)),
+                question=_text(question, "question", questions_path, question_id),
+                answers=_answers(annotation, annotations_path, question_id),
+                answer_type=_optional_text(annotation, "answer_type", annotations_path, question_id),
+                question_kind=_optional_text(annotation, "question_kind", annotations_path, question_id),
+            )
+        )
+    return result
+
+
+def read_vizwiz(annotations_path: str | Path, images_dir: str | Path) -> list[Question]:
+    """Read a VizWiz list: one object an image, with question and answers in it.
+
+    Parameters
+    ----------
+    annotations_path : str or Path
+        JSON list of objects with ``image`` (file name), ``question``, ``answers`` (ten objects with ``answer``; no
+        ``answer_id``) and, where published, ``answer_type`` and ``answerable``. The embedded datasets, which ask
+        several questions of an image, add ``question_id`` and ``question_kind``.
+    images_dir : str or Path
+        Folder of the images; only joined to the names, not read.
+
+    Returns
+    -------
+    list of Question
+        In the order of the file; the identifier of a question is its ``question_id`` where it has one and the image's
+        file name otherwise.
+
+    Raises
+    ------
+    QuantrustError
+        If the file is not of the format, an identifier occurs twice, or a question has not ten reference answers.
+        The message names file and question.
+    """
+    records = _list_of_objects(read_json(annotations_path), annotations_path)
+    result: dict[str, Question] = {}
+    for position, record in enumerate(records):
+        image = _text(record, "image", annotations_path, f"number {position + 1}")
+        question_id = _identifier(record, "question_id", annotations_path, image) if "question_id" in record else image
+        if question_id in result:
+            raise _occurs_twice(annotations_path, question_id)
+        result[question_id] = Question(
+            question_id=question_id,
+            image_id=image,
+            image=str(PurePosixPath(images_dir, image)),
+            question=_text(record, "question", annotations_path, question_id),
+            answers=_answers(record, annotations_path, question_id),
+            answer_type=_optional_text(record, "answer_type", annotations_path, question_id),
+            question_kind=_optional_text(record, "question_kind", annotations_path, question_id),
+        )
+    return list(result.values())
+
+
+def read_official(questions_path: str | Path, annotations_path: str | Path, images_dir: str | Path) -> list[Question]:
+    """Read a pair of files of either format: a list is VizWiz's, an object VQAv2's or AdVQA's.
+
+    Parameters
+    ----------
+    questions_path, annotations_path : str or Path
+        The two files. VizWiz publishes questions and answers in one; then both may be the same file, or the
+        questions a list with the same ``image`` values.
+    images_dir : str or Path
+        Folder of the images.
+
+    Returns
+    -------
+    list of Question
+        In the order of the questions file.
+
+    Raises
+    ------
+    QuantrustError
+        As `read_vqav2` and `read_vizwiz`, and if the two files list different questions.
+    """
+    if not isinstance(read_json(annotations_path), list):
+        return read_vqav2(questions_path, annotations_path, images_dir)
+    annotated = {question.question_id: question for question in read_vizwiz(annotations_path, images_dir)}
+    asked: dict[str, Any] = {}
+    for position, record in enumerate(_list_of_objects(read_json(questions_path), questions_path)):
+        key = "question_id" if "question_id" in record else "image"
+        question_id = _identifier(record, key, questions_path, f"number {position + 1}")
+        if question_id in asked:
+            raise _occurs_twice(questions_path, question_id)
+        asked[question_id] = record
+    _same_ids(asked, questions_path, annotated, annotations_path)
+    return [annotated[question_id] for question_id in asked]
+
+
+def _list_under(value: Any, key: str, path: str | Path) -> list[dict[str, Any]]:
+    if not isinstance(value, dict) or key not in value:
+        raise QuantrustError(f'{path}: expected a JSON object with the key "{key}", as in the VQAv2 release')
+    return _list_of_objects(value[key], path)
+
+
+def _list_of_objects(value: Any, path: str | Path) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise QuantrustError(f"{path}: expected a list of objects, got {type(value).__name__}")
+    for position, record in enumerate(value):
+        if not isinstance(record, dict):
+            raise QuantrustError(f"{path}: entry {position + 1}: expected an object, got {type(record).__name__}")
+    return value
+
+
+def _by_id(records: Iterable[dict[str, Any]], path: str | Path) -> dict[str, dict[str, Any]]:
+    result: dict[str, dict[str, Any]] = {}
+    for position, record in enumerate(records):
+        question_id = _identifier(record, "question_id", path, f"number {position + 1}")
+        if question_id in result:
+            raise _occurs_twice(path, question_id)
+        result[question_id] = record
+    return result
+
+
+def _occurs_twice(path: str | Path, question_id: str) -> QuantrustError:
+    return QuantrustError(f"{path}: question {question_id}: occurs twice; expected each question once")
+
+
+def _same_ids(
+    questions: dict[str, Any], questions_path: str | Path, annotations: dict[str, Any], annotations_path: str | Path
+) -> None:
+    for question_id in questions:
+        if question_id not in annotations:
+            raise QuantrustError(
+                f"{annotations_path}: question {question_id}: has no annotation, but is asked in {questions_path}; "
+                "use questions and annotations of the same release"
+            )
+    for question_id in annotations:
+        if question_id not in questions:
+            raise QuantrustError(
+                f"{annotations_path}: question {question_id}: is annotated, but not asked in {questions_path}; "
+                "use questions and annotations of the same release"
+            )
+
+
+def _identifier(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise QuantrustError(f'{path}: question {question}: expected an integer or a string in "{key}", got {value!r}')
+    return str(value)
+
+
+def _text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise QuantrustError(f'{path}: question {question}: expected a string in "{key}", got {value!r}')
+    return value
+
+
+def _optional_text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str | None:
+    return None if record.get(key) is None else _text(record, key, path, question)
+
+
+def _coco_name(template: str, image_id: str, path: str | Path, question: str) -> str:
+    try:
+        return template.format(image_id=int(image_id))
+    except ValueError:
+        raise QuantrustError(
+            f'{path}: question {question}: image_id {image_id!r} is not a COCO number and there is no "image"; '
+            "expected one of the two"
+        ) from None
+
+
+def _answers(record: dict[str, Any], path: str | Path, question: str) -> tuple[str, ...]:
+    answers = record.get("answers")
+    if not isinstance(answers, list):
+        raise QuantrustError(
+            f'{path}: question {question}: expected {REFERENCES} reference answers in "answers", got none; '
+            "use a split whose answers are published"
+        )
+    if len(answers) != REFERENCES:
+        raise QuantrustError(
+            f"{path}: question {question}: expected {REFERENCES} reference answers, got {len(answers)}"
+        )
+    for answer in answers:
+        if not isinstance(answer, dict) or not isinstance(answer.get("answer"), str):
+            raise QuantrustError(
+                f'{path}: question {question}: expected reference answers that are objects with a string in "answer", '
+                f"got {answer!r}"
+            )
+    return tuple(answer["answer"] for answer in answers)
