@@ -2,7 +2,9 @@
 
 import io
 
-from quantrust.progress import Progress
+import pytest
+
+from quantrust.progress import Progress, progress
 
 
 class Terminal(io.StringIO):
@@ -13,23 +15,36 @@ class Terminal(io.StringIO):
 def test_a_log_gets_a_line_a_minute_and_the_last():
     now = [0.0]
     stream = io.StringIO()
-    progress = Progress("quantizing layers", 100, stream, lambda: now[0])
+    bar = Progress("quantizing", 100, "layers", stream, lambda: now[0])
     for _ in range(100):
         now[0] += 2.0
-        progress.advance()
+        bar.update()
+    bar.close()
     assert stream.getvalue().splitlines() == [
-        "quantizing layers: 30 of 100 in 1 min 00 s, 0.5/s, 2 min 20 s left",
-        "quantizing layers: 60 of 100 in 2 min 00 s, 0.5/s, 1 min 20 s left",
-        "quantizing layers: 90 of 100 in 3 min 00 s, 0.5/s, 20 s left",
-        "quantizing layers: 100 of 100 in 3 min 20 s, 0.5/s",
+        "quantizing: 30 of 100 layers in 1 min 00 s, 0.5/s, 2 min 20 s left",
+        "quantizing: 60 of 100 layers in 2 min 00 s, 0.5/s, 1 min 20 s left",
+        "quantizing: 90 of 100 layers in 3 min 00 s, 0.5/s, 20 s left",
+        "quantizing: 100 of 100 layers in 3 min 20 s, 0.5/s",
     ]
 
 
 def test_a_terminal_renews_its_line():
     now = [0.0]
     stream = Terminal()
-    progress = Progress("layers", 2, stream, lambda: now[0])
-    for _ in range(2):
+    bar = Progress("answers", 4, "questions", stream, lambda: now[0])
+    for count in (1, 3):
         now[0] += 1.0
-        progress.advance()
-    assert stream.getvalue() == "\r\x1b[Klayers: 1 of 2 in 1 s, 1/s, 1 s left\r\x1b[Klayers: 2 of 2 in 2 s, 1/s\n"
+        bar.update(count)
+    bar.close()
+    assert stream.getvalue() == (
+        "\r\x1b[Kanswers: 1 of 4 questions in 1 s, 1/s, 3 s left"
+        "\r\x1b[Kanswers: 4 of 4 questions in 2 s, 2/s"
+        "\r\x1b[Kanswers: 4 of 4 questions in 2 s, 2/s\n"
+    )
+
+
+def test_work_that_fails_still_says_how_far_it_came(capsys):
+    with pytest.raises(RuntimeError), progress("quantizing", 3, "layers") as bar:
+        bar.update()
+        raise RuntimeError
+    assert "quantizing: 1 of 3 layers" in capsys.readouterr().err
