@@ -1,10 +1,13 @@
 """Scheme names: what parses, what it means, what is refused and how."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import quantrust
 from quantrust.errors import QuantrustError
 from quantrust.quantization.scheme import COMPONENTS, format_scheme, parse_scheme
 
@@ -74,4 +77,5 @@ def test_wrong_names_are_refused_with_what_is_allowed(name, message):
 
 def test_reading_a_name_needs_no_torch():
     code = "import sys, quantrust.quantization.scheme; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    environment = os.environ | {"PYTHONPATH": str(Path(quantrust.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

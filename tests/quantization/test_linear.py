@@ -1,0 +1,47 @@
+"""Quantized layers against dequantizing first and using the plain layer."""
+
+import pytest
+import torch
+from torch import nn
+
+from quantrust.quantization.hqq import quantize_hqq
+from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear, replace_layer
+from quantrust.quantization.rtn import quantize_rtn
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize(("rows", "columns", "group_size"), [(5, 48, 16), (1, 21, 21), (32, 64, 32)])
+def test_linear_equals_dequantized_linear(bits, rows, columns, group_size):
+    torch.manual_seed(bits)
+    weight, bias, inputs = torch.randn(rows, columns), torch.randn(rows), torch.randn(2, 3, columns)
+    quantized = quantize_hqq(weight, bits, group_size)
+    layer = QuantizedLinear(PackedWeight.from_quantized(quantized), bias)
+    assert torch.equal(layer(inputs), nn.functional.linear(inputs, quantized.dequantize(), bias))
+
+
+def test_linear_computes_in_the_dtype_of_its_input():
+    quantized = quantize_rtn(torch.randn(8, 32), 4, 16)
+    layer = QuantizedLinear(PackedWeight.from_quantized(quantized), None)
+    inputs = torch.randn(2, 32, dtype=torch.bfloat16)
+    assert torch.equal(layer(inputs), nn.functional.linear(inputs, quantized.dequantize(torch.bfloat16)))
+
+
+def test_embedding_equals_dequantized_embedding():
+    quantized = quantize_rtn(torch.randn(10, 24), 3, 24)
+    layer = QuantizedEmbedding(PackedWeight.from_quantized(quantized), torch.float32)
+    token_ids = torch.tensor([[3, 3, 9], [0, 7, 3]])
+    assert torch.equal(layer(token_ids), nn.functional.embedding(token_ids, quantized.dequantize()))
+
+
+def test_replacing_keeps_the_bias_and_the_name():
+    model = nn.Sequential(nn.Embedding(10, 16), nn.Linear(16, 4))
+    bias = model[1].bias.detach().clone()
+    for name in ("0", "1"):
+        weight = PackedWeight.from_quantized(quantize_rtn(model.get_submodule(name).weight.detach(), 8, 16))
+        replace_layer(model, name, weight, torch.float32)
+    assert sorted(model.state_dict()) == [
+        *("0.weight.codes", "0.weight.scale", "0.weight.zero"),
+        *("1.bias", "1.weight.codes", "1.weight.scale", "1.weight.zero"),
+    ]
+    assert torch.equal(model[1].bias, bias)
+    assert model(torch.tensor([1, 2])).shape == (2, 4)

@@ -1,0 +1,120 @@
+"""Layers whose weights are packed codes.
+
+Their forward passes unpack the weight, dequantize it and go on as the layers they replace. `PackedWeight.dequantize`
+is the one place where codes become numbers.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quantrust.quantization.grid import QuantizedWeight, dequantize, storage_dtype
+from quantrust.quantization.packing import pack, packed_width, unpack
+
+
+class PackedWeight(nn.Module):
+    """A quantized weight with dense codes.
+
+    Buffers: `codes` uint8 (rows, ceil(columns * bits / 8)), `scale` and `zero` (rows, columns / group_size) in the
+    storage dtype of the bits. They are zero until a checkpoint or `from_quantized` fills them.
+    """
+
+    def __init__(self, rows: int, columns: int, bits: int, group_size: int) -> None:
+        super().__init__()
+        self.rows, self.columns, self.bits, self.group_size = rows, columns, bits, group_size
+        self.register_buffer("codes", torch.zeros(rows, packed_width(columns, bits), dtype=torch.uint8))
+        grid = (rows, columns // group_size)
+        self.register_buffer("scale", torch.zeros(grid, dtype=storage_dtype(bits)))
+        self.register_buffer("zero", torch.zeros(grid, dtype=storage_dtype(bits)))
+
+    @classmethod
+    def from_quantized(cls, weight: QuantizedWeight) -> "PackedWeight":
+        """Pack the codes of a quantized weight."""
+        packed = cls(*weight.codes.shape, weight.bits, weight.group_size)
+        packed.codes, packed.scale, packed.zero = pack(weight.codes, weight.bits), weight.scale, weight.zero
+        return packed
+
+    def dequantize(self, dtype: torch.dtype, rows: Tensor | None = None) -> Tensor:
+        """Return the weight, or some of its rows.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+        rows : Tensor, int64, shape (k,), or None
+
+        Returns
+        -------
+        Tensor, `dtype`, shape (rows or k, columns)
+        """
+        codes, scale, zero = self.codes, self.scale, self.zero
+        if rows is not None:
+            codes, scale, zero = codes[rows], scale[rows], zero[rows]
+        return dequantize(unpack(codes, self.bits, self.columns), scale, zero).to(dtype)
+
+    def extra_repr(self) -> str:
+        """Return shape, bits and group size."""
+        return f"{self.rows} x {self.columns}, {self.bits} bits, group {self.group_size}"
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer on packed codes; it computes in the dtype of its input.
+
+    Parameters
+    ----------
+    weight : PackedWeight
+        Shape (out, in); may be shared with another layer.
+    bias : Tensor or None, shape (out,)
+    """
+
+    def __init__(self, weight: PackedWeight, bias: Tensor | None) -> None:
+        super().__init__()
+        self.in_features, self.out_features = weight.columns, weight.rows
+        self.weight = weight
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        return functional.linear(inputs, self.weight.dequantize(inputs.dtype), self.bias)
+
+
+class QuantizedEmbedding(nn.Module):
+    """A token embedding on packed codes; only the rows that are looked up are dequantized.
+
+    Parameters
+    ----------
+    weight : PackedWeight
+        Shape (vocabulary, hidden).
+    dtype : torch.dtype
+        Of the embeddings it returns.
+    """
+
+    def __init__(self, weight: PackedWeight, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = weight.rows, weight.columns
+        self.weight = weight
+        self.dtype = dtype
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Map token ids (...) to embeddings (..., hidden)."""
+        rows, places = token_ids.reshape(-1).unique(return_inverse=True)
+        return self.weight.dequantize(self.dtype, rows)[places].reshape(*token_ids.shape, self.embedding_dim)
+
+
+def replace_layer(model: nn.Module, name: str, weight: PackedWeight, dtype: torch.dtype) -> None:
+    """Put a quantized layer in the place of the linear or embedding called `name`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Changed in place.
+    name : str
+        Dotted.
+    weight : PackedWeight
+    dtype : torch.dtype
+        The dtype that the model computes in.
+    """
+    layer = model.get_submodule(name)
+    quantized = (
+        QuantizedEmbedding(weight, dtype) if isinstance(layer, nn.Embedding) else QuantizedLinear(weight, layer.bias)
+    )
+    model.set_submodule(name, quantized)
