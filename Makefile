@@ -1,0 +1,63 @@
+# `make study` and `make test` need Python 3.11 and nothing else; everything else is installed into .venv.
+PYTHON ?= python3.11
+CORES ?= all
+# More arguments for snakemake, for example ARGS="--configfile config/methods.yaml".
+ARGS ?=
+# Where builds of torch without CUDA are found; asked only if it answers. Empty: whatever pip finds for the pinned version.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet
+STUDY_READY := .venv/.study-ready
+TEST_READY := .venv/.test-ready
+# One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
+export OMP_NUM_THREADS := 1
+
+.PHONY: help study quick train test test-all bench lint format
+.DEFAULT_GOAL := help
+
+help:  ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+study: $(STUDY_READY)  ## Run the default study to reports/.
+	$(BIN)/snakemake --cores $(CORES) $(ARGS)
+
+quick: $(STUDY_READY)  ## Draw the first figure: one model, three schemes.
+	$(BIN)/snakemake --cores $(CORES) --configfile config/quick.yaml $(ARGS) -- reports/risk_coverage.pdf
+
+train: $(STUDY_READY)  ## Train the embedded models anew into data/trained/ (hours).
+	$(BIN)/snakemake --cores $(CORES) $(ARGS) -- $(addprefix data/trained/,qwen2-vl-tiny idefics3-tiny adversary)
+
+lint: $(TEST_READY)  ## Check format and style.
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakemake --lint
+
+format: $(TEST_READY)  ## Format everything.
+	$(BIN)/snakefmt Snakefile workflow/rules
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lint  ## Check style and run all tests but the slow ones.
+	$(BIN)/pytest -m "not slow" --numprocesses auto $(ARGS)
+
+test-all: test  ## Run all tests.
+	$(BIN)/pytest -m slow --numprocesses auto $(ARGS)
+
+bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/evaluation.py
+
+$(STUDY_READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	@index="$(TORCH_INDEX)"; extra=""; \
+	if [ -n "$$index" ] && $(PYTHON) -c "import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=10)" "$$index/torch/" 2>/dev/null; \
+	then extra="--extra-index-url $$index"; fi; \
+	echo "Installing requirements.txt into .venv (some 100 packages, about two minutes)"; \
+	$(PIP) $$extra -r requirements.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(TEST_READY): $(STUDY_READY) requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	touch $@

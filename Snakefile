@@ -1,0 +1,23 @@
+# The study: data -> models -> quantize -> features -> Selector -> scores -> evaluation -> reports.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/quantization.smk"
+include: "workflow/rules/inference.smk"
+include: "workflow/rules/confidence.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        study_artifacts(),

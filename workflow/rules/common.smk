@@ -1,0 +1,103 @@
+# What the rules share: the checked config, the digest of a script's code, and the files that a study consists of.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+BASE = Path(workflow.basedir)
+SCRIPTS = BASE / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+
+from quantrust.config import ID_SPLITS, SHIFT_SPLIT, check_config
+from quantrust.digest import code_digest
+from quantrust.errors import QuantrustError
+from quantrust.quantization.scheme import UNQUANTIZED, parse_scheme
+
+try:
+    check_config(config, BASE / "workflow" / "schemas" / "config.schema.yaml")
+except QuantrustError as error:
+    raise WorkflowError(str(error)) from None
+
+STUDY = config["study"]
+HOME = STUDY["in_distribution"]
+DATASETS = [HOME, *STUDY["shifts"]]
+REPORTS = config["report"]["folder"]
+CANDIDATES = "scenes-language-candidates"
+FIGURES = ["risk_coverage", "mixtures", "degradation"]
+TABLES = ["accuracy", "reliability", "sizes"]
+
+
+wildcard_constraints:
+    model="|".join(config["models"]),
+    scheme="[a-z0-9-]+",
+    dataset="|".join([CANDIDATES, *config["datasets"]]),
+
+
+def code(script):
+    """Digest of a script and of every module of the package that it imports."""
+    return code_digest(SCRIPTS / f"{script}.py", SCRIPTS)
+
+
+def of_variants(pattern):
+    """A path for every variant of the study, models in their order, then schemes in theirs."""
+    return expand(pattern, model=STUDY["models"], scheme=STUDY["schemes"])
+
+
+def study_artifacts():
+    """Everything that a study leaves behind, the intermediate artifacts as well: what is missing is made again."""
+    return [
+        *expand("data/questions/{dataset}.parquet", dataset=DATASETS),
+        *of_variants("data/checkpoints/{model}/{scheme}"),
+        *expand(
+            "data/features/{model}/{scheme}/{dataset}.parquet",
+            model=STUDY["models"],
+            scheme=STUDY["schemes"],
+            dataset=DATASETS,
+        ),
+        *of_variants("data/selectors/{model}/{scheme}"),
+        *of_variants("data/scores/{model}/{scheme}.parquet"),
+        *expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        *of_variants("data/metrics/{model}/{scheme}.parquet"),
+        *of_variants("data/curves/{model}/{scheme}.parquet"),
+        *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
+        *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
+    ]
+
+
+def dataset_settings(wildcards):
+    """What a dataset's writer is given: its section of the config, less what selects among candidates."""
+    if wildcards.dataset == CANDIDATES:
+        language = config["datasets"]["scenes-language"]
+        return {key: language[key] for key in ("images", "questions_per_image", "seed")}
+    return config["datasets"][wildcards.dataset]
+
+
+def official_files(wildcards):
+    """The official files of each split of an embedded dataset."""
+    folder = f"data/embedded/{wildcards.dataset}"
+    splits = ID_SPLITS if wildcards.dataset == HOME else (SHIFT_SPLIT,)
+    if wildcards.dataset == "scenes-multimodal":
+        return {
+            split: {
+                "format": "vizwiz",
+                "annotations": f"{folder}/annotations_{split}.json",
+                "images": f"{folder}/images",
+            }
+            for split in splits
+        }
+    return {
+        split: {
+            "format": "vqav2",
+            "questions": f"{folder}/questions_{split}.json",
+            "annotations": f"{folder}/annotations_{split}.json",
+            "images": f"{folder}/images",
+        }
+        for split in splits
+    }
+
+
+def calibration_of(wildcards):
+    """The calibration table of a data-aware scheme; nothing for a scheme that reads no data."""
+    if parse_scheme(wildcards.scheme).needs_calibration:
+        return f"data/calibration/{wildcards.model}.parquet"
+    return []

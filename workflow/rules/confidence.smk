@@ -1,0 +1,45 @@
+# Selectors and scores.
+
+
+rule train_selector:
+    input:
+        f"data/features/{{model}}/{{scheme}}/{HOME}.parquet",
+    output:
+        directory("data/selectors/{model}/{scheme}"),
+    log:
+        "logs/train_selector/{model}/{scheme}.log",
+    benchmark:
+        "benchmarks/runs/train_selector/{model}/{scheme}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("train_selector"),
+        settings=config["selector"],
+        seed=config["seed"],
+    script:
+        "../scripts/train_selector.py"
+
+
+rule write_scores:
+    input:
+        features=expand("data/features/{{model}}/{{scheme}}/{dataset}.parquet", dataset=DATASETS),
+        selector="data/selectors/{model}/{scheme}",
+    output:
+        "data/scores/{model}/{scheme}.parquet",
+    log:
+        "logs/write_scores/{model}/{scheme}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        code=code("write_scores"),
+        estimators=STUDY["estimators"],
+    script:
+        "../scripts/write_scores.py"

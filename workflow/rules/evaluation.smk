@@ -1,0 +1,50 @@
+# Mixtures of questions in and out of distribution, metrics and curves.
+
+
+rule build_mixtures:
+    input:
+        home=f"data/questions/{HOME}.parquet",
+        shift="data/questions/{dataset}.parquet",
+    output:
+        "data/mixtures/{dataset}.parquet",
+    log:
+        "logs/build_mixtures/{dataset}.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("build_mixtures"),
+        id_shares=config["evaluation"]["id_shares"],
+        seed=config["seed"],
+    script:
+        "../scripts/build_mixtures.py"
+
+
+rule evaluate_variant:
+    input:
+        scores="data/scores/{model}/{scheme}.parquet",
+        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+    output:
+        metrics="data/metrics/{model}/{scheme}.parquet",
+        curves="data/curves/{model}/{scheme}.parquet",
+    log:
+        "logs/evaluate_variant/{model}/{scheme}.log",
+    benchmark:
+        "benchmarks/runs/evaluate_variant/{model}/{scheme}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("evaluate_variant"),
+        settings=config["evaluation"],
+        home=HOME,
+        estimators=STUDY["estimators"],
+        seed=config["seed"],
+    script:
+        "../scripts/evaluate_variant.py"

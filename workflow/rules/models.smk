@@ -1,0 +1,40 @@
+# Model folders: the shipped weights, checked and copied; and, as targets of their own, the training that made them.
+
+
+rule prepare_model:
+    input:
+        lambda wildcards: f"{config['models'][wildcards.model]['source']}/training.json",
+    output:
+        directory("data/models/{model}"),
+    log:
+        "logs/prepare_model/{model}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=5,
+    params:
+        code=code("prepare_model"),
+    script:
+        "../scripts/prepare_model.py"
+
+
+rule train_model:
+    output:
+        directory("data/trained/{model}"),
+    log:
+        "logs/train_model/{model}.log",
+    benchmark:
+        "benchmarks/runs/train_model/{model}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=240,
+    params:
+        code=code("train_model"),
+        settings=lambda wildcards: config["models"][wildcards.model]["training"],
+    script:
+        "../scripts/train_model.py"

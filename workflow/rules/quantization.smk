@@ -1,0 +1,46 @@
+# Calibration tables and quantized checkpoints.
+
+
+rule build_calibration:
+    input:
+        model="data/models/{model}",
+        dataset=f"data/embedded/{HOME}",
+    output:
+        "data/calibration/{model}.parquet",
+    log:
+        "logs/build_calibration/{model}.log",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code("build_calibration"),
+        samples=config["calibration"]["samples"],
+        seed=config["seed"],
+    script:
+        "../scripts/build_calibration.py"
+
+
+rule quantize_model:
+    input:
+        model="data/models/{model}",
+        calibration=calibration_of,
+    output:
+        directory("data/checkpoints/{model}/{scheme}"),
+    log:
+        "logs/quantize_model/{model}/{scheme}.log",
+    benchmark:
+        "benchmarks/runs/quantize_model/{model}/{scheme}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code("quantize_model"),
+        seed=config["seed"],
+    script:
+        "../scripts/quantize_model.py"

@@ -1,0 +1,112 @@
+"""Checking a study's config before any job: what the schema says and what a schema can not say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from quantrust.errors import QuantrustError
+from quantrust.quantization.scheme import parse_scheme
+
+ID_SPLITS = ("dev", "val", "test")
+SHIFT_SPLIT = "test"
+
+
+def check_config(config: dict[str, Any], schema_path: str | Path) -> None:
+    """Raise when the config is not a study that can be run.
+
+    Parameters
+    ----------
+    config : dict
+        The default merged with its overlays.
+    schema_path : str or Path
+        The JSON schema, in YAML.
+
+    Raises
+    ------
+    QuantrustError
+        With one line for every fault: the key's path, its value and what is allowed there.
+    """
+    schema = yaml.safe_load(Path(schema_path).read_text(encoding="utf-8"))
+    faults = sorted(_schema_faults(config, schema)) or list(_study_faults(config))
+    if faults:
+        raise QuantrustError("\n".join(f"config: {fault}" for fault in faults))
+
+
+def _schema_faults(config: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    for error in Draft202012Validator(schema).iter_errors(config):
+        yield _describe(error)
+
+
+def _describe(error: ValidationError) -> str:
+    path = _key_path(error.absolute_path)
+    if error.validator == "additionalProperties" and error.schema.get("additionalProperties") is False:
+        allowed = error.schema["properties"]
+        unknown = [key for key in error.instance if key not in allowed]
+        return f"{_join(path, unknown[0])} is no key of this config; allowed: {', '.join(allowed)}"
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return f"{_join(path, missing)} is missing"
+    if error.validator == "enum":
+        return f"{path} is {error.instance!r}; allowed: {', '.join(map(str, error.validator_value))}"
+    expected = error.schema.get("description") or f"{error.validator} {error.validator_value}"
+    return f"{path} is {error.instance!r}; allowed: {expected}"
+
+
+def _key_path(keys: Any) -> str:
+    path = ""
+    for key in keys:
+        path = f"{path}[{key}]" if isinstance(key, int) else _join(path, key)
+    return path or "the whole"
+
+
+def _join(path: str, key: str) -> str:
+    return key if path in ("", "the whole") else f"{path}.{key}"
+
+
+def _study_faults(config: dict[str, Any]) -> Iterator[str]:
+    study, datasets = config["study"], config["datasets"]
+    yield from _unknown_names("study.models", study["models"], config["models"], "models")
+    for number, name in enumerate(study["schemes"]):
+        try:
+            parse_scheme(name)
+        except QuantrustError as error:
+            yield f"study.schemes[{number}] is {name!r}: {error}"
+    yield from _unknown_names("study.shifts", study["shifts"], datasets, "datasets")
+    home = study["in_distribution"]
+    if home not in datasets:
+        yield f"study.in_distribution is {home!r}; allowed: a name under datasets: {', '.join(datasets)}"
+    elif "captions" not in datasets[home]:
+        yield (
+            f"study.in_distribution is {home!r}; allowed: a dataset with captions for calibration and with the splits "
+            f"{', '.join(ID_SPLITS)}"
+        )
+    elif config["calibration"]["samples"] > datasets[home]["captions"]:
+        yield (
+            f"calibration.samples is {config['calibration']['samples']}; allowed: at most "
+            f"{datasets[home]['captions']}, which is datasets.{home}.captions"
+        )
+    for number, name in enumerate(study["shifts"]):
+        if name == home:
+            yield f"study.shifts[{number}] is {name!r}, the dataset in distribution; allowed: any other dataset"
+    for name, dataset in datasets.items():
+        if "adversary" in dataset and dataset["adversary"] not in config["models"]:
+            yield (
+                f"datasets.{name}.adversary is {dataset['adversary']!r}; "
+                f"allowed: a name under models: {', '.join(config['models'])}"
+            )
+    if 1 not in config["evaluation"]["id_shares"]:
+        shares = config["evaluation"]["id_shares"]
+        yield f"evaluation.id_shares is {shares}; allowed: shares that include 1, the dataset in distribution alone"
+    if config["report"]["risk"] not in config["evaluation"]["risks"]:
+        risks = ", ".join(map(str, config["evaluation"]["risks"]))
+        yield f"report.risk is {config['report']['risk']}; allowed: one of evaluation.risks: {risks}"
+
+
+def _unknown_names(path: str, names: list[str], known: dict[str, Any], section: str) -> Iterator[str]:
+    for number, name in enumerate(names):
+        if name not in known:
+            yield f"{path}[{number}] is {name!r}; allowed: a name under {section}: {', '.join(known)}"

@@ -1,0 +1,49 @@
+"""What every script of the workflow does around its work: output goes to the job's log, bad input ends in one message."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quantrust.errors import QuantrustError
+
+
+@contextmanager
+def job_log(path: str | Path) -> Iterator[None]:
+    """Send standard output, standard error and log records of the process to a file while the block runs.
+
+    The file descriptors themselves are redirected, so that what native libraries print arrives there too.
+
+    Parameters
+    ----------
+    path : str or Path
+        The log, which is written anew.
+
+    Raises
+    ------
+    SystemExit
+        With code 2, when the block raises `QuantrustError`: its message then stands in the log and on the standard
+        error that the process had before, without a traceback.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    try:
+        with open(path, "wb") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+        yield
+    except QuantrustError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os.write(saved[1], f"error: {error}\n".encode())
+        raise SystemExit(2) from None
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, number in zip(saved, (1, 2), strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)

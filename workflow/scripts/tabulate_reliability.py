@@ -1,0 +1,7 @@
+"""Write the table of reliability."""
+
+from quantrust.job import job_log
+from quantrust.report.tables import write_reliability_table
+
+with job_log(snakemake.log[0]):
+    write_reliability_table(snakemake.input, snakemake.output[0])

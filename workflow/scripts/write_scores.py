@@ -1,0 +1,9 @@
+"""Gather a variant's answers to all datasets with the confidence of every estimator."""
+
+from quantrust.confidence.scores import write_scores
+from quantrust.job import job_log
+
+with job_log(snakemake.log[0]):
+    write_scores(
+        snakemake.input.features, snakemake.input.selector, snakemake.output[0], list(snakemake.params.estimators)
+    )
