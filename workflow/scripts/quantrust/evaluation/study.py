@@ -1,0 +1,292 @@
+"""The metrics and curves tables of one variant: every estimator on every mixture, with intervals."""
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.metrics import Floats, Ranking, rank, risk_coverage_curve
+from quantrust.evaluation.resampling import Resampler, draw_images
+from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
+
+LEVEL = 0.95
+"""Nominal coverage of every interval."""
+
+CURVE_POINTS = 200
+"""Points at most that a curve is stored with."""
+
+METRICS_SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "dataset": pl.String,
+        "id_share": pl.Float64,
+        "metric": pl.String,
+        "parameter": pl.Float64,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n": pl.Int64,
+    }
+)
+CURVES_SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "dataset": pl.String,
+        "id_share": pl.Float64,
+        "coverage": pl.Float64,
+        "risk": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A set of test answers that figures are reported on.
+
+    Attributes
+    ----------
+    dataset : str
+        The shifted dataset, or the ID dataset where there is none.
+    id_share : float or None
+        Share of ID questions; None for a shifted test set as a whole, where its mixture of share 0 holds only a part.
+    answers : polars.DataFrame
+        Rows of the scores table.
+    """
+
+    dataset: str
+    id_share: float | None
+    answers: pl.DataFrame
+
+
+def settings_of(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str) -> Iterator[Setting]:
+    """Yield the pure ID test set, then each shifted dataset's mixtures and, where they differ, its whole test set.
+
+    Parameters
+    ----------
+    scores : polars.DataFrame
+        The scores table of a variant.
+    mixtures : mapping of str to polars.DataFrame
+        The mixtures table of each shifted dataset.
+    id_dataset : str
+        The in-distribution dataset.
+
+    Raises
+    ------
+    QuantrustError
+        If the scores lack a question of a mixture, or a dataset has no test answers.
+    """
+    test = scores.filter(pl.col("split") == "test")
+    yield Setting(id_dataset, 1.0, _whole(test, id_dataset))
+    for dataset, table in mixtures.items():
+        pure = 0
+        for (share,), drawn in table.group_by("id_share", maintain_order=True):
+            answers = test.join(drawn.select("dataset", "question_id"), on=["dataset", "question_id"], how="semi")
+            if answers.height != drawn.height:
+                missing = drawn.join(test, on=["dataset", "question_id"], how="anti").row(0, named=True)
+                raise QuantrustError(
+                    f"scores: question {missing['question_id']} of {missing['dataset']} is in a mixture with "
+                    f"{dataset}, but has no test answer; expected features of the questions that the mixtures are of"
+                )
+            if share == 0.0:
+                pure = answers.height
+            yield Setting(dataset, share, answers)
+        whole = _whole(test, dataset)
+        if whole.height != pure:
+            yield Setting(dataset, None, whole)
+
+
+def evaluate_variant(
+    scores: pl.DataFrame,
+    mixtures: Mapping[str, pl.DataFrame],
+    *,
+    model: str,
+    scheme: str,
+    id_dataset: str,
+    estimators: Sequence[str],
+    risks: Sequence[float],
+    costs: Sequence[float],
+    resamples: int,
+    seed: int,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Evaluate every estimator of a variant on every mixture.
+
+    Thresholds are fixed on the ID val answers and used on every setting. Intervals are percentiles over resamples of
+    the test images; the thresholds stay as they are meanwhile, so that the intervals of what depends on them do not
+    include the uncertainty of choosing them. All estimators, and all variants given the same seed and mixtures, see
+    the same resamples.
+
+    Parameters
+    ----------
+    scores : polars.DataFrame
+        Columns ``dataset``, ``split``, ``question_id``, ``image_id``, ``accuracy`` and one of confidences for each
+        estimator. The row order does not matter.
+    mixtures : mapping of str to polars.DataFrame
+        For each shifted dataset the table of `quantrust.evaluation.mixtures.mixture_table`.
+    model, scheme : str
+        Names for the tables.
+    id_dataset : str
+        The in-distribution dataset.
+    estimators : sequence of str
+        Columns of `scores`. One with a confidence outside [0, 1] anywhere is no probability and has neither
+        calibration errors nor a Brier score.
+    risks, costs : sequence of float
+        Risk limits in [0, 1] and costs >= 0.
+    resamples : int
+        Bootstrap resamples.
+    seed : int
+        Seed of the resamples.
+
+    Returns
+    -------
+    metrics, curves : polars.DataFrame
+        With the columns of `METRICS_SCHEMA` and `CURVES_SCHEMA`; undefined values are null.
+
+    Raises
+    ------
+    QuantrustError
+        If an estimator has no column or an unusable value, there are no ID val answers, or as `settings_of`.
+    """
+    scores = scores.sort("dataset", "split", "question_id")
+    for estimator in estimators:
+        _check_confidences(scores, estimator, f"{model}/{scheme}")
+    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
+    if val.is_empty():
+        raise QuantrustError(f"{model}/{scheme}: no answers of {id_dataset} in split val, which thresholds are set on")
+    deployments = {e: deploy(rank(val["accuracy"], val[e]), risks, costs) for e in estimators}
+    probabilities = {e: bool(scores[e].is_between(0.0, 1.0).all()) for e in estimators}
+
+    metric_rows: list[tuple[object, ...]] = []
+    curve_rows: list[tuple[object, ...]] = []
+    for setting in settings_of(scores, mixtures, id_dataset):
+        resampler = _resampler(setting, resamples, seed)
+        for estimator in estimators:
+            head = (model, scheme, estimator, setting.dataset, setting.id_share)
+            ranking = rank(setting.answers["accuracy"], setting.answers[estimator])
+            rows = _metric_rows(
+                ranking, resampler, risks, costs, deployments[estimator], is_probability=probabilities[estimator]
+            )
+            metric_rows += [(*head, *row) for row in rows]
+            curve_rows += [(*head, *row) for row in _curve_rows(ranking, resampler)]
+    return (
+        pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
+        pl.DataFrame(curve_rows, schema=CURVES_SCHEMA, orient="row"),
+    )
+
+
+def group_accuracy(
+    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], *, model: str, scheme: str, id_dataset: str
+) -> pl.DataFrame:
+    """Return the accuracy of a variant by answer type and by kind of question, on each test set as a whole.
+
+    Parameters
+    ----------
+    scores, mixtures, model, scheme, id_dataset
+        As in `evaluate_variant`; the scores also have the columns ``answer_type`` and ``question_kind``.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns ``model``, ``scheme``, ``dataset``, ``grouping`` (one of the two column names), ``group``, ``accuracy``
+        and ``n``, sorted; questions without a value for a grouping are left out of it.
+    """
+    test = scores.filter((pl.col("split") == "test") & pl.col("dataset").is_in([id_dataset, *mixtures]))
+    parts = [
+        test.filter(pl.col(grouping).is_not_null())
+        .group_by("dataset", pl.lit(grouping).alias("grouping"), pl.col(grouping).alias("group"))
+        # Tenths are integers, so that the order in which threads add them does not matter.
+        .agg((10 * pl.col("accuracy")).sum() / (10 * pl.len()), pl.len().cast(pl.Int64).alias("n"))
+        for grouping in ("answer_type", "question_kind")
+    ]
+    return (
+        pl.concat(parts)
+        .sort("dataset", "grouping", "group")
+        .select(pl.lit(model).alias("model"), pl.lit(scheme).alias("scheme"), pl.all())
+    )
+
+
+def interval(values: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """Return the percentile interval of resampled values, over those resamples on which the metric is defined.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (resamples,)
+        NaN where undefined.
+    level : float
+        Nominal coverage.
+
+    Returns
+    -------
+    low, high : float
+        NaN where no resample has a value.
+    """
+    defined = values[~np.isnan(values)]
+    if defined.size == 0:
+        return math.nan, math.nan
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _whole(test: pl.DataFrame, dataset: str) -> pl.DataFrame:
+    answers = test.filter(pl.col("dataset") == dataset)
+    if answers.is_empty():
+        raise QuantrustError(f"scores: no answers of {dataset} in split test; expected features of this dataset")
+    return answers
+
+
+def _check_confidences(scores: pl.DataFrame, estimator: str, variant: str) -> None:
+    if estimator not in scores.columns:
+        raise QuantrustError(
+            f"{variant}: no estimator {estimator!r} in the scores; expected one of the columns {scores.columns}"
+        )
+    unusable = scores.filter(~pl.col(estimator).is_finite().fill_null(False))
+    if not unusable.is_empty():
+        row = unusable.row(0, named=True)
+        raise QuantrustError(
+            f"{variant}: question {row['question_id']} of {row['dataset']}: {estimator} is {row[estimator]}; "
+            "expected a finite confidence"
+        )
+
+
+def _resampler(setting: Setting, resamples: int, seed: int) -> Resampler:
+    images = (setting.answers["dataset"] + "\t" + setting.answers["image_id"]).to_numpy()
+    # A seed of its own for each setting; of the name a checksum, because `hash` differs from run to run.
+    share = 0 if setting.id_share is None else 1 + round(setting.id_share * 1_000_000)
+    draws = draw_images(images, resamples, [seed, zlib.crc32(setting.dataset.encode()), share])
+    return Resampler(setting.answers["accuracy"].to_numpy(), draws)
+
+
+def _metric_rows(
+    ranking: Ranking,
+    resampler: Resampler,
+    risks: Sequence[float],
+    costs: Sequence[float],
+    deployment: Deployment,
+    *,
+    is_probability: bool,
+) -> Iterator[tuple[object, ...]]:
+    values = summarise(ranking, risks, costs, deployment, is_probability)
+    resampled: dict[Key, Floats] = resampler.evaluate(ranking, risks, costs, deployment, is_probability)
+    for key, value in values.items():
+        if math.isnan(value) or key not in resampled:
+            low, high = math.nan, math.nan
+        else:
+            low, high = interval(resampled[key])
+        yield (*key, *(None if math.isnan(x) else x for x in (value, low, high)), ranking.n)
+
+
+def _curve_rows(ranking: Ranking, resampler: Resampler) -> Iterator[tuple[float, ...]]:
+    coverage, risk = risk_coverage_curve(ranking)
+    points = min(CURVE_POINTS, ranking.n)
+    index = np.arange(1, points + 1) * ranking.n // points - 1
+    low, high = np.quantile(resampler.risks_at(ranking, coverage[index]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    yield from zip(*(column.tolist() for column in (coverage[index], risk[index], low, high)), strict=True)
