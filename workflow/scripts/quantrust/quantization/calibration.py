@@ -1,0 +1,234 @@
+"""Calibration samples: images with captions, as tokens whose roles are known.
+
+The table records what a model was calibrated on. Captions come in the ShareGPT4V format: a list of
+`{"id", "image", "conversations": [{"from": "human", "value": "<image>\\n..."}, {"from": "gpt", "value": "..."}]}`.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import nn
+
+from quantrust.errors import QuantrustError
+from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
+from quantrust.models.skeleton import build_skeleton
+
+CALIBRATION_SCHEMA = pl.Schema(
+    {
+        "sample_id": pl.String,
+        "image_id": pl.String,
+        "image": pl.String,
+        "prompt": pl.String,
+        "answer": pl.String,
+        "token_ids": pl.List(pl.Int32),
+        "roles": pl.List(pl.Int8),
+    }
+)
+BATCH_SIZE = 16
+IMAGE_MARK = "<image>"
+LEAST_ANSWER_TOKENS = 3
+"""Without the end token. The loss of a one- or two-token answer hardly reaches the answer's own positions."""
+
+
+def build_calibration_table(
+    model_folder: str | Path, captions_json: str | Path, images_dir: str | Path, samples: int, seed: int
+) -> pl.DataFrame:
+    """Draw image-caption pairs and tokenize them as the model will see them.
+
+    Parameters
+    ----------
+    model_folder : str or Path
+        Its tokenizer, processor and chat template are used; its weights are not read.
+    captions_json : str or Path
+        ShareGPT4V format.
+    images_dir : str or Path
+        The folder that the records' `image` paths start from.
+    samples : int
+        How many pairs, drawn without replacement and kept in the order of the file.
+    seed : int
+
+    Returns
+    -------
+    polars.DataFrame
+        With the columns of `CALIBRATION_SCHEMA`; `image` is `images_dir` with the record's path.
+
+    Raises
+    ------
+    QuantrustError
+        If there are too few records, or a drawn record lacks a field, has no image, or has an answer of one or two
+        tokens.
+    """
+    captions_json = Path(captions_json)
+    records = _read_captions(captions_json)
+    if not 0 < samples <= len(records):
+        raise QuantrustError(
+            f"{captions_json} holds {len(records)} records, {samples} were asked for; ask for 1 or more"
+        )
+    places = sorted(random.Random(seed).sample(range(len(records)), samples))
+    rows = [_read_pair(captions_json, place, records[place], Path(images_dir)) for place in places]
+    table = pl.DataFrame(rows, schema={name: CALIBRATION_SCHEMA[name] for name in rows[0]})
+    family, model = build_skeleton(model_folder)
+    processor = family.load_processor(str(model_folder))
+    image_token = family.image_token(processor)
+    width = model.get_submodule(family.embedding).weight.shape[1]
+    token_ids, roles = [], []
+    for chunk, inputs in _preprocessed(family, processor, table):
+        blank = [
+            EncodedImage(torch.zeros(placeholder.count(image_token), width), placeholder, grid)
+            for placeholder, grid in zip(inputs.placeholders, inputs.grids, strict=True)
+        ]
+        for ids, kinds in _unpadded(_language_inputs(family, model, processor, chunk, blank)):
+            token_ids.append(ids)
+            roles.append(kinds)
+    table = table.with_columns(
+        pl.Series("token_ids", token_ids, pl.List(pl.Int32)), pl.Series("roles", roles, pl.List(pl.Int8))
+    )
+    check_calibration(table)
+    return table
+
+
+def check_calibration(table: pl.DataFrame) -> None:
+    """Raise when a table can not calibrate a multimodal model.
+
+    Parameters
+    ----------
+    table : polars.DataFrame
+
+    Raises
+    ------
+    QuantrustError
+        If columns are missing or of another type, the table is empty, or a sample has no image tokens or an answer of
+        one or two tokens.
+    """
+    if table.schema != CALIBRATION_SCHEMA:
+        raise QuantrustError(
+            f"the calibration table has the columns {dict(table.schema)}, expected {dict(CALIBRATION_SCHEMA)}; "
+            "build it again"
+        )
+    if table.is_empty():
+        raise QuantrustError("the calibration table is empty; build it with at least one sample")
+    counts = table.select(
+        "sample_id",
+        image=pl.col("roles").list.count_matches(int(Role.IMAGE)),
+        # one of them is the token that ends the answer
+        answer=pl.col("roles").list.count_matches(int(Role.ANSWER)).cast(pl.Int64) - 1,
+    )
+    for name, least, what in (
+        ("image", 1, "image tokens: a text-only sample says nothing about images"),
+        ("answer", LEAST_ANSWER_TOKENS, "answer tokens: a short answer gives no usable gradient on its own tokens"),
+    ):
+        short = counts.filter(pl.col(name) < least)
+        if not short.is_empty():
+            raise QuantrustError(
+                f"calibration sample {short['sample_id'][0]!r} (of {len(short)} like it) has {short[name][0]} {what}; "
+                "calibrate on captions of images"
+            )
+
+
+def vision_batches(family: Family, processor: Any, table: pl.DataFrame) -> list[VisionInputs]:
+    """Read and preprocess the images of a calibration table, `BATCH_SIZE` at a time."""
+    return [inputs for _, inputs in _preprocessed(family, processor, table)]
+
+
+def language_batches(
+    family: Family, model: nn.Module, processor: Any, table: pl.DataFrame, images: list[EncodedImage]
+) -> list[LanguageInputs]:
+    """Put the samples of a calibration table together, `BATCH_SIZE` at a time.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+    processor : object
+    table : polars.DataFrame
+    images : list of EncodedImage
+        The image of each sample.
+
+    Returns
+    -------
+    list of LanguageInputs
+
+    Raises
+    ------
+    QuantrustError
+        If the model's tokenizer or processor yields other tokens or roles than the table records.
+    """
+    batches = []
+    for start in range(0, len(table), BATCH_SIZE):
+        chunk = table[start : start + BATCH_SIZE]
+        inputs = _language_inputs(family, model, processor, chunk, images[start : start + BATCH_SIZE])
+        for row, (ids, roles) in zip(chunk.iter_rows(named=True), _unpadded(inputs), strict=True):
+            if ids != row["token_ids"] or roles != row["roles"]:
+                raise QuantrustError(
+                    f"calibration sample {row['sample_id']!r} has other tokens than when the table was built: "
+                    "tokenizer, processor or chat template changed; build the calibration table again"
+                )
+        batches.append(inputs)
+    return batches
+
+
+def _read_captions(path: Path) -> list[Any]:
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise QuantrustError(f"{path} can not be read ({error.strerror}); give a captions file") from error
+    except ValueError as error:
+        raise QuantrustError(f"{path} is no JSON ({error}); expected the ShareGPT4V format") from error
+    if not isinstance(records, list):
+        raise QuantrustError(f"{path} holds a {type(records).__name__}, expected the list of the ShareGPT4V format")
+    return records
+
+
+def _read_pair(path: Path, place: int, record: Any, images_dir: Path) -> dict[str, str]:
+    where = f"{path}: record {place}"
+    if not isinstance(record, dict) or not {"id", "conversations"} <= record.keys():
+        raise QuantrustError(f"{where} lacks id or conversations; expected the ShareGPT4V format")
+    where += f" (id {record['id']!r})"
+    if not record.get("image"):
+        raise QuantrustError(f"{where} has no image; calibration needs image-caption pairs only")
+    turns = record["conversations"]
+    if [turn.get("from") for turn in turns[:2]] != ["human", "gpt"]:
+        raise QuantrustError(f"{where} does not begin with a turn from human and one from gpt")
+    image = images_dir / record["image"]
+    return {
+        "sample_id": str(record["id"]),
+        "image_id": Path(record["image"]).stem,
+        "image": image.as_posix(),
+        "prompt": turns[0]["value"].replace(IMAGE_MARK, "").strip(),
+        "answer": turns[1]["value"].strip(),
+    }
+
+
+def _preprocessed(family: Family, processor: Any, table: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, VisionInputs]]:
+    for start in range(0, len(table), BATCH_SIZE):
+        chunk = table[start : start + BATCH_SIZE]
+        yield chunk, family.preprocess(processor, [_read_image(path) for path in chunk["image"]])
+
+
+def _read_image(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise QuantrustError(f"calibration image {path} can not be read ({error}); restore it") from error
+
+
+def _language_inputs(
+    family: Family, model: nn.Module, processor: Any, chunk: pl.DataFrame, images: list[EncodedImage]
+) -> LanguageInputs:
+    return family.language_inputs(
+        model, processor, chunk["prompt"].to_list(), images, answers=chunk["answer"].to_list()
+    )
+
+
+def _unpadded(inputs: LanguageInputs) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield token ids and roles of each sample without padding."""
+    for ids, roles in zip(inputs.token_ids, inputs.roles, strict=True):
+        real = roles != Role.PAD
+        yield ids[real].tolist(), roles[real].tolist()

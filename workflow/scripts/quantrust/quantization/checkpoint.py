@@ -1,0 +1,258 @@
+"""Checkpoints: a model under a scheme as one self-contained folder.
+
+The folder holds the model's own config, tokenizer, processor and chat template files, and
+
+`model.safetensors`
+    Tensors by the dotted names of `transformers` modules. A quantized layer `L` has `L.weight.codes` (uint8, rows by
+    ceil(columns * bits / 8), packed as `quantrust.quantization.packing` says), `L.weight.scale` and `L.weight.zero`
+    (rows by groups; float16, or float32 at 8 bits), and `L.bias` if the layer has one. Every other floating-point
+    tensor is bfloat16 under the name it has in the unquantized model. A head that is tied to the embedding is not
+    stored.
+`quantization.json`
+    `format` (of this folder, 1), `scheme` and `settings`, `sha256` of `model.safetensors`, `bytes`, `calibration`,
+    `layers` (the plan, with each layer's relative error), `scales` (what a scale search chose) and `modality_ratios`.
+    `relative_error` is |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is
+    any. In `bytes`, `weights_file` is the size of `model.safetensors`, `quantized` and `unquantized` the tensors in
+    it, `bfloat16` what all weights take unquantized, and the two `bits_per_weight` divide by the number of weights
+    that are quantized and by the number of all weights.
+
+The unquantized scheme has the same layout, with no quantized layer.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from quantrust.errors import QuantrustError
+from quantrust.files import atomic_directory, sha256, write_json
+from quantrust.models.family import Family
+from quantrust.models.skeleton import build_skeleton
+from quantrust.quantization.linear import PackedWeight, replace_layer
+from quantrust.quantization.plan import tied_layers
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+RECORD = "quantization.json"
+STORED_DTYPE = torch.bfloat16
+COMPANIONS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""The files of a model folder that are not weights, where it has them."""
+
+
+def save_checkpoint(
+    folder: str | Path, *, model_folder: str | Path, model: nn.Module, layers: pl.DataFrame, record: dict[str, Any]
+) -> None:
+    """Write a checkpoint folder; it is complete or absent.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder that stands there is replaced.
+    model_folder : str or Path
+        Where config, tokenizer and processor files are copied from.
+    model : torch.nn.Module
+        With `QuantizedLinear` and `QuantizedEmbedding` in the places that `layers` gives bits to.
+    layers : polars.DataFrame
+        The plan; more columns are kept.
+    record : dict
+        What else goes into `quantization.json`: `scheme`, `settings`, `calibration`, `scales`, `modality_ratios`.
+    """
+    tensors, packed = _stored_tensors(model)
+    with atomic_directory(folder) as partial:
+        for name in COMPANIONS:
+            if (source := Path(model_folder) / name).is_file():
+                shutil.copyfile(source, partial / name)
+        # one entry of metadata only: the library writes several in no fixed order
+        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        quantized = sum(tensors[name].nbytes for name in packed)
+        chosen = layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null())
+        quantized_weights = int((chosen["rows"] * chosen["columns"]).sum())
+        others = [tensor for name, tensor in tensors.items() if name not in packed]
+        weights = quantized_weights + sum(tensor.numel() for tensor in others)
+        file_bytes = (partial / WEIGHTS).stat().st_size
+        write_json(
+            partial / RECORD,
+            {
+                "format": FORMAT,
+                "scheme": record["scheme"],
+                "settings": record["settings"],
+                "sha256": sha256(partial / WEIGHTS),
+                "bytes": {
+                    "weights_file": file_bytes,
+                    "quantized": quantized,
+                    "unquantized": sum(tensor.nbytes for tensor in others),
+                    "bfloat16": 2 * weights,
+                    "quantized_bits_per_weight": 8 * quantized / quantized_weights if quantized_weights else None,
+                    "model_bits_per_weight": 8 * file_bytes / weights,
+                },
+                "calibration": record["calibration"],
+                "modality_ratios": record["modality_ratios"],
+                "scales": record["scales"],
+                "layers": layers.to_dicts(),
+            },
+        )
+
+
+def load_checkpoint(
+    folder: str | Path, dtype: torch.dtype = torch.float32
+) -> tuple[Family, nn.Module, Any, dict[str, Any]]:
+    """Load a checkpoint folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        As `save_checkpoint` writes it.
+    dtype : torch.dtype
+        The dtype that the model computes in; codes, scales and zeros keep theirs.
+
+    Returns
+    -------
+    family : Family
+    model : torch.nn.Module
+        In evaluation mode, on the CPU, without gradients.
+    processor : object
+    record : dict
+        The content of `quantization.json`.
+
+    Raises
+    ------
+    QuantrustError
+        If a file is missing or damaged, or a tensor is missing, unexpected, or of another shape or dtype than the
+        record calls for.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise QuantrustError(f"{path} is missing: the checkpoint is incomplete; quantize the model again")
+    if (digest := sha256(path)) != record["sha256"]:
+        raise QuantrustError(
+            f"{path} has SHA-256 {digest}, but {folder / RECORD} records {record['sha256']}: "
+            "the file is damaged; quantize the model again"
+        )
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise QuantrustError(f"{path} is no safetensors file ({error}); quantize the model again") from error
+    family, model = build_skeleton(folder)
+    layers = pl.DataFrame(record["layers"], infer_schema_length=None)
+    tied_head, tied_embedding = _restore_layers(family, model, layers, dtype)
+    expected = _expected_tensors(model, tied_head)
+    _check_tensors(path, tensors, expected)
+    # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
+    cast = {name: tensor.to(dtype) if tensor.dtype == STORED_DTYPE else tensor for name, tensor in tensors.items()}
+    model.load_state_dict(cast, strict=False, assign=True)
+    if tied_head is not None and isinstance(model.get_submodule(tied_head), nn.Linear):
+        model.get_submodule(tied_head).weight = model.get_submodule(tied_embedding).weight
+    return family, model.requires_grad_(False).eval(), family.load_processor(str(folder)), record
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """Return the content of a checkpoint's `quantization.json`.
+
+    Raises
+    ------
+    QuantrustError
+        If it is missing, is not JSON, or is of a format that this version does not read.
+    """
+    path = Path(folder) / RECORD
+    if not path.is_file():
+        raise QuantrustError(f"{path} is missing: expected a checkpoint folder; quantize a model into it first")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise QuantrustError(f"{path} is no JSON ({error}); quantize the model again") from error
+    if record.get("format") != FORMAT:
+        raise QuantrustError(
+            f"{path}: format {record.get('format')!r}, this version reads {FORMAT}; quantize the model again"
+        )
+    return record
+
+
+def _packed_names(model: nn.Module) -> set[str]:
+    """Return the names of the codes, scales and zeros of every quantized layer."""
+    return {
+        f"{name}.{part}"
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, PackedWeight)
+        for part in ("codes", "scale", "zero")
+    }
+
+
+def _stored_tensors(model: nn.Module) -> tuple[dict[str, Tensor], set[str]]:
+    """Return the tensors to store, and the names of those that belong to quantized weights."""
+    packed = _packed_names(model)
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        # a tied head comes after the embedding and holds the very same tensors
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        plain = tensor.is_floating_point() and name not in packed
+        tensors[name] = tensor.detach().to(STORED_DTYPE if plain else tensor.dtype).contiguous()
+    return tensors, packed & tensors.keys()
+
+
+def _restore_layers(
+    family: Family, model: nn.Module, layers: pl.DataFrame, dtype: torch.dtype
+) -> tuple[str | None, str | None]:
+    """Put empty quantized layers into a skeleton; return the tied head and embedding."""
+    tied_head, tied_embedding = tied_layers(model, family.layers(model))
+    for layer in layers.filter(pl.col("bits").is_not_null()).sort("shares", nulls_last=False).iter_rows(named=True):
+        if layer["shares"] is None:
+            weight = PackedWeight(layer["rows"], layer["columns"], layer["bits"], layer["group"])
+        else:
+            weight = model.get_submodule(layer["shares"]).weight
+        replace_layer(model, layer["layer"], weight, dtype)
+    return tied_head, tied_embedding
+
+
+def _expected_tensors(model: nn.Module, tied_head: str | None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    packed = _packed_names(model)
+    expected = {}
+    for name, tensor in model.state_dict().items():
+        if tied_head is not None and name.startswith(f"{tied_head}.weight"):
+            continue
+        plain = tensor.is_floating_point() and name not in packed
+        expected[name] = (tuple(tensor.shape), STORED_DTYPE if plain else tensor.dtype)
+    return expected
+
+
+def _check_tensors(
+    path: Path, tensors: dict[str, Tensor], expected: dict[str, tuple[tuple[int, ...], torch.dtype]]
+) -> None:
+    for what, names in (
+        ("missing", expected.keys() - tensors.keys()),
+        ("unexpected", tensors.keys() - expected.keys()),
+    ):
+        if names:
+            shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+            raise QuantrustError(f"{path}: {len(names)} {what} tensors ({shown}); quantize the model again")
+    for name, tensor in tensors.items():
+        found = (tuple(tensor.shape), tensor.dtype)
+        if found != expected[name]:
+            raise QuantrustError(
+                f"{path}: {name} has shape {found[0]} and dtype {found[1]}, expected {expected[name][0]} and "
+                f"{expected[name][1]}; quantize the model again"
+            )
