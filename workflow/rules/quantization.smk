@@ -41,6 +41,5 @@ rule quantize_model:
         runtime=60,
     params:
         code=code("quantize_model"),
-        seed=config["seed"],
     script:
         "../scripts/quantize_model.py"

@@ -9,5 +9,4 @@ with job_log(snakemake.log[0]):
         snakemake.wildcards.scheme,
         snakemake.input.calibration or None,
         snakemake.output[0],
-        seed=snakemake.params.seed,
     )
