@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from quantrust.errors import QuantrustError
+from quantrust.files import atomic_path
 
 SCHEMA = pl.Schema({"id_share": pl.Float64, "dataset": pl.String, "question_id": pl.String})
 
@@ -60,6 +62,32 @@ def mixture_table(
                 )
             )
     return pl.concat(parts)
+
+
+def write_mixtures(
+    id_path: str | Path, ood_path: str | Path, out_path: str | Path, *, id_shares: Sequence[float], seed: int
+) -> None:
+    """Draw the mixtures of two questions tables and write them.
+
+    Parameters
+    ----------
+    id_path, ood_path : str or Path
+        Parquet files of the questions in distribution and out of it.
+    out_path : str or Path
+        Parquet file with the columns of `mixture_table`.
+    id_shares, seed
+        As in `mixture_table`.
+
+    Raises
+    ------
+    QuantrustError
+        As `mixture_table`.
+    """
+    columns = ["dataset", "split", "question_id"]
+    id_questions, ood_questions = (pl.read_parquet(path, columns=columns) for path in (id_path, ood_path))
+    table = mixture_table(id_questions, ood_questions, id_shares, seed)
+    with atomic_path(out_path) as partial:
+        table.write_parquet(partial)
 
 
 def _shuffled_test(questions: pl.DataFrame, seed: list[int]) -> tuple[str, list[str]]:

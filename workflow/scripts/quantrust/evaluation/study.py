@@ -4,6 +4,8 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,10 +13,11 @@ import polars as pl
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.metrics import Floats, Ranking, rank, risk_coverage_curve
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
+from quantrust.evaluation.summary import Key, deploy, summarise
+from quantrust.files import atomic_path
 
 LEVEL = 0.95
-"""Nominal coverage of every interval."""
+"""Nominal coverage of intervals where nothing else is asked for."""
 
 CURVE_POINTS = 200
 """Points at most that a curve is stored with."""
@@ -117,6 +120,7 @@ def evaluate_variant(
     costs: Sequence[float],
     resamples: int,
     seed: int,
+    level: float = LEVEL,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Evaluate every estimator of a variant on every mixture.
 
@@ -145,6 +149,8 @@ def evaluate_variant(
         Bootstrap resamples.
     seed : int
         Seed of the resamples.
+    level : float
+        Nominal coverage of the intervals and bands.
 
     Returns
     -------
@@ -172,15 +178,47 @@ def evaluate_variant(
         for estimator in estimators:
             head = (model, scheme, estimator, setting.dataset, setting.id_share)
             ranking = rank(setting.answers["accuracy"], setting.answers[estimator])
-            rows = _metric_rows(
-                ranking, resampler, risks, costs, deployments[estimator], is_probability=probabilities[estimator]
-            )
-            metric_rows += [(*head, *row) for row in rows]
-            curve_rows += [(*head, *row) for row in _curve_rows(ranking, resampler)]
+            probability = probabilities[estimator]
+            values = summarise(ranking, risks, costs, deployments[estimator], probability)
+            resampled = resampler.evaluate(ranking, risks, costs, deployments[estimator], probability)
+            metric_rows += [(*head, *row, ranking.n) for row in _metric_rows(values, resampled, level)]
+            curve_rows += [(*head, *row) for row in _curve_rows(ranking, resampler, level)]
     return (
         pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
         pl.DataFrame(curve_rows, schema=CURVES_SCHEMA, orient="row"),
     )
+
+
+def write_evaluation(
+    scores_path: str | Path,
+    mixture_paths: Mapping[str, str | Path],
+    metrics_path: str | Path,
+    curves_path: str | Path,
+    **settings: Any,
+) -> None:
+    """Evaluate a variant from its files and write its metrics and curves.
+
+    Parameters
+    ----------
+    scores_path : str or Path
+        Parquet file with the scores table.
+    mixture_paths : mapping of str to str or Path
+        For each shifted dataset the Parquet file of its mixtures.
+    metrics_path, curves_path : str or Path
+        Parquet files to write.
+    **settings
+        The keyword arguments of `evaluate_variant`.
+
+    Raises
+    ------
+    QuantrustError
+        As `evaluate_variant`; neither file is then written.
+    """
+    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    metrics, curves = evaluate_variant(pl.read_parquet(scores_path), mixtures, **settings)
+    with atomic_path(metrics_path) as partial_metrics, atomic_path(curves_path) as partial_curves:
+        metrics.write_parquet(partial_metrics)
+        curves.write_parquet(partial_curves)
 
 
 def group_accuracy(
@@ -266,27 +304,17 @@ def _resampler(setting: Setting, resamples: int, seed: int) -> Resampler:
 
 
 def _metric_rows(
-    ranking: Ranking,
-    resampler: Resampler,
-    risks: Sequence[float],
-    costs: Sequence[float],
-    deployment: Deployment,
-    *,
-    is_probability: bool,
+    values: Mapping[Key, float], resampled: Mapping[Key, Floats], level: float
 ) -> Iterator[tuple[object, ...]]:
-    values = summarise(ranking, risks, costs, deployment, is_probability)
-    resampled: dict[Key, Floats] = resampler.evaluate(ranking, risks, costs, deployment, is_probability)
     for key, value in values.items():
-        if math.isnan(value) or key not in resampled:
-            low, high = math.nan, math.nan
-        else:
-            low, high = interval(resampled[key])
-        yield (*key, *(None if math.isnan(x) else x for x in (value, low, high)), ranking.n)
+        has_interval = key in resampled and not math.isnan(value)
+        low, high = interval(resampled[key], level) if has_interval else (math.nan, math.nan)
+        yield (*key, *(None if math.isnan(x) else x for x in (value, low, high)))
 
 
-def _curve_rows(ranking: Ranking, resampler: Resampler) -> Iterator[tuple[float, ...]]:
+def _curve_rows(ranking: Ranking, resampler: Resampler, level: float) -> Iterator[tuple[float, ...]]:
     coverage, risk = risk_coverage_curve(ranking)
     points = min(CURVE_POINTS, ranking.n)
     index = np.arange(1, points + 1) * ranking.n // points - 1
-    low, high = np.quantile(resampler.risks_at(ranking, coverage[index]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = np.quantile(resampler.risks_at(ranking, coverage[index]), [(1 - level) / 2, (1 + level) / 2], axis=0)
     yield from zip(*(column.tolist() for column in (coverage[index], risk[index], low, high)), strict=True)

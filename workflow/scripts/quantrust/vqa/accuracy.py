@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 
 REFERENCES = 10
@@ -38,6 +39,8 @@ def clean(answer: str) -> str:
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
+# A few thousand answers make up most of any dataset's references.
+@lru_cache(maxsize=1 << 16)
 def normalise(answer: str) -> str:
     """Normalise punctuation, case, number words, articles and contractions as the official VQA evaluation does.
 
