@@ -101,3 +101,22 @@ def calibration_of(wildcards):
     if parse_scheme(wildcards.scheme).needs_calibration:
         return f"data/calibration/{wildcards.model}.parquet"
     return []
+
+
+def calibration_images(wildcards):
+    """The folder whose images a calibration table names."""
+    return f"data/embedded/{HOME}" if calibration_of(wildcards) else []
+
+
+def evaluation_settings():
+    """What every variant's evaluation is given."""
+    evaluation = config["evaluation"]
+    return {
+        "id_dataset": HOME,
+        "estimators": STUDY["estimators"],
+        "risks": evaluation["risks"],
+        "costs": evaluation["costs"],
+        "resamples": evaluation["resamples"],
+        "level": evaluation["confidence_level"],
+        "seed": config["seed"],
+    }

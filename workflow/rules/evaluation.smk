@@ -42,9 +42,7 @@ rule evaluate_variant:
         runtime=30,
     params:
         code=code("evaluate_variant"),
-        settings=config["evaluation"],
-        home=HOME,
-        estimators=STUDY["estimators"],
-        seed=config["seed"],
+        shifts=STUDY["shifts"],
+        settings=evaluation_settings(),
     script:
         "../scripts/evaluate_variant.py"

@@ -27,6 +27,7 @@ rule quantize_model:
     input:
         model="data/models/{model}",
         calibration=calibration_of,
+        images=calibration_images,
     output:
         directory("data/checkpoints/{model}/{scheme}"),
     log:

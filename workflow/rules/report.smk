@@ -23,6 +23,7 @@ rule risk_coverage:
     params:
         code=code("plot_risk_coverage"),
         home=HOME,
+        level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_risk_coverage.py"
 
@@ -45,6 +46,7 @@ rule mixtures:
         code=code("plot_mixtures"),
         home=HOME,
         risk=config["report"]["risk"],
+        level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_mixtures.py"
 
@@ -67,6 +69,7 @@ rule degradation:
         code=code("plot_degradation"),
         home=HOME,
         risk=config["report"]["risk"],
+        level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_degradation.py"
 
@@ -111,6 +114,7 @@ rule tabulate_reliability:
     params:
         code=code("tabulate_reliability"),
         home=HOME,
+        risks=config["evaluation"]["risks"],
     script:
         "../scripts/tabulate_reliability.py"
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from quantrust.files import atomic_path
 from quantrust.job import job_log
 from quantrust.quantization.calibration import build_calibration_table
 
-with job_log(snakemake.log[0]):
+with job_log(snakemake.log[0]), atomic_path(snakemake.output[0]) as partial:
     dataset = Path(snakemake.input.dataset)
     table = build_calibration_table(
         snakemake.input.model,
@@ -14,4 +15,4 @@ with job_log(snakemake.log[0]):
         samples=snakemake.params.samples,
         seed=snakemake.params.seed,
     )
-    table.write_parquet(snakemake.output[0])
+    table.write_parquet(partial)

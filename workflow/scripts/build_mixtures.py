@@ -8,6 +8,6 @@ with job_log(snakemake.log[0]):
         snakemake.input.home,
         snakemake.input.shift,
         snakemake.output[0],
-        id_shares=list(snakemake.params.id_shares),
+        id_shares=snakemake.params.id_shares,
         seed=snakemake.params.seed,
     )

@@ -7,6 +7,4 @@ with job_log(snakemake.log[0]):
     settings = dict(snakemake.params.settings)
     if settings["top_k"] == "all":
         settings["top_k"] = None
-    dump_features(
-        snakemake.input.checkpoint, snakemake.input.questions, snakemake.output[0], DumpSettings(**settings)
-    )
+    dump_features(snakemake.input.checkpoint, snakemake.input.questions, snakemake.output[0], DumpSettings(**settings))

@@ -1,7 +1,14 @@
-"""Draw the figure degradation."""
+"""Draw what is left at fewer bits, in distribution."""
 
 from quantrust.job import job_log
 from quantrust.report.figures import degradation
 
 with job_log(snakemake.log[0]):
-    degradation()
+    degradation(
+        snakemake.input,
+        snakemake.output.pdf,
+        snakemake.output.png,
+        home=snakemake.params.home,
+        risk=snakemake.params.risk,
+        level=snakemake.params.level,
+    )

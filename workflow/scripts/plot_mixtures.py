@@ -1,7 +1,14 @@
-"""Draw the figure mixtures."""
+"""Draw accuracy and coverage at a risk limit against the share of questions in distribution."""
 
 from quantrust.job import job_log
 from quantrust.report.figures import mixtures
 
 with job_log(snakemake.log[0]):
-    mixtures()
+    mixtures(
+        snakemake.input,
+        snakemake.output.pdf,
+        snakemake.output.png,
+        home=snakemake.params.home,
+        risk=snakemake.params.risk,
+        level=snakemake.params.level,
+    )

@@ -1,7 +1,14 @@
-"""Draw the figure risk coverage."""
+"""Draw risk against coverage in distribution."""
 
 from quantrust.job import job_log
 from quantrust.report.figures import risk_coverage
 
 with job_log(snakemake.log[0]):
-    risk_coverage()
+    risk_coverage(
+        snakemake.input.curves,
+        snakemake.input.metrics,
+        snakemake.output.pdf,
+        snakemake.output.png,
+        home=snakemake.params.home,
+        level=snakemake.params.level,
+    )

@@ -1,4 +1,4 @@
-"""Write the table of sizes."""
+"""Write the table of checkpoint sizes."""
 
 from quantrust.job import job_log
 from quantrust.report.tables import write_sizes_table

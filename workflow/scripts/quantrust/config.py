@@ -98,9 +98,9 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
                 f"datasets.{name}.adversary is {dataset['adversary']!r}; "
                 f"allowed: a name under models: {', '.join(config['models'])}"
             )
-    if 1 not in config["evaluation"]["id_shares"]:
-        shares = config["evaluation"]["id_shares"]
-        yield f"evaluation.id_shares is {shares}; allowed: shares that include 1, the dataset in distribution alone"
+    shares = config["evaluation"]["id_shares"]
+    if not {0, 1} <= set(shares):
+        yield f"evaluation.id_shares is {shares}; allowed: shares that include 1 and 0, each dataset alone"
     if config["report"]["risk"] not in config["evaluation"]["risks"]:
         risks = ", ".join(map(str, config["evaluation"]["risks"]))
         yield f"report.risk is {config['report']['risk']}; allowed: one of evaluation.risks: {risks}"

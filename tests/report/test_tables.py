@@ -1,0 +1,59 @@
+"""Tables: rows, columns and values against the metrics they come from."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from quantrust.report import tables
+
+HOME = "scenes"
+
+
+def test_accuracy_has_a_row_per_variant_and_dataset(study, tmp_path: Path) -> None:
+    tables.write_accuracy_table(study.metrics.values(), tmp_path / "a.csv", home=HOME)
+    table = pl.read_csv(tmp_path / "a.csv")
+    assert table.columns == ["model", "scheme", "dataset", "n", "accuracy", "accuracy_low", "accuracy_high"]
+    assert len(table) == 2 * 9 * 3
+    assert table.row(0) == ("model-a", "bf16", HOME, 4500, 0.85, 0.838, 0.862)
+    assert table.filter(dataset="scenes-language", model="model-a", scheme="bf16")["accuracy"].item() == 0.5
+
+
+def test_a_whole_shift_that_no_mixture_holds_takes_the_place_of_the_mixture_of_share_0(study, tmp_path: Path) -> None:
+    table = pl.read_parquet(study.metrics["model-a", "bf16"])
+    whole = table.filter((pl.col("dataset") == "scenes-language") & (pl.col("id_share") == 0)).with_columns(
+        id_share=None, value=pl.lit(0.25), n=pl.lit(5000)
+    )
+    pl.concat([table, whole.cast(table.schema)]).write_parquet(tmp_path / "m.parquet")
+    tables.write_accuracy_table([tmp_path / "m.parquet"], tmp_path / "a.csv", home=HOME)
+    rows = pl.read_csv(tmp_path / "a.csv").select("dataset", "n", "accuracy").rows()
+    assert rows == [(HOME, 4500, 0.85), ("scenes-multimodal", 2400, 0.5), ("scenes-language", 5000, 0.25)]
+
+
+def test_reliability_leaves_an_undefined_metric_empty(study, tmp_path: Path) -> None:
+    tables.write_reliability_table(study.metrics.values(), tmp_path / "r.csv", home=HOME, risks=[0.01, 0.05])
+    table = pl.read_csv(tmp_path / "r.csv")
+    assert len(table) == 2 * 9 * 3 * 3
+    assert table.filter(estimator="entropy")["ece"].null_count() == 2 * 9 * 3
+    assert table.filter(estimator="maxprob")["ece"].null_count() == 0
+    first = table.row(0, named=True)
+    expected = pl.read_parquet(study.metrics["model-a", "bf16"]).filter(
+        (pl.col("metric") == "coverage_at_risk") & (pl.col("parameter") == 0.05)
+    )
+    assert first["coverage_at_risk_0.05"] == pytest.approx(expected["value"][0], abs=1e-6)
+    assert first["coverage_at_risk_0.05_high"] == pytest.approx(expected["high"][0], abs=1e-6)
+
+
+def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
+    sizes = {"weights_file": 300, "bfloat16": 1200, "quantized_bits_per_weight": 3.5, "model_bits_per_weight": 4.0}
+    for scheme, bits in (("bf16", None), ("mbq-w3g64", 3.5)):
+        folder = tmp_path / "model-a" / scheme
+        folder.mkdir(parents=True)
+        record = {"scheme": scheme, "bytes": sizes | {"quantized_bits_per_weight": bits}}
+        (folder / "quantization.json").write_text(json.dumps(record))
+    tables.write_sizes_table([tmp_path / "model-a" / name for name in ("bf16", "mbq-w3g64")], tmp_path / "s.csv")
+    table = pl.read_csv(tmp_path / "s.csv")
+    assert table["scheme"].to_list() == ["bf16", "mbq-w3g64"]
+    assert table["share_of_bf16"].to_list() == [0.25, 0.25]
+    assert table["bits_per_quantized_weight"].to_list() == [None, 3.5]
