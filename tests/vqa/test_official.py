@@ -162,16 +162,21 @@ def test_a_split_without_published_answers_says_so(vizwiz):
 
 
 def test_the_format_is_told_by_the_annotations(vqav2, vizwiz):
-    assert len(read_official(*vqav2(), ".")) == 2
+    assert read_official(*vqav2()) == read_vqav2(*vqav2(), None)
     path = vizwiz()
-    assert read_official(path, path, ".") == read_vizwiz(path, ".")
+    assert read_official(path, path) == read_vizwiz(path, None)
+
+
+def test_without_a_folder_of_images_any_image_id_will_do(vqav2):
+    (question,) = read_official(*vqav2([{"image_id": "s7", "question": "?", "question_id": 1}]))
+    assert (question.image_id, question.image) == ("s7", None)
 
 
 def test_vizwiz_questions_must_match_the_annotations(vizwiz, tmp_path):
     path = vizwiz()
     (tmp_path / "vq.json").write_text(json.dumps([{"image": "other.jpg", "question": "?"}]))
     with pytest.raises(QuantrustError, match=r"v\.json: question other\.jpg: has no annotation"):
-        read_official(tmp_path / "vq.json", path, ".")
+        read_official(tmp_path / "vq.json", path)
 
 
 @pytest.mark.parametrize(

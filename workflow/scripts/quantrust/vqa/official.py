@@ -22,8 +22,8 @@ class Question:
     question_id, image_id : str
         Identifiers, unique within a dataset. VizWiz knows only the image's file name, which then is both, as in its
         official evaluator.
-    image : str
-        Path of the image file.
+    image : str or None
+        Path of the image file; None where the images' folder was not given.
     question : str
         The question's text.
     answers : tuple of str
@@ -36,7 +36,7 @@ class Question:
 
     question_id: str
     image_id: str
-    image: str
+    image: str | None
     question: str
     answers: tuple[str, ...]
     answer_type: str | None
@@ -66,10 +66,41 @@ def read_json(path: str | Path) -> Any:
         ) from None
 
 
+def list_of_objects(value: Any, path: str | Path) -> list[dict[str, Any]]:
+    """Return a parsed JSON value that must be a list of objects; else a `QuantrustError` names file and entry."""
+    if not isinstance(value, list):
+        raise QuantrustError(f"{path}: expected a list of objects, got {type(value).__name__}")
+    for position, record in enumerate(value):
+        if not isinstance(record, dict):
+            raise QuantrustError(f"{path}: entry {position + 1}: expected an object, got {type(record).__name__}")
+    return value
+
+
+def identifier(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
+    """Return a record's integer or string under `key` as a string; else a `QuantrustError` names file and question."""
+    value = record.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise QuantrustError(f'{path}: question {question}: expected an integer or a string in "{key}", got {value!r}')
+    return str(value)
+
+
+def text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
+    """Return a record's string under `key`; else a `QuantrustError` names file and question."""
+    value = record.get(key)
+    if not isinstance(value, str):
+        raise QuantrustError(f'{path}: question {question}: expected a string in "{key}", got {value!r}')
+    return value
+
+
+def occurs_twice(path: str | Path, question_id: str) -> QuantrustError:
+    """Return the error of a question that a file holds twice."""
+    return QuantrustError(f"{path}: question {question_id}: occurs twice; expected each question once")
+
+
 def read_vqav2(
     questions_path: str | Path,
     annotations_path: str | Path,
-    images_dir: str | Path,
+    images_dir: str | Path | None,
     image_name: str = COCO_IMAGE_NAME,
 ) -> list[Question]:
     """Read questions and annotations in the VQAv2 format, which AdVQA shares.
@@ -81,8 +112,8 @@ def read_vqav2(
     annotations_path : str or Path
         JSON object whose ``annotations`` list holds ``question_id``, ``image_id``, ``answers`` (ten objects with
         ``answer``) and, where published, ``answer_type``; the embedded datasets add ``question_kind``.
-    images_dir : str or Path
-        Folder of the images; only joined to the names, not read.
+    images_dir : str or Path or None
+        Folder of the images, which is only joined to their names; None leaves the images out.
     image_name : str
         Template of the file name, with the field ``image_id``. A question's own ``image`` key wins.
 
@@ -97,40 +128,10 @@ def read_vqav2(
         If a file is not of the format, an identifier occurs twice, questions and annotations do not match, or a
         question has not ten reference answers. The message names file and question.
     """
-    questions = _by_id(_list_under(read_json(questions_path), "questions", questions_path), questions_path)
-    annotations = _by_id(_list_under(read_json(annotations_path), "annotations", annotations_path), annotations_path)
-    _same_ids(questions, questions_path, annotations, annotations_path)
-
-    result = []
-    for question_id, question in questions.items():
-        annotation = annotations[question_id]
-        image_id = _identifier(question, "image_id", questions_path, question_id)
-        if "image_id" in annotation:
-            annotated = _identifier(annotation, "image_id", annotations_path, question_id)
-            if annotated != image_id:
-                raise QuantrustError(
-                    f"{annotations_path}: question {question_id}: has image_id {annotated}, but {questions_path} has "
-                    f"{image_id}; use questions and annotations of the same release"
-                )
-        if "image" in question:
-            name = _text(question, "image", questions_path, question_id)
-        else:
-            name = _coco_name(image_name, image_id, questions_path, question_id)
-        result.append(
-            Question(
-                question_id=question_id,
-                image_id=image_id,
-                image=str(PurePosixPath(images_dir, name)),
-                question=_text(question, "question", questions_path, question_id),
-                answers=_answers(annotation, annotations_path, question_id),
-                answer_type=_optional_text(annotation, "answer_type", annotations_path, question_id),
-                question_kind=_optional_text(annotation, "question_kind", annotations_path, question_id),
-            )
-        )
-    return result
+    return _vqav2(read_json(annotations_path), questions_path, annotations_path, images_dir, image_name)
 
 
-def read_vizwiz(annotations_path: str | Path, images_dir: str | Path) -> list[Question]:
+def read_vizwiz(annotations_path: str | Path, images_dir: str | Path | None) -> list[Question]:
     """Read a VizWiz list: one object an image, with question and answers in it.
 
     Parameters
@@ -139,8 +140,8 @@ def read_vizwiz(annotations_path: str | Path, images_dir: str | Path) -> list[Qu
         JSON list of objects with ``image`` (file name), ``question``, ``answers`` (ten objects with ``answer``; no
         ``answer_id``) and, where published, ``answer_type`` and ``answerable``. The embedded datasets, which ask
         several questions of an image, add ``question_id`` and ``question_kind``.
-    images_dir : str or Path
-        Folder of the images; only joined to the names, not read.
+    images_dir : str or Path or None
+        Folder of the images, which is only joined to their names; None leaves the images out.
 
     Returns
     -------
@@ -154,35 +155,17 @@ def read_vizwiz(annotations_path: str | Path, images_dir: str | Path) -> list[Qu
         If the file is not of the format, an identifier occurs twice, or a question has not ten reference answers.
         The message names file and question.
     """
-    records = _list_of_objects(read_json(annotations_path), annotations_path)
-    result: dict[str, Question] = {}
-    for position, record in enumerate(records):
-        image = _text(record, "image", annotations_path, f"number {position + 1}")
-        question_id = _identifier(record, "question_id", annotations_path, image) if "question_id" in record else image
-        if question_id in result:
-            raise _occurs_twice(annotations_path, question_id)
-        result[question_id] = Question(
-            question_id=question_id,
-            image_id=image,
-            image=str(PurePosixPath(images_dir, image)),
-            question=_text(record, "question", annotations_path, question_id),
-            answers=_answers(record, annotations_path, question_id),
-            answer_type=_optional_text(record, "answer_type", annotations_path, question_id),
-            question_kind=_optional_text(record, "question_kind", annotations_path, question_id),
-        )
-    return list(result.values())
+    return _vizwiz(read_json(annotations_path), annotations_path, images_dir)
 
 
-def read_official(questions_path: str | Path, annotations_path: str | Path, images_dir: str | Path) -> list[Question]:
-    """Read a pair of files of either format: a list is VizWiz's, an object VQAv2's or AdVQA's.
+def read_official(questions_path: str | Path, annotations_path: str | Path) -> list[Question]:
+    """Read a pair of files of either format, without images: a list is VizWiz's, an object VQAv2's or AdVQA's.
 
     Parameters
     ----------
     questions_path, annotations_path : str or Path
         The two files. VizWiz publishes questions and answers in one; then both may be the same file, or the
         questions a list with the same ``image`` values.
-    images_dir : str or Path
-        Folder of the images.
 
     Returns
     -------
@@ -194,47 +177,91 @@ def read_official(questions_path: str | Path, annotations_path: str | Path, imag
     QuantrustError
         As `read_vqav2` and `read_vizwiz`, and if the two files list different questions.
     """
-    if not isinstance(read_json(annotations_path), list):
-        return read_vqav2(questions_path, annotations_path, images_dir)
-    annotated = {question.question_id: question for question in read_vizwiz(annotations_path, images_dir)}
+    parsed = read_json(annotations_path)
+    if not isinstance(parsed, list):
+        return _vqav2(parsed, questions_path, annotations_path, None, COCO_IMAGE_NAME)
+    annotated = {question.question_id: question for question in _vizwiz(parsed, annotations_path, None)}
     asked: dict[str, Any] = {}
-    for position, record in enumerate(_list_of_objects(read_json(questions_path), questions_path)):
+    for position, record in enumerate(list_of_objects(read_json(questions_path), questions_path)):
         key = "question_id" if "question_id" in record else "image"
-        question_id = _identifier(record, key, questions_path, f"number {position + 1}")
+        question_id = identifier(record, key, questions_path, f"number {position + 1}")
         if question_id in asked:
-            raise _occurs_twice(questions_path, question_id)
+            raise occurs_twice(questions_path, question_id)
         asked[question_id] = record
     _same_ids(asked, questions_path, annotated, annotations_path)
     return [annotated[question_id] for question_id in asked]
 
 
+def _vqav2(
+    parsed_annotations: Any,
+    questions_path: str | Path,
+    annotations_path: str | Path,
+    images_dir: str | Path | None,
+    image_name: str,
+) -> list[Question]:
+    questions = _by_id(_list_under(read_json(questions_path), "questions", questions_path), questions_path)
+    annotations = _by_id(_list_under(parsed_annotations, "annotations", annotations_path), annotations_path)
+    _same_ids(questions, questions_path, annotations, annotations_path)
+
+    result = []
+    for question_id, question in questions.items():
+        annotation = annotations[question_id]
+        image_id = identifier(question, "image_id", questions_path, question_id)
+        if "image_id" in annotation:
+            annotated = identifier(annotation, "image_id", annotations_path, question_id)
+            if annotated != image_id:
+                raise QuantrustError(
+                    f"{annotations_path}: question {question_id}: has image_id {annotated}, but {questions_path} has "
+                    f"{image_id}; use questions and annotations of the same release"
+                )
+        result.append(
+            Question(
+                question_id=question_id,
+                image_id=image_id,
+                image=_image_path(question, image_id, images_dir, image_name, questions_path, question_id),
+                question=text(question, "question", questions_path, question_id),
+                answers=_answers(annotation, annotations_path, question_id),
+                answer_type=_optional_text(annotation, "answer_type", annotations_path, question_id),
+                question_kind=_optional_text(annotation, "question_kind", annotations_path, question_id),
+            )
+        )
+    return result
+
+
+def _vizwiz(parsed: Any, annotations_path: str | Path, images_dir: str | Path | None) -> list[Question]:
+    records = list_of_objects(parsed, annotations_path)
+    result: dict[str, Question] = {}
+    for position, record in enumerate(records):
+        image = text(record, "image", annotations_path, f"number {position + 1}")
+        question_id = identifier(record, "question_id", annotations_path, image) if "question_id" in record else image
+        if question_id in result:
+            raise occurs_twice(annotations_path, question_id)
+        result[question_id] = Question(
+            question_id=question_id,
+            image_id=image,
+            image=None if images_dir is None else str(PurePosixPath(images_dir, image)),
+            question=text(record, "question", annotations_path, question_id),
+            answers=_answers(record, annotations_path, question_id),
+            answer_type=_optional_text(record, "answer_type", annotations_path, question_id),
+            question_kind=_optional_text(record, "question_kind", annotations_path, question_id),
+        )
+    return list(result.values())
+
+
 def _list_under(value: Any, key: str, path: str | Path) -> list[dict[str, Any]]:
     if not isinstance(value, dict) or key not in value:
         raise QuantrustError(f'{path}: expected a JSON object with the key "{key}", as in the VQAv2 release')
-    return _list_of_objects(value[key], path)
-
-
-def _list_of_objects(value: Any, path: str | Path) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise QuantrustError(f"{path}: expected a list of objects, got {type(value).__name__}")
-    for position, record in enumerate(value):
-        if not isinstance(record, dict):
-            raise QuantrustError(f"{path}: entry {position + 1}: expected an object, got {type(record).__name__}")
-    return value
+    return list_of_objects(value[key], path)
 
 
 def _by_id(records: Iterable[dict[str, Any]], path: str | Path) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     for position, record in enumerate(records):
-        question_id = _identifier(record, "question_id", path, f"number {position + 1}")
+        question_id = identifier(record, "question_id", path, f"number {position + 1}")
         if question_id in result:
-            raise _occurs_twice(path, question_id)
+            raise occurs_twice(path, question_id)
         result[question_id] = record
     return result
-
-
-def _occurs_twice(path: str | Path, question_id: str) -> QuantrustError:
-    return QuantrustError(f"{path}: question {question_id}: occurs twice; expected each question once")
 
 
 def _same_ids(
@@ -254,27 +281,19 @@ def _same_ids(
             )
 
 
-def _identifier(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
-    value = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise QuantrustError(f'{path}: question {question}: expected an integer or a string in "{key}", got {value!r}')
-    return str(value)
-
-
-def _text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
-    value = record.get(key)
-    if not isinstance(value, str):
-        raise QuantrustError(f'{path}: question {question}: expected a string in "{key}", got {value!r}')
-    return value
-
-
 def _optional_text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str | None:
-    return None if record.get(key) is None else _text(record, key, path, question)
+    return None if record.get(key) is None else text(record, key, path, question)
 
 
-def _coco_name(template: str, image_id: str, path: str | Path, question: str) -> str:
+def _image_path(
+    record: dict[str, Any], image_id: str, images_dir: str | Path | None, template: str, path: str | Path, question: str
+) -> str | None:
+    if images_dir is None:
+        return None
+    if "image" in record:
+        return str(PurePosixPath(images_dir, text(record, "image", path, question)))
     try:
-        return template.format(image_id=int(image_id))
+        return str(PurePosixPath(images_dir, template.format(image_id=int(image_id))))
     except ValueError:
         raise QuantrustError(
             f'{path}: question {question}: image_id {image_id!r} is not a COCO number and there is no "image"; '

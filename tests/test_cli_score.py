@@ -1,0 +1,340 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from quantrust.cli import main
+
+# The soft accuracy of "yes" by how many of the ten references say so.
+MATCHES = {0.0: 0, 0.3: 1, 0.6: 2, 0.9: 3, 1.0: 10}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write questions and annotations whose answer "yes" has the given soft accuracies, two questions an image."""
+
+    def write(accuracies):
+        questions, annotations = [], []
+        for index, accuracy in enumerate(accuracies):
+            references = ["yes"] * MATCHES[accuracy] + ["no"] * (10 - MATCHES[accuracy])
+            answers = [
+                {"answer": answer, "answer_confidence": "yes", "answer_id": position + 1}
+                for position, answer in enumerate(references)
+            ]
+            ids = {"question_id": 100 + index, "image_id": index // 2}
+            questions.append({**ids, "question": "Is it?"})
+            annotations.append({**ids, "answers": answers, "answer_type": "yes/no", "question_type": "is it"})
+        (tmp_path / "q.json").write_text(json.dumps({"questions": questions}))
+        (tmp_path / "a.json").write_text(json.dumps({"annotations": annotations}))
+        return tmp_path
+
+    return write
+
+
+def predict(path, confidences, first=100, **changes):
+    """Write predictions of "yes" from question `first` on, with changes to records by their position."""
+    records = [
+        {"question_id": first + index, "answer": "yes", "confidence": confidence}
+        for index, confidence in enumerate(confidences)
+    ]
+    for position, change in changes.items():
+        records[int(position[1:])].update(change)
+    path.write_text(json.dumps(records))
+
+
+def score(folder, *options):
+    return main(
+        [
+            "score",
+            *("--questions", str(folder / "q.json"), "--annotations", str(folder / "a.json")),
+            *("--predictions", str(folder / "p.json")),
+            *map(str, options),
+        ]
+    )
+
+
+def scored(folder, *options):
+    assert score(folder, "--json", folder / "out.json", "--resamples", 20, *options) == 0
+    return json.loads((folder / "out.json").read_text())
+
+
+def test_five_answers_worked_out_by_hand(files):
+    folder = files([1.0, 1.0, 0.0, 0.6, 0.3])
+    predict(folder / "p.json", [0.9, 0.8, 0.7, 0.6, 0.5])
+    out = scored(folder, "--risks", 0.1, 0.35, "--costs", 1)
+    assert out["questions"] == 5
+    assert out["images"] == 3
+    assert out["accuracy"] == pytest.approx(2.9 / 5)
+    # Risks 0 0 1 .4 .7, running means 0 0 1/3 .35 .42.
+    assert out["aurc"] == pytest.approx((0 / 2 + 0 + 1 / 3 + 0.35 + 0.42 / 2) / 5)
+    assert out["coverage_at_risk"] == {
+        "0.1": {"coverage": 0.4, "threshold": 0.8},
+        "0.35": {"coverage": 0.8, "threshold": 0.6},
+    }
+    # Ideal order 0 0 .4 .7 1: running means 0 0 .4/3 .275 .42.
+    assert out["e_aurc"] == pytest.approx(out["aurc"] - (0.4 / 3 + 0.275 + 0.21) / 5)
+    # Right are the answers with a >= .5; of 3 x 2 pairs (.6 after the wrong one) one is the wrong way round.
+    assert out["auroc"] == pytest.approx(5 / 6)
+    gaps = [0.9 - 1, 0.8 - 1, 0.7 - 0, 0.6 - 0.6, 0.5 - 0.3]
+    assert out["brier"] == pytest.approx(sum(gap**2 for gap in gaps) / 5)
+    assert out["ece"] == pytest.approx(sum(map(abs, gaps)) / 5)
+    assert out["ece_mass"] == pytest.approx(out["ece"])
+    phi = out["effective_reliability"]["1"]
+    assert phi["phi_without_abstention"] == pytest.approx((1 + 1 - 1 + 0.6 + 0.3) / 5)
+    assert phi["best_phi"] == pytest.approx(2.9 / 5)
+    assert [phi[key] for key in ("phi", "threshold", "coverage", "risk")] == [None] * 4
+    assert "deployed" not in out
+
+
+def test_thresholds_come_from_the_threshold_predictions(files):
+    folder = files([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    predict(folder / "p.json", [0.9, 0.8, 0.7])
+    predict(folder / "v.json", [0.95, 0.6, 0.5], first=103)
+    out = scored(folder, "--threshold-predictions", folder / "v.json", "--costs", 1, 0.5, 100, "--risks", 0.1)
+    assert out["questions"] == 3
+    # On V running sums at cost 1 are 1 0 1: among equals the lowest threshold. At cost 100 only .95 pays.
+    assert out["effective_reliability"]["1"] == pytest.approx(
+        {
+            "phi": 1 / 3,
+            "threshold": 0.5,
+            "coverage": 1,
+            "risk": 1 / 3,
+            "phi_without_abstention": 1 / 3,
+            "best_phi": 2 / 3,
+        }
+    )
+    assert out["effective_reliability"]["0.5"]["threshold"] == 0.5
+    hundred = out["effective_reliability"]["100"]
+    assert (hundred["threshold"], hundred["phi"], hundred["coverage"], hundred["risk"]) == (0.95, 0.0, 0.0, None)
+    assert out["deployed"]["0.1"] == {"threshold": 0.95, "coverage": 0.0, "risk": None}
+    assert out["coverage_at_risk"]["0.1"] == {"coverage": pytest.approx(1 / 3), "threshold": 0.9}
+
+
+def test_no_threshold_that_pays_abstains_on_everything(files):
+    folder = files([1.0, 1.0, 0.0, 0.0])
+    predict(folder / "p.json", [0.9, 0.8])
+    predict(folder / "v.json", [0.95, 0.6], first=102)
+    out = scored(folder, "--threshold-predictions", folder / "v.json", "--costs", 10)
+    phi = out["effective_reliability"]["10"]
+    assert (phi["threshold"], phi["phi"], phi["coverage"], phi["risk"]) == (None, 0.0, 0.0, None)
+
+
+def test_confidences_that_are_no_probabilities_have_no_calibration_error(files):
+    folder = files([1.0, 0.0])
+    predict(folder / "p.json", [-1, -2])
+    out = scored(folder)
+    assert [out["ece"], out["ece_mass"], out["brier"]] == [None] * 3
+    assert out["intervals"]["ece"] is None
+    assert out["auroc"] == 1.0
+
+
+def test_intervals_contain_the_value_and_depend_on_nothing_but_the_seed(files):
+    folder = files([1.0, 0.6, 0.0, 0.3, 1.0, 1.0] * 20)
+    predict(folder / "p.json", [0.5 + 0.004 * index for index in range(120)])
+    first, again, other = scored(folder), scored(folder), scored(folder, "--seed", 1)
+    assert first == again
+    assert first["intervals"]["accuracy"] != other["intervals"]["accuracy"]
+    low, high = first["intervals"]["accuracy"]
+    assert low < first["accuracy"] < high
+    assert first["intervals"]["resamples"] == 20
+
+
+def test_per_question_output(files):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.125])
+    assert score(folder, "--per-question", folder / "out.csv", "--resamples", 0) == 0
+    with open(folder / "out.csv", newline="") as handle:
+        assert list(csv.reader(handle)) == [
+            ["question_id", "accuracy", "confidence"],
+            ["100", "1.0", "0.25"],
+            ["101", "0.3", "0.125"],
+        ]
+
+
+def test_the_table_shows_every_metric(files, capsys):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.125])
+    assert score(folder, "--risks", 0.01, "--costs", 10, "--resamples", 10) == 0
+    out = capsys.readouterr().out
+    assert "2 questions on 1 images" in out
+    assert "accuracy" in out
+    assert "65.00 %" in out
+    assert "coverage_at_risk 0.01" in out
+    assert "effective_reliability_best 10" in out
+
+
+def test_the_default_risks_and_costs(files):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.125])
+    out = scored(folder)
+    assert list(out["coverage_at_risk"]) == ["0.005", "0.01", "0.05", "0.1", "0.2"]
+    assert list(out["effective_reliability"]) == ["1", "10", "100"]
+
+
+def test_vizwiz_names_questions_by_image_file(tmp_path):
+    answers = [{"answer": "yes", "answer_confidence": "yes"}] * 10
+    records = [
+        {"image": f"VizWiz_val_{i:08d}.jpg", "question": "?", "answers": answers, "answerable": 1} for i in range(3)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    (tmp_path / "q.json").write_text(json.dumps([{"image": r["image"], "question": "?"} for r in records]))
+    names = [
+        {"image": "VizWiz_val_00000000.jpg"},
+        {"question_id": "VizWiz_val_00000001.jpg"},
+        {"question_id": "VizWiz_val_00000002"},
+    ]
+    said = ["yes", "no", "yes"]
+    predictions = [{**name, "answer": answer, "confidence": 0.5} for name, answer in zip(names, said, strict=True)]
+    (tmp_path / "p.json").write_text(json.dumps(predictions))
+    assert scored(tmp_path)["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_subset_may_be_scored_if_asked_for(files):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25])
+    assert score(folder) == 2
+    assert scored(folder, "--subset")["accuracy"] == 1.0
+
+
+def test_threshold_images_among_the_reported_ones_are_noted(files, capsys):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25])
+    predict(folder / "v.json", [0.25], first=101)
+    scored(folder, "--threshold-predictions", folder / "v.json")
+    assert "1 images have questions in both" in capsys.readouterr().err
+
+
+def fails(folder, capsys, *options, names):
+    """Check that scoring ends in exit code 2, one line that holds all `names`, and no file."""
+    before = {path.name for path in folder.iterdir()}
+    outputs = ["--json", folder / "out.json", "--per-question", folder / "out.csv"]
+    assert score(folder, *outputs, "--resamples", 5, *options) == 2
+    assert {path.name for path in folder.iterdir()} == before
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    for name in names:
+        assert name in captured.err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"question_id": 999}, ["question 999", "not among the questions"]),
+        ({"question_id": 100}, ["question 100", "twice"]),
+        ({"confidence": math.nan}, ["question 101", "nan"]),
+        ({"confidence": math.inf}, ["question 101", "inf"]),
+        ({"confidence": None}, ["question 101", "None"]),
+        ({"confidence": "0.5"}, ["question 101", "'0.5'"]),
+        ({"confidence": True}, ["question 101", "True"]),
+        ({"confidence": 10**400}, ["question 101", "finite"]),
+        ({"answer": None}, ["question 101", '"answer"']),
+        ({"answer": ["yes"]}, ["question 101", '"answer"']),
+    ],
+)
+def test_a_bad_prediction_is_named(files, capsys, change, words):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.125], _1=change)
+    fails(folder, capsys, names=["p.json", *words])
+
+
+def test_an_absent_confidence_is_named(files, capsys):
+    folder = files([1.0])
+    (folder / "p.json").write_text(json.dumps([{"question_id": 100, "answer": "yes"}]))
+    fails(folder, capsys, names=["p.json", "question 100", '"confidence"'])
+
+
+def test_a_missing_prediction_is_named(files, capsys):
+    folder = files([1.0, 0.3, 0.0])
+    predict(folder / "p.json", [0.25])
+    fails(folder, capsys, names=["p.json", "question 101"])
+    predict(folder / "v.json", [0.25], first=101)
+    fails(folder, capsys, "--threshold-predictions", folder / "v.json", names=["p.json", "question 102", "v.json"])
+
+
+@pytest.mark.parametrize("subset", [[], ["--subset"]])
+def test_a_question_in_both_predictions_is_named(files, capsys, subset):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.5])
+    predict(folder / "v.json", [0.25], first=101)
+    options = ["--threshold-predictions", folder / "v.json", *subset]
+    fails(folder, capsys, *options, names=["v.json", "question 101", "p.json"])
+
+
+def test_a_bad_threshold_prediction_is_named(files, capsys):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25])
+    predict(folder / "v.json", [math.nan], first=101)
+    fails(folder, capsys, "--threshold-predictions", folder / "v.json", names=["v.json", "question 101"])
+
+
+def test_fewer_than_ten_references_are_named(files, capsys):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.5])
+    document = json.loads((folder / "a.json").read_text())
+    del document["annotations"][1]["answers"][9]
+    (folder / "a.json").write_text(json.dumps(document))
+    fails(folder, capsys, names=["a.json", "question 101", "10", "9"])
+
+
+@pytest.mark.parametrize("name", ["q.json", "a.json", "p.json"])
+def test_truncated_json_is_named(files, capsys, name):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.5])
+    text = (folder / name).read_text()
+    (folder / name).write_text(text[: len(text) // 2])
+    fails(folder, capsys, names=[name, "JSON"])
+
+
+@pytest.mark.parametrize("name", ["q.json", "a.json", "p.json"])
+def test_a_missing_file_is_named(files, capsys, name):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.5])
+    (folder / name).unlink()
+    fails(folder, capsys, names=[name, "no such file"])
+
+
+@pytest.mark.parametrize(("text", "word"), [("{}", "list"), ("[]", "no predictions"), ("[1]", "entry 1")])
+def test_a_file_that_holds_no_predictions_is_named(files, capsys, text, word):
+    folder = files([1.0, 0.3])
+    (folder / "p.json").write_text(text)
+    fails(folder, capsys, names=["p.json", word])
+
+
+def test_an_output_that_can_not_be_written_is_named_before_any_work(files, capsys):
+    folder = files([1.0])
+    predict(folder / "p.json", [0.25])
+    (folder / "out.csv").mkdir()
+    assert score(folder, "--json", folder / "out.json", "--per-question", folder / "out.csv") == 2
+    assert "out.csv" in capsys.readouterr().err
+    assert not (folder / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--risks", "1.5"], ["--risks", "nan"], ["--costs", "-1"], ["--costs", "inf"], ["--resamples", "-1"], ["--risks"]],
+)
+def test_impossible_options_are_refused(files, capsys, options):
+    folder = files([1.0])
+    predict(folder / "p.json", [0.25])
+    with pytest.raises(SystemExit) as stopped:
+        score(folder, *options)
+    assert stopped.value.code == 2
+    assert options[0] in capsys.readouterr().err
+
+
+def test_scoring_imports_no_torch(files):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.5])
+    arguments = ["score", "--questions", "q.json", "--annotations", "a.json", "--predictions", "p.json"]
+    program = (
+        f"import sys; from quantrust.cli import main; code = main({arguments}); "
+        "sys.exit(code or 10 * ('torch' in sys.modules or 'transformers' in sys.modules))"
+    )
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,272 @@
+"""`quantrust score`: reliability of predictions in the official result format."""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.metrics import Floats, Ranking, rank
+from quantrust.evaluation.resampling import Resampler, draw_images
+from quantrust.evaluation.study import LEVEL, interval
+from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
+from quantrust.files import atomic_path, write_json
+from quantrust.vqa.accuracy import soft_accuracy
+from quantrust.vqa.official import Question, read_official
+from quantrust.vqa.predictions import Prediction, read_predictions
+
+RISKS = (0.005, 0.01, 0.05, 0.1, 0.2)
+COSTS = (1.0, 10.0, 100.0)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the parser of `quantrust`."""
+    parser = subparsers.add_parser(
+        "score",
+        help="score predictions with confidences against official annotations",
+        description="Score predictions in the official VQA result format with an added confidence: accuracy, "
+        "risk-coverage, effective reliability and calibration, with intervals from resampling the images. Reads VQAv2, "
+        "AdVQA and VizWiz files as published.",
+    )
+    parser.add_argument("--questions", type=Path, required=True, metavar="Q.json", help="official questions")
+    parser.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="official annotations")
+    parser.add_argument("--predictions", type=Path, required=True, metavar="P.json", help="predictions to report on")
+    parser.add_argument(
+        "--threshold-predictions",
+        type=Path,
+        metavar="V.json",
+        help="predictions for other questions, on which thresholds are chosen; without them nothing that needs a "
+        "chosen threshold is reported",
+    )
+    parser.add_argument("--subset", action="store_true", help="allow questions without a prediction")
+    parser.add_argument("--risks", type=_risk, nargs="+", default=list(RISKS), metavar="R", help="risk limits")
+    parser.add_argument("--costs", type=_cost, nargs="+", default=list(COSTS), metavar="C", help="costs of an error")
+    parser.add_argument(
+        "--resamples", type=_count, default=2000, metavar="B", help="resamples of the images (default: 2000; 0: none)"
+    )
+    parser.add_argument("--seed", type=_count, default=0, help="seed of the resamples (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="OUT.json", help="write all figures here, as unrounded fractions")
+    parser.add_argument(
+        "--per-question", type=Path, metavar="OUT.csv", help="write question_id, accuracy and confidence here"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Score, print a table and write what was asked for.
+
+    Raises
+    ------
+    QuantrustError
+        For input that can not be scored or a file that can not be written; nothing is then written.
+    """
+    # A value given twice is one row.
+    risks, costs = list(dict.fromkeys(arguments.risks)), list(dict.fromkeys(arguments.costs))
+    _check_outputs(arguments)
+    questions = {q.question_id: q for q in read_official(arguments.questions, arguments.annotations)}
+    predictions = read_predictions(arguments.predictions, questions)
+    threshold_predictions = None
+    if arguments.threshold_predictions is not None:
+        threshold_predictions = read_predictions(arguments.threshold_predictions, questions)
+    _check_partition(questions, predictions, threshold_predictions, arguments)
+
+    scored = _score(questions, predictions)
+    deployment = None
+    if threshold_predictions is not None:
+        val = _score(questions, threshold_predictions)
+        deployment = deploy(val.ranking, risks, costs)
+        shared = np.intersect1d(scored.images, val.images).size
+        if shared:
+            print(
+                f"note: {shared} images have questions in both {arguments.predictions} and "
+                f"{arguments.threshold_predictions}: thresholds are best chosen on other images",
+                file=sys.stderr,
+            )
+    values = summarise(scored.ranking, risks, costs, deployment, scored.ranking.is_probability)
+    resampled = _resample(scored, risks, costs, deployment, arguments.resamples, arguments.seed)
+    intervals = {key: interval(resampled[key]) for key in values if key in resampled and not math.isnan(values[key])}
+
+    _write(arguments, _document(scored, risks, costs, deployment, values, intervals, arguments), predictions, scored)
+    print(_table(scored, values, intervals))
+
+
+@dataclass(frozen=True)
+class _Scored:
+    accuracy: Floats
+    images: np.ndarray
+    ranking: Ranking
+
+
+def _score(questions: Mapping[str, Question], predictions: Mapping[str, Prediction]) -> _Scored:
+    accuracy = np.array([soft_accuracy(p.answer, questions[key].answers) for key, p in predictions.items()])
+    confidence = np.array([p.confidence for p in predictions.values()])
+    images = np.array([questions[key].image_id for key in predictions])
+    return _Scored(accuracy=accuracy, images=images, ranking=rank(accuracy, confidence))
+
+
+def _check_partition(
+    questions: Mapping[str, Question],
+    predictions: Mapping[str, Prediction],
+    threshold_predictions: Mapping[str, Prediction] | None,
+    arguments: argparse.Namespace,
+) -> None:
+    for question_id in threshold_predictions or ():
+        if question_id in predictions:
+            raise QuantrustError(
+                f"{arguments.threshold_predictions}: question {question_id}: is also in {arguments.predictions}; "
+                "expected thresholds to be chosen on other questions than those reported on"
+            )
+    if arguments.subset:
+        return
+    for question_id in questions:
+        if question_id not in predictions and question_id not in (threshold_predictions or {}):
+            both = "" if threshold_predictions is None else f" nor in {arguments.threshold_predictions}"
+            raise QuantrustError(
+                f"{arguments.predictions}: question {question_id}: is asked in {arguments.questions}, but has no "
+                f"prediction here{both}; predict every question or pass --subset"
+            )
+
+
+def _resample(
+    scored: _Scored,
+    risks: Sequence[float],
+    costs: Sequence[float],
+    deployment: Deployment | None,
+    resamples: int,
+    seed: int,
+) -> dict[Key, Floats]:
+    if resamples == 0:
+        return {}
+    resampler = Resampler(scored.accuracy, draw_images(scored.images, resamples, seed))
+    # None: no bar where standard error is not a terminal.
+    with tqdm(total=resamples, desc="resampling images", unit="resample", disable=None) as bar:
+        return resampler.evaluate(
+            scored.ranking, risks, costs, deployment, scored.ranking.is_probability, progress=bar.update
+        )
+
+
+SCALARS = ("accuracy", "aurc", "e_aurc", "augrc", "auroc", "ece", "ece_mass", "brier")
+AT_RISK = {
+    "coverage_at_risk": {"coverage": "coverage_at_risk", "threshold": "threshold_at_risk"},
+    "deployed": {"threshold": "deployed_threshold", "coverage": "deployed_coverage", "risk": "deployed_risk"},
+}
+AT_COST = {
+    "phi": "effective_reliability",
+    "threshold": "effective_reliability_threshold",
+    "coverage": "effective_reliability_coverage",
+    "risk": "effective_reliability_risk",
+    "phi_without_abstention": "effective_reliability_no_abstention",
+    "best_phi": "effective_reliability_best",
+}
+
+
+def _document(
+    scored: _Scored,
+    risks: Sequence[float],
+    costs: Sequence[float],
+    deployment: Deployment | None,
+    values: Mapping[Key, float],
+    intervals: Mapping[Key, tuple[float, float]],
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    nulled = {key: None if math.isnan(value) else value for key, value in values.items()}
+    at_risk = AT_RISK if deployment is not None else {"coverage_at_risk": AT_RISK["coverage_at_risk"]}
+
+    def nested(source: Mapping[Key, Any]) -> dict[str, Any]:
+        return {
+            **{name: source.get((name, None)) for name in SCALARS},
+            **{
+                group: {_number(r): {field: source.get((name, r)) for field, name in fields.items()} for r in risks}
+                for group, fields in at_risk.items()
+            },
+            "effective_reliability": {
+                _number(c): {field: source.get((name, c)) for field, name in AT_COST.items()} for c in costs
+            },
+        }
+
+    document = {"questions": scored.ranking.n, "images": int(np.unique(scored.images).size), **nested(nulled)}
+    if arguments.resamples:
+        document["intervals"] = {
+            "level": LEVEL,
+            "resamples": arguments.resamples,
+            "seed": arguments.seed,
+            **nested({key: list(pair) for key, pair in intervals.items()}),
+        }
+    return document
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    for path in (arguments.json, arguments.per_question):
+        if path is not None and (path.is_dir() or not os.access(_existing_parent(path), os.W_OK)):
+            raise QuantrustError(f"{path}: can not be written; expected the path of a file in a writable folder")
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def _write(
+    arguments: argparse.Namespace, document: dict[str, Any], predictions: Mapping[str, Prediction], scored: _Scored
+) -> None:
+    with ExitStack() as stack:
+        if arguments.per_question is not None:
+            partial = stack.enter_context(atomic_path(arguments.per_question))
+            table = {
+                "question_id": list(predictions),
+                "accuracy": scored.accuracy,
+                "confidence": [prediction.confidence for prediction in predictions.values()],
+            }
+            pl.DataFrame(table).write_csv(partial)
+        if arguments.json is not None:
+            write_json(arguments.json, document)
+
+
+def _table(scored: _Scored, values: Mapping[Key, float], intervals: Mapping[Key, tuple[float, float]]) -> str:
+    rows = [("metric", "value", f"{LEVEL:.0%} interval")]
+    for (name, parameter), value in values.items():
+        label = name if parameter is None else f"{name} {_number(parameter)}"
+        if name.endswith("threshold") or name.startswith("threshold"):
+            shown, between = "none" if math.isnan(value) else f"{value:.6g}", ""
+        else:
+            shown = "undefined" if math.isnan(value) else f"{100 * value:.2f} %"
+            pair = intervals.get((name, parameter))
+            between = "" if pair is None else f"{100 * pair[0]:.2f} .. {100 * pair[1]:.2f}"
+        rows.append((label, shown, between))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+    images = np.unique(scored.images).size
+    return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines])
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _risk(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is outside [0, 1]")
+    return value
+
+
+def _cost(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value

@@ -1,0 +1,71 @@
+"""Reader of predictions: the official VQA result format with an added confidence."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from quantrust.errors import QuantrustError
+from quantrust.vqa.official import Question, identifier, list_of_objects, occurs_twice, read_json, text
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """An answer and how sure its model is of it: a finite number, higher is surer."""
+
+    answer: str
+    confidence: float
+
+
+def read_predictions(path: str | Path, questions: Mapping[str, Question]) -> dict[str, Prediction]:
+    """Read a list of objects with ``question_id``, ``answer`` and ``confidence``.
+
+    Parameters
+    ----------
+    path : str or Path
+        JSON file. VizWiz results name a question by its image's file name, with or without its suffix, under ``image``
+        or ``question_id``.
+    questions : mapping of str to Question
+        The questions there are, by identifier.
+
+    Returns
+    -------
+    dict
+        Prediction by question identifier, in the order of the file.
+
+    Raises
+    ------
+    QuantrustError
+        If the file is not of the format, is empty, answers an unknown question or one twice, or a confidence is absent
+        or not a finite number. The message names file and question.
+    """
+    # Only where an image has one question is its file name the question's identifier.
+    stems = {PurePosixPath(key).stem: key for key, question in questions.items() if key == question.image_id}
+    predictions: dict[str, Prediction] = {}
+    for position, record in enumerate(list_of_objects(read_json(path), path)):
+        key = "image" if "image" in record and "question_id" not in record else "question_id"
+        named = identifier(record, key, path, f"number {position + 1}")
+        question_id = named if named in questions else stems.get(named, named)
+        if question_id not in questions:
+            raise QuantrustError(
+                f"{path}: question {question_id}: is not among the questions; expected predictions for the questions "
+                "that are scored"
+            )
+        if question_id in predictions:
+            raise occurs_twice(path, question_id)
+        predictions[question_id] = Prediction(
+            answer=text(record, "answer", path, question_id), confidence=_confidence(record, path, question_id)
+        )
+    if not predictions:
+        raise QuantrustError(f"{path}: holds no predictions; expected at least one")
+    return predictions
+
+
+def _confidence(record: dict[str, Any], path: str | Path, question_id: str) -> float:
+    if "confidence" not in record:
+        raise QuantrustError(f'{path}: question {question_id}: has no "confidence"; expected a finite number')
+    value = record["confidence"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise QuantrustError(f'{path}: question {question_id}: "confidence" is {value!r}; expected a finite number')
+    return float(value)
