@@ -66,6 +66,7 @@ def quantize_model(
         check_calibration(table)
     family, model, processor = load_model(model_folder, DTYPE)
     model.requires_grad_(False)
+    _check_weights(model_folder, model)
     plan = build_plan(family, model, parsed)
     _log.info("plan of %s:\n%s", scheme, describe_plan(plan))
     quantizers = _quantizers(plan, parsed)
@@ -130,7 +131,7 @@ def quantize_layers(
     Raises
     ------
     QuantrustError
-        If a weight is not finite; the message names the layer.
+        If a weight does not fit its grid; the message names the layer.
     """
     errors: dict[str, float] = {}
     for name, quantize in quantizers.items():
@@ -147,6 +148,12 @@ def quantize_layers(
         replace_layer(model, name, model.get_submodule(source).weight, DTYPE)
         errors[name] = errors[source]
     return errors
+
+
+def _check_weights(model_folder: str | Path, model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise QuantrustError(f"{model_folder}: {name} holds NaN or infinite values; restore the model's files")
 
 
 def _quantizers(plan: pl.DataFrame, scheme: Scheme) -> dict[str, Quantize]:

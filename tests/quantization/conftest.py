@@ -1,0 +1,42 @@
+"""Captions of random pictures, and calibration tables made from them."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+CAPTIONS = (
+    "a red circle is below the 3 and a blue 7 stands top left",
+    "there is a red 3, a circle below it, and no 8",
+    "what is red is the circle; the 5 is top left of it",
+    "yes, a 2 and a 4 and a red circle",
+)
+
+
+@pytest.fixture(scope="session")
+def captions(tmp_path_factory, pictures) -> Path:
+    """A folder with `captions.json` in the ShareGPT4V format and `images/`."""
+    folder = tmp_path_factory.mktemp("captions")
+    (folder / "images").mkdir()
+    records = []
+    for number, picture in enumerate(pictures):
+        picture.save(folder / "images" / f"{number}.png")
+        conversation = [
+            {"from": "human", "value": "<image>\nwhat is there?"},
+            {"from": "gpt", "value": CAPTIONS[number % len(CAPTIONS)]},
+        ]
+        records.append({"id": f"pair-{number}", "image": f"{number}.png", "conversations": conversation})
+    (folder / "captions.json").write_text(json.dumps(records))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calibration_tables(model_folders, captions) -> dict[str, pl.DataFrame]:
+    """A calibration table of five samples for each family."""
+    from quantrust.quantization.calibration import build_calibration_table
+
+    return {
+        family: build_calibration_table(folder, captions / "captions.json", captions / "images", samples=5, seed=1)
+        for family, folder in model_folders.items()
+    }

@@ -1,0 +1,104 @@
+"""Calibration tables: what is drawn, what is recorded, what is refused."""
+
+import json
+
+import polars as pl
+import pytest
+
+from quantrust.errors import QuantrustError
+from quantrust.models.family import Role
+from quantrust.models.loading import load_model
+from quantrust.quantization.calibration import (
+    CALIBRATION_SCHEMA,
+    build_calibration_table,
+    check_calibration,
+    language_batches,
+    vision_batches,
+)
+
+FAMILIES = ["qwen2_vl", "idefics3"]
+
+
+def build(model_folder, captions, **changes):
+    arguments = {"samples": 4, "seed": 0} | changes
+    return build_calibration_table(model_folder, captions / "captions.json", captions / "images", **arguments)
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+def test_tokens_and_roles_spell_the_pair(family_name, model_folders, calibration_tables):
+    table = calibration_tables[family_name]
+    assert table.schema == CALIBRATION_SCHEMA and len(table) == 5
+    family, _, processor = load_model(model_folders[family_name])
+    row = table.row(0, named=True)
+    spelt = {
+        role: processor.tokenizer.decode([t for t, r in zip(row["token_ids"], row["roles"], strict=True) if r == role])
+        for role in Role
+    }
+    assert spelt[Role.ANSWER] == family.answer_prefix + row["answer"] + family.end_token(processor)
+    assert spelt[Role.QUESTION].strip() == row["prompt"] == "what is there?"
+    assert spelt[Role.IMAGE] == family.image_token(processor) * row["roles"].count(Role.IMAGE) != ""
+    assert spelt[Role.PAD] == ""
+
+
+def test_draws_depend_on_the_seed_alone(model_folders, captions):
+    folder = model_folders["qwen2_vl"]
+    first, again, other = (build(folder, captions, samples=3, seed=seed) for seed in (0, 0, 5))
+    assert first.equals(again)
+    assert first["sample_id"].to_list() != other["sample_id"].to_list()
+    assert first["sample_id"].is_unique().all() and first["sample_id"].is_sorted()
+    assert first["image"][0] == (captions / "images" / f"{first['image_id'][0]}.png").as_posix()
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+def test_batches_reproduce_the_table(family_name, model_folders, calibration_tables):
+    family, model, processor = load_model(model_folders[family_name])
+    table = calibration_tables[family_name]
+    images = [
+        image for inputs in vision_batches(family, processor, table) for image in family.encode_images(model, inputs)
+    ]
+    (batch,) = language_batches(family, model, processor, table, images)
+    assert batch.roles.shape[0] == 5
+    other = table.with_columns(answer=pl.col("answer") + " yes")
+    with pytest.raises(QuantrustError, match="has other tokens than when the table was built"):
+        language_batches(family, model, processor, other, images)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": None}, r"record 0 \(id 'pair-0'\) has no image"),
+        ({"image": "absent.png"}, "absent.png can not be read"),
+        ({"conversations": [{"from": "gpt", "value": "a"}]}, "does not begin with a turn from human and one from gpt"),
+        (
+            {"conversations": [{"from": "human", "value": "<image>\nis it red?"}, {"from": "gpt", "value": "yes"}]},
+            "'pair-0'.* answer tokens: a short answer",
+        ),
+    ],
+)
+def test_unfit_records_are_refused_by_name(change, message, model_folders, captions, tmp_path):
+    records = json.loads((captions / "captions.json").read_text())
+    records[0] |= change
+    (tmp_path / "captions.json").write_text(json.dumps(records))
+    with pytest.raises(QuantrustError, match=message):
+        build_calibration_table(
+            model_folders["qwen2_vl"], tmp_path / "captions.json", captions / "images", samples=len(records), seed=0
+        )
+
+
+@pytest.mark.parametrize("samples", [0, 7])
+def test_more_samples_than_there_are_is_an_error(samples, model_folders, captions):
+    with pytest.raises(QuantrustError, match=f"holds 6 records, {samples} were asked for"):
+        build(model_folders["qwen2_vl"], captions, samples=samples)
+
+
+def test_text_only_empty_and_foreign_tables_are_refused(calibration_tables):
+    table = calibration_tables["qwen2_vl"]
+    text_only = table.with_columns(
+        roles=pl.col("roles").list.eval(pl.element().replace({int(Role.IMAGE): int(Role.TEXT)})).cast(pl.List(pl.Int8))
+    )
+    with pytest.raises(QuantrustError, match="0 image tokens: a text-only sample"):
+        check_calibration(text_only)
+    with pytest.raises(QuantrustError, match="is empty"):
+        check_calibration(table.clear())
+    with pytest.raises(QuantrustError, match=r"expected .*roles.* build it again"):
+        check_calibration(table.drop("roles"))
