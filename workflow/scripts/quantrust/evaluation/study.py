@@ -12,7 +12,7 @@ import polars as pl
 
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.metrics import Floats, Ranking, rank, risk_coverage_curve
-from quantrust.evaluation.resampling import Resampler, draw_images
+from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
 from quantrust.evaluation.summary import Key, deploy, summarise
 from quantrust.files import atomic_path
 
@@ -63,7 +63,7 @@ class Setting:
     id_share : float or None
         Share of ID questions; None for a shifted test set as a whole, where its mixture of share 0 holds only a part.
     answers : polars.DataFrame
-        Rows of the scores table.
+        Rows of the scores table, by dataset and question.
     """
 
     dataset: str
@@ -88,7 +88,7 @@ def settings_of(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_d
     QuantrustError
         If the scores lack a question of a mixture, or a dataset has no test answers.
     """
-    test = scores.filter(pl.col("split") == "test")
+    test = scores.filter(pl.col("split") == "test").sort("dataset", "question_id")
     yield Setting(id_dataset, 1.0, _whole(test, id_dataset))
     for dataset, table in mixtures.items():
         pure = 0
@@ -162,7 +162,6 @@ def evaluate_variant(
     QuantrustError
         If an estimator has no column or an unusable value, there are no ID val answers, or as `settings_of`.
     """
-    scores = scores.sort("dataset", "split", "question_id")
     for estimator in estimators:
         _check_confidences(scores, estimator, f"{model}/{scheme}")
     val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
@@ -174,7 +173,7 @@ def evaluate_variant(
     metric_rows: list[tuple[object, ...]] = []
     curve_rows: list[tuple[object, ...]] = []
     for setting in settings_of(scores, mixtures, id_dataset):
-        resampler = _resampler(setting, resamples, seed)
+        resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw_setting(setting, resamples, seed))
         for estimator in estimators:
             head = (model, scheme, estimator, setting.dataset, setting.id_share)
             ranking = rank(setting.answers["accuracy"], setting.answers[estimator])
@@ -252,6 +251,14 @@ def group_accuracy(
     )
 
 
+def draw_setting(setting: Setting, resamples: int, seed: int) -> ImageDraws:
+    """Draw the resamples of a setting's images; the same for every variant and estimator."""
+    images = (setting.answers["dataset"] + "\t" + setting.answers["image_id"]).to_numpy()
+    # A seed of its own for each setting; of the name a checksum, because `hash` differs from run to run.
+    share = 0 if setting.id_share is None else 1 + round(setting.id_share * 1_000_000)
+    return draw_images(images, resamples, [seed, zlib.crc32(setting.dataset.encode()), share])
+
+
 def interval(values: Floats, level: float = LEVEL) -> tuple[float, float]:
     """Return the percentile interval of resampled values, over those resamples on which the metric is defined.
 
@@ -293,14 +300,6 @@ def _check_confidences(scores: pl.DataFrame, estimator: str, variant: str) -> No
             f"{variant}: question {row['question_id']} of {row['dataset']}: {estimator} is {row[estimator]}; "
             "expected a finite confidence"
         )
-
-
-def _resampler(setting: Setting, resamples: int, seed: int) -> Resampler:
-    images = (setting.answers["dataset"] + "\t" + setting.answers["image_id"]).to_numpy()
-    # A seed of its own for each setting; of the name a checksum, because `hash` differs from run to run.
-    share = 0 if setting.id_share is None else 1 + round(setting.id_share * 1_000_000)
-    draws = draw_images(images, resamples, [seed, zlib.crc32(setting.dataset.encode()), share])
-    return Resampler(setting.answers["accuracy"].to_numpy(), draws)
 
 
 def _metric_rows(

@@ -1,0 +1,150 @@
+"""Calibration of probability estimators, fitted on val: temperature, Platt and isotonic."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import polars as pl
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.metrics import Floats
+
+Calibrator = Callable[[Floats], Floats]
+"""Maps confidences in [0, 1] to calibrated ones."""
+
+
+def fit_temperature(confidence: Floats, accuracy: Floats) -> Calibrator:
+    """Fit one temperature T > 0 to divide logit(c) by, least cross-entropy against the soft accuracies.
+
+    Parameters
+    ----------
+    confidence, accuracy : ndarray of float64, shape (n,)
+        Of the val answers, both in [0, 1].
+
+    Returns
+    -------
+    Calibrator
+        Strictly monotone but for rounding: the risk-coverage curve stays.
+
+    Notes
+    -----
+    Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2, on the answer's one probability
+    instead of the logits of all classes, and with a soft target.
+    """
+    scores = _logits(confidence)
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = scores * np.exp(-log_temperature)
+        return float(np.mean(np.logaddexp(0.0, scaled) - accuracy * scaled))
+
+    log_temperature = minimize_scalar(cross_entropy, bounds=(-5.0, 5.0), method="bounded").x
+    return lambda c: expit(_logits(c) * np.exp(-log_temperature))
+
+
+def fit_platt(confidence: Floats, accuracy: Floats) -> Calibrator:
+    """Fit slope and intercept on logit(c), least cross-entropy against the soft accuracies.
+
+    Parameters
+    ----------
+    confidence, accuracy : ndarray of float64, shape (n,)
+        Of the val answers, both in [0, 1].
+
+    Returns
+    -------
+    Calibrator
+
+    Notes
+    -----
+    Platt, "Probabilistic Outputs for Support Vector Machines" (1999), unpenalised. A soft target a is a right answer
+    of weight a and a wrong one of weight 1 - a.
+    """
+    scores = _logits(confidence)
+    model = LogisticRegression(C=np.inf, max_iter=1000)
+    right = np.repeat([1, 0], scores.size)
+    weights = np.concatenate([accuracy, 1.0 - accuracy])
+    if not (weights[: scores.size].any() and weights[scores.size :].any()):
+        raise QuantrustError(
+            "Platt calibration: all val answers are fully right or all are wrong; expected val answers of both kinds"
+        )
+    model.fit(np.tile(scores, 2)[:, None], right, sample_weight=weights)
+    return lambda c: model.predict_proba(_logits(c)[:, None])[:, 1]
+
+
+def fit_isotonic(confidence: Floats, accuracy: Floats) -> Calibrator:
+    """Fit a non-decreasing step function by least squares; it creates ties and so can change a risk-coverage curve.
+
+    Parameters
+    ----------
+    confidence, accuracy : ndarray of float64, shape (n,)
+        Of the val answers, both in [0, 1].
+
+    Returns
+    -------
+    Calibrator
+
+    Notes
+    -----
+    Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates" (KDD 2002).
+    """
+    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, accuracy)
+    return lambda c: np.asarray(model.predict(c))
+
+
+METHODS: dict[str, Callable[[Floats, Floats], Calibrator]] = {
+    "temperature": fit_temperature,
+    "platt": fit_platt,
+    "isotonic": fit_isotonic,
+}
+
+
+def add_calibrated(
+    scores: pl.DataFrame, estimators: Sequence[str], methods: Sequence[str], id_dataset: str
+) -> pl.DataFrame:
+    """Add a column ``<estimator>+<method>`` for every pair, fitted on the ID val answers and applied to all.
+
+    Parameters
+    ----------
+    scores : polars.DataFrame
+        The scores table of a variant.
+    estimators : sequence of str
+        Columns of probabilities.
+    methods : sequence of str
+        Of `METHODS`.
+    id_dataset : str
+        The in-distribution dataset.
+
+    Returns
+    -------
+    polars.DataFrame
+        `scores` with the new columns at the end.
+
+    Raises
+    ------
+    QuantrustError
+        If an estimator is missing or no probability, a method is unknown, or there are no ID val answers.
+    """
+    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
+    if val.is_empty():
+        raise QuantrustError(f"scores: no answers of {id_dataset} in split val, which calibration is fitted on")
+    columns = []
+    for estimator in estimators:
+        if estimator not in scores.columns:
+            raise QuantrustError(f"scores: no estimator {estimator!r}; expected one of the columns {scores.columns}")
+        if not scores[estimator].is_between(0.0, 1.0).fill_null(False).all():
+            raise QuantrustError(
+                f"scores: {estimator} is no probability: values outside [0, 1]; expected to calibrate probabilities"
+            )
+        for method in methods:
+            if method not in METHODS:
+                raise QuantrustError(f"calibration: unknown method {method!r}; expected one of {', '.join(METHODS)}")
+            calibrate = METHODS[method](val[estimator].to_numpy(), val["accuracy"].to_numpy())
+            columns.append(pl.Series(f"{estimator}+{method}", calibrate(scores[estimator].to_numpy())))
+    return scores.with_columns(columns)
+
+
+def _logits(confidence: Floats) -> Floats:
+    # Only exact zeros and ones move, to the next number that has a finite logit, so that no new ties arise.
+    return logit(np.clip(confidence, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0)))

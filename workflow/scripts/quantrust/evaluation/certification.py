@@ -1,0 +1,325 @@
+"""Certified thresholds: a limit on the risk that holds with stated probability in distribution, and how often it broke.
+
+Learn-then-Test (Angelopoulos et al., "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk Control",
+Annals of Applied Statistics 2025): every candidate threshold is a null hypothesis "the risk of what it answers exceeds
+R"; candidates are tested in an order that was fixed on other data, and the walk stops at the first that is not
+rejected. The guarantee is for one question of each image, for images drawn as those of the certification set were; off
+that distribution there is none.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import bdtr, xlogy
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.metrics import Floats, Ranking, rank
+from quantrust.evaluation.study import Setting, settings_of
+
+CANDIDATES = 100
+"""Candidate thresholds: the confidences of val at as many evenly spaced coverages."""
+
+SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "dataset": pl.String,
+        "id_share": pl.Float64,
+        "risk_limit": pl.Float64,
+        "delta": pl.Float64,
+        "guarantee": pl.Boolean,
+        "threshold": pl.Float64,
+        "coverage": pl.Float64,
+        "risk": pl.Float64,
+        "splits": pl.Int64,
+        "certified_share": pl.Float64,
+        "mean_coverage": pl.Float64,
+        "violation_rate": pl.Float64,
+        "population_violation_rate": pl.Float64,
+    }
+)
+
+
+def fewest_faultless(risk: float, delta: float) -> int:
+    """Return how many answers, all faultless, it takes to certify a risk limit at all.
+
+    Parameters
+    ----------
+    risk : float
+        The limit R, in (0, 1).
+    delta : float
+        Probability of failure, in (0, 1).
+
+    Examples
+    --------
+    >>> fewest_faultless(0.01, 0.1)
+    230
+    """
+    return math.ceil(math.log(delta) / math.log1p(-risk))
+
+
+def hoeffding_bentkus(mean: ArrayLike, n: ArrayLike, risk: float) -> Floats:
+    """Return p-values of the null hypothesis that a loss in [0, 1] has a mean above `risk`.
+
+    The smaller of exp(-n KL(min(mean, R) || R)) and e P(Binomial(n, R) <= ceil(n mean)).
+
+    Parameters
+    ----------
+    mean : array_like, shape (k,)
+        Means of n independent losses.
+    n : array_like of int, shape (k,)
+        Their numbers; 0 gives p = 1.
+    risk : float
+        The limit R, in (0, 1).
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+        In (0, 1].
+
+    Notes
+    -----
+    Hoeffding (JASA 1963), theorem 1; Bentkus, "On Hoeffding's inequalities" (Annals of Probability 2004); combined in
+    Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets" (JACM 2021), section 3.1. Both hold for soft losses, not only for binary ones. Both rest on expectations of convex functions of the sum, which drawing
+    without replacement does not increase (Hoeffding, theorem 4).
+
+    Examples
+    --------
+    >>> hoeffding_bentkus([0.0, 0.0], [229, 230], 0.01).round(4).tolist()
+    [0.1001, 0.0991]
+    """
+    mean, n = np.asarray(mean, dtype=np.float64), np.asarray(n, dtype=np.int64)
+    below = np.minimum(mean, risk)
+    divergence = xlogy(below, below / risk) + xlogy(1.0 - below, (1.0 - below) / (1.0 - risk))
+    hoeffding = np.exp(-n * divergence)
+    # Sums of soft accuracies are whole tenths: without rounding to them 30 * 0.1 would count as four.
+    bentkus = math.e * bdtr(np.ceil(np.round(n * mean, 9)), n, risk)
+    return np.where(n > 0, np.minimum(1.0, np.minimum(hoeffding, bentkus)), 1.0)
+
+
+def certify(accuracy: Floats, confidence: Floats, candidates: Floats, risk: float, delta: float) -> float | None:
+    """Return the lowest threshold whose risk is certified.
+
+    Parameters
+    ----------
+    accuracy, confidence : ndarray of float64, shape (n,)
+        Of independent answers, one question an image, that nothing else used.
+    candidates : ndarray of float64, shape (k,)
+        Thresholds to test, in this order, which was fixed without these answers; see `candidate_thresholds`.
+    risk : float
+        The limit R, in (0, 1).
+    delta : float
+        Probability, over the draw of the answers, that the certified risk exceeds the limit.
+
+    Returns
+    -------
+    float or None
+        None where the first candidate already fails: then everything is abstained.
+    """
+    ranking = rank(accuracy, confidence)
+    kept, risk_tenths = _answered(ranking, candidates)
+    mean = np.divide(risk_tenths, 10.0 * kept, out=np.ones(kept.size), where=kept > 0)
+    rejected = hoeffding_bentkus(mean, kept, risk) <= delta
+    passed = int(np.argmin(rejected)) if not rejected.all() else rejected.size
+    return float(candidates[passed - 1]) if passed else None
+
+
+def candidate_thresholds(val: Ranking, answers: int, risk: float, delta: float) -> Floats:
+    """Fix the order of candidates on val: start where val promises the surest rejection, then walk down.
+
+    Of the thresholds at evenly spaced coverages of val only those are candidates that can be expected to keep enough
+    answers for a rejection; the first is the one with the smallest p-value if the certification answers were like
+    val's, because a walk that starts too high, on too few answers, stops at once.
+
+    Parameters
+    ----------
+    val : Ranking
+        Val answers, of which nothing is assumed but that they are not the certification answers.
+    answers : int
+        Number of certification answers.
+    risk, delta : float
+        As in `certify`.
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+        Descending; empty where no threshold can keep enough answers.
+    """
+    blocks = np.searchsorted(val.ends, np.arange(1, CANDIDATES + 1) / CANDIDATES * val.n, side="left")
+    blocks = np.unique(np.minimum(blocks, val.ends.size - 1))
+    expected = val.ends[blocks] * answers // val.n
+    enough = expected >= fewest_faultless(risk, delta)
+    blocks, expected = blocks[enough], expected[enough]
+    if blocks.size == 0:
+        return np.empty(0)
+    start = int(np.argmin(hoeffding_bentkus(val.end_risks[blocks], expected, risk)))
+    return val.thresholds[blocks[start:]]
+
+
+def _answered(ranking: Ranking, thresholds: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return number and sum of 10 r_i of the answers that each threshold keeps."""
+    blocks = ranking.ends.size - np.searchsorted(ranking.thresholds[::-1], thresholds, side="left")
+    kept = np.append(0, ranking.ends)[blocks]
+    return kept, 10.0 * kept - np.append(0.0, ranking.end_tenths)[blocks]
+
+
+@dataclass(frozen=True)
+class _Population:
+    """Answers of a setting as arrays, and for each whether its image is one that certification may draw."""
+
+    setting: Setting
+    accuracy: Floats
+    confidence: Floats
+    image: NDArray[np.int64]
+
+    def operate(self, threshold: float | None, left_out: NDArray[np.bool_]) -> tuple[float, float]:
+        """Return coverage and risk without the images `left_out`; risk is NaN where nothing is answered."""
+        stays = ~left_out[self.image]
+        answered = stays & (self.confidence >= threshold) if threshold is not None else np.zeros_like(stays)
+        count = np.count_nonzero(answered)
+        if count == 0:
+            return 0.0, math.nan
+        tenths = float((10.0 * self.accuracy[answered]).sum())
+        return count / np.count_nonzero(stays), (10.0 * count - tenths) / (10.0 * count)
+
+
+def evaluate_certification(
+    scores: pl.DataFrame,
+    mixtures: Mapping[str, pl.DataFrame],
+    *,
+    model: str,
+    scheme: str,
+    id_dataset: str,
+    estimators: Sequence[str],
+    risks: Sequence[float],
+    delta: float,
+    splits: int,
+    seed: int,
+) -> pl.DataFrame:
+    """Certify thresholds on one half of the ID test images and see what they are worth elsewhere, over random halves.
+
+    For each split the ID test images are halved at random; one question of each image of the first half, drawn at
+    random, certifies. The threshold is then applied to the other half and to every mixture less the certifying images.
+
+    Parameters
+    ----------
+    scores, mixtures, model, scheme, id_dataset, estimators
+        As in `quantrust.evaluation.study.evaluate_variant`.
+    risks : sequence of float
+        Limits R, in (0, 1).
+    delta : float
+        Probability of failure, in (0, 1).
+    splits : int
+        Random halves.
+    seed : int
+        Seed of the halves.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of `SCHEMA`, a row for each estimator, setting and limit. ``guarantee`` says whether the setting is in
+        distribution; elsewhere the limit is a hope. ``threshold``, ``coverage`` and ``risk`` are those of the first
+        split, ``certified_share`` the share of splits with any certified threshold, ``mean_coverage`` over all splits.
+        ``violation_rate`` is the share of splits whose risk on the setting exceeds the limit: an estimate of the broken
+        promises that includes the chance of the finite other half. ``population_violation_rate``, in distribution only,
+        takes all ID test answers, of which the certifying images are a random draw, for the population: this is what
+        delta bounds. It weighs questions like the rate beside it, while certification weighs images; the two agree
+        where images have equally many questions.
+
+    Raises
+    ------
+    QuantrustError
+        As `evaluate_variant`.
+    """
+    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
+    if val.is_empty():
+        raise QuantrustError(f"{model}/{scheme}: no answers of {id_dataset} in split val, which candidates are set on")
+    settings = list(settings_of(scores, mixtures, id_dataset))
+    names = pl.concat([_image_names(setting.answers) for setting in settings]).unique().sort()
+    rows: list[tuple[object, ...]] = []
+    for estimator in estimators:
+        populations = [
+            _Population(
+                setting=setting,
+                accuracy=setting.answers["accuracy"].to_numpy(),
+                confidence=setting.answers[estimator].to_numpy(),
+                image=names.search_sorted(_image_names(setting.answers)).to_numpy().astype(np.int64),
+            )
+            for setting in settings
+        ]
+        ranking = rank(val["accuracy"], val[estimator])
+        for risk in risks:
+            figures = _split_figures(ranking, populations, names.len(), risk, delta, splits, seed)
+            for population, figure in zip(populations, figures, strict=True):
+                head = (model, scheme, estimator, population.setting.dataset, population.setting.id_share)
+                rows.append((*head, risk, delta, *figure))
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _image_names(answers: pl.DataFrame) -> pl.Series:
+    return answers["dataset"] + "\t" + answers["image_id"]
+
+
+def _split_figures(
+    val: Ranking,
+    populations: Sequence[_Population],
+    images: int,
+    risk: float,
+    delta: float,
+    splits: int,
+    seed: int,
+) -> list[tuple[object, ...]]:
+    home = populations[0]
+    home_images = np.unique(home.image)
+    half = home_images.size // 2
+    candidates = candidate_thresholds(val, half, risk, delta)
+    thresholds: list[float | None] = []
+    outcomes = np.empty((splits, len(populations), 2))
+    population_risks = np.empty(splits)
+    nothing = np.zeros(images, dtype=bool)
+    for split in range(splits):
+        # The same halves for every estimator and limit.
+        rng = np.random.default_rng([seed, split])
+        certifying = nothing.copy()
+        certifying[rng.permutation(home_images)[:half]] = True
+        chosen = _one_question_an_image(home.image, certifying, rng)
+        threshold = None
+        if candidates.size and chosen.size:
+            threshold = certify(home.accuracy[chosen], home.confidence[chosen], candidates, risk, delta)
+        thresholds.append(threshold)
+        outcomes[split] = [population.operate(threshold, certifying) for population in populations]
+        population_risks[split] = home.operate(threshold, nothing)[1]
+
+    certified = sum(threshold is not None for threshold in thresholds) / splits
+    figures: list[tuple[object, ...]] = []
+    for index, population in enumerate(populations):
+        coverages, found = outcomes[:, index, 0], outcomes[:, index, 1]
+        in_distribution = population is home
+        figures.append(
+            (
+                in_distribution,
+                thresholds[0],
+                float(coverages[0]),
+                None if math.isnan(found[0]) else float(found[0]),
+                splits,
+                certified,
+                float(coverages.mean()),
+                float(np.mean(found > risk)),
+                float(np.mean(population_risks > risk)) if in_distribution else None,
+            )
+        )
+    return figures
+
+
+def _one_question_an_image(
+    image: NDArray[np.int64], wanted: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    shuffled = rng.permutation(image.size)
+    _, first = np.unique(image[shuffled], return_index=True)
+    chosen = shuffled[first]
+    return chosen[wanted[image[chosen]]]
