@@ -85,8 +85,9 @@ def hoeffding_bentkus(mean: ArrayLike, n: ArrayLike, risk: float) -> Floats:
     Notes
     -----
     Hoeffding (JASA 1963), theorem 1; Bentkus, "On Hoeffding's inequalities" (Annals of Probability 2004); combined in
-    Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets" (JACM 2021), section 3.1. Both hold for soft losses, not only for binary ones. Both rest on expectations of convex functions of the sum, which drawing
-    without replacement does not increase (Hoeffding, theorem 4).
+    Bates et al., "Distribution-Free, Risk-Controlling Prediction Sets" (Journal of the ACM 2021), section 3.1. Both
+    hold for soft losses, not only for binary ones, and both rest on expectations of convex functions of the sum, which
+    drawing without replacement does not increase (Hoeffding, theorem 4).
 
     Examples
     --------

@@ -241,7 +241,7 @@ def group_accuracy(
         test.filter(pl.col(grouping).is_not_null())
         .group_by("dataset", pl.lit(grouping).alias("grouping"), pl.col(grouping).alias("group"))
         # Tenths are integers, so that the order in which threads add them does not matter.
-        .agg((10 * pl.col("accuracy")).sum() / (10 * pl.len()), pl.len().cast(pl.Int64).alias("n"))
+        .agg(((10 * pl.col("accuracy")).sum() / (10 * pl.len())).alias("accuracy"), pl.len().cast(pl.Int64).alias("n"))
         for grouping in ("answer_type", "question_kind")
     ]
     return (

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from quantrust.evaluation import resampling
+from quantrust.evaluation.metrics import rank, risk_coverage_curve
+from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
+from quantrust.evaluation.summary import deploy, summarise
+
+RISKS, COSTS = [0.05, 0.2, 0.35], [0.5, 1.0, 10.0]
+
+
+def answers(n, decimals, seed=0):
+    rng = np.random.default_rng(seed)
+    accuracy = rng.choice([0, 0.3, 0.6, 0.9, 1.0], p=[0.2, 0.1, 0.1, 0.1, 0.5], size=n)
+    confidence = np.round(np.clip(0.4 * accuracy + 0.6 * rng.random(n), 0, 1), decimals)
+    return accuracy, confidence, rng.integers(n // 3, size=n)
+
+
+def test_every_resample_draws_as_many_images_as_there_are():
+    draws = draw_images(["b", "a", "b", "c"], 50, 0)
+    assert draws.image.tolist() == [1, 0, 1, 2]
+    assert draws.counts.shape == (50, 3)
+    assert (draws.counts.sum(axis=1) == 3).all()
+    assert draws.counts.mean() == 1
+
+
+def test_draws_depend_on_the_images_and_the_seed_not_on_the_rows():
+    one, two = draw_images(["a", "b", "c"], 9, 5), draw_images(["c", "b", "a", "a"], 9, 5)
+    assert (one.counts == two.counts).all()
+    assert (one.counts != draw_images(["a", "b", "c"], 9, 6).counts).any()
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 2, 12])
+@pytest.mark.parametrize("chunk", [100, 1 << 18])
+def test_every_metric_equals_itself_on_the_repeated_rows(decimals, chunk, monkeypatch):
+    monkeypatch.setattr(resampling, "CHUNK", chunk)
+    accuracy, confidence, images = answers(150, decimals)
+    deployment = deploy(rank(*answers(80, decimals, seed=1)[:2]), RISKS, COSTS)
+    draws = draw_images(images, 12, 2)
+    ranking = rank(accuracy, confidence)
+    found = Resampler(accuracy, draws).evaluate(ranking, RISKS, COSTS, deployment, True)
+    compared = set()
+    for resample, counts in enumerate(draws.counts):
+        rows = np.repeat(np.arange(150), counts[draws.image])
+        expected = summarise(rank(accuracy[rows], confidence[rows]), RISKS, COSTS, deployment, True)
+        for key, value in expected.items():
+            if "threshold" not in key[0]:
+                compared.add(key)
+                assert found[key][resample] == pytest.approx(value, abs=1e-11, nan_ok=True), key
+    assert compared == set(found)
+
+
+def test_metrics_that_need_a_threshold_or_a_probability_are_left_out_or_undefined():
+    accuracy, confidence, images = answers(60, 3)
+    resampler = Resampler(accuracy, draw_images(images, 5, 0))
+    found = resampler.evaluate(rank(accuracy, confidence), RISKS, COSTS, None, False)
+    assert ("deployed_risk", 0.2) not in found
+    assert ("effective_reliability", 1.0) not in found
+    assert all(np.isnan(found[name, None]).all() for name in ("ece", "ece_mass", "brier"))
+
+
+@pytest.mark.parametrize("decimals", [1, 12])
+def test_curves_equal_those_of_the_repeated_rows(decimals):
+    accuracy, confidence, images = answers(90, decimals)
+    draws = draw_images(images, 6, 1)
+    ranking = rank(accuracy, confidence)
+    counts = draws.counts[:, draws.image].sum(axis=1)
+    for resample in range(6):
+        rows = np.repeat(np.arange(90), draws.counts[resample][draws.image])
+        coverage, risk = risk_coverage_curve(rank(accuracy[rows], confidence[rows]))
+        assert len(coverage) == counts[resample]
+        np.testing.assert_allclose(Resampler(accuracy, draws).risks_at(ranking, coverage)[resample], risk, atol=1e-12)
+
+
+def test_a_resample_of_one_answer_has_no_area():
+    draws = ImageDraws(image=np.array([0, 1]), counts=np.array([[1, 0], [1, 1]], dtype=np.int32))
+    found = Resampler(np.array([1.0, 0.0]), draws).evaluate(rank([1.0, 0.0], [0.9, 0.1]), [], [], None, True)
+    assert np.isnan(found["aurc", None]).tolist() == [True, False]
+    assert np.isnan(found["e_aurc", None]).tolist() == [True, False]
+    assert found["aurc", None][1] == pytest.approx(0.125)
+
+
+def test_progress_counts_every_resample_once():
+    accuracy, confidence, images = answers(60, 3)
+    done = []
+    resampler = Resampler(accuracy, draw_images(images, 7, 0))
+    resampler.evaluate(rank(accuracy, confidence), RISKS, COSTS, None, True, progress=done.append)
+    assert sum(done) == 7

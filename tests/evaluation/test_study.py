@@ -1,0 +1,228 @@
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation import metrics
+from quantrust.evaluation.metrics import rank
+from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.study import (
+    CURVES_SCHEMA,
+    METRICS_SCHEMA,
+    draw_setting,
+    evaluate_variant,
+    group_accuracy,
+    interval,
+    settings_of,
+    write_evaluation,
+)
+
+SETTINGS = {
+    "model": "m",
+    "scheme": "bf16",
+    "id_dataset": "home",
+    "estimators": ["maxprob", "entropy"],
+    "risks": [0.05, 0.3],
+    "costs": [1.0, 100.0],
+    "resamples": 40,
+    "seed": 7,
+}
+
+
+def answers(dataset, split, n, hardness, seed):
+    rng = np.random.default_rng(seed)
+    accuracy = rng.choice([0, 0.3, 0.6, 0.9, 1.0], p=[hardness, 0.1, 0.1, 0.1, 0.7 - hardness], size=n)
+    maxprob = np.clip(0.5 * accuracy + 0.5 * rng.random(n), 0, 1)
+    return pl.DataFrame(
+        {
+            "dataset": [dataset] * n,
+            "split": [split] * n,
+            "question_id": [f"{split}-{index}" for index in range(n)],
+            "image_id": [f"{split}-{index // 3}" for index in range(n)],
+            "answer_type": rng.choice(["yes/no", "other"], n),
+            "question_kind": [None if index % 2 else "colour" for index in range(n)],
+            "accuracy": accuracy,
+            "maxprob": maxprob,
+            "entropy": -rng.random(n),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def scores():
+    return pl.concat(
+        [
+            answers("home", "val", 90, 0.1, 0),
+            answers("home", "test", 300, 0.1, 1),
+            answers("shift", "test", 150, 0.4, 2),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def mixtures(scores):
+    home, shift = scores.filter(pl.col("dataset") == "home"), scores.filter(pl.col("dataset") == "shift")
+    return {"shift": mixture_table(home, shift, [1.0, 0.5, 0.0], seed=0)}
+
+
+@pytest.fixture(scope="module")
+def tables(scores, mixtures):
+    return evaluate_variant(scores, mixtures, **SETTINGS)
+
+
+def value(table, metric, parameter=None, estimator="maxprob", dataset="home", share=1.0, column="value"):
+    row = table.filter(
+        pl.col("metric") == metric,
+        pl.col("parameter").eq_missing(parameter),
+        pl.col("estimator") == estimator,
+        pl.col("dataset") == dataset,
+        pl.col("id_share").eq_missing(share),
+    )
+    assert row.height == 1
+    return row[column][0]
+
+
+def test_the_tables_have_a_row_for_each_estimator_setting_and_metric(tables):
+    table, curves = tables
+    assert table.schema == METRICS_SCHEMA
+    assert curves.schema == CURVES_SCHEMA
+    assert not table.select("estimator", "dataset", "id_share", "metric", "parameter").is_duplicated().any()
+    settings = table.select("dataset", "id_share", "n").unique().sort("dataset", "id_share").rows()
+    assert settings == [("home", 1.0, 300), ("shift", 0.0, 150), ("shift", 0.5, 150), ("shift", 1.0, 150)]
+
+
+def test_values_are_those_of_the_metrics(tables, scores):
+    home = scores.filter((pl.col("dataset") == "home") & (pl.col("split") == "test"))
+    ranking = rank(home["accuracy"], home["maxprob"])
+    for name, metric in (("aurc", metrics.aurc), ("accuracy", metrics.mean_accuracy), ("ece", metrics.ece)):
+        assert value(tables[0], name) == pytest.approx(metric(ranking))
+    assert value(tables[0], "coverage_at_risk", 0.3) == metrics.coverage_at_risk(ranking, 0.3).coverage
+
+
+def test_thresholds_come_from_val_in_distribution_for_every_setting(tables, scores):
+    val = scores.filter(pl.col("split") == "val")
+    ranking = rank(val["accuracy"], val["maxprob"])
+    for dataset, share in (("home", 1.0), ("shift", 0.5), ("shift", 0.0)):
+        for risk in SETTINGS["risks"]:
+            expected = metrics.coverage_at_risk(ranking, risk).threshold
+            assert value(tables[0], "deployed_threshold", risk, dataset=dataset, share=share) == expected
+        for cost in SETTINGS["costs"]:
+            expected = metrics.effective_reliability_threshold(ranking, cost)
+            found = value(tables[0], "effective_reliability_threshold", cost, dataset=dataset, share=share)
+            assert found == expected
+    shift = scores.filter(pl.col("dataset") == "shift")
+    threshold = metrics.coverage_at_risk(ranking, 0.3).threshold
+    deployed = metrics.at_threshold(rank(shift["accuracy"], shift["maxprob"]), threshold)
+    assert value(tables[0], "deployed_risk", 0.3, dataset="shift", share=0.0) == deployed.risk
+
+
+def test_entropy_is_no_probability_and_undefined_is_null(tables):
+    for metric in ("ece", "ece_mass", "brier"):
+        assert value(tables[0], metric, estimator="entropy") is None
+        assert value(tables[0], metric, estimator="entropy", column="low") is None
+    assert tables[0].select(pl.col("value", "low", "high").is_nan().any()).row(0) == (False, False, False)
+
+
+def test_intervals_surround_the_values_and_thresholds_have_none(tables):
+    table = tables[0].filter(pl.col("low").is_not_null())
+    smooth = table.filter(pl.col("metric").is_in(["accuracy", "aurc", "augrc", "auroc", "brier"]))
+    assert (smooth["low"] <= smooth["value"]).all()
+    assert (smooth["value"] <= smooth["high"]).all()
+    assert (smooth["low"] < smooth["high"]).all()
+    assert not table["metric"].str.contains("threshold").any()
+
+
+def test_the_same_seed_gives_the_same_tables_whatever_the_order_of_rows(tables, scores, mixtures):
+    shuffled = scores.sample(fraction=1, shuffle=True, seed=1)
+    for before, after in zip(tables, evaluate_variant(shuffled, mixtures, **SETTINGS), strict=True):
+        assert_frame_equal(before, after)
+
+
+def test_curves_hold_at_most_two_hundred_points_that_lie_on_the_curve(tables, scores):
+    home = scores.filter((pl.col("dataset") == "home") & (pl.col("split") == "test"))
+    coverage, risk = metrics.risk_coverage_curve(rank(home["accuracy"], home["maxprob"]))
+    curve = tables[1].filter((pl.col("dataset") == "home") & (pl.col("estimator") == "maxprob"))
+    assert curve.height == 200
+    index = np.searchsorted(coverage, curve["coverage"].to_numpy() - 1e-9)
+    np.testing.assert_allclose(curve["coverage"], coverage[index])
+    np.testing.assert_allclose(curve["risk"], risk[index])
+    assert curve["coverage"][-1] == 1.0
+    assert (curve["low"] <= curve["high"]).all()
+    shift = tables[1].filter((pl.col("dataset") == "shift") & (pl.col("id_share") == 0.5))
+    assert shift.group_by("estimator").len()["len"].to_list() == [150, 150]
+
+
+def test_a_whole_shift_that_its_mixture_of_share_zero_does_not_hold_is_a_setting_of_its_own(scores):
+    larger = pl.concat(
+        [scores, answers("shift", "test", 400, 0.4, 3).with_columns(question_id="x" + pl.col("question_id"))]
+    )
+    home, shift = larger.filter(pl.col("dataset") == "home"), larger.filter(pl.col("dataset") == "shift")
+    table = mixture_table(home, shift, [0.5, 0.0], seed=0)
+    found = [(s.dataset, s.id_share, s.answers.height) for s in settings_of(larger, {"shift": table}, "home")]
+    assert found == [("home", 1.0, 300), ("shift", 0.5, 300), ("shift", 0.0, 300), ("shift", None, 550)]
+
+
+def test_images_of_two_datasets_that_share_a_name_are_two_images(scores, mixtures):
+    # In the mixture both datasets have images test-0, test-1, ..: one cluster each would halve their number.
+    setting = next(s for s in settings_of(scores, mixtures, "home") if s.id_share == 0.5)
+    images = setting.answers.select("dataset", "image_id").unique().height
+    assert images > setting.answers["image_id"].n_unique()
+    assert draw_setting(setting, 3, 0).counts.shape == (3, images)
+
+
+def test_a_missing_answer_is_named(scores, mixtures):
+    lost = mixtures["shift"].filter(pl.col("dataset") == "shift")["question_id"][0]
+    fewer = scores.filter((pl.col("dataset") != "shift") | (pl.col("question_id") != lost))
+    with pytest.raises(QuantrustError, match=f"question {lost} of shift"):
+        evaluate_variant(fewer, mixtures, **SETTINGS)
+
+
+def test_missing_val_answers_are_named(scores, mixtures):
+    with pytest.raises(QuantrustError, match="m/bf16: no answers of home in split val"):
+        evaluate_variant(scores.filter(pl.col("split") == "test"), mixtures, **SETTINGS)
+
+
+def test_an_unknown_estimator_is_named(scores, mixtures):
+    with pytest.raises(QuantrustError, match="no estimator 'margin'"):
+        evaluate_variant(scores, mixtures, **{**SETTINGS, "estimators": ["margin"]})
+
+
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
+def test_an_unusable_confidence_is_named(scores, mixtures, bad):
+    broken = scores.with_columns(
+        maxprob=pl.when(pl.col("question_id") == "test-5").then(pl.lit(bad)).otherwise(pl.col("maxprob"))
+    )
+    with pytest.raises(QuantrustError, match="question test-5 of home: maxprob is"):
+        evaluate_variant(broken, mixtures, **SETTINGS)
+
+
+def test_files_hold_the_tables_and_are_the_same_bytes_twice(tmp_path, scores, mixtures, tables):
+    scores.write_parquet(tmp_path / "scores.parquet")
+    mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
+    for run in ("one", "two"):
+        write_evaluation(
+            tmp_path / "scores.parquet",
+            {"shift": tmp_path / "shift.parquet"},
+            tmp_path / run / "metrics.parquet",
+            tmp_path / run / "curves.parquet",
+            **SETTINGS,
+        )
+    for name, table in zip(("metrics.parquet", "curves.parquet"), tables, strict=True):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+        assert_frame_equal(pl.read_parquet(tmp_path / "one" / name), table)
+
+
+def test_accuracy_by_group(scores, mixtures):
+    table = group_accuracy(scores, mixtures, model="m", scheme="bf16", id_dataset="home")
+    shift = scores.filter((pl.col("dataset") == "shift") & (pl.col("answer_type") == "other"))
+    row = table.filter((pl.col("dataset") == "shift") & (pl.col("group") == "other")).row(0, named=True)
+    assert row["accuracy"] == pytest.approx(shift["accuracy"].mean())
+    assert (row["grouping"], row["n"]) == ("answer_type", shift.height)
+    kinds = table.filter(pl.col("grouping") == "question_kind")
+    assert kinds.select("dataset", "group", "n").rows() == [("home", "colour", 150), ("shift", "colour", 75)]
+
+
+def test_an_interval_leaves_undefined_resamples_out():
+    assert interval(np.array([np.nan, 1.0, 2.0, 3.0]), 0.5) == (1.5, 2.5)
+    assert np.isnan(interval(np.array([np.nan]))).all()
