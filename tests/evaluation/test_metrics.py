@@ -383,3 +383,19 @@ def test_degenerate_answers(key):
 
 def test_the_degenerate_table_covers_every_metric():
     assert {name for name, _ in everything(*DISTINCT)} == {name for name, _ in EXPECTED}
+
+
+def test_agreement_with_torch_uncertainty():
+    # Figures of torch-uncertainty 0.13.0 (AURC, AUGRC, CovAtxRisk) and torchmetrics (15 bins) on these binary answers.
+    # The library needs torchvision and lightning, so that it was run once and is no dependency.
+    confidence = np.array([(37 * i % 101) / 203 + 0.501 for i in range(40)])
+    right = np.array([(37 * i % 101) + 2 * (13 * i % 40) > 70 for i in range(40)], dtype=float)
+    ranking = rank(right, confidence)
+    # It divides areas by the width of the coverages 1/n to 1, and leaves out the triangle of AUGRC before 1/n.
+    width = 1 - 1 / 40
+    assert ranking.accuracy[0] == 1.0
+    assert metrics.aurc(ranking) == pytest.approx(0.08960126266629628 * width, abs=1e-7)
+    assert metrics.augrc(ranking) == pytest.approx(0.07115384557218547 * width, abs=1e-7)
+    assert metrics.ece(ranking) == pytest.approx(0.12413793103448276, abs=1e-7)
+    for limit, coverage in ((0.05, 0.525), (0.1, 0.6), (0.2, 0.825), (0.25, 0.925), (0.3, 1.0)):
+        assert metrics.coverage_at_risk(ranking, limit).coverage == pytest.approx(coverage)

@@ -1,0 +1,143 @@
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.comparison import Estimates, compare, holm, two_sided_p_value
+from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.study import evaluate_variant
+
+METRICS = [("accuracy", None), ("aurc", None), ("coverage_at_risk", 0.2), ("effective_reliability", 10.0)]
+SETTINGS = {"id_dataset": "home", "resamples": 99, "seed": 0}
+
+
+def variant(noise, flips, seed):
+    """Answers to the same questions; `noise` blurs the confidence, `flips` of the right answers are lost."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for dataset, split, n in (("home", "val", 200), ("home", "test", 600), ("shift", "test", 300)):
+        accuracy = rng.choice([0, 0.6, 1.0], p=[0.3, 0.1, 0.6], size=n)
+        own = np.random.default_rng([seed, n])
+        accuracy = np.where(own.random(n) < flips, 0.0, accuracy)
+        confidence = np.clip((1 - noise) * accuracy + noise * own.random(n), 0, 1)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "dataset": [dataset] * n,
+                    "split": [split] * n,
+                    "question_id": [f"{split}-{index}" for index in range(n)],
+                    "image_id": [f"{split}-{index // 2}" for index in range(n)],
+                    "accuracy": accuracy,
+                    "maxprob": confidence,
+                    "blurred": 0.3 * confidence + 0.7 * own.random(n),
+                }
+            )
+        )
+    return pl.concat(parts)
+
+
+@pytest.fixture(scope="module")
+def good():
+    return variant(0.6, 0.0, 1)
+
+
+@pytest.fixture(scope="module")
+def mixtures(good):
+    home, shift = good.filter(pl.col("dataset") == "home"), good.filter(pl.col("dataset") == "shift")
+    return {"shift": mixture_table(home, shift, [0.5, 0.0], seed=0)}
+
+
+def test_a_variant_does_not_differ_from_itself(good, mixtures):
+    same = Estimates(good, "maxprob")
+    table = compare(same, same, mixtures, metrics=METRICS, **SETTINGS)
+    assert table.height == 3 * len(METRICS)
+    assert table.select("difference", "low", "high").unique().rows() == [(0.0, 0.0, 0.0)]
+    assert table["p_value"].unique().to_list() == [1.0]
+
+
+def test_a_worse_variant_is_found_out(good, mixtures):
+    bad = variant(0.6, 0.3, 2)
+    table = compare(Estimates(good, "maxprob"), Estimates(bad, "maxprob"), mixtures, metrics=METRICS, **SETTINGS)
+    accuracy = table.filter(pl.col("metric") == "accuracy")
+    assert (accuracy["difference"] > 0.1).all()
+    assert (accuracy["low"] > 0).all()
+    assert accuracy["p_value"].to_list() == [0.02] * 3
+    assert (table["p_holm"] >= table["p_value"]).all()
+
+
+def test_differences_are_those_of_the_metrics_table(good, mixtures):
+    bad = variant(0.6, 0.3, 2)
+    table = compare(Estimates(good, "maxprob"), Estimates(bad, "blurred"), mixtures, metrics=METRICS, **SETTINGS)
+    settings = {"model": "m", "scheme": "s", "risks": [0.2], "costs": [10.0], **SETTINGS}
+    one, _ = evaluate_variant(good, mixtures, estimators=["maxprob"], **settings)
+    other, _ = evaluate_variant(bad, mixtures, estimators=["blurred"], **settings)
+    keys = ["dataset", "id_share", "metric", "parameter"]
+    joined = table.join(one, on=keys, nulls_equal=True).join(other, on=keys, nulls_equal=True, suffix="_other")
+    assert joined.height == table.height
+    expected = joined["value"] - joined["value_other"]
+    assert joined["difference"].to_list() == pytest.approx(expected.to_list())
+
+
+def test_pairing_makes_the_interval_of_a_difference_narrower(good, mixtures):
+    blurred = compare(Estimates(good, "maxprob"), Estimates(good, "blurred"), mixtures, metrics=METRICS, **SETTINGS)
+    row = blurred.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "home")).row(0, named=True)
+    settings = {"model": "m", "scheme": "s", "risks": [0.2], "costs": [10.0], **SETTINGS}
+    table, _ = evaluate_variant(good, mixtures, estimators=["maxprob", "blurred"], **settings)
+    single = table.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "home"))
+    widths = (single["high"] - single["low"]).to_list()
+    assert row["high"] - row["low"] < 0.9 * math.hypot(*widths)
+    assert row["difference"] < 0
+
+
+def test_an_undefined_difference_is_null_and_no_test(good, mixtures):
+    shifted = good.with_columns(entropy=-pl.col("maxprob"))
+    pair = Estimates(shifted, "maxprob"), Estimates(shifted, "entropy")
+    table = compare(*pair, mixtures, metrics=[("ece", None), ("aurc", None)], **SETTINGS)
+    ece = table.filter(pl.col("metric") == "ece")
+    assert ece.select("difference", "low", "high", "p_value", "p_holm").unique().rows() == [(None,) * 5]
+    # Three tests remain, so that the smallest p-value is multiplied by three.
+    assert table["p_holm"].min() == pytest.approx(3 * table["p_value"].min())
+
+
+def test_other_questions_are_refused(good, mixtures):
+    renamed = good.with_columns(question_id="x" + pl.col("question_id"))
+    tables = {"shift": mixtures["shift"].filter(pl.col("id_share") == 2)}
+    with pytest.raises(QuantrustError, match="comparison on home: the two sides do not answer the same questions"):
+        compare(Estimates(good, "maxprob"), Estimates(renamed, "maxprob"), tables, metrics=METRICS, **SETTINGS)
+
+
+@pytest.mark.parametrize("metric", [("f1", None), ("deployed_threshold", 0.2)])
+def test_what_is_not_resampled_is_refused(good, mixtures, metric):
+    same = Estimates(good, "maxprob")
+    with pytest.raises(QuantrustError, match=f"no metric .*{metric[0]}"):
+        compare(same, same, mixtures, metrics=[metric], **SETTINGS)
+
+
+def test_p_values_count_both_sides_of_zero():
+    assert two_sided_p_value(np.full(99, 1.0)) == 0.02
+    assert two_sided_p_value(-np.full(99, 1.0)) == 0.02
+    assert two_sided_p_value(np.array([-1.0] * 9 + [1.0] * 90)) == pytest.approx(0.2)
+    assert two_sided_p_value(np.array([1.0] * 9 + [np.nan] * 90)) == pytest.approx(0.2)
+    assert math.isnan(two_sided_p_value(np.array([np.nan])))
+
+
+def test_p_values_of_no_difference_are_uniform():
+    # Means of images drawn from one population: a level of 10 % rejects about 10 % of the time.
+    rng = np.random.default_rng(0)
+    p_values = []
+    for _ in range(400):
+        sample = rng.normal(size=60)
+        means = sample[rng.integers(60, size=(199, 60))].mean(axis=1)
+        p_values.append(two_sided_p_value(means))
+    assert 0.06 < np.mean(np.array(p_values) <= 0.1) < 0.15
+
+
+def test_holm_by_hand():
+    # Sorted .005 .01 .03 .04 times 4 3 2 1: .02 .03 .06 .04, the last raised to the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    found = holm([math.nan, 0.01])
+    assert math.isnan(found[0])
+    assert found[1] == 0.01
