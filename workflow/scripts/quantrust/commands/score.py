@@ -17,7 +17,7 @@ from tqdm import tqdm
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.study import LEVEL, interval
+from quantrust.evaluation.study import LEVEL, metric_interval
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
 from quantrust.files import atomic_path, write_json
 from quantrust.vqa.accuracy import soft_accuracy
@@ -93,7 +93,11 @@ def run(arguments: argparse.Namespace) -> None:
             )
     values = summarise(scored.ranking, risks, costs, deployment, scored.ranking.is_probability)
     resampled = _resample(scored, risks, costs, deployment, arguments.resamples, arguments.seed)
-    intervals = {key: interval(resampled[key]) for key in values if key in resampled and not math.isnan(values[key])}
+    intervals = {
+        key: metric_interval(key[0], value, resampled[key])
+        for key, value in values.items()
+        if key in resampled and not math.isnan(value)
+    }
 
     _write(arguments, _document(scored, risks, costs, deployment, values, intervals, arguments), predictions, scored)
     print(_table(scored, values, intervals))

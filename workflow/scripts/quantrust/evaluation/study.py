@@ -124,8 +124,8 @@ def evaluate_variant(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Evaluate every estimator of a variant on every mixture.
 
-    Thresholds are fixed on the ID val answers and used on every setting. Intervals are percentiles over resamples of
-    the test images; the thresholds stay as they are meanwhile, so that the intervals of what depends on them do not
+    Thresholds are fixed on the ID val answers and used on every setting. Intervals come from resamples of the test
+    images (see `metric_interval`); the thresholds stay as they are meanwhile, so that the intervals of what depends on them do not
     include the uncertainty of choosing them. All estimators, and all variants given the same seed and mixtures, see
     the same resamples.
 
@@ -259,6 +259,41 @@ def draw_setting(setting: Setting, resamples: int, seed: int) -> ImageDraws:
     return draw_images(images, resamples, [seed, zlib.crc32(setting.dataset.encode()), share])
 
 
+def metric_interval(name: str, value: float, resampled: Floats, level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval of a metric: that of `interval`, but for calibration errors.
+
+    A calibration error is biased upwards, a sum of absolute values that never cancel, and resampling adds the same bias
+    once more: percentiles then lie beyond the truth. Its percentiles are therefore reflected at the value (the basic
+    bootstrap), kept in [0, 1] and extended to contain the value.
+
+    Parameters
+    ----------
+    name : str
+        The metric.
+    value : float
+        On the answers themselves.
+    resampled : ndarray of float64, shape (resamples,)
+        NaN where undefined.
+    level : float
+        Nominal coverage.
+
+    Returns
+    -------
+    low, high : float
+        NaN where the value or all resamples are undefined.
+
+    Notes
+    -----
+    Davison and Hinkley, "Bootstrap Methods and their Application" (1997), section 5.2.
+    """
+    if math.isnan(value):
+        return math.nan, math.nan
+    low, high = interval(resampled, level)
+    if name in ("ece", "ece_mass"):
+        return max(0.0, min(value, 2 * value - high)), min(1.0, max(value, 2 * value - low))
+    return low, high
+
+
 def interval(values: Floats, level: float = LEVEL) -> tuple[float, float]:
     """Return the percentile interval of resampled values, over those resamples on which the metric is defined.
 
@@ -306,8 +341,8 @@ def _metric_rows(
     values: Mapping[Key, float], resampled: Mapping[Key, Floats], level: float
 ) -> Iterator[tuple[object, ...]]:
     for key, value in values.items():
-        has_interval = key in resampled and not math.isnan(value)
-        low, high = interval(resampled[key], level) if has_interval else (math.nan, math.nan)
+        has_interval = key in resampled
+        low, high = metric_interval(key[0], value, resampled[key], level) if has_interval else (math.nan, math.nan)
         yield (*key, *(None if math.isnan(x) else x for x in (value, low, high)))
 
 
