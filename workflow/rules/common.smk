@@ -11,6 +11,7 @@ sys.path.insert(0, str(SCRIPTS))
 from quantrust.config import ID_SPLITS, SHIFT_SPLIT, check_config
 from quantrust.digest import code_digest
 from quantrust.errors import QuantrustError
+from quantrust.quantization.method_modules import modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, parse_scheme
 
 try:
@@ -36,6 +37,12 @@ wildcard_constraints:
 def code(script):
     """Digest of a script and of every module of the package that it imports."""
     return code_digest(SCRIPTS / f"{script}.py", SCRIPTS)
+
+
+def quantization_code(wildcards):
+    """Digest of what quantizes under a scheme; the modules of other methods do not count."""
+    without = modules_not_run(parse_scheme(wildcards.scheme))
+    return code_digest(SCRIPTS / "quantize_model.py", SCRIPTS, without)
 
 
 def of_variants(pattern):

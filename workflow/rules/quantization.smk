@@ -41,6 +41,6 @@ rule quantize_model:
         mem_mb=4000,
         runtime=60,
     params:
-        code=code("quantize_model"),
+        code=quantization_code,
     script:
         "../scripts/quantize_model.py"

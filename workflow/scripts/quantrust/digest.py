@@ -6,12 +6,11 @@ parameter, so that an edit of a module reruns exactly the jobs whose scripts rea
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 from quantrust.errors import QuantrustError
-
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -21,7 +20,7 @@ def source_digest(module: str) -> str:
     return code_digest(SCRIPTS.joinpath(*module.split(".")).with_suffix(".py"))
 
 
-def code_digest(script: str | Path, root: str | Path = SCRIPTS) -> str:
+def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterable[str] = ()) -> str:
     """Digest a script and, transitively, what it imports from below `root`.
 
     A data file that lies in the folder of an imported module (anything but Python files and folders) counts with that
@@ -34,6 +33,9 @@ def code_digest(script: str | Path, root: str | Path = SCRIPTS) -> str:
     root : str or Path
         The folder that import names start from, by default that of the package. Modules found elsewhere are not
         followed.
+    without : iterable of str
+        Dotted names of modules that are imported and not run, such as those of other methods: neither they nor what
+        only they import is covered.
 
     Returns
     -------
@@ -48,19 +50,20 @@ def code_digest(script: str | Path, root: str | Path = SCRIPTS) -> str:
     root = Path(root).resolve()
     script = Path(script).resolve()
     summary = hashlib.sha256()
-    for path in sorted(code_files(script, root)):
+    left_out = {path for name in without for path in _module_files(name, root) if path.name != "__init__.py"}
+    for path in sorted(code_files(script, root, left_out)):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         summary.update(f"{name}\0{_bytes_digest(path)}\n".encode())
     return summary.hexdigest()[:16]
 
 
-def code_files(script: Path, root: Path) -> set[Path]:
-    """Return the files that `code_digest` covers, the script included."""
+def code_files(script: Path, root: Path, left_out: Collection[Path] = ()) -> set[Path]:
+    """Return the files that `code_digest` covers, the script included, those left out neither taken nor followed."""
     found: set[Path] = set()
     waiting = [script]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in found or path in left_out:
             continue
         found.add(path)
         if path.suffix != ".py":

@@ -1,4 +1,4 @@
-"""What every script of the workflow does around its work: output goes to the job's log, bad input ends in one message."""
+"""What every script of the workflow does around its work: its output goes to a log, bad input ends in one message."""
 
 import logging
 import os

@@ -1,0 +1,172 @@
+"""Workspaces with a tiny study: the real workflow, every stage of it, on a few dozen questions and two small models.
+
+One model is trained for some seconds by the workflow's own rule, so that it answers some questions rightly; the other
+is random.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quantrust.files import sha256, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOW = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+STUDY = "study.yaml"
+SCHEMES = ["bf16", "hqq-w3g32-full", "mbq-w3g32-full"]
+# The smallest of the embedded models, for half a minute of training; and one whose weights are random.
+TRAINED, RANDOM = "adversary", "random"
+TRAINING = {
+    "images": 200,
+    "questions": 6,
+    "vision_steps": 20,
+    "vision_batch": 16,
+    "language_steps": 150,
+    "language_batch": 16,
+    "warmup": 10,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run all of this folder in one worker, so that the study is computed once."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("end_to_end"))
+
+
+def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
+    """Return the overlay that makes the default study tiny."""
+    return {
+        "study": {"models": list(models), "schemes": SCHEMES, "shifts": list(shifts)},
+        "models": {
+            TRAINED: {"source": f"data/trained/{TRAINED}", "training": TRAINING},
+            RANDOM: {"source": f"models/{RANDOM}", "training": {}},
+        },
+        "datasets": {
+            "scenes": {"images": {"dev": 24, "val": 12, "test": 14}, "questions_per_image": 2, "captions": 16},
+            # The random model is wrong nearly always.
+            "scenes-language": {
+                "images": 24,
+                "questions_per_image": 2,
+                "adversary": RANDOM,
+                "questions": 24,
+                "wrong_share": 1,
+            },
+            "scenes-multimodal": {"images": 24},
+        },
+        "calibration": {"samples": 8},
+        "features": {"max_new_tokens": 4, "batch_size": 16, "images_per_chunk": 16},
+        "selector": {"epochs": 2, "members": 2},
+        "evaluation": {"resamples": 20},
+    }
+
+
+class Workspace:
+    """A folder with a copy of the workflow, in which a study runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def configure(self, **study: Iterable[str]) -> None:
+        """Write the study's overlay."""
+        (self.folder / STUDY).write_text(yaml.safe_dump(study_config(**study)))
+
+    def change(self, *keys: str, value: object) -> None:
+        """Change one key of the study's overlay."""
+        config = yaml.safe_load((self.folder / STUDY).read_text())
+        section = config
+        for key in keys[:-1]:
+            section = section.setdefault(key, {})
+        section[keys[-1]] = value
+        (self.folder / STUDY).write_text(yaml.safe_dump(config))
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of a run."""
+        return [sys.executable, "-m", "snakemake", "--configfile", STUDY, "--cores", "2", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a run: that of a user, who has no PYTHONPATH into the package."""
+        return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a run, in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Run the workflow to its end and return what it printed."""
+        process = self.start(*arguments)
+        printed, _ = process.communicate()
+        assert process.returncode == 0, printed
+        return printed
+
+    def plan(self, *arguments: str) -> tuple[Counter[str], set[str]]:
+        """Return how many jobs of each rule a run would start, and the files and folders that they would write."""
+        printed = self.run("--dry-run", *arguments)
+        jobs = re.findall(r"^(?:local)?rule (\w+):$", printed, flags=re.MULTILINE)
+        outputs = re.findall(r"^    output: (.+)$", printed, flags=re.MULTILINE)
+        written = {path for line in outputs for path in line.split(", ")}
+        return Counter(job for job in jobs if job != "all"), written
+
+    def digests(self, *below: str) -> dict[str, str]:
+        """Return the digest of every artifact below these folders, Snakemake's own marks left out."""
+        paths = sorted(path for top in below for path in (self.folder / top).rglob("*") if path.is_file())
+        return {
+            str(path.relative_to(self.folder)): sha256(path) for path in paths if path.name != ".snakemake_timestamp"
+        }
+
+    def copy(self, folder: Path) -> "Workspace":
+        """Copy everything, times included, so that nothing is out of date in the copy."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Workspace(folder)
+
+
+@pytest.fixture(scope="session")
+def first_study(tmp_path_factory: pytest.TempPathFactory, model_folders: dict[str, Path]) -> Workspace:
+    """A study of one model and one shift, computed from nothing; not to be changed."""
+    folder = tmp_path_factory.mktemp("first") / "study"
+    folder.mkdir()
+    for name in WORKFLOW:
+        source = ROOT / name
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, folder / name, follow_symlinks=False)
+    random = folder / "models" / RANDOM
+    shutil.copytree(model_folders["qwen2_vl"], random)
+    write_json(random / "training.json", {"files": {path.name: sha256(path) for path in sorted(random.iterdir())}})
+    workspace = Workspace(folder)
+    workspace.configure(models=[TRAINED], shifts=["scenes-multimodal"])
+    workspace.run(f"data/trained/{TRAINED}")
+    workspace.run()
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def study(first_study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The first study with the second shift added to it, which needs the random model's answers; not to be changed."""
+    workspace = first_study.copy(tmp_path_factory.mktemp("second") / "study")
+    workspace.configure(models=[TRAINED], shifts=["scenes-multimodal", "scenes-language"])
+    workspace.run()
+    return workspace
+
+
+@pytest.fixture
+def scratch(study: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the whole study that a test may change."""
+    return study.copy(tmp_path / "study")

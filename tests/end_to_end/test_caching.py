@@ -1,0 +1,131 @@
+"""What reruns after a change: the stages that the change concerns and what follows from them, and nothing else."""
+
+from collections import Counter
+from pathlib import Path
+
+MODEL = "adversary"
+VARIANTS, DATASETS = 3, 3
+REPORT = Counter(risk_coverage=1, mixtures=1, degradation=1, tabulate_accuracy=1, tabulate_reliability=1)
+EVALUATION = Counter(evaluate_variant=VARIANTS) + REPORT
+SCORES = Counter(write_scores=VARIANTS) + EVALUATION
+
+
+def edit(workspace, module: str) -> None:
+    """Append a comment to a module of the package."""
+    path = workspace.folder / "workflow" / "scripts" / "quantrust" / module
+    path.write_text(path.read_text() + "# edited\n")
+
+
+def test_nothing_is_planned_in_a_copy_of_a_finished_study(scratch) -> None:
+    assert scratch.plan() == (Counter(), set())
+
+
+def test_editing_the_selector_reruns_selectors_and_what_follows(scratch) -> None:
+    edit(scratch, "confidence/selector.py")
+    assert scratch.plan()[0] == Counter(train_selector=VARIANTS) + SCORES
+
+
+def test_editing_an_estimator_reruns_scores_and_what_follows(scratch) -> None:
+    edit(scratch, "confidence/estimators.py")
+    assert scratch.plan()[0] == SCORES
+
+
+def test_editing_the_bootstrap_reruns_evaluations_and_what_follows(scratch) -> None:
+    edit(scratch, "evaluation/resampling.py")
+    assert scratch.plan()[0] == EVALUATION
+
+
+def test_editing_the_figures_redraws_them(scratch) -> None:
+    edit(scratch, "report/figures.py")
+    assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1, degradation=1)
+
+
+def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:
+    edit(scratch, "quantization/mbq.py")
+    jobs, written = scratch.plan()
+    one = Counter(quantize_model=1, dump_features=DATASETS, train_selector=1, write_scores=1, evaluate_variant=1)
+    assert jobs == one + REPORT + Counter(tabulate_sizes=1)
+    assert all("/mbq-w3g32-full" in path or path.startswith("reports/") for path in written)
+
+
+def test_editing_the_checkpoint_format_reruns_quantization_and_what_follows(scratch) -> None:
+    edit(scratch, "quantization/checkpoint.py")
+    jobs, _ = scratch.plan()
+    assert jobs["quantize_model"] == VARIANTS + 1
+    assert not {"write_dataset", "prepare_model", "build_calibration"} & set(jobs)
+
+
+def test_editing_what_no_job_runs_reruns_nothing(scratch) -> None:
+    edit(scratch, "models/training.py")
+    assert scratch.plan()[0] == Counter()
+
+
+def test_changing_the_bits_of_one_scheme_touches_only_that_scheme(scratch) -> None:
+    scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full", "mbq-w2g32-full"])
+    jobs, written = scratch.plan()
+    one = Counter(quantize_model=1, dump_features=DATASETS, train_selector=1, write_scores=1, evaluate_variant=1)
+    assert jobs == one + REPORT + Counter(tabulate_sizes=1)
+    assert all("/mbq-w2g32-full" in path or path.startswith("reports/") for path in written)
+
+
+def test_changing_calibration_touches_only_data_aware_schemes(scratch) -> None:
+    scratch.change("calibration", "samples", value=7)
+    jobs, written = scratch.plan()
+    assert jobs["build_calibration"] == jobs["quantize_model"] == 1
+    assert f"data/checkpoints/{MODEL}/mbq-w3g32-full" in written
+    assert not any("bf16" in path or "hqq" in path for path in written)
+
+
+def test_adding_a_model_touches_no_artifact_of_the_others(scratch) -> None:
+    scratch.change("study", "models", value=[MODEL, "random"])
+    jobs, written = scratch.plan()
+    assert jobs["train_selector"] == VARIANTS
+    assert all("/random" in path or path.startswith("reports/") for path in written)
+
+
+def test_adding_a_dataset_touches_no_artifact_of_the_others(first_study, study) -> None:
+    """It was added by a real run. Scores and what follows hold all datasets, so they alone were written anew."""
+    untouched = ("data/models", "data/calibration", "data/checkpoints", "data/features", "data/selectors")
+    untouched += ("data/questions", "data/mixtures")
+    for top in (*untouched, "data/embedded"):
+        for path in (first_study.folder / top).rglob("*"):
+            if path.is_file():
+                other = study.folder / path.relative_to(first_study.folder)
+                assert other.stat().st_mtime_ns == path.stat().st_mtime_ns, other
+                assert other.read_bytes() == path.read_bytes(), other
+    assert (study.folder / "data" / "features" / MODEL / "bf16" / "scenes-language.parquet").is_file()
+
+
+def test_one_figure_builds_only_what_it_needs(scratch) -> None:
+    for name in ("risk_coverage", "mixtures"):
+        (scratch.folder / "reports" / f"{name}.pdf").unlink()
+    assert scratch.plan("reports/risk_coverage.pdf")[0] == Counter(risk_coverage=1)
+    assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1)
+    jobs, _ = scratch.plan("reports/risk_coverage.pdf", "--forceall")
+    others = {"mixtures", "degradation", "tabulate_accuracy", "tabulate_reliability", "tabulate_sizes", "train_model"}
+    assert jobs["risk_coverage"] == 1
+    assert not others & set(jobs)
+
+
+def test_changing_the_number_of_resamples_reruns_evaluations_and_what_follows(scratch) -> None:
+    scratch.change("evaluation", "resamples", value=21)
+    assert scratch.plan()[0] == EVALUATION
+
+
+def test_new_weights_rerun_all_of_their_model(scratch) -> None:
+    """The digests in training.json stand for the weights."""
+    record: Path = scratch.folder / "data" / "trained" / MODEL / "training.json"
+    record.write_text(record.read_text() + "\n")
+    jobs, written = scratch.plan()
+    assert jobs["prepare_model"] == 1
+    assert jobs["quantize_model"] == VARIANTS
+    assert not any("/random" in path for path in written)
+
+
+def test_deleted_artifacts_are_rebuilt_byte_for_byte(scratch) -> None:
+    before = scratch.digests("data", "reports")
+    for path in (f"data/scores/{MODEL}/bf16.parquet", "data/mixtures/scenes-language.parquet", "reports/mixtures.png"):
+        (scratch.folder / path).unlink()
+    assert scratch.plan()[0] == Counter(write_scores=1, build_mixtures=1, evaluate_variant=VARIANTS) + REPORT
+    scratch.run()
+    assert scratch.digests("data", "reports") == before

@@ -1,0 +1,107 @@
+"""Every stage, killed at a random moment and started again, ends in the bytes of an undisturbed run."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+MODEL, SCHEME = "adversary", "mbq-w3g32-full"
+STAGES = {
+    "write_dataset": "data/embedded/scenes",
+    "select_adversarial": "data/embedded/scenes-language",
+    "build_questions": "data/questions/scenes.parquet",
+    "train_model": f"data/trained/{MODEL}",
+    "prepare_model": f"data/models/{MODEL}",
+    "build_calibration": f"data/calibration/{MODEL}.parquet",
+    "quantize_model": f"data/checkpoints/{MODEL}/{SCHEME}",
+    "dump_features": f"data/features/{MODEL}/{SCHEME}/scenes.parquet",
+    "train_selector": f"data/selectors/{MODEL}/{SCHEME}",
+    "write_scores": f"data/scores/{MODEL}/{SCHEME}.parquet",
+    "build_mixtures": "data/mixtures/scenes-language.parquet",
+    "evaluate_variant": f"data/metrics/{MODEL}/{SCHEME}.parquet",
+    "risk_coverage": "reports/risk_coverage.pdf",
+    "mixtures": "reports/mixtures.pdf",
+    "degradation": "reports/degradation.pdf",
+    "tabulate_accuracy": "reports/tables/accuracy.csv",
+    "tabulate_reliability": "reports/tables/reliability.csv",
+    "tabulate_sizes": "reports/tables/sizes.csv",
+}
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def job_process(run: subprocess.Popen) -> psutil.Process:
+    """Wait for the process that runs the job's script."""
+    while run.poll() is None:
+        try:
+            for process in psutil.Process(run.pid).children(recursive=True):
+                # The shell that starts the script names it as well.
+                if "python" in process.name() and any(".snakemake/scripts/" in part for part in process.cmdline()):
+                    return process
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(0.01)
+    raise AssertionError(f"the run ended before its job was seen:\n{run.stdout.read()}")
+
+
+def test_the_stages_are_all_there_are(study) -> None:
+    printed = study.run("--list-rules")
+    rules = {line.strip() for line in printed.splitlines() if line.strip().isidentifier()} - {"all", "SNAKEMAKE"}
+    assert rules == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_job_restarted_ends_in_the_same_bytes(scratch, stage: str) -> None:
+    target = STAGES[stage]
+    before = scratch.digests("data", "reports")
+
+    remove(scratch.folder / target)
+    run = scratch.start(target)
+    job, started = job_process(run), time.monotonic()
+    job.wait()
+    lasted = time.monotonic() - started
+    assert run.wait() == 0, run.stdout.read()
+    assert scratch.digests("data", "reports") == before
+
+    remove(scratch.folder / target)
+    rng = random.Random(stage)
+    run = scratch.start(target)
+    job = job_process(run)
+    time.sleep(rng.uniform(0, 0.95) * lasted)
+    job.send_signal(signal.SIGKILL)
+    assert run.wait() != 0
+    assert not (scratch.folder / target).exists()
+    scratch.run(target)
+    assert scratch.digests("data", "reports") == before
+
+
+def test_a_run_killed_with_all_its_jobs_goes_on_after_unlocking(scratch) -> None:
+    before = scratch.digests("data", "reports")
+    remove(scratch.folder / STAGES["train_selector"])
+    remove(scratch.folder / STAGES["dump_features"])
+    run = scratch.start()
+    job_process(run)
+    time.sleep(1)
+    os.killpg(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    scratch.run("--unlock")
+    scratch.run()
+    assert scratch.digests("data", "reports") == before
+
+
+def test_the_number_of_cores_does_not_change_a_byte(scratch) -> None:
+    before = scratch.digests("data", "reports")
+    for stage in ("dump_features", "train_selector", "quantize_model"):
+        remove(scratch.folder / STAGES[stage])
+    scratch.run("--cores", "1")
+    assert scratch.digests("data", "reports") == before

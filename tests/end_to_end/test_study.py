@@ -1,0 +1,88 @@
+"""A tiny study from nothing to its figures."""
+
+import json
+import resource
+
+import polars as pl
+import pytest
+
+MODEL, HOME = "adversary", "scenes"
+DATASETS = ("scenes", "scenes-multimodal", "scenes-language")
+ESTIMATORS = {"maxprob", "length-normalised", "min-token", "entropy", "margin", "selector"}
+
+
+@pytest.fixture(scope="module")
+def schemes(study) -> list[str]:
+    return sorted(path.name for path in (study.folder / "data" / "checkpoints" / MODEL).iterdir())
+
+
+def test_every_question_is_answered_by_every_variant(study, schemes: list[str]) -> None:
+    for dataset in DATASETS:
+        asked = pl.read_parquet(study.folder / "data" / "questions" / f"{dataset}.parquet")
+        for scheme in schemes:
+            answered = pl.read_parquet(study.folder / "data" / "features" / MODEL / scheme / f"{dataset}.parquet")
+            assert answered["question_id"].to_list() == asked["question_id"].to_list()
+            assert answered["accuracy"].is_between(0, 1).all()
+
+
+def test_every_estimator_scores_every_answer(study, schemes: list[str]) -> None:
+    for scheme in schemes:
+        scores = pl.read_parquet(study.folder / "data" / "scores" / MODEL / f"{scheme}.parquet")
+        assert set(scores.columns) >= ESTIMATORS
+        assert set(scores["dataset"]) == set(DATASETS)
+        assert scores.select(pl.col(*ESTIMATORS).is_finite().all()).row(0) == (True,) * len(ESTIMATORS)
+
+
+def test_the_trained_model_answers_some_questions_rightly(study) -> None:
+    metrics = pl.read_parquet(study.folder / "data" / "metrics" / MODEL / "bf16.parquet")
+    accuracy = metrics.filter(metric="accuracy", estimator="maxprob", dataset=HOME, id_share=1.0).row(0, named=True)
+    assert 0.05 < accuracy["low"] <= accuracy["value"] <= accuracy["high"] < 1
+    assert accuracy["n"] == 28
+
+
+def test_metrics_and_curves_cover_every_mixture(study, schemes: list[str]) -> None:
+    for scheme in schemes:
+        metrics = pl.read_parquet(study.folder / "data" / "metrics" / MODEL / f"{scheme}.parquet")
+        settings = metrics.select("dataset", "id_share").unique().drop_nulls()
+        assert len(settings) == 1 + 2 * 7
+        assert set(metrics["estimator"]) == ESTIMATORS
+        curves = pl.read_parquet(study.folder / "data" / "curves" / MODEL / f"{scheme}.parquet")
+        assert curves["coverage"].is_between(0, 1).all()
+
+
+def test_fewer_bits_take_fewer_bytes(study) -> None:
+    sizes = pl.read_csv(study.folder / "reports" / "tables" / "sizes.csv")
+    on_disk = dict(sizes.select("scheme", "bytes_on_disk").iter_rows())
+    assert on_disk["mbq-w3g32-full"] < 0.5 * on_disk["bf16"]
+    for scheme, size in on_disk.items():
+        folder = study.folder / "data" / "checkpoints" / MODEL / scheme
+        assert (folder / "model.safetensors").stat().st_size == size
+        assert json.loads((folder / "quantization.json").read_text())["scheme"] == scheme
+
+
+def test_every_figure_and_table_is_made(study) -> None:
+    made = {str(path.relative_to(study.folder / "reports")) for path in (study.folder / "reports").rglob("*.*")}
+    figures = {f"{name}.{kind}" for name in ("risk_coverage", "mixtures", "degradation") for kind in ("pdf", "png")}
+    assert made == figures | {f"tables/{name}.csv" for name in ("accuracy", "reliability", "sizes")}
+
+
+def test_artifacts_do_not_say_where_they_were_made(study) -> None:
+    """Logs and benchmarks may; so may Snakemake's own records."""
+    for path in (study.folder / "data").rglob("*"):
+        if path.is_file() and path.name != ".snakemake_timestamp":
+            assert str(study.folder).encode() not in path.read_bytes(), path
+
+
+def test_every_job_wrote_a_log_and_every_heavy_one_a_benchmark(study, schemes: list[str]) -> None:
+    for scheme in schemes:
+        assert (study.folder / "logs" / "quantize_model" / MODEL / f"{scheme}.log").is_file()
+        assert (study.folder / "benchmarks" / "runs" / "quantize_model" / MODEL / f"{scheme}.tsv").is_file()
+
+
+def test_a_second_run_does_nothing_in_under_five_seconds(study) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed = study.run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "Nothing to be done" in printed
+    # Time on the processor: what it takes on a machine that does nothing else.
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 5

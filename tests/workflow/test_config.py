@@ -1,0 +1,121 @@
+"""Checking a config: every fault is named by its key, its value and what is allowed."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from quantrust.confidence.estimators import ESTIMATORS
+from quantrust.config import check_config
+from quantrust.errors import QuantrustError
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+
+
+def put(config: dict, path: str, value: Any) -> None:
+    *sections, key = path.split("/")
+    for section in sections:
+        config = config[section]
+    config[key] = value
+
+
+def test_the_shipped_configs_are_valid(shipped_config: dict) -> None:
+    check_config(shipped_config, SCHEMA)
+
+
+FAULTS = [
+    ("study/modles", ["a"], r"study\.modles is no key of this config; allowed: models, schemes, in_distribution"),
+    ("sed", 1, r"config: sed is no key of this config; allowed: seed, study"),
+    ("seed", -1, r"seed is -1; allowed: a whole number from 0 on"),
+    ("seed", "zero", r"seed is 'zero'; allowed: a whole number from 0 on"),
+    ("seed", True, r"seed is True; allowed: a whole number"),
+    ("study/models", [], r"study\.models is \[\]; allowed: a list of different names"),
+    ("study/models", "qwen2-vl-tiny", r"study\.models is 'qwen2-vl-tiny'; allowed: a list of different names"),
+    (
+        "study/models",
+        ["qwen2"],
+        r"study\.models\[0\] is 'qwen2'; allowed: a name under models: qwen2-vl-tiny, idefics3",
+    ),
+    ("study/schemes", ["bf16", "mbq-w4"], r"study\.schemes\[1\] is 'mbq-w4': .*does not parse: expected bf16, or"),
+    ("study/schemes", ["mbq-w7g64"], r"study\.schemes\[0\] is 'mbq-w7g64': .*bits 7 does not exist; allowed: 2, 3, 4"),
+    ("study/schemes", ["bf16", "bf16"], r"study\.schemes is .*; allowed: a list of different names"),
+    ("study/schemes", ["bf16/../x"], r"study\.schemes\[0\] is 'bf16/\.\./x'; allowed: a name of lower-case letters"),
+    ("study/shifts", ["scenes"], r"study\.shifts\[0\] is 'scenes', the dataset in distribution; allowed: any other"),
+    ("study/shifts", ["vqa"], r"study\.shifts\[0\] is 'vqa'; allowed: a name under datasets: scenes, "),
+    ("study/in_distribution", "scenes-multimodal", r"study\.in_distribution is .*; allowed: a dataset with captions"),
+    ("study/in_distribution", "vqa", r"study\.in_distribution is 'vqa'; allowed: a name under datasets"),
+    ("study/estimators", ["maxprop"], r"study\.estimators\[0\] is 'maxprop'; allowed: maxprob, length-normalised"),
+    ("datasets/scenes/images/test", 0, r"datasets\.scenes\.images\.test is 0; allowed: a whole number from 1 on"),
+    ("datasets/scenes/images", {"dev": 1}, r"datasets\.scenes\.images\.val is missing"),
+    ("datasets/other", {}, r"datasets\.other is no key of this config; allowed: scenes, scenes-language"),
+    ("datasets/scenes-language/wrong_share", 60, r"wrong_share is 60; allowed: a number from 0 to 1"),
+    ("datasets/scenes-language/adversary", "x", r"scenes-language\.adversary is 'x'; allowed: a name under models"),
+    ("calibration/samples", 10_000, r"calibration\.samples is 10000; allowed: at most 512, which is datasets\.scenes"),
+    ("features/dtype", "fp16", r"features\.dtype is 'fp16'; allowed: float32, bfloat16"),
+    ("features/top_k", 1, r"features\.top_k is 1; allowed: a whole number from 2 on, or all"),
+    ("features/prompt", "answer:", r"features\.prompt is 'answer:'; allowed: a text with {question} in it"),
+    ("selector/dropout", 1, r"selector\.dropout is 1; allowed: a number from 0 to below 1"),
+    ("evaluation/id_shares", [1, 1.5, 0], r"evaluation\.id_shares\[1\] is 1\.5; allowed: a number from 0 to 1"),
+    ("evaluation/id_shares", [1, 0.5], r"evaluation\.id_shares is \[1, 0\.5\]; allowed: shares that include 1 and 0"),
+    ("evaluation/risks", [5], r"evaluation\.risks\[0\] is 5; allowed: a number from 0 to 1"),
+    ("evaluation/costs", [-1], r"evaluation\.costs\[0\] is -1; allowed: a number above 0"),
+    ("evaluation/resamples", 0, r"evaluation\.resamples is 0; allowed: a whole number from 1 on"),
+    ("report/risk", 0.03, r"report\.risk is 0\.03; allowed: one of evaluation\.risks: 0\.005, 0\.01"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), FAULTS, ids=[f"{path}={value}" for path, value, _ in FAULTS])
+def test_a_fault_is_named(config: dict, path: str, value: Any, message: str) -> None:
+    put(config, path, value)
+    with pytest.raises(QuantrustError, match=message):
+        check_config(config, SCHEMA)
+
+
+def test_a_missing_key_is_named(config: dict) -> None:
+    del config["selector"]["hidden"]
+    with pytest.raises(QuantrustError, match=r"config: selector\.hidden is missing"):
+        check_config(config, SCHEMA)
+
+
+def test_every_fault_is_listed_on_a_line_of_its_own(config: dict) -> None:
+    put(config, "seed", -1)
+    put(config, "features/dtype", "fp16")
+    with pytest.raises(QuantrustError) as caught:
+        check_config(config, SCHEMA)
+    assert [line.split(" is ")[0] for line in str(caught.value).splitlines()] == [
+        "config: features.dtype",
+        "config: seed",
+    ]
+
+
+def test_every_key_of_the_default_is_explained() -> None:
+    """A key is explained by a comment above it, or is one of a map's or list's entries that are explained together."""
+    lines = (ROOT / "config.yaml").read_text().splitlines()
+    explained: dict[str, bool] = {}
+    for number, line in enumerate(lines):
+        key = line.strip().split(":")[0]
+        if line.strip() and not line.strip().startswith(("#", "-")):
+            above = lines[number - 1].strip()
+            explained[key] = explained.get(key, False) or above.startswith("#")
+    names = set(yaml.safe_load("\n".join(lines))["models"]) | set(yaml.safe_load("\n".join(lines))["datasets"])
+    assert {key for key, has in explained.items() if not has} <= names
+
+
+def test_settings_and_schema_have_the_same_names(config: dict) -> None:
+    from quantrust.confidence.selector import SelectorSettings
+    from quantrust.inference.features import DumpSettings
+    from quantrust.models.training import TrainingSettings
+
+    schema = yaml.safe_load(SCHEMA.read_text())["properties"]
+    training = schema["models"]["additionalProperties"]["properties"]["training"]
+    for section, settings in (
+        (schema["selector"], SelectorSettings),
+        (schema["features"], DumpSettings),
+        (training, TrainingSettings),
+    ):
+        assert set(section["properties"]) == {field.name for field in dataclasses.fields(settings)}
+    allowed = schema["study"]["properties"]["estimators"]["items"]["enum"]
+    assert set(allowed) == {*ESTIMATORS, "selector", "selector-ensemble"}

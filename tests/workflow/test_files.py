@@ -1,0 +1,126 @@
+"""The workflow's files: rules complete, scripts thin, environments and requirements in step."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quantrust.digest import SCRIPTS, code_files
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
+PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
+HEAVY = {"write_dataset", "train_model", "quantize_model", "dump_features", "train_selector", "evaluate_variant"}
+# What a package is called where it is imported, installed and found in a conda channel.
+INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+IN_CONDA = {"matplotlib": "matplotlib-base"}
+
+
+def rules() -> dict[str, str]:
+    """Text of every rule by its name."""
+    found = {}
+    for path in RULES:
+        parts = re.split(r"^rule (\w+):\n", path.read_text(), flags=re.MULTILINE)
+        found |= dict(zip(parts[1::2], parts[2::2], strict=True))
+    return found
+
+
+def pins(path: Path) -> dict[str, str]:
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return dict(line.split("==") for line in lines if line and not line.startswith("-r"))
+
+
+def environment(rule: str) -> dict[str, str]:
+    """Pins of the environment that a rule names, by the names of PyPI."""
+    name = re.search(r'"\.\./\.\./envs/(\w+)\.yaml"', rules()[rule])[1]
+    declared = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text())["dependencies"]
+    found = {}
+    for entry in declared:
+        entries = entry["pip"] if isinstance(entry, dict) else [entry]
+        for requirement in entries:
+            package, _, version = requirement.partition("==" if isinstance(entry, dict) else "=")
+            found[package] = version
+    return {{v: k for k, v in IN_CONDA.items()}.get(package, package): version for package, version in found.items()}
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names that a file imports from outside the standard library and this package."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.split(".")[0])
+    return {INSTALLED_AS.get(name, name) for name in names - set(sys.stdlib_module_names) - {"quantrust"}}
+
+
+@pytest.mark.parametrize("rule", rules())
+def test_a_rule_has_environment_log_resources_one_thread_and_its_codes_digest(rule: str) -> None:
+    text = rules()[rule]
+    script = re.search(r'script:\s+"\.\./scripts/(\w+)\.py"', text)[1]
+    code = "quantization_code" if rule == "quantize_model" else f'code("{script}")'
+    for needed in ("conda:", "log:", "threads: 1\n", "mem_mb=", "runtime=", f"code={code},"):
+        assert needed in text
+    assert ("benchmark:" in text) == (rule in HEAVY)
+
+
+def test_every_script_is_run_by_a_rule() -> None:
+    run = set(re.findall(r"\.\./scripts/(\w+)\.py", "".join(rules().values())))
+    assert run == {path.stem for path in SCRIPT_FILES}
+
+
+@pytest.mark.parametrize("path", SCRIPT_FILES, ids=lambda path: path.stem)
+def test_a_script_is_thin(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 30
+    tree = ast.parse(path.read_text())
+    assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.For | ast.While) for node in ast.walk(tree))
+
+
+def test_the_package_never_sees_snakemake() -> None:
+    for path in PACKAGE:
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert "snakemake" not in names | imports(path), path
+
+
+def test_what_the_snakefile_imports_is_light() -> None:
+    """So that a run with nothing to do ends at once."""
+    smk = (ROOT / "workflow" / "rules" / "common.smk").read_text()
+    modules = re.findall(r"^from (quantrust\.[\w.]+) import", smk, flags=re.MULTILINE)
+    heavy = {"torch", "polars", "numpy", "transformers", "matplotlib", "sklearn", "scipy"}
+    program = f"import sys\nimport {', '.join(modules)}\nprint(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=SCRIPTS, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("rule", rules())
+def test_an_environment_declares_every_import_of_its_stage(rule: str) -> None:
+    script = SCRIPTS / (re.search(r'"\.\./scripts/(\w+)\.py"', rules()[rule])[1] + ".py")
+    needed = set().union(*(imports(path) for path in code_files(script, SCRIPTS) if path.suffix == ".py"))
+    assert needed <= set(environment(rule))
+
+
+@pytest.mark.parametrize("rule", rules())
+def test_an_environment_has_the_pins_of_the_requirements(rule: str) -> None:
+    required = pins(ROOT / "requirements.txt")
+    for package, version in environment(rule).items():
+        if package not in ("python", "pip"):
+            assert version == required[package], package
+
+
+def test_the_requirements_are_what_the_package_imports() -> None:
+    imported = set().union(*(imports(path) for path in PACKAGE))
+    required = set(pins(ROOT / "requirements.txt"))
+    assert imported <= required
+    # Snakemake runs it all; transformers renders chat templates with jinja2.
+    assert required - imported == {"snakemake", "jinja2"}
+
+
+def test_torch_is_pinned_where_it_is_installed_from() -> None:
+    """An unpinned torch, or a build tag that a package index does not know, fetches CUDA or fails."""
+    assert "torch==2.13.0\n" in (ROOT / "requirements.txt").read_text()
+    assert "      - torch==2.13.0\n" in (ROOT / "envs" / "torch.yaml").read_text()
