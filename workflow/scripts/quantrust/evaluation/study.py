@@ -125,9 +125,9 @@ def evaluate_variant(
     """Evaluate every estimator of a variant on every mixture.
 
     Thresholds are fixed on the ID val answers and used on every setting. Intervals come from resamples of the test
-    images (see `metric_interval`); the thresholds stay as they are meanwhile, so that the intervals of what depends on them do not
-    include the uncertainty of choosing them. All estimators, and all variants given the same seed and mixtures, see
-    the same resamples.
+    images (see `metric_interval`); the thresholds stay as they are meanwhile, so that the intervals of what depends on
+    them do not include the uncertainty of choosing them. All estimators, and all variants given the same seed and
+    mixtures, see the same resamples.
 
     Parameters
     ----------
