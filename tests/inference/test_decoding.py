@@ -7,7 +7,14 @@ from quantrust.inference.decoding import decode_greedily
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 
-QUESTIONS = ["is it?", "what color is the red circle?", "is there a 3 below it and a 4?", "no", "yes 1 2 3", "top left?"]
+QUESTIONS = [
+    "is it?",
+    "what color is the red circle?",
+    "is there a 3 below it and a 4?",
+    "no",
+    "yes 1 2 3",
+    "top left?",
+]
 # Sums over at most 64 channels and some 60 tokens in float32: a few dozen units in the last place.
 TOLERANCE = 2e-5
 
@@ -33,7 +40,9 @@ def test_a_batch_answers_as_single_questions_do(loaded, pictures):
         assert together.token_ids[k] == alone.token_ids[0]
         assert together.token_log_probs[k] == pytest.approx(alone.token_log_probs[0], abs=TOLERANCE)
         for name in ("first_logits", "image_state", "question_state", "answer_state"):
-            torch.testing.assert_close(getattr(together, name)[k], getattr(alone, name)[0], atol=TOLERANCE, rtol=TOLERANCE)
+            torch.testing.assert_close(
+                getattr(together, name)[k], getattr(alone, name)[0], atol=TOLERANCE, rtol=TOLERANCE
+            )
 
 
 def test_answers_equal_those_of_the_library_s_generate(loaded, pictures):
@@ -55,7 +64,9 @@ def test_answers_equal_those_of_the_library_s_generate(loaded, pictures):
     new = output.sequences[:, inputs.token_ids.shape[1] :]
     for row, tokens in enumerate(decoded.token_ids):
         assert new[row, : len(tokens)].tolist() == tokens
-        expected = [torch.log_softmax(output.logits[k][row].float(), -1)[token].item() for k, token in enumerate(tokens)]
+        expected = [
+            torch.log_softmax(output.logits[k][row].float(), -1)[token].item() for k, token in enumerate(tokens)
+        ]
         assert decoded.token_log_probs[row] == pytest.approx(expected, abs=TOLERANCE)
 
 
@@ -66,7 +77,9 @@ def test_pooled_states_are_maxima_over_the_tokens_of_their_role(loaded, pictures
         hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
     for row in range(2):
         for role, name in ((Role.IMAGE, "image_state"), (Role.QUESTION, "question_state")):
-            expected = torch.stack([h for h, r in zip(hidden[row], inputs.roles[row], strict=True) if r == role]).amax(0)
+            expected = torch.stack([h for h, r in zip(hidden[row], inputs.roles[row], strict=True) if r == role]).amax(
+                0
+            )
             torch.testing.assert_close(getattr(decoded, name)[row], expected, atol=TOLERANCE, rtol=TOLERANCE)
         torch.testing.assert_close(decoded.answer_state[row], hidden[row, -1], atol=TOLERANCE, rtol=TOLERANCE)
 

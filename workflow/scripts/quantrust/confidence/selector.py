@@ -99,7 +99,10 @@ def _area_under_risk_coverage(confidence: np.ndarray, accuracy: np.ndarray) -> f
 
 
 def _train_member(
-    train: tuple[torch.Tensor, torch.Tensor], val: tuple[torch.Tensor, torch.Tensor], settings: SelectorSettings, seed: int
+    train: tuple[torch.Tensor, torch.Tensor],
+    val: tuple[torch.Tensor, torch.Tensor],
+    settings: SelectorSettings,
+    seed: int,
 ) -> tuple[Selector, list[dict[str, float]]]:
     """Train one network; return the best epoch's and the curve."""
     torch.manual_seed(seed)
@@ -144,7 +147,9 @@ def _confidence(networks: Sequence[Selector], inputs: torch.Tensor) -> np.ndarra
 def _split(features: pl.DataFrame, split: str, path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
     rows = features.filter(pl.col("split") == split)
     if rows.is_empty():
-        raise QuantrustError(f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits")
+        raise QuantrustError(
+            f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits"
+        )
     return selector_inputs(rows), torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
 
 

@@ -222,7 +222,7 @@ def dump_features(
     with (
         atomic_path(out_path) as partial,
         pq.ParquetWriter(partial, schema, compression="zstd") as writer,
-        progress(what=f"answers of {Path(questions_path).stem}", total=len(questions), unit="questions") as bar,
+        progress(f"answering {Path(questions_path).stem}", len(questions), "questions") as bar,
     ):
         for chunk in _chunks(questions, settings.images_per_chunk):
             writer.write_table(dumper.chunk_table(chunk).replace_schema_metadata(schema.metadata))

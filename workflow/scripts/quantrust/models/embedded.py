@@ -8,7 +8,7 @@ other.
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -204,11 +204,6 @@ def save_model_folder(
     }[family]
     text = json.dumps(image_processor, indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
-
-
-def spec_as_dict(spec: EmbeddedSpec) -> dict:
-    """Return the sizes of `spec` for a training record."""
-    return asdict(spec)
 
 
 def prepare_model(source: str | Path, out_dir: str | Path) -> None:

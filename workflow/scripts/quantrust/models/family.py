@@ -213,7 +213,7 @@ class Family(ABC):
         LanguageInputs
         """
         tokenizer = processor.tokenizer
-        before, after = self._frame(processor, template)
+        before, after = self.prompt_frame(processor, template)
         image_token = self.image_token(processor)
         image_id = tokenizer.convert_tokens_to_ids(image_token)
         texts, spans = [], []
@@ -253,7 +253,7 @@ class Family(ABC):
         positions = self._position_ids(model, token_ids, role_ids, images)
         return LanguageInputs(embeds, role_ids != Role.PAD, positions, token_ids, role_ids)
 
-    def _frame(self, processor: Any, template: str) -> tuple[str, str]:
+    def prompt_frame(self, processor: Any, template: str) -> tuple[str, str]:
         """Return what the chat template and the prompt put before and after the question."""
         content = [{"type": "image"}, {"type": "text", "text": template.format(question=_SENTINEL)}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)

@@ -1,4 +1,4 @@
-"""Parts of a processor, loaded from a model folder and checked: a folder that lacks one is an error, never a fallback."""
+"""Parts of a processor, loaded from a model folder and checked: one that is missing is an error, never a fallback."""
 
 import json
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Attention for sequences in which several segments follow one prefix and do not see each other.
 
 All questions about an image share the prompt's beginning, image tokens included. Laid out as the prefix and then slots
-of equal length, one segment each, left-aligned, attention is that of (prefix + one segment) for every slot: exactly what
-separate prompts compute, without computing the prefix again, and without a mask over the whole sequence.
+of equal length, one segment each, left-aligned, attention is that of (prefix + one segment) for every slot: exactly
+what separate prompts compute, without computing the prefix again, and without a mask over the whole sequence.
 """
 
 from dataclasses import dataclass

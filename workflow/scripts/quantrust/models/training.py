@@ -7,7 +7,6 @@ attention, losses and weights in float32.
 """
 
 import csv
-import json
 import logging
 import math
 import time
@@ -21,18 +20,18 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from quantrust.digest import source_digest
 from quantrust.files import atomic_directory, sha256, write_json
-from quantrust.models.embedded import SPECS, build_model, save_model_folder, spec_as_dict, train_tokenizer
+from quantrust.models.embedded import SPECS, build_model, save_model_folder, train_tokenizer
 from quantrust.models.family import Family
 from quantrust.models.loading import FAMILIES
 from quantrust.models.shared_prefix import ATTENTION, Layout
-from quantrust.vqa.embedded import ANNOTATORS, CAPTION_PROMPT, generate
+from quantrust.progress import progress
+from quantrust.vqa.embedded import ANNOTATORS, CAPTION_PROMPT, AnnotatedScene, generate
 from quantrust.vqa.scene_questions import caption
-from quantrust.vqa.scenes import COLOURS, GRID, SYMBOLS
+from quantrust.vqa.scenes import COLOURS, GRID, SYMBOLS, Percept
 
 logger = logging.getLogger(__name__)
 IGNORED = -100
@@ -43,20 +42,23 @@ class TrainingSettings:
     """How an embedded model is trained; the defaults made the shipped ones.
 
     `questions` are written per image, of which each pass over the images uses `questions_per_step`; captions join them
-    in every `caption_every`-th step.
+    in every `caption_every`-th step. The language model's rate follows a cosine over `language_horizon` steps and falls
+    linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`.
     """
 
     images: int = 30_000
     questions: int = 12
     questions_per_step: int = 6
     caption_every: int = 3
-    vision_steps: int = 3_000
+    vision_steps: int = 3_500
     vision_batch: int = 32
     vision_rate: float = 3e-3
-    language_steps: int = 6_000
+    language_steps: int = 4_000
+    language_horizon: int = 6_000
+    language_cooldown: int = 1_800
     language_batch: int = 32
     language_rate: float = 2e-3
-    warmup: int = 150
+    warmup: int = 300
     weight_decay: float = 0.05
     seed: int = 1
     data_seed: int = 0
@@ -78,20 +80,26 @@ class _TrainingSet:
         self.cells = np.zeros((settings.images, GRID * GRID, 2), dtype=np.int64)
         self.texts: list[list[tuple[str, str]]] = []
         scenes = generate("train", settings.images, settings.questions, settings.data_seed)
-        for k, scene in enumerate(tqdm(scenes, "scenes", settings.images, mininterval=10)):
-            self.images.append(scene.image)
-            for percept in scene.truth:
-                cell = percept.row * GRID + percept.column
-                self.cells[k, cell] = 1 + SYMBOLS.index(percept.symbol), 1 + COLOURS.index(percept.colour)
-            people = {}
-            pairs = []
-            for question in scene.questions:
-                # One of the ten annotators answers, so that the model learns how people disagree.
-                person = int(rng.integers(ANNOTATORS))
-                if person not in people:
-                    people[person] = scene.annotator(person)
-                pairs.append((question.text, question.answer(people[person])))
-            self.texts.append([*pairs, (CAPTION_PROMPT, caption(scene.truth))])
+        with progress("composing", settings.images, "scenes") as bar:
+            for k, scene in enumerate(scenes):
+                self.images.append(scene.image)
+                for percept in scene.truth:
+                    cell = percept.row * GRID + percept.column
+                    self.cells[k, cell] = 1 + SYMBOLS.index(percept.symbol), 1 + COLOURS.index(percept.colour)
+                self.texts.append([*self._answered(scene, rng), (CAPTION_PROMPT, caption(scene.truth))])
+                bar.update()
+
+    @staticmethod
+    def _answered(scene: AnnotatedScene, rng: np.random.Generator) -> list[tuple[str, str]]:
+        """Return questions and answers; one of the ten annotators answers each, so that disagreement is learnt."""
+        people: dict[int, tuple[Percept, ...]] = {}
+        pairs = []
+        for question in scene.questions:
+            person = int(rng.integers(ANNOTATORS))
+            if person not in people:
+                people[person] = scene.annotator(person)
+            pairs.append((question.text, question.answer(people[person])))
+        return pairs
 
     def corpus(self) -> Iterator[str]:
         """Yield text for the tokenizer."""
@@ -107,6 +115,16 @@ def _rate(step: int, steps: int, settings: TrainingSettings, peak: float) -> flo
         return peak * (step + 1) / settings.warmup
     progress = (step - settings.warmup) / max(1, steps - settings.warmup)
     return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _language_rate(step: int, settings: TrainingSettings) -> float:
+    """Return the language model's learning rate: the cosine of the horizon, then a linear cool-down."""
+    start = settings.language_steps - settings.language_cooldown
+    rate = _rate(min(step, start), settings.language_horizon, settings, settings.language_rate)
+    if step <= start:
+        return rate
+    floor = 0.02 * settings.language_rate
+    return rate + (floor - rate) * ((step - start) / settings.language_cooldown)
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
@@ -125,7 +143,9 @@ def _batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.nd
 
 
 class _Log:
-    """The training curve: one row every 50 steps, kept for the CSV and shown as it comes."""
+    """The training curve: one row every `EVERY` steps, kept for the CSV and logged as it comes."""
+
+    EVERY = 50
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -137,7 +157,7 @@ class _Log:
         self.count += 1
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        if (step + 1) % 50 == 0 or step + 1 == steps:
+        if (step + 1) % self.EVERY == 0 or step + 1 == steps:
             means = {name: round(total / self.count, 5) for name, total in self.sums.items()}
             self.rows.append({"stage": stage, "step": step + 1, "rate": round(rate, 7), **means})
             elapsed = time.monotonic() - self.started
@@ -155,11 +175,7 @@ def _train_vision(
     family: Family, model: nn.Module, processor: Any, data: _TrainingSet, settings: TrainingSettings, log: _Log
 ) -> None:
     """Train vision tower and connector to name symbol and colour of every cell."""
-    trained = [
-        p
-        for name, p in model.named_parameters()
-        if family.component_of(name)[0] in ("vision", "connector")
-    ]
+    trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] in ("vision", "connector")]
     heads = nn.Linear(model.lm_head.in_features, 2 + len(SYMBOLS) + len(COLOURS))
     parameters = [*trained, *heads.parameters()]
     optimizer = _optimizer(parameters, settings)
@@ -211,14 +227,15 @@ class _Sequences:
         with torch.no_grad():
             image = family.encode_images(model, first)
         prompt = family.language_inputs(model, processor, [data.texts[0][0][0]], image)
-        before, after = family._frame(processor, "{question}")
+        before, after = family.prompt_frame(processor, "{question}")
         self.prefix = np.array(
             tokenizer(
                 before.replace(family.image_token(processor), first.placeholders[0]), add_special_tokens=False
             ).input_ids
         )
-        # The prefix of a real prompt, so that its positions are the ones that inference will use.
-        assert np.array_equal(prompt.token_ids[0, : len(self.prefix)].numpy(), self.prefix)
+        # The prefix of a real prompt gives the positions that inference will use.
+        if not np.array_equal(prompt.token_ids[0, : len(self.prefix)].numpy(), self.prefix):
+            raise RuntimeError("the tokenizer merges tokens across the end of the image prefix")
         self.prefix_positions = prompt.position_ids[..., 0, : len(self.prefix)]
         self.image_places = self.prefix == tokenizer.convert_tokens_to_ids(family.image_token(processor))
         self.questions_per_step = questions_per_step
@@ -228,9 +245,7 @@ class _Sequences:
         answers = tokenizer(
             [family.answer_prefix + a + end for pairs in data.texts for _, a in pairs], add_special_tokens=False
         ).input_ids
-        tokens = iter(
-            (np.array(p + a, dtype=np.int32), len(p)) for p, a in zip(prompts, answers, strict=True)
-        )
+        tokens = iter((np.array(p + a, dtype=np.int32), len(p)) for p, a in zip(prompts, answers, strict=True))
         self.examples = [_Example([next(tokens) for _ in pairs]) for pairs in data.texts]
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator, captions: bool) -> "_Batch":
@@ -294,7 +309,7 @@ def _train_language(
     model.train()
     for step in range(settings.language_steps):
         rows = next(batches)
-        rate = _rate(step, settings.language_steps, settings, settings.language_rate)
+        rate = _language_rate(step, settings)
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = sequences.batch(rows, rng, captions=step % settings.caption_every == 0)
@@ -322,9 +337,7 @@ def _train_language(
     model.eval()
 
 
-def _processor_for(
-    family: Family, model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path
-) -> Any:
+def _processor_for(family: Family, model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Any:
     save_model_folder(model, tokenizer, family.name, folder, torch.float32)
     return family.load_processor(str(folder))
 
@@ -361,7 +374,7 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
             folder / "training.json",
             {
                 "model": name,
-                "spec": spec_as_dict(spec),
+                "spec": asdict(spec),
                 "settings": asdict(settings),
                 "code": source_digest("quantrust.models.training"),
                 "files": files,
@@ -372,14 +385,3 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
 def settings_from(values: dict[str, Any]) -> TrainingSettings:
     """Return the settings with `values` in the place of defaults; an unknown name raises TypeError."""
     return TrainingSettings(**values)
-
-
-def curve(folder: str | Path) -> list[dict[str, str]]:
-    """Return the rows of a trained model's curve."""
-    with open(Path(folder) / "training.csv", newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
-def record(folder: str | Path) -> dict[str, Any]:
-    """Return the training record of a trained model."""
-    return json.loads((Path(folder) / "training.json").read_text(encoding="utf-8"))

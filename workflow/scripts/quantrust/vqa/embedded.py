@@ -2,8 +2,8 @@
 
 `scenes` is the in-distribution set (VQAv2 format, with captions of train images in the ShareGPT4V format),
 `scenes-language` its language shift (the AdVQA analogue, VQAv2 format) and `scenes-multimodal` its multimodal shift
-(the VizWiz analogue, VizWiz format). Every scene has a generator of its own, seeded by the dataset's seed, the split and
-the scene's number, so that a larger set begins with the scenes of a smaller one.
+(the VizWiz analogue, VizWiz format). Every scene has a generator of its own, seeded by the dataset's seed, the split
+and the scene's number, so that a larger set begins with the scenes of a smaller one.
 """
 
 import json
@@ -52,6 +52,8 @@ class AnnotatedScene:
         RGB, 64 x 64 pixels.
     truth : tuple of Percept
     questions : list of SceneQuestion
+    seed : tuple of int
+        Seed of the scene, from which the annotators' are derived.
     """
 
     image_id: int
@@ -182,7 +184,9 @@ def _write_vqav2(folder: Path, subset: str, questions: list[dict], annotations: 
     _write_compact(folder / f"annotations_{subset}.json", {**head, "annotations": annotations})
 
 
-def write_scenes(out_dir: str | Path, *, images: dict[str, int], questions_per_image: int, captions: int, seed: int) -> None:
+def write_scenes(
+    out_dir: str | Path, *, images: dict[str, int], questions_per_image: int, captions: int, seed: int
+) -> None:
     """Write the in-distribution set: dev, val and test questions, and captions of train images.
 
     Parameters

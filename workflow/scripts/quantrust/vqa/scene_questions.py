@@ -115,7 +115,10 @@ WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "more": {
         "plain": ("are there more {what} than {other}?", "do you see more {what} than {other}?"),
         "language": ("compared to {other}, are there more {what}?", "does the number of {what} exceed the {other}?"),
-        "chat": ("hi, are there more {what} than {other} here?", "can you tell me if there are more {what} than {other}?"),
+        "chat": (
+            "hi, are there more {what} than {other} here?",
+            "can you tell me if there are more {what} than {other}?",
+        ),
     },
     "count-except": {
         "plain": ("how many {what} are not {colour}?",),
@@ -123,11 +126,17 @@ WORDINGS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "exists-except": {
         "plain": ("is there a {what} that is not {colour}?",),
-        "language": ("is there a {what} that is not {colour}?", "is any {what} painted in a color other than {colour}?"),
+        "language": (
+            "is there a {what} that is not {colour}?",
+            "is any {what} painted in a color other than {colour}?",
+        ),
     },
     "difference": {
         "plain": ("what is the difference of the {a} and the {b}?",),
-        "language": ("what is the difference of the {a} and the {b}?", "how far apart are the {a} and the {b} in value?"),
+        "language": (
+            "what is the difference of the {a} and the {b}?",
+            "how far apart are the {a} and the {b} in value?",
+        ),
     },
     "colour-extreme": {
         "plain": ("what color is the {which} digit?",),
@@ -239,9 +248,7 @@ def _count(w: _Writer) -> SceneQuestion:
     else:
         symbol = w.pick([p.symbol for p in w.truth] + [w.pick(SHAPES)])
         what, test = f"{symbol}{'es' if symbol == 'cross' else 's'}", lambda p: p.symbol == symbol
-    return SceneQuestion(
-        "count", w.word("count", what=what), lambda ps: str(sum(p.visible and test(p) for p in ps))
-    )
+    return SceneQuestion("count", w.word("count", what=what), lambda ps: str(sum(p.visible and test(p) for p in ps)))
 
 
 def _by_colour(kind: str, group: str) -> Callable[[_Writer], SceneQuestion | None]:

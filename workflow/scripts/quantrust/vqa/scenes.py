@@ -349,7 +349,9 @@ def _degrade(pixels: np.ndarray, degradation: Degradation, rng: np.random.Genera
     image = Image.fromarray(np.uint8(255 * np.clip(pixels, 0, 1)))
     if degradation.turn or degradation.shift != (0.0, 0.0):
         down, right = degradation.shift
-        image = image.rotate(degradation.turn, Image.Resampling.BILINEAR, translate=(right, down), fillcolor=(20, 20, 20))
+        image = image.rotate(
+            degradation.turn, Image.Resampling.BILINEAR, translate=(right, down), fillcolor=(20, 20, 20)
+        )
     if degradation.blur:
         image = image.filter(ImageFilter.GaussianBlur(degradation.blur))
     values = np.asarray(image, dtype=np.float64) / 255 * degradation.light

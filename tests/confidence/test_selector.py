@@ -1,0 +1,79 @@
+"""The Selector learns what the states say, the same way every time, and its scores carry every row."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from quantrust.confidence.scores import KEYS, write_scores
+from quantrust.confidence.selector import SelectorSettings, load_selector, selector_confidence, train_selector
+from quantrust.errors import QuantrustError
+
+SETTINGS = SelectorSettings(hidden=16, dropout=0.1, learning_rate=3e-3, batch_size=16, epochs=12, members=2)
+
+
+def _features(n: int = 900, seed: int = 0) -> pl.DataFrame:
+    """Rows whose accuracy follows the first channel of the answer state, while the probability is noise."""
+    rng = np.random.default_rng(seed)
+    states = {name: rng.normal(size=(n, 8)).astype(np.float32) for name in ("image_state", "question_state")}
+    states["answer_state"] = rng.normal(size=(n, 8)).astype(np.float32)
+    accuracy = np.round(1 / (1 + np.exp(-4 * states["answer_state"][:, 0])), 1)
+    return pl.DataFrame(
+        {
+            "dataset": ["scenes"] * n,
+            "split": ["dev"] * (n // 3) + ["val"] * (n // 3) + ["test"] * (n - 2 * (n // 3)),
+            "question_id": [str(k) for k in range(n)],
+            "image_id": [str(k // 3) for k in range(n)],
+            "answer_type": ["other"] * n,
+            "question_kind": ["colour"] * n,
+            "accuracy": accuracy,
+            "joint_log_prob": np.log(rng.uniform(0.1, 1.0, n)).astype(np.float32),
+            **states,
+        },
+        schema_overrides={name: pl.Array(pl.Float32, 8) for name in states},
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("selector")
+    _features().write_parquet(folder / "features.parquet")
+    train_selector(folder / "features.parquet", folder / "selector", SETTINGS, seed=3)
+    return folder
+
+
+def test_the_selector_ranks_by_what_the_states_say(trained):
+    test = _features().filter(pl.col("split") == "test")
+    columns = selector_confidence(load_selector(trained / "selector"), test)
+    for name in ("selector", "selector-ensemble"):
+        assert ((columns[name] >= 0) & (columns[name] <= 1)).all()
+        assert np.corrcoef(columns[name], test["accuracy"])[0, 1] > 0.85
+    maxprob = np.exp(test["joint_log_prob"].to_numpy())
+    assert abs(np.corrcoef(maxprob, test["accuracy"])[0, 1]) < 0.3
+
+
+def test_the_same_seed_trains_the_same_bytes(trained, tmp_path):
+    train_selector(trained / "features.parquet", tmp_path / "again", SETTINGS, seed=3)
+    for name in ("selector.safetensors", "selector.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (trained / "selector" / name).read_bytes()
+    train_selector(trained / "features.parquet", tmp_path / "other", SETTINGS, seed=4)
+    assert (tmp_path / "other" / "selector.safetensors").read_bytes() != (
+        trained / "selector" / "selector.safetensors"
+    ).read_bytes()
+
+
+def test_scores_hold_every_row_and_one_column_an_estimator(trained, tmp_path):
+    write_scores(
+        [trained / "features.parquet"], trained / "selector", tmp_path / "scores.parquet", ["maxprob", "selector"]
+    )
+    scores = pl.read_parquet(tmp_path / "scores.parquet")
+    assert scores.columns == [*KEYS, "maxprob", "selector"]
+    assert scores["question_id"].to_list() == _features()["question_id"].to_list()
+    assert scores["selector"].dtype == pl.Float64
+
+
+def test_features_without_a_val_split_are_refused(trained, tmp_path):
+    path = tmp_path / "features.parquet"
+    _features().filter(pl.col("split") != "val").write_parquet(path)
+    with pytest.raises(QuantrustError, match="no questions of split 'val'"):
+        train_selector(path, tmp_path / "selector", SETTINGS, seed=3)
+    assert not (tmp_path / "selector").exists()
