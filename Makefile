@@ -46,7 +46,7 @@ test-all: test  ## Run all tests.
 	$(BIN)/pytest -m slow --numprocesses auto --dist loadgroup $(ARGS)
 
 bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/evaluation.py
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_evaluation.py
 
 $(STUDY_READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

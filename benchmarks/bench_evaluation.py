@@ -14,9 +14,9 @@ from evaluation import by_definition, plain_loop
 from tqdm import tqdm
 
 from quantrust.evaluation import metrics
+from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.study import metric_interval
 from quantrust.evaluation.summary import deploy, summarise
 
 RISKS = [0.005, 0.01, 0.05, 0.1, 0.2]

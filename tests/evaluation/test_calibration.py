@@ -83,28 +83,37 @@ def scores():
     return pl.concat(parts)
 
 
+ALL = [f"maxprob+{method}" for method in METHODS]
+
+
 def test_calibrated_columns_are_fitted_on_val_alone(scores):
-    added = add_calibrated(scores, ["maxprob"], list(METHODS), "home")
-    assert added.columns[-3:] == ["maxprob+temperature", "maxprob+platt", "maxprob+isotonic"]
+    added = add_calibrated(scores, ["maxprob", *ALL], "home")
+    assert added.columns == [*scores.columns, *ALL]
     other_test = scores.with_columns(
         accuracy=pl.when(pl.col("split") == "test").then(1 - pl.col("accuracy")).otherwise(pl.col("accuracy"))
     )
-    again = add_calibrated(other_test, ["maxprob"], list(METHODS), "home")
-    assert again.select(pl.col("^maxprob.*$")).equals(added.select(pl.col("^maxprob.*$")))
+    again = add_calibrated(other_test, ALL, "home")
+    assert again.select(ALL).equals(added.select(ALL))
+
+
+def test_what_is_not_to_be_calibrated_or_is_there_already_stays(scores):
+    assert add_calibrated(scores, ["maxprob", "entropy"], "nowhere").equals(scores)
+    there = scores.with_columns(pl.lit(0.5).alias("maxprob+platt"))
+    assert add_calibrated(there, ["maxprob+platt"], "home").equals(there)
 
 
 @pytest.mark.parametrize(
-    ("estimator", "method", "dataset", "message"),
+    ("name", "dataset", "message"),
     [
-        ("margin", "platt", "home", "no estimator 'margin'"),
-        ("entropy", "platt", "home", "entropy is no probability"),
-        ("maxprob", "beta", "home", "unknown method 'beta'; expected one of temperature, platt, isotonic"),
-        ("maxprob", "platt", "shift", "no answers of shift in split val"),
+        ("margin+platt", "home", r"margin\+platt: no estimator 'margin'"),
+        ("entropy+platt", "home", r"entropy\+platt: entropy is no probability"),
+        ("maxprob+beta", "home", "unknown calibration 'beta'; expected one of temperature, platt, isotonic"),
+        ("maxprob+platt", "shift", "no answers of shift in split val"),
     ],
 )
-def test_what_can_not_be_calibrated_is_named(scores, estimator, method, dataset, message):
+def test_what_can_not_be_calibrated_is_named(scores, name, dataset, message):
     with pytest.raises(QuantrustError, match=message):
-        add_calibrated(scores, [estimator], [method], dataset)
+        add_calibrated(scores, [name], dataset)
 
 
 def test_platt_needs_answers_of_both_kinds():

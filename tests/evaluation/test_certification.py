@@ -13,6 +13,7 @@ from quantrust.evaluation.certification import (
     evaluate_certification,
     fewest_faultless,
     hoeffding_bentkus,
+    write_certification,
 )
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
@@ -177,6 +178,14 @@ def test_the_same_seed_gives_the_same_table(scores, mixtures, table):
     one, two = (evaluate_certification(rows, mixtures, **settings) for rows in (scores, shuffled))
     assert one.equals(two)
     assert one["threshold"].to_list() == table["threshold"].to_list()
+
+
+def test_the_file_holds_the_table(tmp_path, scores, mixtures, table):
+    scores.write_parquet(tmp_path / "scores.parquet")
+    mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
+    paths = tmp_path / "scores.parquet", {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet"
+    write_certification(*paths, **SETTINGS)
+    assert pl.read_parquet(tmp_path / "out.parquet").equals(table)
 
 
 def test_missing_val_answers_are_named(scores, mixtures):

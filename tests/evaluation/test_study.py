@@ -13,8 +13,6 @@ from quantrust.evaluation.study import (
     draw_setting,
     evaluate_variant,
     group_accuracy,
-    interval,
-    metric_interval,
     settings_of,
     write_evaluation,
 )
@@ -172,6 +170,16 @@ def test_images_of_two_datasets_that_share_a_name_are_two_images(scores, mixture
     assert draw_setting(setting, 3, 0).counts.shape == (3, images)
 
 
+def test_calibrated_estimators_are_made_where_they_are_asked_for(scores, mixtures, tables):
+    settings = {**SETTINGS, "estimators": ["maxprob", "maxprob+isotonic", "maxprob+temperature"]}
+    table, _ = evaluate_variant(scores, mixtures, **settings)
+    assert table["estimator"].unique(maintain_order=True).to_list() == settings["estimators"]
+    assert value(table, "ece", estimator="maxprob+isotonic") < value(table, "ece")
+    assert value(table, "aurc", estimator="maxprob+temperature") == pytest.approx(value(table, "aurc"))
+    before = tables[0].filter(pl.col("estimator") == "maxprob")
+    assert_frame_equal(table.filter(pl.col("estimator") == "maxprob"), before)
+
+
 def test_a_missing_answer_is_named(scores, mixtures):
     lost = mixtures["shift"].filter(pl.col("dataset") == "shift")["question_id"][0]
     fewer = scores.filter((pl.col("dataset") != "shift") | (pl.col("question_id") != lost))
@@ -222,17 +230,3 @@ def test_accuracy_by_group(scores, mixtures):
     assert (row["grouping"], row["n"]) == ("answer_type", shift.height)
     kinds = table.filter(pl.col("grouping") == "question_kind")
     assert kinds.select("dataset", "group", "n").rows() == [("home", "colour", 150), ("shift", "colour", 75)]
-
-
-def test_an_interval_leaves_undefined_resamples_out():
-    assert interval(np.array([np.nan, 1.0, 2.0, 3.0]), 0.5) == (1.5, 2.5)
-    assert np.isnan(interval(np.array([np.nan]))).all()
-
-
-def test_intervals_of_calibration_errors_are_reflected_and_contain_the_value():
-    resampled = np.array([0.10, 0.12, 0.14])
-    assert metric_interval("aurc", 0.09, resampled, 0.5) == pytest.approx((0.11, 0.13))
-    assert metric_interval("ece", 0.09, resampled, 0.5) == pytest.approx((0.05, 0.09))
-    assert metric_interval("ece_mass", 0.12, resampled, 0.5) == pytest.approx((0.11, 0.13))
-    assert metric_interval("ece", 0.05, resampled, 0.5) == pytest.approx((0.0, 0.05))
-    assert np.isnan(metric_interval("ece", np.nan, resampled)).all()

@@ -31,12 +31,12 @@ def test_the_table_has_one_row_a_question_with_dataset_and_split():
 
 
 def test_an_image_in_two_splits_is_refused():
-    with pytest.raises(QuantrustError, match="scenes: image a .* the splits val and test"):
+    with pytest.raises(QuantrustError, match=r"scenes: image a .* the splits val and test"):
         questions_table("scenes", {"val": [question("1", "a")], "test": [question("2", "a")]})
 
 
 def test_a_question_in_two_splits_is_refused():
-    with pytest.raises(QuantrustError, match="scenes: question 1: .* the splits val and test"):
+    with pytest.raises(QuantrustError, match=r"scenes: question 1: .* the splits val and test"):
         questions_table("scenes", {"val": [question("1", "a")], "test": [question("1", "b")]})
 
 

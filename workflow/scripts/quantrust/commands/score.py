@@ -15,9 +15,9 @@ import polars as pl
 from tqdm import tqdm
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.intervals import LEVEL, metric_interval
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.study import LEVEL, metric_interval
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
 from quantrust.files import atomic_path, write_json
 from quantrust.vqa.accuracy import soft_accuracy

@@ -100,48 +100,45 @@ METHODS: dict[str, Callable[[Floats, Floats], Calibrator]] = {
 }
 
 
-def add_calibrated(
-    scores: pl.DataFrame, estimators: Sequence[str], methods: Sequence[str], id_dataset: str
-) -> pl.DataFrame:
-    """Add a column ``<estimator>+<method>`` for every pair, fitted on the ID val answers and applied to all.
+def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: str) -> pl.DataFrame:
+    """Add the calibrated ones of some estimators, ``<estimator>+<method>``, fitted on the ID val answers.
 
     Parameters
     ----------
     scores : polars.DataFrame
         The scores table of a variant.
     estimators : sequence of str
-        Columns of probabilities.
-    methods : sequence of str
-        Of `METHODS`.
+        Names; those without a plus, and those that are columns already, are passed over.
     id_dataset : str
         The in-distribution dataset.
 
     Returns
     -------
     polars.DataFrame
-        `scores` with the new columns at the end.
+        `scores` with the new columns, over all datasets and splits, at the end.
 
     Raises
     ------
     QuantrustError
-        If an estimator is missing or no probability, a method is unknown, or there are no ID val answers.
+        If an estimator to calibrate is missing or no probability, a method is unknown, or there are no ID val answers.
     """
+    wanted = [name for name in estimators if "+" in name and name not in scores.columns]
     val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
-    if val.is_empty():
+    if wanted and val.is_empty():
         raise QuantrustError(f"scores: no answers of {id_dataset} in split val, which calibration is fitted on")
     columns = []
-    for estimator in estimators:
+    for name in wanted:
+        estimator, method = name.rsplit("+", 1)
+        if method not in METHODS:
+            raise QuantrustError(f"{name}: unknown calibration {method!r}; expected one of {', '.join(METHODS)}")
         if estimator not in scores.columns:
-            raise QuantrustError(f"scores: no estimator {estimator!r}; expected one of the columns {scores.columns}")
+            raise QuantrustError(f"{name}: no estimator {estimator!r}; expected one of the columns {scores.columns}")
         if not scores[estimator].is_between(0.0, 1.0).fill_null(False).all():
             raise QuantrustError(
-                f"scores: {estimator} is no probability: values outside [0, 1]; expected to calibrate probabilities"
+                f"{name}: {estimator} is no probability: values outside [0, 1]; expected to calibrate probabilities"
             )
-        for method in methods:
-            if method not in METHODS:
-                raise QuantrustError(f"calibration: unknown method {method!r}; expected one of {', '.join(METHODS)}")
-            calibrate = METHODS[method](val[estimator].to_numpy(), val["accuracy"].to_numpy())
-            columns.append(pl.Series(f"{estimator}+{method}", calibrate(scores[estimator].to_numpy())))
+        calibrate = METHODS[method](val[estimator].to_numpy(), val["accuracy"].to_numpy())
+        columns.append(pl.Series(name, calibrate(scores[estimator].to_numpy())))
     return scores.with_columns(columns)
 
 

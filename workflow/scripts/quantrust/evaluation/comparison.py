@@ -9,9 +9,10 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.intervals import LEVEL, interval
 from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import ImageDraws, Resampler
-from quantrust.evaluation.study import LEVEL, draw_setting, interval, settings_of
+from quantrust.evaluation.study import draw_setting, settings_of
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
 
 SCHEMA = pl.Schema(

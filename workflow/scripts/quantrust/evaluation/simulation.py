@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.study import metric_interval
 from quantrust.evaluation.summary import Deployment, Key, summarise
 
 SMOOTH = ("accuracy", "aurc", "e_aurc", "augrc", "auroc", "brier")

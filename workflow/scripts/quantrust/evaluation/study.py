@@ -11,13 +11,12 @@ import numpy as np
 import polars as pl
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.intervals import LEVEL, metric_interval
 from quantrust.evaluation.metrics import Floats, Ranking, rank, risk_coverage_curve
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
 from quantrust.evaluation.summary import Key, deploy, summarise
 from quantrust.files import atomic_path
-
-LEVEL = 0.95
-"""Nominal coverage of intervals where nothing else is asked for."""
 
 CURVE_POINTS = 200
 """Points at most that a curve is stored with."""
@@ -141,8 +140,8 @@ def evaluate_variant(
     id_dataset : str
         The in-distribution dataset.
     estimators : sequence of str
-        Columns of `scores`. One with a confidence outside [0, 1] anywhere is no probability and has neither
-        calibration errors nor a Brier score.
+        Columns of `scores`, or calibrated ones that `quantrust.evaluation.calibration.add_calibrated` can add. One with
+        a confidence outside [0, 1] anywhere is no probability and has neither calibration errors nor a Brier score.
     risks, costs : sequence of float
         Risk limits in [0, 1] and costs >= 0.
     resamples : int
@@ -162,8 +161,8 @@ def evaluate_variant(
     QuantrustError
         If an estimator has no column or an unusable value, there are no ID val answers, or as `settings_of`.
     """
-    for estimator in estimators:
-        _check_confidences(scores, estimator, f"{model}/{scheme}")
+    scores = add_calibrated(scores, estimators, id_dataset)
+    check_confidences(scores, estimators, f"{model}/{scheme}")
     val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
     if val.is_empty():
         raise QuantrustError(f"{model}/{scheme}: no answers of {id_dataset} in split val, which thresholds are set on")
@@ -251,6 +250,22 @@ def group_accuracy(
     )
 
 
+def check_confidences(scores: pl.DataFrame, estimators: Sequence[str], variant: str) -> None:
+    """Raise a `QuantrustError` if an estimator has no column or a confidence that is not a finite number."""
+    for estimator in estimators:
+        if estimator not in scores.columns:
+            raise QuantrustError(
+                f"{variant}: no estimator {estimator!r} in the scores; expected one of the columns {scores.columns}"
+            )
+        unusable = scores.filter(~pl.col(estimator).is_finite().fill_null(False))
+        if not unusable.is_empty():
+            row = unusable.row(0, named=True)
+            raise QuantrustError(
+                f"{variant}: question {row['question_id']} of {row['dataset']}: {estimator} is {row[estimator]}; "
+                "expected a finite confidence"
+            )
+
+
 def draw_setting(setting: Setting, resamples: int, seed: int) -> ImageDraws:
     """Draw the resamples of a setting's images; the same for every variant and estimator."""
     images = (setting.answers["dataset"] + "\t" + setting.answers["image_id"]).to_numpy()
@@ -259,82 +274,11 @@ def draw_setting(setting: Setting, resamples: int, seed: int) -> ImageDraws:
     return draw_images(images, resamples, [seed, zlib.crc32(setting.dataset.encode()), share])
 
 
-def metric_interval(name: str, value: float, resampled: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """Return the interval of a metric: that of `interval`, but for calibration errors.
-
-    A calibration error is biased upwards, a sum of absolute values that never cancel, and resampling adds the same bias
-    once more: percentiles then lie beyond the truth. Its percentiles are therefore reflected at the value (the basic
-    bootstrap), kept in [0, 1] and extended to contain the value.
-
-    Parameters
-    ----------
-    name : str
-        The metric.
-    value : float
-        On the answers themselves.
-    resampled : ndarray of float64, shape (resamples,)
-        NaN where undefined.
-    level : float
-        Nominal coverage.
-
-    Returns
-    -------
-    low, high : float
-        NaN where the value or all resamples are undefined.
-
-    Notes
-    -----
-    Davison and Hinkley, "Bootstrap Methods and their Application" (1997), section 5.2.
-    """
-    if math.isnan(value):
-        return math.nan, math.nan
-    low, high = interval(resampled, level)
-    if name in ("ece", "ece_mass"):
-        return max(0.0, min(value, 2 * value - high)), min(1.0, max(value, 2 * value - low))
-    return low, high
-
-
-def interval(values: Floats, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of resampled values, over those resamples on which the metric is defined.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (resamples,)
-        NaN where undefined.
-    level : float
-        Nominal coverage.
-
-    Returns
-    -------
-    low, high : float
-        NaN where no resample has a value.
-    """
-    defined = values[~np.isnan(values)]
-    if defined.size == 0:
-        return math.nan, math.nan
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def _whole(test: pl.DataFrame, dataset: str) -> pl.DataFrame:
     answers = test.filter(pl.col("dataset") == dataset)
     if answers.is_empty():
         raise QuantrustError(f"scores: no answers of {dataset} in split test; expected features of this dataset")
     return answers
-
-
-def _check_confidences(scores: pl.DataFrame, estimator: str, variant: str) -> None:
-    if estimator not in scores.columns:
-        raise QuantrustError(
-            f"{variant}: no estimator {estimator!r} in the scores; expected one of the columns {scores.columns}"
-        )
-    unusable = scores.filter(~pl.col(estimator).is_finite().fill_null(False))
-    if not unusable.is_empty():
-        row = unusable.row(0, named=True)
-        raise QuantrustError(
-            f"{variant}: question {row['question_id']} of {row['dataset']}: {estimator} is {row[estimator]}; "
-            "expected a finite confidence"
-        )
 
 
 def _metric_rows(
