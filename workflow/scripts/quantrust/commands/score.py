@@ -158,6 +158,11 @@ def _resample(
         )
 
 
+NOTE = (
+    "coverage_at_risk reads its threshold off these very answers; deployed and effective_reliability figures use\n"
+    "thresholds from --threshold-predictions, which stay fixed while images are resampled"
+)
+
 SCALARS = ("accuracy", "aurc", "e_aurc", "augrc", "auroc", "ece", "ece_mass", "brier")
 AT_RISK = {
     "coverage_at_risk": {"coverage": "coverage_at_risk", "threshold": "threshold_at_risk"},
@@ -248,7 +253,7 @@ def _table(scored: _Scored, values: Mapping[Key, float], intervals: Mapping[Key,
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     images = np.unique(scored.images).size
-    return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines])
+    return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines, NOTE])
 
 
 def _number(value: float) -> str:

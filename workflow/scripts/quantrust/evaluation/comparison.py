@@ -164,8 +164,8 @@ def two_sided_p_value(differences: Floats) -> float:
 
     Notes
     -----
-    Davison and Hinkley, "Bootstrap Methods and their Application" (1997), section 4.2; Efron and Tibshirani, "An
-    Introduction to the Bootstrap" (1993), section 15.4.
+    The level at which the percentile interval just reaches zero: Efron and Tibshirani, "An Introduction to the
+    Bootstrap" (1993), section 15.4.
 
     Examples
     --------

@@ -220,7 +220,12 @@ def e_aurc(ranking: Ranking) -> float:
 
     Notes
     -----
-    Geifman, Uziel and El-Yaniv (ICLR 2019), section 4.
+    Geifman, Uziel and El-Yaniv (ICLR 2019).
+
+    Examples
+    --------
+    >>> e_aurc(rank([1.0, 0.0], [0.1, 0.9]))
+    0.25
     """
     return aurc(ranking) - aurc(rank(ranking.accuracy, ranking.accuracy))
 
@@ -339,7 +344,7 @@ def effective_reliability(ranking: Ranking, cost: float, threshold: float | None
 
     Notes
     -----
-    Whitehead et al. (ECCV 2022), section 3, equation 4.
+    Whitehead et al. (ECCV 2022), section 3.
 
     Examples
     --------
@@ -382,12 +387,40 @@ def effective_reliability_threshold(ranking: Ranking, cost: float) -> float | No
 
 
 def effective_reliability_no_abstention(ranking: Ranking, cost: float) -> float:
-    """Return Phi_c when every question is answered, in [-cost, 1]."""
+    """Return Phi_c when every question is answered.
+
+    Parameters
+    ----------
+    ranking : Ranking
+    cost : float
+        The cost c >= 0.
+
+    Returns
+    -------
+    float
+        In [-cost, 1].
+
+    Examples
+    --------
+    >>> effective_reliability_no_abstention(rank([1.0, 0.0, 0.6], [0.9, 0.8, 0.7]), cost=10)
+    -2.8
+    """
     return float(gain_tenths(ranking.accuracy, cost).sum() / (10 * ranking.n))
 
 
 def effective_reliability_best(ranking: Ranking) -> float:
-    """Return the best possible Phi_c, in [0, 1]: answer exactly where a_i > 0. No cost then arises."""
+    """Return the best possible Phi_c: answer exactly where a_i > 0, at no cost.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Examples
+    --------
+    >>> effective_reliability_best(rank([1.0, 0.0, 0.5], [0.9, 0.8, 0.7]))
+    0.5
+    """
     return mean_accuracy(ranking)
 
 
@@ -439,6 +472,11 @@ def ece_mass(ranking: Ranking) -> float:
     -----
     Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language processing models" (EMNLP
     2015), with soft accuracy for correctness.
+
+    Examples
+    --------
+    >>> round(ece_mass(rank([1.0, 0.0], [0.9, 0.3])), 4)
+    0.2
     """
     if not ranking.is_probability:
         return math.nan
