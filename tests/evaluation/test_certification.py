@@ -193,6 +193,12 @@ def test_missing_val_answers_are_named(scores, mixtures):
         evaluate_certification(scores.filter(pl.col("split") == "test"), mixtures, **SETTINGS)
 
 
+@pytest.mark.parametrize("impossible", [{"risks": [0.0]}, {"risks": [1.0]}, {"delta": 0.0}])
+def test_impossible_limits_are_refused(scores, mixtures, impossible):
+    with pytest.raises(QuantrustError, match=r"outside \(0, 1\)"):
+        evaluate_certification(scores, mixtures, **{**SETTINGS, **impossible})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("risk", [0.05, 0.1, 0.2])
 def test_the_promise_holds_for_fresh_draws_from_a_known_population(risk):

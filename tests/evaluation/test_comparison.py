@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.comparison import Estimates, compare, holm, two_sided_p_value
+from quantrust.evaluation.comparison import SCHEMA, Estimates, compare, holm, two_sided_p_value, write_comparisons
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.study import evaluate_variant
 
@@ -113,6 +113,27 @@ def test_what_is_not_resampled_is_refused(good, mixtures, metric):
     same = Estimates(good, "maxprob")
     with pytest.raises(QuantrustError, match=f"no metric .*{metric[0]}"):
         compare(same, same, mixtures, metrics=[metric], **SETTINGS)
+
+
+def test_a_file_of_comparisons_is_corrected_as_a_whole(tmp_path, good, mixtures):
+    bad = variant(0.6, 0.3, 2)
+    paths = {("m", "bf16"): tmp_path / "good.parquet", ("m", "rtn-w2c"): tmp_path / "bad.parquet"}
+    good.write_parquet(paths["m", "bf16"])
+    bad.write_parquet(paths["m", "rtn-w2c"])
+    mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
+    pairs = [
+        (("m", "bf16", "maxprob"), ("m", "rtn-w2c", "maxprob")),
+        (("m", "bf16", "maxprob+isotonic"), ("m", "bf16", "blurred")),
+    ]
+    settings = {"pairs": pairs, "metrics": METRICS, **SETTINGS}
+    write_comparisons(paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **settings)
+    table = pl.read_parquet(tmp_path / "out.parquet")
+    names = [f"{place}_{name}" for place in ("first", "second") for name in ("model", "scheme", "estimator")]
+    assert table.columns == [*names, *SCHEMA.names()]
+    assert table.select(names).unique(maintain_order=True).rows() == [(*one, *other) for one, other in pairs]
+    single = compare(Estimates(good, "maxprob"), Estimates(bad, "maxprob"), mixtures, metrics=METRICS, **SETTINGS)
+    assert table.head(12)["difference"].equals(single["difference"])
+    assert table["p_holm"].min() == pytest.approx(24 * table["p_value"].min())
 
 
 def test_p_values_count_both_sides_of_zero():

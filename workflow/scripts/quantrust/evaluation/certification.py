@@ -239,8 +239,13 @@ def evaluate_certification(
     Raises
     ------
     QuantrustError
-        As `evaluate_variant`.
+        As `evaluate_variant`, and for a limit or delta outside (0, 1).
     """
+    for value in (*risks, delta):
+        if not 0.0 < value < 1.0:
+            raise QuantrustError(
+                f"certification: {value} is outside (0, 1); expected risk limits and a delta strictly between 0 and 1"
+            )
     scores = add_calibrated(scores, estimators, id_dataset)
     check_confidences(scores, estimators, f"{model}/{scheme}")
     val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))

@@ -3,17 +3,21 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, interval
 from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import ImageDraws, Resampler
-from quantrust.evaluation.study import draw_setting, settings_of
+from quantrust.evaluation.study import check_confidences, draw_setting, settings_of
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
+from quantrust.files import atomic_path
 
 SCHEMA = pl.Schema(
     {
@@ -109,8 +113,64 @@ def compare(
             figures = [math.nan] * 4 if math.isnan(difference) else [difference, low, high, p]
             rows.append((one.dataset, one.id_share, *key, *figures, math.nan, one.answers.height))
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    table = table.with_columns(p_holm=pl.Series(holm(table["p_value"].to_numpy())))
-    return table.with_columns(pl.col("difference", "low", "high", "p_value", "p_holm").fill_nan(None))
+    return _corrected(table.with_columns(pl.col("difference", "low", "high", "p_value").fill_nan(None)))
+
+
+NAMES = ("model", "scheme", "estimator")
+
+
+def write_comparisons(
+    scores_paths: Mapping[tuple[str, str], str | Path],
+    mixture_paths: Mapping[str, str | Path],
+    out_path: str | Path,
+    *,
+    pairs: Sequence[tuple[tuple[str, str, str], tuple[str, str, str]]],
+    id_dataset: str,
+    **settings: Any,
+) -> None:
+    """Compare pairs of variants or estimators from their files and write one table.
+
+    Parameters
+    ----------
+    scores_paths : mapping of (str, str) to str or Path
+        The Parquet file of scores by model and scheme.
+    mixture_paths : mapping of str to str or Path
+        For each shifted dataset the Parquet file of its mixtures.
+    out_path : str or Path
+        Parquet file to write: ``first_model``, ``first_scheme``, ``first_estimator``, the same of the second, and the
+        columns of `SCHEMA`. ``p_holm`` is corrected for all rows of the file.
+    pairs : sequence of pairs of (model, scheme, estimator)
+        What to compare; the difference is the first minus the second. Calibrated estimators are made on the way.
+    id_dataset, **settings
+        The keyword arguments of `compare`.
+
+    Raises
+    ------
+    QuantrustError
+        As `compare`.
+    """
+    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    tables = []
+    for pair in pairs:
+        sides = []
+        for model, scheme, estimator in pair:
+            scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), [estimator], id_dataset)
+            check_confidences(scores, [estimator], f"{model}/{scheme}")
+            sides.append(Estimates(scores, estimator))
+        names = [
+            pl.lit(value).alias(f"{place}_{name}")
+            for place, side in zip(("first", "second"), pair, strict=True)
+            for name, value in zip(NAMES, side, strict=True)
+        ]
+        tables.append(compare(*sides, mixtures, id_dataset=id_dataset, **settings).select(*names, pl.all()))
+    table = _corrected(pl.concat(tables))
+    with atomic_path(out_path) as partial:
+        table.write_parquet(partial)
+
+
+def _corrected(table: pl.DataFrame) -> pl.DataFrame:
+    p_values = table["p_value"].fill_null(math.nan).to_numpy()
+    return table.with_columns(p_holm=pl.Series(holm(p_values)).fill_nan(None))
 
 
 class _Side:
