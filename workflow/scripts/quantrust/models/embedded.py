@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, sha256
-from quantrust.models.loading import FAMILIES
+from quantrust.models.loading import FAMILIES, quiet_library
 
 IMAGE_SIZE = 64
 PATCH = 8
@@ -175,7 +175,8 @@ def save_model_folder(
 ) -> None:
     """Write a model folder in the published layout; the weights are rounded to `dtype`."""
     folder = Path(folder)
-    model.to(dtype).save_pretrained(folder)
+    with quiet_library():
+        model.to(dtype).save_pretrained(folder)
     # Which library version wrote the config is no property of the model, and would change its bytes.
     for name in ("config.json", "generation_config.json"):
         if (path := folder / name).exists():

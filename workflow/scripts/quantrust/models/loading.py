@@ -1,12 +1,14 @@
 """Loading a model folder: the right family, strictly every weight, and its processor."""
 
 import json
-import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils import logging
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family
@@ -33,6 +35,20 @@ def family_of(folder: str | Path) -> Family:
     return FAMILIES[model_type]
 
 
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Keep the model library from reporting on every load: what matters in its reports is checked and raised."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Family, nn.Module, Any]:
     """Load an unquantized model folder.
 
@@ -57,10 +73,16 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[
     family = family_of(folder)
     if not list(Path(folder).glob("*.safetensors")):
         raise QuantrustError(f"{folder} holds no safetensors file: expected the model's weights beside its config.json")
-    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
-    model, info = family.model_class.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    with quiet_library():
+        # Mismatched sizes are reported instead of raised, so that the message below names them; nothing gets past it.
+        model, info = family.model_class.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(str(key) for key in info[what]):
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-            raise QuantrustError(f"{folder}: {len(keys)} {what.replace('_', ' ')} in the weights ({shown})")
+            raise QuantrustError(
+                f"{folder}: {len(keys)} {what.replace('_', ' ')} in the weights ({shown}); weights and config.json must "
+                "be of one model: restore the folder"
+            )
     return family, model.eval(), family.load_processor(str(folder))
