@@ -82,7 +82,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[
         if keys := sorted(str(key) for key in info[what]):
             shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
             raise QuantrustError(
-                f"{folder}: {len(keys)} {what.replace('_', ' ')} in the weights ({shown}); weights and config.json must "
-                "be of one model: restore the folder"
+                f"{folder}: {len(keys)} {what.replace('_', ' ')} in the weights ({shown}); "
+                "weights and config.json must be of one model: restore the folder"
             )
     return family, model.eval(), family.load_processor(str(folder))
