@@ -8,6 +8,7 @@ from scipy.stats import binom
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.certification import (
     SCHEMA,
+    Population,
     candidate_thresholds,
     certify,
     evaluate_certification,
@@ -159,6 +160,27 @@ def test_the_promise_is_kept_in_distribution_and_broken_under_the_shift(table):
     usable = table.filter((pl.col("risk_limit") == 0.1) & ~pl.col("guarantee"))
     assert (usable["violation_rate"] > 0.5).all()
     assert (home.filter(pl.col("risk_limit") >= 0.1)["certified_share"] > 0.5).all()
+
+
+def test_certifying_images_are_left_out_of_what_is_evaluated():
+    population = Population(
+        setting=None,
+        accuracy=np.array([1.0, 0.6, 0.0, 0.0]),
+        confidence=np.array([0.9, 0.8, 0.7, 0.2]),
+        image=np.array([0, 1, 1, 2]),
+    )
+    nothing, first = np.zeros(3, dtype=bool), np.array([True, False, False])
+    assert population.operate(0.7, nothing) == pytest.approx((3 / 4, 1.4 / 3))
+    assert population.operate(0.7, first) == pytest.approx((2 / 3, 1.4 / 2))
+    assert population.operate(None, first) == pytest.approx((0.0, math.nan), nan_ok=True)
+
+
+def test_every_split_draws_other_images(scores):
+    # With one question an image there is nothing else to draw.
+    single = scores.with_columns(image_id="question_id")
+    settings = {**SETTINGS, "risks": [0.1], "splits": 1}
+    found = {evaluate_certification(single, {}, **{**settings, "seed": seed})["coverage"][0] for seed in range(5)}
+    assert len(found) > 3
 
 
 def test_too_few_images_certify_nothing(scores, mixtures):

@@ -80,6 +80,14 @@ def test_a_resample_of_one_answer_has_no_area():
     assert found["aurc", None][1] == pytest.approx(0.125)
 
 
+def test_the_first_answer_of_a_resample_need_not_be_the_most_confident():
+    # Drawn: the answers of .8 and .7, risks 1 and 0, so running means 1 and 1/2.
+    draws = ImageDraws(image=np.array([0, 1, 2]), counts=np.array([[0, 1, 1]], dtype=np.int32))
+    ranking = rank([1.0, 0.0, 1.0], [0.9, 0.8, 0.7])
+    found = Resampler(np.array([1.0, 0.0, 1.0]), draws).evaluate(ranking, [], [], None, True)
+    assert found["aurc", None].tolist() == pytest.approx([(1 + 1 / 2) / 2 / 2])
+
+
 def test_progress_counts_every_resample_once():
     accuracy, confidence, images = answers(60, 3)
     done = []

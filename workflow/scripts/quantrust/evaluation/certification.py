@@ -174,8 +174,16 @@ def _answered(ranking: Ranking, thresholds: Floats) -> tuple[NDArray[np.int64], 
 
 
 @dataclass(frozen=True)
-class _Population:
-    """Answers of a setting as arrays, and for each whether its image is one that certification may draw."""
+class Population:
+    """Answers that a threshold is applied to.
+
+    Attributes
+    ----------
+    setting : Setting
+    accuracy, confidence : ndarray of float64, shape (n,)
+    image : ndarray of int64, shape (n,)
+        The image of each answer, as an index that all settings share.
+    """
 
     setting: Setting
     accuracy: Floats
@@ -183,7 +191,7 @@ class _Population:
     image: NDArray[np.int64]
 
     def operate(self, threshold: float | None, left_out: NDArray[np.bool_]) -> tuple[float, float]:
-        """Return coverage and risk without the images `left_out`; risk is NaN where nothing is answered."""
+        """Return coverage and risk on the other images than `left_out`; risk is NaN where nothing is answered."""
         stays = ~left_out[self.image]
         answered = stays & (self.confidence >= threshold) if threshold is not None else np.zeros_like(stays)
         count = np.count_nonzero(answered)
@@ -256,7 +264,7 @@ def evaluate_certification(
     rows: list[tuple[object, ...]] = []
     for estimator in estimators:
         populations = [
-            _Population(
+            Population(
                 setting=setting,
                 accuracy=setting.answers["accuracy"].to_numpy(),
                 confidence=setting.answers[estimator].to_numpy(),
@@ -306,7 +314,7 @@ def _image_names(answers: pl.DataFrame) -> pl.Series:
 
 def _split_figures(
     val: Ranking,
-    populations: Sequence[_Population],
+    populations: Sequence[Population],
     images: int,
     risk: float,
     delta: float,
