@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
 STUDY = "study.yaml"
 SCHEMES = ["bf16", "hqq-w3g32-full", "mbq-w3g32-full"]
+ESTIMATORS = ["maxprob", "length-normalised", "min-token", "entropy", "margin", "selector", "maxprob+temperature"]
 # The smallest of the embedded models, for half a minute of training; and one whose weights are random.
 TRAINED, RANDOM = "adversary", "random"
 TRAINING = {
@@ -30,6 +31,8 @@ TRAINING = {
     "vision_steps": 20,
     "vision_batch": 16,
     "language_steps": 150,
+    "language_horizon": 150,
+    "language_cooldown": 0,
     "language_batch": 16,
     "warmup": 10,
 }
@@ -45,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
     """Return the overlay that makes the default study tiny."""
     return {
-        "study": {"models": list(models), "schemes": SCHEMES, "shifts": list(shifts)},
+        "study": {"models": list(models), "schemes": SCHEMES, "shifts": list(shifts), "estimators": ESTIMATORS},
         "models": {
             TRAINED: {"source": f"data/trained/{TRAINED}", "training": TRAINING},
             RANDOM: {"source": f"models/{RANDOM}", "training": {}},

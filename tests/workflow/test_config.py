@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from quantrust.confidence.estimators import ESTIMATORS
+from quantrust.confidence.estimators import ESTIMATORS, PROBABILITIES
 from quantrust.config import check_config
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.calibration import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -100,8 +101,13 @@ def test_every_key_of_the_default_is_explained() -> None:
         if line.strip() and not line.strip().startswith(("#", "-")):
             above = lines[number - 1].strip()
             explained[key] = explained.get(key, False) or above.startswith("#")
-    names = set(yaml.safe_load("\n".join(lines))["models"]) | set(yaml.safe_load("\n".join(lines))["datasets"])
-    assert {key for key, has in explained.items() if not has} <= names
+    config = yaml.safe_load("\n".join(lines))
+    together = {
+        *config["models"],
+        *config["datasets"],
+        *(name for m in config["models"].values() for name in m["training"]),
+    }
+    assert {key for key, has in explained.items() if not has} <= together
 
 
 def test_settings_and_schema_have_the_same_names(config: dict) -> None:
@@ -117,5 +123,14 @@ def test_settings_and_schema_have_the_same_names(config: dict) -> None:
         (training, TrainingSettings),
     ):
         assert set(section["properties"]) == {field.name for field in dataclasses.fields(settings)}
-    allowed = schema["study"]["properties"]["estimators"]["items"]["enum"]
-    assert set(allowed) == {*ESTIMATORS, "selector", "selector-ensemble"}
+
+
+def test_every_estimator_and_calibration_of_the_package_is_allowed_and_no_other(config: dict) -> None:
+    plain = [*ESTIMATORS, "selector", "selector-ensemble"]
+    probabilities = [name for name in plain if name in PROBABILITIES]
+    config["study"]["estimators"] = plain + [f"{name}+{method}" for name in probabilities for method in METHODS]
+    check_config(config, SCHEMA)
+    for name in ("entropy+isotonic", "maxprob+", "maxprob+beta", "maxprob+platt+platt"):
+        config["study"]["estimators"] = [name]
+        with pytest.raises(QuantrustError, match="allowed: maxprob"):
+            check_config(config, SCHEMA)

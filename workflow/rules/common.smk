@@ -115,6 +115,11 @@ def calibration_images(wildcards):
     return f"data/embedded/{HOME}" if calibration_of(wildcards) else []
 
 
+def scored_estimators():
+    """The estimators that the scores hold; calibrated ones are fitted to them by the evaluation."""
+    return list(dict.fromkeys(name.split("+")[0] for name in STUDY["estimators"]))
+
+
 def evaluation_settings():
     """What every variant's evaluation is given."""
     evaluation = config["evaluation"]

@@ -40,6 +40,6 @@ rule write_scores:
         runtime=15,
     params:
         code=code("write_scores"),
-        estimators=STUDY["estimators"],
+        estimators=scored_estimators(),
     script:
         "../scripts/write_scores.py"
