@@ -49,6 +49,17 @@ FAULTS = [
     ("study/in_distribution", "scenes-multimodal", r"study\.in_distribution is .*; allowed: a dataset with captions"),
     ("study/in_distribution", "vqa", r"study\.in_distribution is 'vqa'; allowed: a name under datasets"),
     ("study/estimators", ["maxprop"], r"study\.estimators\[0\] is 'maxprop'; allowed: maxprob, length-normalised"),
+    ("models/adversary", {"source": "x"}, r"models\.adversary is .*; allowed: either source and training, or stress"),
+    (
+        "models/more",
+        {"stress": {"model": "x", "share": 0.5, "factor": 8}},
+        r"models\.more\.stress\.model is 'x'; allowed: a model with a source: qwen2-vl-tiny, idefics3-tiny, adversary",
+    ),
+    (
+        "models/more",
+        {"stress": {"model": "adversary", "share": 0.5, "factor": 3}},
+        r"models\.more\.stress\.factor is 3; allowed: 2, 4, 8",
+    ),
     ("datasets/scenes/images/test", 0, r"datasets\.scenes\.images\.test is 0; allowed: a whole number from 1 on"),
     ("datasets/scenes/images", {"dev": 1}, r"datasets\.scenes\.images\.val is missing"),
     ("datasets/other", {}, r"datasets\.other is no key of this config; allowed: scenes, scenes-language"),

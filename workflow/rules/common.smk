@@ -24,6 +24,8 @@ HOME = STUDY["in_distribution"]
 DATASETS = [HOME, *STUDY["shifts"]]
 REPORTS = config["report"]["folder"]
 CANDIDATES = "scenes-language-candidates"
+SHIPPED = [name for name, model in config["models"].items() if "source" in model]
+STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = ["risk_coverage", "mixtures", "degradation"]
 TABLES = ["accuracy", "reliability", "sizes"]
 
@@ -43,6 +45,11 @@ def quantization_code(wildcards):
     """Digest of what quantizes under a scheme; the modules of other methods do not count."""
     without = modules_not_run(parse_scheme(wildcards.scheme))
     return code_digest(SCRIPTS / "quantize_model.py", SCRIPTS, without)
+
+
+def one_of(names):
+    """Pattern of a wildcard that is one of these names; of none, a pattern that nothing matches."""
+    return "|".join(names) or "(?!)"
 
 
 def of_variants(pattern):

@@ -27,6 +27,8 @@ rule train_model:
         "logs/train_model/{model}.log",
     benchmark:
         "benchmarks/runs/train_model/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(SHIPPED),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -38,3 +40,28 @@ rule train_model:
         settings=lambda wildcards: config["models"][wildcards.model]["training"],
     script:
         "../scripts/train_model.py"
+
+
+rule stress_model:
+    input:
+        lambda wildcards: f"data/models/{config['models'][wildcards.model]['stress']['model']}",
+    output:
+        directory("data/models/{model}"),
+    log:
+        "logs/stress_model/{model}.log",
+    wildcard_constraints:
+        model=one_of(STRESSED),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code("stress_model"),
+        settings=lambda wildcards: {
+            key: config["models"][wildcards.model]["stress"][key] for key in ("share", "factor")
+        },
+        seed=config["seed"],
+    script:
+        "../scripts/stress_model.py"

@@ -75,6 +75,11 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
             parse_scheme(name)
         except QuantrustError as error:
             yield f"study.schemes[{number}] is {name!r}: {error}"
+    for name, model in config["models"].items():
+        base = model.get("stress", {}).get("model")
+        if base is not None and "source" not in config["models"].get(base, {}):
+            known = ", ".join(name for name, model in config["models"].items() if "source" in model)
+            yield f"models.{name}.stress.model is {base!r}; allowed: a model with a source: {known}"
     yield from _unknown_names("study.shifts", study["shifts"], datasets, "datasets")
     home = study["in_distribution"]
     if home not in datasets:
