@@ -38,8 +38,9 @@ TRAINING = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all of this folder in one worker, so that the study is computed once."""
+    """Run all of this folder in one worker, so that the study is computed once; before xdist looks at the groups."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("end_to_end"))
