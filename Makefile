@@ -40,10 +40,10 @@ format: $(TEST_READY)  ## Format everything.
 	$(BIN)/ruff check --fix .
 
 test: lint  ## Check style and run all tests but the slow ones.
-	$(BIN)/pytest -m "not slow" --numprocesses auto --dist loadgroup $(ARGS)
+	$(BIN)/pytest -m "not slow" --numprocesses auto --dist worksteal $(ARGS)
 
 test-all: test  ## Run all tests.
-	$(BIN)/pytest -m slow --numprocesses auto --dist loadgroup $(ARGS)
+	$(BIN)/pytest -m slow --numprocesses auto --dist worksteal $(ARGS)
 
 bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_evaluation.py

@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from quantrust.files import sha256, write_json
 
@@ -36,14 +37,6 @@ TRAINING = {
     "language_batch": 16,
     "warmup": 10,
 }
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run all of this folder in one worker, so that the study is computed once; before xdist looks at the groups."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("end_to_end"))
 
 
 def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
@@ -141,33 +134,58 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
-def first_study(tmp_path_factory: pytest.TempPathFactory, model_folders: dict[str, Path]) -> Workspace:
-    """A study of one model and one shift, computed from nothing; not to be changed."""
-    folder = tmp_path_factory.mktemp("first") / "study"
-    folder.mkdir()
-    for name in WORKFLOW:
-        source = ROOT / name
-        if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy2(source, folder / name, follow_symlinks=False)
-    random = folder / "models" / RANDOM
-    shutil.copytree(model_folders["qwen2_vl"], random)
-    write_json(random / "training.json", {"files": {path.name: sha256(path) for path in sorted(random.iterdir())}})
-    workspace = Workspace(folder)
-    workspace.configure(models=[TRAINED], shifts=["scenes-multimodal"])
-    workspace.run(f"data/trained/{TRAINED}")
-    workspace.run()
-    return workspace
+def studies(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Return a folder that all workers of a test run share, for what is computed once."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "studies"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Workspace:
+    """Return the workspace in `folder`, made by the first worker that asks for it."""
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return Workspace(folder)
 
 
 @pytest.fixture(scope="session")
-def study(first_study: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def first_study(studies: Path, model_folders: dict[str, Path]) -> Workspace:
+    """A study of one model and one shift, computed from nothing; not to be changed."""
+
+    def make(folder: Path) -> None:
+        for name in WORKFLOW:
+            source = ROOT / name
+            if source.is_dir() and not source.is_symlink():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            else:
+                folder.mkdir(exist_ok=True)
+                shutil.copy2(source, folder / name, follow_symlinks=False)
+        random = folder / "models" / RANDOM
+        shutil.copytree(model_folders["qwen2_vl"], random)
+        write_json(random / "training.json", {"files": {path.name: sha256(path) for path in sorted(random.iterdir())}})
+        workspace = Workspace(folder)
+        workspace.configure(models=[TRAINED], shifts=["scenes-multimodal"])
+        workspace.run(f"data/trained/{TRAINED}")
+        workspace.run()
+
+    return once(studies / "first", make)
+
+
+@pytest.fixture(scope="session")
+def study(first_study: Workspace, studies: Path) -> Workspace:
     """The first study with the second shift added to it, which needs the random model's answers; not to be changed."""
-    workspace = first_study.copy(tmp_path_factory.mktemp("second") / "study")
-    workspace.configure(models=[TRAINED], shifts=["scenes-multimodal", "scenes-language"])
-    workspace.run()
-    return workspace
+
+    def make(folder: Path) -> None:
+        workspace = first_study.copy(folder)
+        workspace.configure(models=[TRAINED], shifts=["scenes-multimodal", "scenes-language"])
+        workspace.run()
+
+    return once(studies / "second", make)
 
 
 @pytest.fixture
