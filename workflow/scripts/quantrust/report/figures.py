@@ -92,7 +92,8 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str, estimator: str) ->
 
 
 def _dress_risk_axes(axes: Axes, inset: Axes, curves: pl.DataFrame) -> None:
-    top = curves.filter(pl.col("coverage") >= SMALLEST_COVERAGE)["high"].max()
+    # A little above the highest curve; bands that rest on a handful of answers may leave the panel.
+    top = 1.15 * curves.filter(pl.col("coverage") >= SMALLEST_COVERAGE)["risk"].max()
     axes.set(xlim=(0, 1), ylim=(0, top))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
