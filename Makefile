@@ -3,8 +3,6 @@ PYTHON ?= python3.11
 CORES ?= all
 # More arguments for snakemake, for example ARGS="--configfile config/methods.yaml".
 ARGS ?=
-# Where builds of torch without CUDA are found; asked only if it answers. Empty: whatever pip finds for the pinned version.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
@@ -50,11 +48,8 @@ bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the s
 
 $(STUDY_READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	@index="$(TORCH_INDEX)"; extra=""; \
-	if [ -n "$$index" ] && $(PYTHON) -c "import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=10)" "$$index/torch/" 2>/dev/null; \
-	then extra="--extra-index-url $$index"; fi; \
-	echo "Installing requirements.txt into .venv (some 100 packages, about two minutes)"; \
-	$(PIP) $$extra -r requirements.txt
+	@echo "Installing requirements.txt into .venv (some 100 packages, about two minutes)"
+	$(PIP) -r requirements.txt
 	$(PIP) --no-deps --editable .
 	touch $@
 

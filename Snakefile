@@ -14,6 +14,7 @@ include: "workflow/rules/quantization.smk"
 include: "workflow/rules/inference.smk"
 include: "workflow/rules/confidence.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/certification.smk"
 include: "workflow/rules/report.smk"
 
 

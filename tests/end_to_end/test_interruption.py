@@ -33,6 +33,8 @@ STAGES = {
     "tabulate_accuracy": "reports/tables/accuracy.csv",
     "tabulate_reliability": "reports/tables/reliability.csv",
     "tabulate_sizes": "reports/tables/sizes.csv",
+    "certify_variant": f"data/certification/{MODEL}/{SCHEME}.parquet",
+    "tabulate_certification": "reports/tables/certification.csv",
 }
 
 

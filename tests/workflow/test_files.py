@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
 PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
-HEAVY = {"write_dataset", "train_model", "quantize_model", "dump_features", "train_selector", "evaluate_variant"}
+HEAVY = {"write_dataset", "train_model", "quantize_model", "dump_features", "train_selector", "evaluate_variant"} | {
+    "certify_variant"
+}
 # What a package is called where it is imported, installed and found in a conda channel.
 INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 IN_CONDA = {"matplotlib": "matplotlib-base"}

@@ -27,7 +27,7 @@ CANDIDATES = "scenes-language-candidates"
 SHIPPED = [name for name, model in config["models"].items() if "source" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = ["risk_coverage", "mixtures", "degradation"]
-TABLES = ["accuracy", "reliability", "sizes"]
+TABLES = ["accuracy", "reliability", "sizes", "certification"]
 
 
 wildcard_constraints:
@@ -73,6 +73,7 @@ def study_artifacts():
         *expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
         *of_variants("data/metrics/{model}/{scheme}.parquet"),
         *of_variants("data/curves/{model}/{scheme}.parquet"),
+        *of_variants("data/certification/{model}/{scheme}.parquet"),
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
     ]
@@ -139,3 +140,8 @@ def evaluation_settings():
         "level": evaluation["confidence_level"],
         "seed": config["seed"],
     }
+
+
+def certification_settings():
+    """What every variant's certification is given."""
+    return {"id_dataset": HOME, "seed": config["seed"], **config["certification"]}

@@ -106,6 +106,9 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     shares = config["evaluation"]["id_shares"]
     if not {0, 1} <= set(shares):
         yield f"evaluation.id_shares is {shares}; allowed: shares that include 1 and 0, each dataset alone"
+    yield from _unknown_names(
+        "certification.estimators", config["certification"]["estimators"], study["estimators"], "study.estimators"
+    )
     if config["report"]["risk"] not in config["evaluation"]["risks"]:
         risks = ", ".join(map(str, config["evaluation"]["risks"]))
         yield f"report.risk is {config['report']['risk']}; allowed: one of evaluation.risks: {risks}"

@@ -84,6 +84,19 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
     _write(pl.DataFrame(rows, infer_schema_length=None), out_path)
 
 
+def write_certification_table(paths: Iterable[str | Path], out_path: str | Path) -> None:
+    """Write what certified thresholds are worth, a row per variant, estimator, risk limit and setting.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Certification tables of the study's variants.
+    out_path : str or Path
+        CSV with the columns of `quantrust.evaluation.certification.SCHEMA`.
+    """
+    _write(read_tables(paths), out_path)
+
+
 def _interval(name: str) -> list[pl.Expr]:
     return [
         pl.col(column).alias(label)

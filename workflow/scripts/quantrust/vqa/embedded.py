@@ -100,7 +100,7 @@ def generate(split: str, images: int, questions_per_image: int, seed: int) -> It
         if split == "language":
             questions = ask(truth, rng, questions_per_image, style="language", rare=0.5)
         elif split == "multimodal":
-            absent = rng.random() < 0.14
+            absent = rng.random() < 0.13
             questions = [ask_about_absent(truth, rng)] if absent else ask(truth, rng, questions_per_image, style="chat")
             questions = [_answerable_by_sight(question) for question in questions]
         elif split == "train":

@@ -245,11 +245,11 @@ def strong_degradation(rng: np.random.Generator) -> Degradation:
     chosen = set(rng.permutation(["blur", "light", "noise", "framing"])[: int(rng.integers(1, 4))].tolist())
     framing = "framing" in chosen
     return Degradation(
-        blur=float(rng.uniform(0.7, 1.3)) if "blur" in chosen else 0.2,
-        light=float(rng.uniform(0.30, 0.6)) if "light" in chosen else 0.9,
-        noise=float(rng.uniform(0.06, 0.13)) if "noise" in chosen else 0.02,
-        turn=float(rng.uniform(-14, 14)) if framing else 0.0,
-        shift=(float(rng.uniform(-7, 7)), float(rng.uniform(-7, 7))) if framing else (0.0, 0.0),
+        blur=float(rng.uniform(0.5, 1.0)) if "blur" in chosen else 0.2,
+        light=float(rng.uniform(0.35, 0.65)) if "light" in chosen else 0.9,
+        noise=float(rng.uniform(0.04, 0.09)) if "noise" in chosen else 0.02,
+        turn=float(rng.uniform(-12, 12)) if framing else 0.0,
+        shift=(float(rng.uniform(-6, 6)), float(rng.uniform(-6, 6))) if framing else (0.0, 0.0),
     )
 
 
