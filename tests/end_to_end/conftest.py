@@ -63,6 +63,7 @@ def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
         "features": {"max_new_tokens": 4, "batch_size": 16, "images_per_chunk": 16},
         "selector": {"epochs": 2, "members": 2},
         "evaluation": {"resamples": 20},
+        "certification": {"splits": 5},
     }
 
 

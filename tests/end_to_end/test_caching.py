@@ -7,7 +7,11 @@ MODEL = "adversary"
 VARIANTS, DATASETS = 3, 3
 REPORT = Counter(risk_coverage=1, mixtures=1, degradation=1, tabulate_accuracy=1, tabulate_reliability=1)
 EVALUATION = Counter(evaluate_variant=VARIANTS) + REPORT
-SCORES = Counter(write_scores=VARIANTS) + EVALUATION
+CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
+ONE_VARIANT = Counter(
+    quantize_model=1, dump_features=DATASETS, train_selector=1, write_scores=1, evaluate_variant=1, certify_variant=1
+)
+SCORES = Counter(write_scores=VARIANTS) + EVALUATION + CERTIFICATION
 
 
 def edit(workspace, module: str) -> None:
@@ -32,7 +36,7 @@ def test_editing_an_estimator_reruns_scores_and_what_follows(scratch) -> None:
 
 def test_editing_the_bootstrap_reruns_evaluations_and_what_follows(scratch) -> None:
     edit(scratch, "evaluation/resampling.py")
-    assert scratch.plan()[0] == EVALUATION
+    assert scratch.plan()[0] == EVALUATION + CERTIFICATION
 
 
 def test_editing_the_figures_redraws_them(scratch) -> None:
@@ -43,8 +47,7 @@ def test_editing_the_figures_redraws_them(scratch) -> None:
 def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:
     edit(scratch, "quantization/mbq.py")
     jobs, written = scratch.plan()
-    one = Counter(quantize_model=1, dump_features=DATASETS, train_selector=1, write_scores=1, evaluate_variant=1)
-    assert jobs == one + REPORT + Counter(tabulate_sizes=1)
+    assert jobs == ONE_VARIANT + REPORT + Counter(tabulate_sizes=1, tabulate_certification=1)
     assert all("/mbq-w3g32-full" in path or path.startswith("reports/") for path in written)
 
 
@@ -63,8 +66,7 @@ def test_editing_what_no_job_runs_reruns_nothing(scratch) -> None:
 def test_changing_the_bits_of_one_scheme_touches_only_that_scheme(scratch) -> None:
     scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full", "mbq-w2g32-full"])
     jobs, written = scratch.plan()
-    one = Counter(quantize_model=1, dump_features=DATASETS, train_selector=1, write_scores=1, evaluate_variant=1)
-    assert jobs == one + REPORT + Counter(tabulate_sizes=1)
+    assert jobs == ONE_VARIANT + REPORT + Counter(tabulate_sizes=1, tabulate_certification=1)
     assert all("/mbq-w2g32-full" in path or path.startswith("reports/") for path in written)
 
 
@@ -103,6 +105,7 @@ def test_one_figure_builds_only_what_it_needs(scratch) -> None:
     assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1)
     jobs, _ = scratch.plan("reports/risk_coverage.pdf", "--forceall")
     others = {"mixtures", "degradation", "tabulate_accuracy", "tabulate_reliability", "tabulate_sizes", "train_model"}
+    others |= set(CERTIFICATION)
     assert jobs["risk_coverage"] == 1
     assert not others & set(jobs)
 
@@ -126,6 +129,7 @@ def test_deleted_artifacts_are_rebuilt_byte_for_byte(scratch) -> None:
     before = scratch.digests("data", "reports")
     for path in (f"data/scores/{MODEL}/bf16.parquet", "data/mixtures/scenes-language.parquet", "reports/mixtures.png"):
         (scratch.folder / path).unlink()
-    assert scratch.plan()[0] == Counter(write_scores=1, build_mixtures=1, evaluate_variant=VARIANTS) + REPORT
+    rebuilt = Counter(write_scores=1, build_mixtures=1, evaluate_variant=VARIANTS)
+    assert scratch.plan()[0] == rebuilt + REPORT + CERTIFICATION
     scratch.run()
     assert scratch.digests("data", "reports") == before

@@ -75,6 +75,12 @@ FAULTS = [
     ("evaluation/risks", [5], r"evaluation\.risks\[0\] is 5; allowed: a number from 0 to 1"),
     ("evaluation/costs", [-1], r"evaluation\.costs\[0\] is -1; allowed: a number above 0"),
     ("evaluation/resamples", 0, r"evaluation\.resamples is 0; allowed: a whole number from 1 on"),
+    (
+        "certification/estimators",
+        ["maxprob", "guess"],
+        r"certification\.estimators\[1\] is 'guess'; allowed: a name under study\.estimators: maxprob, ",
+    ),
+    ("certification/delta", 1, r"certification\.delta is 1; allowed: a number between 0 and 1"),
     ("report/risk", 0.03, r"report\.risk is 0\.03; allowed: one of evaluation\.risks: 0\.005, 0\.01"),
 ]
 
