@@ -131,6 +131,25 @@ def test_confidences_that_are_no_probabilities_have_no_calibration_error(files):
     assert out["auroc"] == 1.0
 
 
+def test_a_confidence_that_is_no_probability_among_the_threshold_predictions_counts_too(files):
+    folder = files([1.0, 0.0, 1.0])
+    predict(folder / "p.json", [0.9, 0.2])
+    predict(folder / "v.json", [1.5], first=102)
+    out = scored(folder, "--threshold-predictions", folder / "v.json")
+    assert [out["ece"], out["ece_mass"], out["brier"]] == [None] * 3
+    assert scored(folder, "--subset")["brier"] == pytest.approx((0.1**2 + 0.2**2) / 2)
+
+
+def test_resamples_on_which_a_metric_is_undefined_are_counted(files):
+    folder = files([1.0, 1.0, 0.0, 0.0])
+    predict(folder / "p.json", [0.9, 0.8, 0.7, 0.6])
+    intervals = scored(folder)["intervals"]
+    # Two images, one right and one wrong: about half of the resamples draw one of them twice.
+    assert 0 < intervals["undefined_resamples"]["auroc"] < 20
+    assert intervals["undefined_resamples"]["accuracy"] == 0
+    assert intervals["undefined_resamples"]["coverage_at_risk"]["0.1"] == {"coverage": 0, "threshold": None}
+
+
 def test_intervals_contain_the_value_and_depend_on_nothing_but_the_seed(files):
     folder = files([1.0, 0.6, 0.0, 0.3, 1.0, 1.0] * 20)
     predict(folder / "p.json", [0.5 + 0.004 * index for index in range(120)])
@@ -164,6 +183,15 @@ def test_the_table_shows_every_metric(files, capsys):
     assert "65.00 %" in out
     assert "coverage_at_risk 0.01" in out
     assert "effective_reliability_best 10" in out
+    assert "--threshold-predictions" not in out
+
+
+def test_the_table_says_where_thresholds_came_from(files, capsys):
+    folder = files([1.0, 0.3, 1.0])
+    predict(folder / "p.json", [0.25, 0.125])
+    predict(folder / "v.json", [0.5], first=102)
+    assert score(folder, "--threshold-predictions", folder / "v.json", "--resamples", 2) == 0
+    assert "thresholds from --threshold-predictions" in capsys.readouterr().out
 
 
 def test_the_default_risks_and_costs(files):
@@ -190,6 +218,18 @@ def test_vizwiz_names_questions_by_image_file(tmp_path):
     predictions = [{**name, "answer": answer, "confidence": 0.5} for name, answer in zip(names, said, strict=True)]
     (tmp_path / "p.json").write_text(json.dumps(predictions))
     assert scored(tmp_path)["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_name_without_suffix_that_two_images_share_is_ambiguous(tmp_path, capsys):
+    answers = [{"answer": "yes", "answer_confidence": "yes"}] * 10
+    records = [{"image": name, "question": "?", "answers": answers} for name in ("X.jpg", "X.png")]
+    for name in ("q.json", "a.json"):
+        (tmp_path / name).write_text(json.dumps(records))
+    predictions = [{"image": name, "answer": "yes", "confidence": 0.5} for name in ("X", "X.png")]
+    (tmp_path / "p.json").write_text(json.dumps(predictions))
+    fails(tmp_path, capsys, names=["p.json", "question X:", "X.jpg or X.png"])
+    (tmp_path / "p.json").write_text(json.dumps([{**predictions[0], "image": "X.jpg"}, predictions[1]]))
+    assert scored(tmp_path)["questions"] == 2
 
 
 def test_a_subset_may_be_scored_if_asked_for(files):
@@ -314,17 +354,122 @@ def test_an_output_that_can_not_be_written_is_named_before_any_work(files, capsy
     assert not (folder / "out.json").exists()
 
 
+def everything(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [["--risks", "1.5"], ["--risks", "nan"], ["--costs", "-1"], ["--costs", "inf"], ["--resamples", "-1"], ["--risks"]],
+    ("table", "document", "named"),
+    [
+        ("out", "out", "out"),
+        ("new/../out", "out", "out"),
+        ("out/nested", "out", "out"),
+        ("out", "out/nested", "out"),
+        ("q.json/out", None, "q.json"),
+        ("new/q.json/../../q.json", None, "q.json"),
+        ("new/folder/" + "x" * 300, None, "xxx"),
+        # Short enough for a name, too long for that of the file in the making.
+        ("x" * 250, None, "xxx"),
+        ("x" * 300 + "/out", None, "xxx"),
+        ("new/a\0b", None, "x00b"),
+        ("new/\ud800", None, "ud800"),
+        ("/proc/o.json", None, "/proc/o.json"),
+        ("/proc/new/o.json", None, "/proc/new/o.json"),
+        ("/dev/null", None, "/dev/null"),
+        ("q.json", None, "q.json"),
+        ("./a.json", None, "a.json"),
+        ("p.json", None, "p.json"),
+        ("v.json", None, "v.json"),
+        ("link.json", None, "link.json"),
+    ],
 )
-def test_impossible_options_are_refused(files, capsys, options):
+@pytest.mark.parametrize("swapped", [False, True])
+def test_an_impossible_output_is_named_and_leaves_nothing_behind(files, capsys, table, document, named, swapped):
+    folder = files([1.0, 1.0])
+    predict(folder / "p.json", [0.25])
+    predict(folder / "v.json", [0.25], first=101)
+    (folder / "link.json").symlink_to("p.json")
+    before = everything(folder)
+    paths = [None if name is None else str(folder / name) for name in (table, document)]
+    outputs = zip(("--json", "--per-question"), paths[::-1] if swapped else paths, strict=True)
+    options = [text for option, path in outputs if path is not None for text in (option, path)]
+    assert score(folder, *options, "--threshold-predictions", folder / "v.json", "--resamples", 2) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert named in captured.err
+    assert everything(folder) == before
+
+
+def test_a_disk_that_fills_up_is_named_and_leaves_nothing_behind(files, capsys, monkeypatch):
+    folder = files([1.0])
+    predict(folder / "p.json", [0.25])
+    before = everything(folder)
+
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("quantrust.commands.score.write_json", full)
+    assert score(folder, "--json", folder / "new/out.json", "--per-question", folder / "new/out.csv") == 2
+    assert "new/out.json: can not be written (No space left on device)" in capsys.readouterr().err
+    assert everything(folder) == before
+
+
+def test_outputs_may_lie_in_new_folders_and_replace_older_ones(files):
+    folder = files([1.0])
+    predict(folder / "p.json", [0.25])
+    options = ["--json", folder / "new/one/out.json", "--per-question", folder / "new/two/out.csv", "--resamples", 2]
+    assert score(folder, *options) == 0
+    before = everything(folder)
+    assert folder / "new/two/out.csv" in before
+    assert score(folder, *options) == 0
+    assert everything(folder) == before
+
+
+@pytest.mark.parametrize("name", ["q.json", "a.json", "p.json"])
+def test_a_lone_surrogate_in_a_name_is_named(tmp_path, capsys, name):
+    answers = [{"answer": "yes", "answer_confidence": "yes"}] * 10
+    records = {
+        "q.json": {"image": "x.jpg", "question": "?"},
+        "a.json": {"image": "x.jpg", "question": "?", "answers": answers},
+        "p.json": {"image": "x.jpg", "answer": "yes", "confidence": 0.5},
+    }
+    records[name]["image"] = "\ud800.jpg"
+    for file, record in records.items():
+        (tmp_path / file).write_text(json.dumps([record]))
+    fails(tmp_path, capsys, names=[name, r"\ud800.jpg", "lone surrogate"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--risks", "1.5"], "1.5 is outside [0, 1]"),
+        (["--risks", "nan"], "nan is outside [0, 1]"),
+        (["--risks", "abc"], "'abc' is not a number from 0 to 1"),
+        (["--costs", "-1"], "-1 is outside [0, 1e+12]"),
+        (["--costs", "inf"], "inf is outside"),
+        (["--costs", "1e308"], "1e308 is outside [0, 1e+12]"),
+        (["--costs", "abc"], "'abc' is not a number from 0 to 1e+12"),
+        (["--resamples", "-1"], "-1 is negative"),
+        (["--resamples", "1.5"], "'1.5' is not a whole number from 0 on"),
+        (["--risks"], "expected at least one argument"),
+    ],
+)
+def test_impossible_options_are_refused(files, capsys, options, words):
     folder = files([1.0])
     predict(folder / "p.json", [0.25])
     with pytest.raises(SystemExit) as stopped:
         score(folder, *options)
     assert stopped.value.code == 2
-    assert options[0] in capsys.readouterr().err
+    assert f"argument {options[0]}: {words}" in capsys.readouterr().err
+
+
+def test_the_largest_cost_is_counted_exactly(files):
+    folder = files([1.0, 0.0])
+    predict(folder / "p.json", [0.25, 0.125])
+    out = scored(folder, "--costs", "1e12")
+    assert out["effective_reliability"]["1000000000000"]["phi_without_abstention"] == (1 - 1e12) / 2
 
 
 def test_scoring_imports_no_torch(files):

@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 
+def partial_path(path: Path) -> Path:
+    """Return the path beside `path` under which it is written until it is complete."""
+    return path.with_name(f".{path.name}.partial")
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path`; move it there when the block ends well, delete it when it raises.
@@ -26,7 +31,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         yield partial
         os.replace(partial, path)
@@ -50,7 +55,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir()

@@ -2,13 +2,12 @@
 
 import argparse
 import math
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,13 +18,17 @@ from quantrust.evaluation.intervals import LEVEL, metric_interval
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
-from quantrust.files import atomic_path, write_json
+from quantrust.files import atomic_path, partial_path, write_json
 from quantrust.vqa.accuracy import soft_accuracy
 from quantrust.vqa.official import Question, read_official
 from quantrust.vqa.predictions import Prediction, read_predictions
 
+Number = TypeVar("Number", int, float)
+
 RISKS = (0.005, 0.01, 0.05, 0.1, 0.2)
 COSTS = (1.0, 10.0, 100.0)
+LARGEST_COST = 1e12
+"""Sums of costs of any data set then stay finite, and far from where gains below them are lost to rounding."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -81,9 +84,12 @@ def run(arguments: argparse.Namespace) -> None:
 
     scored = _score(questions, predictions)
     deployment = None
+    is_probability = scored.ranking.is_probability
     if threshold_predictions is not None:
         val = _score(questions, threshold_predictions)
         deployment = deploy(val.ranking, risks, costs)
+        # One estimator made both: a value outside [0, 1] in either says that it yields no probabilities.
+        is_probability = is_probability and val.ranking.is_probability
         shared = np.intersect1d(scored.images, val.images).size
         if shared:
             print(
@@ -91,16 +97,18 @@ def run(arguments: argparse.Namespace) -> None:
                 f"{arguments.threshold_predictions}: thresholds are best chosen on other images",
                 file=sys.stderr,
             )
-    values = summarise(scored.ranking, risks, costs, deployment, scored.ranking.is_probability)
-    resampled = _resample(scored, risks, costs, deployment, arguments.resamples, arguments.seed)
+    values = summarise(scored.ranking, risks, costs, deployment, is_probability)
+    resampled = _resample(scored, risks, costs, deployment, is_probability, arguments.resamples, arguments.seed)
     intervals = {
         key: metric_interval(key[0], value, resampled[key])
         for key, value in values.items()
         if key in resampled and not math.isnan(value)
     }
+    undefined = {key: int(np.count_nonzero(np.isnan(resampled[key]))) for key in intervals}
 
-    _write(arguments, _document(scored, risks, costs, deployment, values, intervals, arguments), predictions, scored)
-    print(_table(scored, values, intervals))
+    document = _document(scored, risks, costs, deployment, values, intervals, undefined, arguments)
+    _write(arguments, document, predictions, scored)
+    print(_table(scored, values, intervals, deployment))
 
 
 @dataclass(frozen=True)
@@ -145,6 +153,7 @@ def _resample(
     risks: Sequence[float],
     costs: Sequence[float],
     deployment: Deployment | None,
+    is_probability: bool,
     resamples: int,
     seed: int,
 ) -> dict[Key, Floats]:
@@ -153,14 +162,13 @@ def _resample(
     resampler = Resampler(scored.accuracy, draw_images(scored.images, resamples, seed))
     # None: no bar where standard error is not a terminal.
     with tqdm(total=resamples, desc="resampling images", unit="resample", disable=None) as bar:
-        return resampler.evaluate(
-            scored.ranking, risks, costs, deployment, scored.ranking.is_probability, progress=bar.update
-        )
+        return resampler.evaluate(scored.ranking, risks, costs, deployment, is_probability, progress=bar.update)
 
 
-NOTE = (
-    "coverage_at_risk reads its threshold off these very answers; deployed and effective_reliability figures use\n"
-    "thresholds from --threshold-predictions, which stay fixed while images are resampled"
+NOTE = "coverage_at_risk reads its threshold off these very answers"
+DEPLOYED_NOTE = (
+    "deployed and effective_reliability figures use thresholds from --threshold-predictions, which stay fixed while\n"
+    "images are resampled"
 )
 
 SCALARS = ("accuracy", "aurc", "e_aurc", "augrc", "auroc", "ece", "ece_mass", "brier")
@@ -185,6 +193,7 @@ def _document(
     deployment: Deployment | None,
     values: Mapping[Key, float],
     intervals: Mapping[Key, tuple[float, float]],
+    undefined: Mapping[Key, int],
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     nulled = {key: None if math.isnan(value) else value for key, value in values.items()}
@@ -209,37 +218,98 @@ def _document(
             "resamples": arguments.resamples,
             "seed": arguments.seed,
             **nested({key: list(pair) for key, pair in intervals.items()}),
+            # An interval is over the other resamples.
+            "undefined_resamples": nested(undefined),
         }
     return document
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    for path in (arguments.json, arguments.per_question):
-        if path is not None and (path.is_dir() or not os.access(_existing_parent(path), os.W_OK)):
-            raise QuantrustError(f"{path}: can not be written; expected the path of a file in a writable folder")
+    outputs = [path for path in (arguments.json, arguments.per_question) if path is not None]
+    for path in outputs:
+        _check_writable(path)
+    inputs = (arguments.questions, arguments.annotations, arguments.predictions, arguments.threshold_predictions)
+    for path in outputs:
+        for other in inputs:
+            if other is not None and _same_file(path, other):
+                raise QuantrustError(f"{path}: is also read, as {other}; expected the path of another file")
+    if len(outputs) == 2:
+        one, other = (path.resolve() for path in outputs)
+        if one == other or one in other.parents or other in one.parents:
+            raise QuantrustError(
+                f"{outputs[1]}: is, holds or lies in the other output, {outputs[0]}; expected paths of two files"
+            )
 
 
-def _existing_parent(path: Path) -> Path:
-    return next(parent for parent in path.absolute().parents if parent.exists())
+def _check_writable(path: Path) -> None:
+    """Try to write beside `path` and take everything away again: permissions alone do not tell."""
+    try:
+        if path.exists() and not path.is_file():
+            raise _unwritable(path, "not a file")
+        with ExitStack() as undo:
+            _make_folders(path, undo)
+            partial = partial_path(path)
+            partial.touch()
+            undo.callback(partial.unlink)
+    except (OSError, ValueError) as error:
+        # A path with a NUL or a lone surrogate is a ValueError.
+        raise _unwritable(path, getattr(error, "strerror", None) or error) from None
+
+
+def _make_folders(path: Path, undo: ExitStack) -> None:
+    """Make the folders that `path` lacks; `undo` removes them."""
+    parent = path.parent.resolve()
+    for folder in reversed([folder for folder in (parent, *parent.parents) if not folder.exists()]):
+        folder.mkdir()
+        undo.callback(folder.rmdir)
+
+
+def _unwritable(path: Path, reason: object) -> QuantrustError:
+    shown = ascii(str(path))[1:-1]
+    return QuantrustError(f"{shown}: can not be written ({reason}); expected the path of a file in a writable folder")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        # One of them does not exist; of the inputs the readers say so.
+        return False
 
 
 def _write(
     arguments: argparse.Namespace, document: dict[str, Any], predictions: Mapping[str, Prediction], scored: _Scored
 ) -> None:
-    with ExitStack() as stack:
-        if arguments.per_question is not None:
-            partial = stack.enter_context(atomic_path(arguments.per_question))
-            table = {
-                "question_id": list(predictions),
-                "accuracy": scored.accuracy,
-                "confidence": [prediction.confidence for prediction in predictions.values()],
-            }
-            pl.DataFrame(table).write_csv(partial)
-        if arguments.json is not None:
-            write_json(arguments.json, document)
+    path = None
+    try:
+        with ExitStack() as undo:
+            for path in (arguments.json, arguments.per_question):
+                if path is not None:
+                    _make_folders(path, undo)
+            with ExitStack() as stack:
+                if arguments.per_question is not None:
+                    path = arguments.per_question
+                    partial = stack.enter_context(atomic_path(path))
+                    table = {
+                        "question_id": list(predictions),
+                        "accuracy": scored.accuracy,
+                        "confidence": [prediction.confidence for prediction in predictions.values()],
+                    }
+                    pl.DataFrame(table).write_csv(partial)
+                if arguments.json is not None:
+                    path = arguments.json
+                    write_json(path, document)
+            undo.pop_all()
+    except OSError as error:
+        raise _unwritable(path, error.strerror or error) from None
 
 
-def _table(scored: _Scored, values: Mapping[Key, float], intervals: Mapping[Key, tuple[float, float]]) -> str:
+def _table(
+    scored: _Scored,
+    values: Mapping[Key, float],
+    intervals: Mapping[Key, tuple[float, float]],
+    deployment: Deployment | None,
+) -> str:
     rows = [("metric", "value", f"{LEVEL:.0%} interval")]
     for (name, parameter), value in values.items():
         label = name if parameter is None else f"{name} {_number(parameter)}"
@@ -253,7 +323,8 @@ def _table(scored: _Scored, values: Mapping[Key, float], intervals: Mapping[Key,
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     images = np.unique(scored.images).size
-    return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines, NOTE])
+    notes = [NOTE] if deployment is None else [NOTE, DEPLOYED_NOTE]
+    return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines, *notes])
 
 
 def _number(value: float) -> str:
@@ -261,21 +332,28 @@ def _number(value: float) -> str:
 
 
 def _risk(text: str) -> float:
-    value = float(text)
+    value = _parsed(float, text, "a number from 0 to 1")
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is outside [0, 1]")
     return value
 
 
 def _cost(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number of at least 0")
+    value = _parsed(float, text, f"a number from 0 to {LARGEST_COST:g}")
+    if not 0.0 <= value <= LARGEST_COST:
+        raise argparse.ArgumentTypeError(f"{text} is outside [0, {LARGEST_COST:g}]")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    value = _parsed(int, text, "a whole number from 0 on")
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
     return value
+
+
+def _parsed(kind: Callable[[str], Number], text: str, expected: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
