@@ -199,6 +199,32 @@ def test_a_malformed_file_is_named(vqav2, tmp_path, text, message):
         read_vqav2(tmp_path / "bad.json", annotations, ".")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1" * 5000, r"bad\.json: can not be read"), ("[" * 100_000, r"bad\.json: is nested too deeply")],
+)
+def test_what_the_parser_gives_up_on_is_named(tmp_path, text, message):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(QuantrustError, match=message):
+        read_json(tmp_path / "bad.json")
+
+
+def test_a_path_that_no_file_can_have_is_named():
+    with pytest.raises(QuantrustError, match="can not be read"):
+        read_json("a\0b.json")
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path):
+    (tmp_path / "marked.json").write_text('["é"]', encoding="utf-8-sig")
+    assert read_json(tmp_path / "marked.json") == ["é"]
+
+
+def test_a_lone_surrogate_is_named(vizwiz):
+    path = vizwiz([{"image": "x.jpg", "question": "\ud800?", "answers": VIZWIZ_ANSWERS}])
+    with pytest.raises(QuantrustError, match=r"v\.json: question x\.jpg: \"question\" is .*lone surrogate"):
+        read_vizwiz(path, None)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(QuantrustError, match=r"none\.json: no such file"):
         read_json(tmp_path / "none.json")

@@ -52,7 +52,8 @@ def read_json(path: str | Path) -> Any:
         If the file is missing, unreadable, truncated or otherwise not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        # Some editors put a byte order mark before UTF-8.
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise QuantrustError(f"{path}: no such file; expected a JSON file") from None
     except OSError as error:
@@ -64,6 +65,11 @@ def read_json(path: str | Path) -> Any:
             f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
             "the file may be truncated: fetch or write it again"
         ) from None
+    except RecursionError:
+        raise QuantrustError(f"{path}: is nested too deeply; expected lists of plain objects") from None
+    except ValueError as error:
+        # An integer of thousands of digits, or a path that no file can have.
+        raise QuantrustError(f"{path}: can not be read ({error}); expected a JSON file") from None
 
 
 def list_of_objects(value: Any, path: str | Path) -> list[dict[str, Any]]:
@@ -81,7 +87,7 @@ def identifier(record: dict[str, Any], key: str, path: str | Path, question: str
     value = record.get(key)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise QuantrustError(f'{path}: question {question}: expected an integer or a string in "{key}", got {value!r}')
-    return str(value)
+    return _encodable(str(value), key, path, question)
 
 
 def text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
@@ -89,6 +95,17 @@ def text(record: dict[str, Any], key: str, path: str | Path, question: str) -> s
     value = record.get(key)
     if not isinstance(value, str):
         raise QuantrustError(f'{path}: question {question}: expected a string in "{key}", got {value!r}')
+    return _encodable(value, key, path, question)
+
+
+def _encodable(value: str, key: str, path: str | Path, question: str) -> str:
+    """Return a string unless it has a lone surrogate, which JSON can write and no table or terminal can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise QuantrustError(
+            f'{path}: question {question}: "{key}" is {value!a}, which has a lone surrogate; expected Unicode text'
+        ) from None
     return value
 
 

@@ -37,16 +37,25 @@ def read_predictions(path: str | Path, questions: Mapping[str, Question]) -> dic
     Raises
     ------
     QuantrustError
-        If the file is not of the format, is empty, answers an unknown question or one twice, or a confidence is absent
-        or not a finite number. The message names file and question.
+        If the file is not of the format, is empty, answers an unknown question or one twice, names an image by a name
+        without suffix that two images share, or a confidence is absent or not a finite number. The message names file
+        and question.
     """
-    # Only where an image has one question is its file name the question's identifier.
-    stems = {PurePosixPath(key).stem: key for key, question in questions.items() if key == question.image_id}
+    stems: dict[str, list[str]] = {}
+    for key, question in questions.items():
+        # Only where an image has one question is its file name the question's identifier.
+        if key == question.image_id:
+            stems.setdefault(PurePosixPath(key).stem, []).append(key)
     predictions: dict[str, Prediction] = {}
     for position, record in enumerate(list_of_objects(read_json(path), path)):
         key = "image" if "image" in record and "question_id" not in record else "question_id"
         named = identifier(record, key, path, f"number {position + 1}")
-        question_id = named if named in questions else stems.get(named, named)
+        meant = [named] if named in questions else stems.get(named, [named])
+        if len(meant) > 1:
+            raise QuantrustError(
+                f"{path}: question {named}: may be {' or '.join(meant)}; expected the whole file name of the image"
+            )
+        question_id = meant[0]
         if question_id not in questions:
             raise QuantrustError(
                 f"{path}: question {question_id}: is not among the questions; expected predictions for the questions "
