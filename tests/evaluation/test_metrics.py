@@ -264,6 +264,39 @@ def test_bad_input_is_refused(accuracy, confidence, message):
         rank(accuracy, confidence)
 
 
+@pytest.mark.parametrize("risk", [-0.01, 1.01, math.inf, math.nan])
+def test_an_impossible_risk_limit_is_refused(risk):
+    with pytest.raises(ValueError, match=f"a risk limit must lie in \\[0, 1\\], got {risk}"):
+        metrics.coverage_at_risk(rank(*DISTINCT), risk)
+
+
+@pytest.mark.parametrize("cost", [-1.0, math.inf, math.nan])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda ranking, cost: metrics.effective_reliability(ranking, cost, 0.5),
+        lambda ranking, cost: metrics.effective_reliability(ranking, cost, None),
+        metrics.effective_reliability_threshold,
+        metrics.effective_reliability_no_abstention,
+    ],
+)
+def test_an_impossible_cost_is_refused(metric, cost):
+    with pytest.raises(ValueError, match=f"a cost must be finite and at least 0, got {cost}"):
+        metric(rank(*DISTINCT), cost)
+
+
+def test_a_threshold_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="a threshold must be a number or None, got nan"):
+        metrics.at_threshold(rank(*DISTINCT), math.nan)
+    with pytest.raises(ValueError, match="a threshold must be a number or None, got nan"):
+        metrics.effective_reliability(rank(*DISTINCT), 1.0, math.nan)
+
+
+@pytest.mark.parametrize(("threshold", "coverage"), [(-math.inf, 1.0), (math.inf, 0.0)])
+def test_an_infinite_threshold_answers_all_or_nothing(threshold, coverage):
+    assert metrics.at_threshold(rank(*DISTINCT), threshold).coverage == coverage
+
+
 # What holds for every metric.
 
 RISKS, COSTS = [0.05, 0.2, 0.4], [0.5, 1.0, 10.0]

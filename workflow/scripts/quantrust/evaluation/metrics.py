@@ -147,7 +147,21 @@ def rank(accuracy: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> 
 
 
 def mean_accuracy(ranking: Ranking) -> float:
-    """Return the mean soft accuracy, in [0, 1].
+    """Return the mean soft accuracy.
+
+    Parameters
+    ----------
+    ranking : Ranking
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Notes
+    -----
+    The accuracy of VQA: Antol et al., "VQA: Visual Question Answering" (ICCV 2015), as its official evaluator averages
+    it over the references (Goyal et al., "Making the V in VQA Matter", CVPR 2017).
 
     Examples
     --------
@@ -188,6 +202,10 @@ def risk_coverage_curve(ranking: Ranking) -> tuple[Floats, Floats]:
 def aurc(ranking: Ranking) -> float:
     """Return the area under the risk-coverage curve: trapezoid over its n points.
 
+    Parameters
+    ----------
+    ranking : Ranking
+
     Returns
     -------
     float
@@ -213,6 +231,10 @@ def aurc(ranking: Ranking) -> float:
 def e_aurc(ranking: Ranking) -> float:
     """Return the excess AURC: `aurc` minus that of the ideal order, which puts the better answers first.
 
+    Parameters
+    ----------
+    ranking : Ranking
+
     Returns
     -------
     float
@@ -220,7 +242,8 @@ def e_aurc(ranking: Ranking) -> float:
 
     Notes
     -----
-    Geifman, Uziel and El-Yaniv (ICLR 2019).
+    Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers" (ICLR 2019). The
+    ideal order is that of the soft accuracies themselves.
 
     Examples
     --------
@@ -235,6 +258,10 @@ def augrc(ranking: Ranking) -> float:
 
     The generalised risk at k answers is the sum of their risks over all n questions; it starts at 0 where nothing is
     answered, and the area runs from there to coverage 1.
+
+    Parameters
+    ----------
+    ranking : Ranking
 
     Returns
     -------
@@ -274,6 +301,11 @@ def coverage_at_risk(ranking: Ranking, risk: float) -> OperatingPoint:
     OperatingPoint
         Coverage 0 and threshold None where no threshold keeps the limit.
 
+    Raises
+    ------
+    ValueError
+        If the limit is outside [0, 1] or NaN.
+
     Notes
     -----
     Whitehead et al., "Reliable Visual Question Answering: Abstain Rather Than Answer Incorrectly" (ECCV 2022),
@@ -284,6 +316,8 @@ def coverage_at_risk(ranking: Ranking, risk: float) -> OperatingPoint:
     >>> coverage_at_risk(rank([1.0, 1.0, 0.0], [0.9, 0.8, 0.7]), 0.1)
     OperatingPoint(threshold=0.8, coverage=0.6666666666666666, risk=0.0)
     """
+    if not 0.0 <= risk <= 1.0:
+        raise ValueError(f"a risk limit must lie in [0, 1], got {risk}")
     within = np.flatnonzero(ranking.end_risks <= risk)
     if within.size == 0:
         return OperatingPoint(threshold=None, coverage=0.0, risk=math.nan)
@@ -309,6 +343,15 @@ def at_threshold(ranking: Ranking, threshold: float | None) -> OperatingPoint:
     OperatingPoint
         Risk is NaN where nothing is answered.
 
+    Raises
+    ------
+    ValueError
+        If the threshold is NaN.
+
+    Notes
+    -----
+    The selective model of El-Yaniv and Wiener (JMLR 2010) with a threshold as its selection function.
+
     Examples
     --------
     >>> at_threshold(rank([1.0, 0.0, 0.0], [0.9, 0.8, 0.7]), 0.8)
@@ -333,7 +376,7 @@ def effective_reliability(ranking: Ranking, cost: float, threshold: float | None
     ----------
     ranking : Ranking
     cost : float
-        The cost c >= 0 of an answer without any merit.
+        The cost c of an answer without any merit, finite and at least 0.
     threshold : float or None
         As in `at_threshold`.
 
@@ -342,15 +385,22 @@ def effective_reliability(ranking: Ranking, cost: float, threshold: float | None
     float
         In [-cost, 1].
 
+    Raises
+    ------
+    ValueError
+        If the cost is negative or not finite, or the threshold is NaN.
+
     Notes
     -----
-    Whitehead et al. (ECCV 2022), section 3.
+    Whitehead et al., "Reliable Visual Question Answering: Abstain Rather Than Answer Incorrectly" (ECCV 2022),
+    section 3.
 
     Examples
     --------
     >>> effective_reliability(rank([1.0, 0.0, 0.6], [0.9, 0.8, 0.7]), cost=10, threshold=0.9)
     0.3333333333333333
     """
+    _check_cost(cost)
     block = _last_block(ranking, threshold)
     if block < 0:
         return 0.0
@@ -367,12 +417,21 @@ def effective_reliability_threshold(ranking: Ranking, cost: float) -> float | No
     ranking : Ranking
         The answers to choose the threshold on (val), not those to report.
     cost : float
-        The cost c >= 0.
+        The cost c, finite and at least 0.
 
     Returns
     -------
     float or None
         None where abstaining on everything beats every threshold.
+
+    Raises
+    ------
+    ValueError
+        If the cost is negative or not finite.
+
+    Notes
+    -----
+    Whitehead et al. (ECCV 2022), section 3: the threshold is chosen on val for each cost.
 
     Examples
     --------
@@ -381,6 +440,7 @@ def effective_reliability_threshold(ranking: Ranking, cost: float) -> float | No
     >>> effective_reliability_threshold(rank([0.0, 1.0], [0.9, 0.8]), cost=10) is None
     True
     """
+    _check_cost(cost)
     worth = ranking.end_sums(gain_tenths(ranking.accuracy, cost))
     block = worth.size - 1 - int(np.argmax(worth[::-1]))
     return float(ranking.thresholds[block]) if worth[block] >= 0.0 else None
@@ -393,28 +453,46 @@ def effective_reliability_no_abstention(ranking: Ranking, cost: float) -> float:
     ----------
     ranking : Ranking
     cost : float
-        The cost c >= 0.
+        The cost c, finite and at least 0.
 
     Returns
     -------
     float
         In [-cost, 1].
 
+    Raises
+    ------
+    ValueError
+        If the cost is negative or not finite.
+
+    Notes
+    -----
+    Whitehead et al. (ECCV 2022), section 3, with a selection function that always answers.
+
     Examples
     --------
     >>> effective_reliability_no_abstention(rank([1.0, 0.0, 0.6], [0.9, 0.8, 0.7]), cost=10)
     -2.8
     """
+    _check_cost(cost)
     return float(gain_tenths(ranking.accuracy, cost).sum() / (10 * ranking.n))
 
 
 def effective_reliability_best(ranking: Ranking) -> float:
     """Return the best possible Phi_c: answer exactly where a_i > 0, at no cost.
 
+    Parameters
+    ----------
+    ranking : Ranking
+
     Returns
     -------
     float
         In [0, 1].
+
+    Notes
+    -----
+    Whitehead et al. (ECCV 2022), section 3: the figure of a perfect selection function, whatever the cost.
 
     Examples
     --------
@@ -429,6 +507,10 @@ def ece(ranking: Ranking) -> float:
 
     The sum over bins of |sum of (c_i - a_i)| over n. Bins are open to the left and closed to the right, the first also
     to the left.
+
+    Parameters
+    ----------
+    ranking : Ranking
 
     Returns
     -------
@@ -463,6 +545,10 @@ def ece_mass(ranking: Ranking) -> float:
     answer counts as the mean of its block of equal confidences, so that the order of rows does not matter where an
     edge falls inside a block. With fewer than 15 answers each is a bin.
 
+    Parameters
+    ----------
+    ranking : Ranking
+
     Returns
     -------
     float
@@ -495,6 +581,10 @@ def mass_edges(n: int) -> NDArray[np.int64]:
 def brier(ranking: Ranking) -> float:
     """Return the Brier score on soft accuracy: the mean of (c_i - a_i)^2.
 
+    Parameters
+    ----------
+    ranking : Ranking
+
     Returns
     -------
     float
@@ -518,10 +608,19 @@ def brier(ranking: Ranking) -> float:
 def auroc(ranking: Ranking) -> float:
     """Return the area under the ROC curve of confidence as a score for a_i >= 0.5; ties count one half.
 
+    Parameters
+    ----------
+    ranking : Ranking
+
     Returns
     -------
     float
         In [0, 1]; NaN where all answers are right or all are wrong.
+
+    Notes
+    -----
+    The chance that a right answer is surer than a wrong one: Hanley and McNeil, "The meaning and use of the area under
+    a receiver operating characteristic (ROC) curve" (Radiology 1982).
 
     Examples
     --------
@@ -541,6 +640,11 @@ def gain_tenths(accuracy: Floats, cost: float) -> Floats:
     return np.where(accuracy > 0.0, 10.0 * accuracy, -10.0 * cost)
 
 
+def _check_cost(cost: float) -> None:
+    if not 0.0 <= cost < math.inf:
+        raise ValueError(f"a cost must be finite and at least 0, got {cost}")
+
+
 def _risks(ranking: Ranking, counts: Floats) -> Floats:
     tens = 10.0 * counts
     risks: Floats = (tens - ranking.spread(ranking.end_tenths)) / tens
@@ -551,5 +655,7 @@ def _last_block(ranking: Ranking, threshold: float | None) -> int:
     """Return the last block that a threshold answers, -1 if none."""
     if threshold is None:
         return -1
+    if math.isnan(threshold):
+        raise ValueError("a threshold must be a number or None, got nan")
     ascending = ranking.thresholds[::-1]
     return ascending.size - 1 - int(np.searchsorted(ascending, threshold, side="left"))
