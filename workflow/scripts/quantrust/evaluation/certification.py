@@ -5,6 +5,9 @@ Annals of Applied Statistics 2025): every candidate threshold is a null hypothes
 R"; candidates are tested in an order that was fixed on other data, and the walk stops at the first that is not
 rejected. The guarantee is for one question of each image, for images drawn as those of the certification set were; off
 that distribution there is none.
+
+MAPIE (1.6) was weighed and is not used: a risk there is either a share of yes-or-no events among the answered, or a
+mean of soft losses over all questions, answered or not; the selective risk is a mean of soft losses among the answered.
 """
 
 import math
