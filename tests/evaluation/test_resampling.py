@@ -59,6 +59,17 @@ def test_metrics_that_need_a_threshold_or_a_probability_are_left_out_or_undefine
     assert all(np.isnan(found[name, None]).all() for name in ("ece", "ece_mass", "brier"))
 
 
+def test_what_is_wanted_is_what_it_is_among_all():
+    accuracy, confidence, images = answers(60, 3)
+    ranking, resampler = rank(accuracy, confidence), Resampler(accuracy, draw_images(images, 5, 0))
+    everything = resampler.evaluate(ranking, RISKS, COSTS, None, True)
+    found = resampler.evaluate(ranking, RISKS, COSTS, None, True, wanted=[("e_aurc", None), ("coverage_at_risk", 0.2)])
+    assert {"augrc", "auroc", "ece_mass"}.isdisjoint(name for name, _ in found)
+    assert ("coverage_at_risk", 0.05) not in found
+    for key in (("e_aurc", None), ("coverage_at_risk", 0.2), ("accuracy", None)):
+        assert found[key].tolist() == everything[key].tolist()
+
+
 @pytest.mark.parametrize("decimals", [1, 12])
 def test_curves_equal_those_of_the_repeated_rows(decimals):
     accuracy, confidence, images = answers(90, decimals)

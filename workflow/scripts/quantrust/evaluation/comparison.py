@@ -1,10 +1,10 @@
 """Paired differences between two variants or two estimators, with p-values and Holm's correction."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,8 +15,8 @@ from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, interval
 from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import ImageDraws, Resampler
-from quantrust.evaluation.study import check_confidences, draw_setting, settings_of
-from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
+from quantrust.evaluation.study import Setting, check_confidences, draw_setting, settings_of, whole_test_sets
+from quantrust.evaluation.summary import Key, deploy, summarise
 from quantrust.files import atomic_path
 
 SCHEMA = pl.Schema(
@@ -91,32 +91,22 @@ def compare(
     QuantrustError
         If the two sides do not answer the same questions, or a metric is not one that is resampled.
     """
-    sides = [_Side(estimates, id_dataset, metrics) for estimates in (first, second)]
-    rows: list[tuple[object, ...]] = []
-    pairs = [settings_of(estimates.scores, mixtures, id_dataset) for estimates in (first, second)]
-    for one, other in zip(*pairs, strict=True):
-        if not one.answers["question_id"].equals(other.answers["question_id"]):
-            raise QuantrustError(
-                f"comparison on {one.dataset}: the two sides do not answer the same questions; "
-                "expected scores made from the same questions tables"
-            )
-        draws = draw_setting(one, resamples, seed)
-        values, resampled = zip(
-            *(side.evaluate(setting.answers, draws) for side, setting in zip(sides, (one, other), strict=True)),
-            strict=True,
+    sides = [
+        _figures(
+            estimates,
+            settings_of(estimates.scores, mixtures, id_dataset),
+            id_dataset=id_dataset,
+            metrics=metrics,
+            draw=partial(draw_setting, resamples=resamples, seed=seed),
         )
-        for key in metrics:
-            difference = values[0][key] - values[1][key]
-            between = resampled[0][key] - resampled[1][key]
-            low, high = interval(between, level)
-            p = two_sided_p_value(between)
-            figures = [math.nan] * 4 if math.isnan(difference) else [difference, low, high, p]
-            rows.append((one.dataset, one.id_share, *key, *figures, math.nan, one.answers.height))
-    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    return _corrected(table.with_columns(pl.col("difference", "low", "high", "p_value").fill_nan(None)))
+        for estimates in (first, second)
+    ]
+    return _corrected(_differences(*sides, metrics, level))
 
 
 NAMES = ("model", "scheme", "estimator")
+OF_ANSWERS_ALONE = ("accuracy", "effective_reliability_no_abstention", "effective_reliability_best")
+"""Metrics that no confidence enters."""
 
 
 def write_comparisons(
@@ -126,9 +116,12 @@ def write_comparisons(
     *,
     pairs: Sequence[tuple[tuple[str, str, str], tuple[str, str, str]]],
     id_dataset: str,
-    **settings: Any,
+    metrics: Sequence[Key],
+    resamples: int,
+    seed: int,
+    level: float = LEVEL,
 ) -> None:
-    """Compare pairs of variants or estimators from their files and write one table.
+    """Compare pairs of variants or estimators on whole test sets from their files and write one table.
 
     Parameters
     ----------
@@ -138,11 +131,12 @@ def write_comparisons(
         For each shifted dataset the Parquet file of its mixtures.
     out_path : str or Path
         Parquet file to write: ``first_model``, ``first_scheme``, ``first_estimator``, the same of the second, and the
-        columns of `SCHEMA`. ``p_holm`` is corrected for all rows of the file.
+        columns of `SCHEMA`. ``p_holm`` is corrected for all rows of the file. Metrics of the answers alone are compared
+        for the first pair of two variants only, and not between estimators of one variant, whose answers are the same.
     pairs : sequence of pairs of (model, scheme, estimator)
         What to compare; the difference is the first minus the second. Calibrated estimators are made on the way.
-    id_dataset, **settings
-        The keyword arguments of `compare`.
+    id_dataset, metrics, resamples, seed, level
+        As in `compare`.
 
     Raises
     ------
@@ -150,22 +144,44 @@ def write_comparisons(
         As `compare`.
     """
     mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
-    tables = []
-    for pair in pairs:
-        sides = []
-        for model, scheme, estimator in pair:
-            scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), [estimator], id_dataset)
-            check_confidences(scores, [estimator], f"{model}/{scheme}")
-            sides.append(Estimates(scores, estimator))
-        names = [
-            pl.lit(value).alias(f"{place}_{name}")
-            for place, side in zip(("first", "second"), pair, strict=True)
-            for name, value in zip(NAMES, side, strict=True)
-        ]
-        tables.append(compare(*sides, mixtures, id_dataset=id_dataset, **settings).select(*names, pl.all()))
+    estimators: dict[tuple[str, str], list[str]] = {}
+    for model, scheme, estimator in dict.fromkeys(side for pair in pairs for side in pair):
+        estimators.setdefault((model, scheme), []).append(estimator)
+    draws: dict[tuple[object, ...], ImageDraws] = {}
+
+    def draw(setting: Setting) -> ImageDraws:
+        key = (setting.dataset, setting.id_share, *setting.answers["image_id"])
+        if key not in draws:
+            draws[key] = draw_setting(setting, resamples, seed)
+        return draws[key]
+
+    # Every side is resampled once, however many pairs it is in.
+    figures: dict[tuple[str, str, str], list[_Figures]] = {}
+    for (model, scheme), columns in estimators.items():
+        scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), columns, id_dataset)
+        check_confidences(scores, columns, f"{model}/{scheme}")
+        settings = list(whole_test_sets(scores, mixtures, id_dataset))
+        for estimator in columns:
+            figures[model, scheme, estimator] = _figures(
+                Estimates(scores, estimator),
+                settings,
+                id_dataset=id_dataset,
+                metrics=metrics,
+                draw=draw,
+            )
+    names = [f"{place}_{name}" for place in ("first", "second") for name in NAMES]
+    tables = [pl.DataFrame(schema={**dict.fromkeys(names, pl.String), **SCHEMA})]
+    answers_compared = set()
+    for first, second in pairs:
+        variants = (first[:2], second[:2])
+        repeated = variants[0] == variants[1] or variants in answers_compared
+        answers_compared.add(variants)
+        compared = [key for key in metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
+        columns = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
+        tables.append(_differences(figures[first], figures[second], compared, level).select(*columns, pl.all()))
     table = _corrected(pl.concat(tables))
-    with atomic_path(out_path) as partial:
-        table.write_parquet(partial)
+    with atomic_path(out_path) as path:
+        table.write_parquet(path)
 
 
 def _corrected(table: pl.DataFrame) -> pl.DataFrame:
@@ -173,28 +189,67 @@ def _corrected(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(p_holm=pl.Series(holm(p_values)).fill_nan(None))
 
 
-class _Side:
-    def __init__(self, estimates: Estimates, id_dataset: str, metrics: Sequence[Key]):
-        self._estimator = estimates.estimator
-        self._risks = _parameters(metrics, "risk")
-        self._costs = _parameters(metrics, "effective_reliability")
-        confidence = estimates.scores[estimates.estimator]
-        self._is_probability = bool(confidence.is_between(0.0, 1.0).all())
-        val = estimates.scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
-        if val.is_empty():
-            raise QuantrustError(f"comparison: no answers of {id_dataset} in split val, which thresholds are set on")
-        ranking = rank(val["accuracy"], val[estimates.estimator])
-        self._deployment: Deployment = deploy(ranking, self._risks, self._costs)
-        self._metrics = metrics
+@dataclass(frozen=True)
+class _Figures:
+    """One side on one setting: its questions, and the metrics asked for on the answers and on every resample."""
 
-    def evaluate(self, answers: pl.DataFrame, draws: ImageDraws) -> tuple[dict[Key, float], dict[Key, Floats]]:
-        ranking = rank(answers["accuracy"], answers[self._estimator])
-        settings = (self._risks, self._costs, self._deployment, self._is_probability)
-        resampled = Resampler(answers["accuracy"].to_numpy(), draws).evaluate(ranking, *settings)
-        for key in self._metrics:
+    setting: Setting
+    values: Mapping[Key, float]
+    resampled: Mapping[Key, Floats]
+
+
+def _figures(
+    estimates: Estimates,
+    settings: Iterable[Setting],
+    *,
+    id_dataset: str,
+    metrics: Sequence[Key],
+    draw: Callable[[Setting], ImageDraws],
+) -> list[_Figures]:
+    scores, estimator = estimates.scores, estimates.estimator
+    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
+    if val.is_empty():
+        raise QuantrustError(f"comparison: no answers of {id_dataset} in split val, which thresholds are set on")
+    risks, costs = _parameters(metrics, "risk"), _parameters(metrics, "effective_reliability")
+    deployment = deploy(rank(val["accuracy"], val[estimator]), risks, costs)
+    is_probability = bool(scores[estimator].is_between(0.0, 1.0).all())
+    figures = []
+    for setting in settings:
+        answers = setting.answers
+        ranking = rank(answers["accuracy"], answers[estimator])
+        resampler = Resampler(answers["accuracy"].to_numpy(), draw(setting))
+        resampled = resampler.evaluate(ranking, risks, costs, deployment, is_probability, wanted=metrics)
+        for key in metrics:
             if key not in resampled:
-                raise QuantrustError(f"comparison: no metric {key}; expected one of {sorted(map(str, resampled))}")
-        return summarise(ranking, *settings), resampled
+                raise QuantrustError(
+                    f"comparison: no metric {key}; expected those of the metrics table, thresholds excepted"
+                )
+        values = summarise(ranking, risks, costs, deployment, is_probability)
+        figures.append(_Figures(setting, values, {key: resampled[key] for key in metrics}))
+    return figures
+
+
+def _differences(
+    first: Sequence[_Figures], second: Sequence[_Figures], metrics: Sequence[Key], level: float
+) -> pl.DataFrame:
+    """Return the table of `compare` before correction."""
+    rows: list[tuple[object, ...]] = []
+    for one, other in zip(first, second, strict=True):
+        setting = one.setting
+        if not setting.answers["question_id"].equals(other.setting.answers["question_id"]):
+            raise QuantrustError(
+                f"comparison on {setting.dataset}: the two sides do not answer the same questions; "
+                "expected scores made from the same questions tables"
+            )
+        for key in metrics:
+            difference = one.values[key] - other.values[key]
+            between = one.resampled[key] - other.resampled[key]
+            low, high = interval(between, level)
+            p = two_sided_p_value(between)
+            figures = [math.nan] * 4 if math.isnan(difference) else [difference, low, high, p]
+            rows.append((setting.dataset, setting.id_share, *key, *figures, math.nan, setting.answers.height))
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    return table.with_columns(pl.col("difference", "low", "high", "p_value").fill_nan(None))
 
 
 def _parameters(metrics: Sequence[Key], word: str) -> list[float]:

@@ -5,9 +5,9 @@ count as often as their image was drawn, so that each metric becomes a few weigh
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,6 +90,7 @@ class Resampler:
         deployment: Deployment | None,
         is_probability: bool,
         progress: Callable[[int], None] = lambda resamples: None,
+        wanted: Collection[Key] | None = None,
     ) -> dict[Key, Floats]:
         """Compute the metrics of `quantrust.evaluation.summary.summarise` on every resample.
 
@@ -103,6 +104,8 @@ class Resampler:
             As in `summarise`.
         progress : callable
             Called with the number of resamples done since the last call.
+        wanted : collection of Key, optional
+            Of the metrics that depend on the order of answers, which take most of the time, only these; by default all.
 
         Returns
         -------
@@ -111,21 +114,26 @@ class Resampler:
         """
         values = self._linear(ranking, risks, costs, deployment, is_probability)
         harmonic = _harmonic_sums(self._most_answers)
-        ordered: dict[Key, list[Floats]] = {}
+        functions: dict[Key, Callable[[_Blocks], Floats]] = {
+            ("aurc", None): partial(_aurc, harmonic=harmonic),
+            ("augrc", None): _augrc,
+            ("auroc", None): _auroc,
+            ("ece_mass", None): _ece_mass if is_probability else _undefined,
+        }
+        functions |= {("coverage_at_risk", risk): partial(_coverage_at_risk, risk=risk) for risk in risks}
+        needs_ideal = wanted is None or ("e_aurc", None) in wanted
+        if wanted is not None:
+            needed = {*wanted, ("aurc", None)} if needs_ideal else set(wanted)
+            functions = {key: function for key, function in functions.items() if key in needed}
+        ordered: dict[Key, list[Floats]] = {key: [] for key in functions}
         for weights in self._weights(ranking):
             blocks = _Blocks(ranking, weights)
-            chunk: dict[Key, Floats] = {
-                ("aurc", None): _aurc(blocks, harmonic),
-                ("augrc", None): _augrc(blocks),
-                ("auroc", None): _auroc(blocks),
-                ("ece_mass", None): _ece_mass(blocks) if is_probability else np.full(len(weights), math.nan),
-            }
-            chunk |= {("coverage_at_risk", risk): _coverage_at_risk(blocks, risk) for risk in risks}
-            for key, part in chunk.items():
-                ordered.setdefault(key, []).append(part)
+            for key, function in functions.items():
+                ordered[key].append(function(blocks))
             progress(len(weights))
         values |= {key: np.concatenate(parts) for key, parts in ordered.items()}
-        values["e_aurc", None] = values["aurc", None] - self.ideal_aurc
+        if needs_ideal:
+            values["e_aurc", None] = values["aurc", None] - self.ideal_aurc
         return values
 
     def risks_at(self, ranking: Ranking, coverage: Floats) -> Floats:
@@ -266,8 +274,8 @@ def _cumulated(sums: Floats) -> Floats:
     return result
 
 
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, math.nan), where=denominator > 0)
+def _ratio(numerator: Floats, denominator: Floats, otherwise: float = math.nan) -> Floats:
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, otherwise), where=denominator > 0)
 
 
 def _harmonic_sums(largest: int) -> tuple[Floats, Floats]:
@@ -284,8 +292,7 @@ def _aurc(blocks: _Blocks, harmonic: tuple[Floats, Floats]) -> Floats:
     """
     single, double = harmonic
     total = blocks.total.astype(np.int64)
-    means = _ratio(blocks.risk_tenths, blocks.sizes)
-    np.nan_to_num(means, copy=False, nan=0.0)
+    means = _ratio(blocks.risk_tenths, blocks.sizes, otherwise=0.0)
     spans = np.diff(np.take(double, blocks.ends.astype(np.int64)), axis=1)
     risk_sum = blocks.risk_tenths.sum(axis=1)
     curve_sum = risk_sum * single[total] - np.einsum("rb,rb->r", means, spans)
@@ -320,6 +327,10 @@ def _ece_mass(blocks: _Blocks) -> Floats:
     rows = zip(blocks.total, blocks.ends, blocks.gap_sums(), strict=True)
     at_edges = np.stack([np.interp(mass_edges(int(total)), ends, gaps) for total, ends, gaps in rows])
     return np.abs(np.diff(at_edges, axis=1)).sum(axis=1) / blocks.total
+
+
+def _undefined(blocks: _Blocks) -> Floats:
+    return np.full(blocks.total.size, math.nan)
 
 
 def _answered(confidence: Floats, threshold: float | None) -> Floats:

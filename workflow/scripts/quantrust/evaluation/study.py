@@ -107,6 +107,14 @@ def settings_of(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_d
             yield Setting(dataset, None, whole)
 
 
+def whole_test_sets(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str) -> Iterator[Setting]:
+    """Yield of `settings_of` those that hold the whole test set of one dataset, one for each dataset."""
+    pure = {dataset: table.filter(pl.col("id_share") == 0.0) for dataset, table in mixtures.items()}
+    settings = list(settings_of(scores, pure, id_dataset))
+    # After the mixture of share 0 comes the test set of which it is only a part, if it is.
+    yield from {setting.dataset: setting for setting in settings}.values()
+
+
 def evaluate_variant(
     scores: pl.DataFrame,
     mixtures: Mapping[str, pl.DataFrame],
