@@ -64,6 +64,7 @@ def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
         "selector": {"epochs": 2, "members": 2},
         "evaluation": {"resamples": 20},
         "certification": {"splits": 5},
+        "comparison": {"resamples": 20},
     }
 
 

@@ -8,10 +8,13 @@ VARIANTS, DATASETS = 3, 3
 REPORT = Counter(risk_coverage=1, mixtures=1, degradation=1, tabulate_accuracy=1, tabulate_reliability=1)
 EVALUATION = Counter(evaluate_variant=VARIANTS) + REPORT
 CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
+# All variants are compared with one another, so that any change of scores compares all anew.
+SHARED = ("data/comparisons.parquet", "reports/")
+COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1)
 ONE_VARIANT = Counter(
     quantize_model=1, dump_features=DATASETS, train_selector=1, write_scores=1, evaluate_variant=1, certify_variant=1
 )
-SCORES = Counter(write_scores=VARIANTS) + EVALUATION + CERTIFICATION
+SCORES = Counter(write_scores=VARIANTS) + EVALUATION + CERTIFICATION + COMPARISON
 
 
 def edit(workspace, module: str) -> None:
@@ -36,7 +39,7 @@ def test_editing_an_estimator_reruns_scores_and_what_follows(scratch) -> None:
 
 def test_editing_the_bootstrap_reruns_evaluations_and_what_follows(scratch) -> None:
     edit(scratch, "evaluation/resampling.py")
-    assert scratch.plan()[0] == EVALUATION + CERTIFICATION
+    assert scratch.plan()[0] == EVALUATION + CERTIFICATION + COMPARISON
 
 
 def test_editing_the_figures_redraws_them(scratch) -> None:
@@ -47,8 +50,8 @@ def test_editing_the_figures_redraws_them(scratch) -> None:
 def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:
     edit(scratch, "quantization/mbq.py")
     jobs, written = scratch.plan()
-    assert jobs == ONE_VARIANT + REPORT + Counter(tabulate_sizes=1, tabulate_certification=1)
-    assert all("/mbq-w3g32-full" in path or path.startswith("reports/") for path in written)
+    assert jobs == ONE_VARIANT + REPORT + COMPARISON + Counter(tabulate_sizes=1, tabulate_certification=1)
+    assert all("/mbq-w3g32-full" in path or path.startswith(SHARED) for path in written)
 
 
 def test_editing_the_checkpoint_format_reruns_quantization_and_what_follows(scratch) -> None:
@@ -66,8 +69,8 @@ def test_editing_what_no_job_runs_reruns_nothing(scratch) -> None:
 def test_changing_the_bits_of_one_scheme_touches_only_that_scheme(scratch) -> None:
     scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full", "mbq-w2g32-full"])
     jobs, written = scratch.plan()
-    assert jobs == ONE_VARIANT + REPORT + Counter(tabulate_sizes=1, tabulate_certification=1)
-    assert all("/mbq-w2g32-full" in path or path.startswith("reports/") for path in written)
+    assert jobs == ONE_VARIANT + REPORT + COMPARISON + Counter(tabulate_sizes=1, tabulate_certification=1)
+    assert all("/mbq-w2g32-full" in path or path.startswith(SHARED) for path in written)
 
 
 def test_changing_calibration_touches_only_data_aware_schemes(scratch) -> None:
@@ -82,7 +85,7 @@ def test_adding_a_model_touches_no_artifact_of_the_others(scratch) -> None:
     scratch.change("study", "models", value=[MODEL, "random"])
     jobs, written = scratch.plan()
     assert jobs["train_selector"] == VARIANTS
-    assert all("/random" in path or path.startswith("reports/") for path in written)
+    assert all("/random" in path or path.startswith(SHARED) for path in written)
 
 
 def test_adding_a_dataset_touches_no_artifact_of_the_others(first_study, study) -> None:
@@ -105,7 +108,7 @@ def test_one_figure_builds_only_what_it_needs(scratch) -> None:
     assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1)
     jobs, _ = scratch.plan("reports/risk_coverage.pdf", "--forceall")
     others = {"mixtures", "degradation", "tabulate_accuracy", "tabulate_reliability", "tabulate_sizes", "train_model"}
-    others |= set(CERTIFICATION)
+    others |= set(CERTIFICATION + COMPARISON)
     assert jobs["risk_coverage"] == 1
     assert not others & set(jobs)
 
@@ -130,6 +133,6 @@ def test_deleted_artifacts_are_rebuilt_byte_for_byte(scratch) -> None:
     for path in (f"data/scores/{MODEL}/bf16.parquet", "data/mixtures/scenes-language.parquet", "reports/mixtures.png"):
         (scratch.folder / path).unlink()
     rebuilt = Counter(write_scores=1, build_mixtures=1, evaluate_variant=VARIANTS)
-    assert scratch.plan()[0] == rebuilt + REPORT + CERTIFICATION
+    assert scratch.plan()[0] == rebuilt + REPORT + CERTIFICATION + COMPARISON
     scratch.run()
     assert scratch.digests("data", "reports") == before

@@ -63,7 +63,23 @@ def test_fewer_bits_take_fewer_bytes(study) -> None:
 def test_every_figure_and_table_is_made(study) -> None:
     made = {str(path.relative_to(study.folder / "reports")) for path in (study.folder / "reports").rglob("*.*")}
     figures = {f"{name}.{kind}" for name in ("risk_coverage", "mixtures", "degradation") for kind in ("pdf", "png")}
-    assert made == figures | {f"tables/{name}.csv" for name in ("accuracy", "reliability", "sizes", "certification")}
+    tables = ("accuracy", "reliability", "sizes", "certification", "comparisons")
+    assert made == figures | {f"tables/{name}.csv" for name in tables}
+
+
+def test_schemes_are_compared_with_bf16_and_estimators_with_maxprob_on_whole_test_sets(study) -> None:
+    table = pl.read_csv(study.folder / "reports" / "tables" / "comparisons.csv")
+    variants, schemes = 3, 2
+    of_schemes, of_estimators = (4 + 3) * schemes * len(DATASETS), 3 * variants * len(DATASETS)
+    assert table.height == of_schemes + of_estimators
+    pairs = table.filter(pl.col("first_scheme") != pl.col("second_scheme"))
+    assert pairs.height == of_schemes
+    assert set(pairs["second_scheme"]) == {"bf16"}
+    assert (pairs["first_estimator"] == pairs["second_estimator"]).all()
+    others = table.filter(pl.col("first_scheme") == pl.col("second_scheme"))
+    assert others.select("first_estimator", "second_estimator").unique().rows() == [("selector", "maxprob")]
+    assert "accuracy" not in set(others["metric"])
+    assert dict(table.select("dataset", "n").unique().iter_rows()) == dict(zip(DATASETS, (28, 24, 24), strict=True))
 
 
 def test_artifacts_do_not_say_where_they_were_made(study) -> None:

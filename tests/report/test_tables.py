@@ -57,3 +57,10 @@ def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
     assert table["scheme"].to_list() == ["bf16", "mbq-w3g64"]
     assert table["share_of_bf16"].to_list() == [0.25, 0.25]
     assert table["bits_per_quantized_weight"].to_list() == [None, 3.5]
+
+
+def test_comparisons_are_written_as_they_are(tmp_path: Path) -> None:
+    table = pl.DataFrame({"first_scheme": ["mbq-w3g64"], "parameter": [None], "p_holm": [0.25], "n": [4500]})
+    table.write_parquet(tmp_path / "comparisons.parquet")
+    tables.write_comparisons_table(tmp_path / "comparisons.parquet", tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_text() == "first_scheme,parameter,p_holm,n\nmbq-w3g64,,0.250000,4500\n"

@@ -80,6 +80,17 @@ FAULTS = [
         ["maxprob", "guess"],
         r"certification\.estimators\[1\] is 'guess'; allowed: a name under study\.estimators: maxprob, ",
     ),
+    (
+        "comparison/estimators",
+        ["maxprob", "guess"],
+        r"comparison\.estimators\[1\] is 'guess'; allowed: a name under study\.estimators: maxprob, ",
+    ),
+    (
+        "study/estimators",
+        ["selector"],
+        r"comparison\.estimators is \['maxprob', 'selector'\]; allowed: estimators to compare with maxprob",
+    ),
+    ("comparison/resamples", 0, r"comparison\.resamples is 0; allowed: a whole number from 1 on"),
     ("certification/delta", 1, r"certification\.delta is 1; allowed: a number between 0 and 1"),
     ("report/risk", 0.03, r"report\.risk is 0\.03; allowed: one of evaluation\.risks: 0\.005, 0\.01"),
 ]

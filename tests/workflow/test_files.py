@@ -16,7 +16,8 @@ RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
 PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
 HEAVY = {"write_dataset", "train_model", "quantize_model", "dump_features", "train_selector", "evaluate_variant"} | {
-    "certify_variant"
+    "certify_variant",
+    "compare_variants",
 }
 # What a package is called where it is imported, installed and found in a conda channel.
 INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}

@@ -27,7 +27,7 @@ CANDIDATES = "scenes-language-candidates"
 SHIPPED = [name for name, model in config["models"].items() if "source" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = ["risk_coverage", "mixtures", "degradation"]
-TABLES = ["accuracy", "reliability", "sizes", "certification"]
+TABLES = ["accuracy", "reliability", "sizes", "certification", "comparisons"]
 
 
 wildcard_constraints:
@@ -74,6 +74,7 @@ def study_artifacts():
         *of_variants("data/metrics/{model}/{scheme}.parquet"),
         *of_variants("data/curves/{model}/{scheme}.parquet"),
         *of_variants("data/certification/{model}/{scheme}.parquet"),
+        "data/comparisons.parquet",
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
     ]
@@ -145,3 +146,39 @@ def evaluation_settings():
 def certification_settings():
     """What every variant's certification is given."""
     return {"id_dataset": HOME, "seed": config["seed"], **config["certification"]}
+
+
+def compared_variants():
+    """The variants of the study as (model, scheme), in the order of `of_variants`."""
+    return [(model, scheme) for model in STUDY["models"] for scheme in STUDY["schemes"]]
+
+
+def comparison_pairs():
+    """Every quantized scheme against none, under each estimator; and each estimator against maxprob."""
+    estimators = config["comparison"]["estimators"]
+    schemes = [
+        ((model, scheme, estimator), (model, UNQUANTIZED, estimator))
+        for model, scheme in compared_variants()
+        for estimator in estimators
+        if scheme != UNQUANTIZED and UNQUANTIZED in STUDY["schemes"]
+    ]
+    others = [
+        ((*variant, estimator), (*variant, "maxprob"))
+        for variant in compared_variants()
+        for estimator in estimators
+        if estimator != "maxprob"
+    ]
+    return schemes + others
+
+
+def comparison_settings():
+    """What the comparison of variants and estimators is given."""
+    risk = config["report"]["risk"]
+    return {
+        "pairs": comparison_pairs(),
+        "id_dataset": HOME,
+        "metrics": [("accuracy", None), ("aurc", None), ("ece", None), ("coverage_at_risk", risk)],
+        "resamples": config["comparison"]["resamples"],
+        "seed": config["seed"],
+        "level": config["evaluation"]["confidence_level"],
+    }

@@ -46,3 +46,51 @@ rule evaluate_variant:
         settings=evaluation_settings(),
     script:
         "../scripts/evaluate_variant.py"
+
+
+rule compare_variants:
+    input:
+        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
+        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+    output:
+        "data/comparisons.parquet",
+    log:
+        "logs/compare_variants.log",
+    benchmark:
+        "benchmarks/runs/compare_variants.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=code("compare_variants"),
+        variants=compared_variants(),
+        shifts=STUDY["shifts"],
+        settings=comparison_settings(),
+    script:
+        "../scripts/compare_variants.py"
+
+
+rule tabulate_comparisons:
+    input:
+        "data/comparisons.parquet",
+    output:
+        report(
+            f"{REPORTS}/tables/comparisons.csv",
+            caption="../report/comparisons.rst",
+            category="Tables",
+        ),
+    log:
+        f"logs/{REPORTS}/comparisons.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("tabulate_comparisons"),
+    script:
+        "../scripts/tabulate_comparisons.py"

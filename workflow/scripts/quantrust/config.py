@@ -109,6 +109,13 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     yield from _unknown_names(
         "certification.estimators", config["certification"]["estimators"], study["estimators"], "study.estimators"
     )
+    compared = config["comparison"]["estimators"]
+    yield from _unknown_names("comparison.estimators", compared, study["estimators"], "study.estimators")
+    if compared != ["maxprob"] and "maxprob" not in study["estimators"]:
+        yield (
+            f"comparison.estimators is {compared}; allowed: estimators to compare with maxprob, which study.estimators "
+            f"lacks: {', '.join(study['estimators'])}"
+        )
     if config["report"]["risk"] not in config["evaluation"]["risks"]:
         risks = ", ".join(map(str, config["evaluation"]["risks"]))
         yield f"report.risk is {config['report']['risk']}; allowed: one of evaluation.risks: {risks}"

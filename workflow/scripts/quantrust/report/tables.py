@@ -97,6 +97,19 @@ def write_certification_table(paths: Iterable[str | Path], out_path: str | Path)
     _write(read_tables(paths), out_path)
 
 
+def write_comparisons_table(path: str | Path, out_path: str | Path) -> None:
+    """Write paired differences of variants and estimators, a row per pair, test set and metric.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file of `quantrust.evaluation.comparison.write_comparisons`.
+    out_path : str or Path
+        CSV with the same columns.
+    """
+    _write(pl.read_parquet(path), out_path)
+
+
 def _interval(name: str) -> list[pl.Expr]:
     return [
         pl.col(column).alias(label)

@@ -1,0 +1,12 @@
+"""Compare schemes with no quantization, and estimators with maxprob, question by question."""
+
+from quantrust.evaluation.comparison import write_comparisons
+from quantrust.job import job_log
+
+with job_log(snakemake.log[0]):
+    write_comparisons(
+        dict(zip(map(tuple, snakemake.params.variants), snakemake.input.scores, strict=True)),
+        dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
+        snakemake.output[0],
+        **snakemake.params.settings,
+    )
