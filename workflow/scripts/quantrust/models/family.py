@@ -4,6 +4,7 @@ An adapter knows one architecture of `transformers`. It never holds a model: met
 adapter serves float, quantized and partially loaded models alike.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -129,16 +130,38 @@ class Family(ABC):
     # Dotted names of the language model's decoder and of its token embedding.
     decoder: str
     embedding: str
+    # Dotted names of the vision tower, of its stack of blocks, and of the connector.
+    tower: str
+    tower_blocks: str
+    connector: str
     # What the published prompt format puts between the assistant's turn and the answer.
     answer_prefix: str
 
-    @abstractmethod
     def component_of(self, name: str) -> tuple[str, int | None, str | None]:
         """Return (component, block, layer type) of the module or parameter called `name`."""
+        # A connector may lie inside the tower, and the embedding inside the decoder: each is matched before its host.
+        if name.startswith(f"{self.connector}."):
+            return "connector", None, "mlp"
+        if name.startswith(self.embedding):
+            return "embedding", None, None
+        for component, root in (("vision", self.tower), ("language", self.decoder)):
+            stack = re.escape(self._stacks[component])
+            if match := re.fullmatch(rf"{stack}\.(\d+)\.(attn|self_attn|mlp)\..*", name):
+                return component, int(match[1]), "mlp" if match[2] == "mlp" else "attention"
+            if name.startswith(f"{root}."):
+                return component, None, None
+        if name.startswith("lm_head"):
+            return "head", None, None
+        raise ValueError(f"{name} is in no component of {self.name}")
 
-    @abstractmethod
     def blocks(self, model: nn.Module, component: str) -> list[str]:
         """Return the dotted names of a component's blocks, in order; empty for components without a stack."""
+        stack = self._stacks.get(component)
+        return [] if stack is None else [f"{stack}.{k}" for k in range(len(model.get_submodule(stack)))]
+
+    @property
+    def _stacks(self) -> dict[str, str]:
+        return {"vision": self.tower_blocks, "language": f"{self.decoder}.layers"}
 
     @abstractmethod
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:

@@ -1,6 +1,5 @@
 """The Idefics3 family (arXiv 2408.12637)."""
 
-import re
 from typing import Any
 
 import torch
@@ -22,32 +21,10 @@ class Idefics3(Family):
     model_class = Idefics3ForConditionalGeneration
     decoder = "model.text_model"
     embedding = "model.text_model.embed_tokens"
+    tower = "model.vision_model"
+    tower_blocks = "model.vision_model.encoder.layers"
+    connector = "model.connector"
     answer_prefix = " "
-
-    def component_of(self, name: str) -> tuple[str, int | None, str | None]:
-        """Return (component, block, layer type)."""
-        if name.startswith("model.connector."):
-            return "connector", None, "mlp"
-        if match := re.fullmatch(r"model\.vision_model\.encoder\.layers\.(\d+)\.(self_attn|mlp)\..*", name):
-            return "vision", int(match[1]), "attention" if match[2] == "self_attn" else "mlp"
-        if name.startswith("model.vision_model."):
-            return "vision", None, None
-        if match := re.fullmatch(r"model\.text_model\.layers\.(\d+)\.(self_attn|mlp)\..*", name):
-            return "language", int(match[1]), "attention" if match[2] == "self_attn" else "mlp"
-        if name.startswith(self.embedding):
-            return "embedding", None, None
-        if name.startswith(f"{self.decoder}."):
-            return "language", None, None
-        if name.startswith("lm_head"):
-            return "head", None, None
-        raise ValueError(f"{name} is in no component of {self.name}")
-
-    def blocks(self, model: nn.Module, component: str) -> list[str]:
-        """Return the dotted names of the blocks of `vision` or `language`."""
-        stacks = {"vision": "model.vision_model.encoder.layers", "language": "model.text_model.layers"}
-        if component not in stacks:
-            return []
-        return [f"{stacks[component]}.{k}" for k in range(len(model.get_submodule(stacks[component])))]
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of one vision or language block."""

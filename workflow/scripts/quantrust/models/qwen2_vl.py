@@ -1,6 +1,5 @@
 """The Qwen2-VL family (arXiv 2409.12191)."""
 
-import re
 from typing import Any
 
 import torch
@@ -40,32 +39,10 @@ class Qwen2VL(Family):
     model_class = Qwen2VLForConditionalGeneration
     decoder = "model.language_model"
     embedding = "model.language_model.embed_tokens"
+    tower = "model.visual"
+    tower_blocks = "model.visual.blocks"
+    connector = "model.visual.merger"
     answer_prefix = ""
-
-    def component_of(self, name: str) -> tuple[str, int | None, str | None]:
-        """Return (component, block, layer type); the merger lies inside the tower and is matched first."""
-        if name.startswith("model.visual.merger."):
-            return "connector", None, "mlp"
-        if match := re.fullmatch(r"model\.visual\.blocks\.(\d+)\.(attn|mlp)\..*", name):
-            return "vision", int(match[1]), "attention" if match[2] == "attn" else "mlp"
-        if name.startswith("model.visual."):
-            return "vision", None, None
-        if match := re.fullmatch(r"model\.language_model\.layers\.(\d+)\.(self_attn|mlp)\..*", name):
-            return "language", int(match[1]), "attention" if match[2] == "self_attn" else "mlp"
-        if name.startswith(self.embedding):
-            return "embedding", None, None
-        if name.startswith(f"{self.decoder}."):
-            return "language", None, None
-        if name.startswith("lm_head"):
-            return "head", None, None
-        raise ValueError(f"{name} is in no component of {self.name}")
-
-    def blocks(self, model: nn.Module, component: str) -> list[str]:
-        """Return the dotted names of the blocks of `vision` or `language`."""
-        stacks = {"vision": "model.visual.blocks", "language": "model.language_model.layers"}
-        if component not in stacks:
-            return []
-        return [f"{stacks[component]}.{k}" for k in range(len(model.get_submodule(stacks[component])))]
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of one vision or language block."""
