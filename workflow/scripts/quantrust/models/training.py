@@ -10,7 +10,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ class TrainingSettings:
 
     `questions` are written per image, of which each pass over the images uses `questions_per_step`; captions join them
     in every `caption_every`-th step. The language model's rate follows a cosine over `language_horizon` steps and falls
-    linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`.
+    linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
+    `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there.
     """
 
     images: int = 30_000
@@ -58,6 +59,8 @@ class TrainingSettings:
     language_cooldown: int = 1_800
     language_batch: int = 32
     language_rate: float = 2e-3
+    refining_steps: int = 5_000
+    refining_rate: float = 1.5e-3
     warmup: int = 300
     weight_decay: float = 0.05
     seed: int = 1
@@ -118,13 +121,34 @@ def _rate(step: int, steps: int, settings: TrainingSettings, peak: float) -> flo
 
 
 def _language_rate(step: int, settings: TrainingSettings) -> float:
-    """Return the language model's learning rate: the cosine of the horizon, then a linear cool-down."""
+    """Return the learning rate of the language model's first cycle: the cosine of the horizon, a linear cool-down."""
     start = settings.language_steps - settings.language_cooldown
     rate = _rate(min(step, start), settings.language_horizon, settings, settings.language_rate)
     if step <= start:
         return rate
     floor = 0.02 * settings.language_rate
     return rate + (floor - rate) * ((step - start) / settings.language_cooldown)
+
+
+def _refining_rate(step: int, settings: TrainingSettings) -> float:
+    return _rate(step, settings.refining_steps, settings, settings.refining_rate)
+
+
+@dataclass(frozen=True)
+class _Cycle:
+    """One pass of the language model's schedule, with an optimizer and an order of the images of its own."""
+
+    stage: str
+    steps: int
+    rate: Callable[[int, TrainingSettings], float]
+    stream: int
+
+
+def _language_cycles(settings: TrainingSettings) -> list[_Cycle]:
+    cycles = [_Cycle("language", settings.language_steps, _language_rate, 2)]
+    if settings.refining_steps:
+        cycles.append(_Cycle("refining", settings.refining_steps, _refining_rate, 3))
+    return cycles
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
@@ -293,23 +317,24 @@ def _train_language(
     sequences: _Sequences,
     features: torch.Tensor,
     settings: TrainingSettings,
+    cycle: _Cycle,
     log: _Log,
 ) -> None:
-    """Train the language model on cached image features."""
+    """Train the language model on cached image features for one cycle."""
     frozen = ("vision", "connector")
     trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] not in frozen]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(family.component_of(name)[0] not in frozen)
     optimizer = _optimizer(trained, settings)
-    rng = np.random.default_rng([settings.seed, 2])
+    rng = np.random.default_rng([settings.seed, cycle.stream])
     batches = _batches(settings.images, settings.language_batch, rng)
     places = torch.from_numpy(np.flatnonzero(sequences.image_places))
     decoder = model.get_submodule(family.decoder)
     decoder.set_attn_implementation(ATTENTION)
     model.train()
-    for step in range(settings.language_steps):
+    for step in range(cycle.steps):
         rows = next(batches)
-        rate = _language_rate(step, settings)
+        rate = cycle.rate(step, settings)
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = sequences.batch(rows, rng, captions=step % settings.caption_every == 0)
@@ -331,7 +356,7 @@ def _train_language(
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         accuracy = (logits.detach().argmax(-1) == batch.labels[wanted]).float().mean()
-        log.add("language", step, settings.language_steps, rate, loss=float(loss.detach()), accuracy=float(accuracy))
+        log.add(cycle.stage, step, cycle.steps, rate, loss=float(loss.detach()), accuracy=float(accuracy))
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.eval()
@@ -366,7 +391,8 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
         _train_vision(family, model, processor, data, settings, log)
         features = _cache_features(family, model, processor, data.images)
         sequences = _Sequences(family, model, processor, data, settings.questions_per_step)
-        _train_language(family, model, sequences, features, settings, log)
+        for cycle in _language_cycles(settings):
+            _train_language(family, model, sequences, features, settings, cycle, log)
         save_model_folder(model, tokenizer, family.name, folder, torch.bfloat16)
         log.write(folder / "training.csv")
         files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
