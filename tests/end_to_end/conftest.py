@@ -35,6 +35,7 @@ TRAINING = {
     "language_horizon": 150,
     "language_cooldown": 0,
     "language_batch": 16,
+    "refining_steps": 0,
     "warmup": 10,
 }
 
