@@ -92,7 +92,7 @@ def compare(
         If the two sides do not answer the same questions, or a metric is not one that is resampled.
     """
     sides = [
-        _figures(
+        figures_of(
             estimates,
             settings_of(estimates.scores, mixtures, id_dataset),
             id_dataset=id_dataset,
@@ -101,7 +101,7 @@ def compare(
         )
         for estimates in (first, second)
     ]
-    return _corrected(_differences(*sides, metrics, level))
+    return corrected(differences(*sides, metrics, level))
 
 
 NAMES = ("model", "scheme", "estimator")
@@ -156,13 +156,13 @@ def write_comparisons(
         return draws[key]
 
     # Every side is resampled once, however many pairs it is in.
-    figures: dict[tuple[str, str, str], list[_Figures]] = {}
+    figures: dict[tuple[str, str, str], list[Figures]] = {}
     for (model, scheme), columns in estimators.items():
         scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), columns, id_dataset)
         check_confidences(scores, columns, f"{model}/{scheme}")
         settings = list(whole_test_sets(scores, mixtures, id_dataset))
         for estimator in columns:
-            figures[model, scheme, estimator] = _figures(
+            figures[model, scheme, estimator] = figures_of(
                 Estimates(scores, estimator),
                 settings,
                 id_dataset=id_dataset,
@@ -178,34 +178,67 @@ def write_comparisons(
         answers_compared.add(variants)
         compared = [key for key in metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
         columns = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
-        tables.append(_differences(figures[first], figures[second], compared, level).select(*columns, pl.all()))
-    table = _corrected(pl.concat(tables))
+        tables.append(differences(figures[first], figures[second], compared, level).select(*columns, pl.all()))
+    table = corrected(pl.concat(tables))
     with atomic_path(out_path) as path:
         table.write_parquet(path)
 
 
-def _corrected(table: pl.DataFrame) -> pl.DataFrame:
+def corrected(table: pl.DataFrame) -> pl.DataFrame:
+    """Fill the column ``p_holm`` of a table of differences, which may lack it: corrected for all its rows."""
     p_values = table["p_value"].fill_null(math.nan).to_numpy()
     return table.with_columns(p_holm=pl.Series(holm(p_values)).fill_nan(None))
 
 
 @dataclass(frozen=True)
-class _Figures:
-    """One side on one setting: its questions, and the metrics asked for on the answers and on every resample."""
+class Figures:
+    """One side of a comparison on one setting.
+
+    Attributes
+    ----------
+    setting : Setting
+        The questions.
+    values : mapping of Key to float
+        Metrics on the answers, at least those asked for; NaN where undefined.
+    resampled : mapping of Key to ndarray of float64, shape (resamples,)
+        Those asked for, on every resample.
+    """
 
     setting: Setting
     values: Mapping[Key, float]
     resampled: Mapping[Key, Floats]
 
 
-def _figures(
+def figures_of(
     estimates: Estimates,
     settings: Iterable[Setting],
     *,
     id_dataset: str,
     metrics: Sequence[Key],
     draw: Callable[[Setting], ImageDraws],
-) -> list[_Figures]:
+    progress: Callable[[int], None] = lambda resamples: None,
+) -> list[Figures]:
+    """Compute the metrics of one side of a comparison on every setting and on every resample of it.
+
+    Parameters
+    ----------
+    estimates : Estimates
+    settings : iterable of Setting
+        With answers from the scores of `estimates`.
+    id_dataset : str
+        The dataset whose val answers set the thresholds.
+    metrics : sequence of Key
+        As in `compare`.
+    draw : callable
+        Returns the resamples of a setting's images; the same for both sides.
+    progress : callable
+        Called with the number of resamples done since the last call.
+
+    Raises
+    ------
+    QuantrustError
+        If there are no val answers in distribution, or a metric is not one that is resampled.
+    """
     scores, estimator = estimates.scores, estimates.estimator
     val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
     if val.is_empty():
@@ -218,21 +251,27 @@ def _figures(
         answers = setting.answers
         ranking = rank(answers["accuracy"], answers[estimator])
         resampler = Resampler(answers["accuracy"].to_numpy(), draw(setting))
-        resampled = resampler.evaluate(ranking, risks, costs, deployment, is_probability, wanted=metrics)
+        resampled = resampler.evaluate(ranking, risks, costs, deployment, is_probability, progress, wanted=metrics)
         for key in metrics:
             if key not in resampled:
                 raise QuantrustError(
                     f"comparison: no metric {key}; expected those of the metrics table, thresholds excepted"
                 )
         values = summarise(ranking, risks, costs, deployment, is_probability)
-        figures.append(_Figures(setting, values, {key: resampled[key] for key in metrics}))
+        figures.append(Figures(setting, values, {key: resampled[key] for key in metrics}))
     return figures
 
 
-def _differences(
-    first: Sequence[_Figures], second: Sequence[_Figures], metrics: Sequence[Key], level: float
+def differences(
+    first: Sequence[Figures], second: Sequence[Figures], metrics: Sequence[Key], level: float
 ) -> pl.DataFrame:
-    """Return the table of `compare` before correction."""
+    """Return the table of `compare` before correction, from both sides' figures on the same settings.
+
+    Raises
+    ------
+    QuantrustError
+        If the two sides do not answer the same questions.
+    """
     rows: list[tuple[object, ...]] = []
     for one, other in zip(first, second, strict=True):
         setting = one.setting
