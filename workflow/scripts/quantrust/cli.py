@@ -4,10 +4,24 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import score
+from quantrust.commands import compare, score
 from quantrust.errors import QuantrustError
 
-COMMANDS = (score,)
+COMMANDS = (score, compare)
+DESCRIPTION = """\
+How far can the answers of a visual question answering model be trusted? These
+commands work on files: predictions in the official result format, and the
+scores that a study leaves in data/scores/. A study itself is run with
+snakemake; the README says how."""
+EPILOG = """\
+examples:
+  accuracy, risk-coverage and calibration of own predictions
+    quantrust score --questions Q.json --annotations A.json --predictions P.json
+  what did quantization cost, and is the difference more than chance?
+    quantrust compare data/scores/qwen2-vl-tiny/bf16.parquet \\
+        data/scores/qwen2-vl-tiny/hqq-w3g64-full.parquet
+
+quantrust COMMAND --help explains a command with its options."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code: 0, or 2 for bad input, whose message then stands on standard error.
     """
-    parser = argparse.ArgumentParser(prog="quantrust", description="Reliability of visual question answering.")
+    parser = argparse.ArgumentParser(
+        prog="quantrust",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)

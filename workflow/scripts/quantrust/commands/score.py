@@ -3,32 +3,49 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from quantrust.commands.numbers import count, parsed, share
+from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.intervals import LEVEL, metric_interval
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
-from quantrust.files import atomic_path, partial_path, write_json
+from quantrust.files import atomic_path, write_json
 from quantrust.vqa.accuracy import soft_accuracy
 from quantrust.vqa.official import Question, read_official
 from quantrust.vqa.predictions import Prediction, read_predictions
-
-Number = TypeVar("Number", int, float)
 
 RISKS = (0.005, 0.01, 0.05, 0.1, 0.2)
 COSTS = (1.0, 10.0, 100.0)
 LARGEST_COST = 1e12
 """Sums of costs of any data set then stay finite, and far from where gains below them are lost to rounding."""
+
+DESCRIPTION = """\
+Score predictions in the official VQA result format with an added confidence:
+accuracy, risk-coverage, effective reliability and calibration, with intervals
+from resampling the images. Reads VQAv2, AdVQA and VizWiz files as published."""
+
+EPILOG = """\
+a prediction is a record of P.json (VizWiz: question_id is the image's name):
+  [{"question_id": 1, "answer": "yes", "confidence": 0.93}, ...]
+
+examples:
+  all that needs no threshold
+    quantrust score --questions Q.json --annotations A.json --predictions P.json
+  thresholds chosen on the answers in V.json, figures of those in P.json
+    quantrust score --questions Q.json --annotations A.json \\
+        --predictions P.json --threshold-predictions V.json \\
+        --risks 0.01 0.05 --json out.json"""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -36,9 +53,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "score",
         help="score predictions with confidences against official annotations",
-        description="Score predictions in the official VQA result format with an added confidence: accuracy, "
-        "risk-coverage, effective reliability and calibration, with intervals from resampling the images. Reads VQAv2, "
-        "AdVQA and VizWiz files as published.",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--questions", type=Path, required=True, metavar="Q.json", help="official questions")
     parser.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="official annotations")
@@ -51,12 +68,12 @@ def add_parser(subparsers: Any) -> None:
         "chosen threshold is reported",
     )
     parser.add_argument("--subset", action="store_true", help="allow questions without a prediction")
-    parser.add_argument("--risks", type=_risk, nargs="+", default=list(RISKS), metavar="R", help="risk limits")
+    parser.add_argument("--risks", type=share, nargs="+", default=list(RISKS), metavar="R", help="risk limits")
     parser.add_argument("--costs", type=_cost, nargs="+", default=list(COSTS), metavar="C", help="costs of an error")
     parser.add_argument(
-        "--resamples", type=_count, default=2000, metavar="B", help="resamples of the images (default: 2000; 0: none)"
+        "--resamples", type=count, default=2000, metavar="B", help="resamples of the images (default: 2000; 0: none)"
     )
-    parser.add_argument("--seed", type=_count, default=0, help="seed of the resamples (default: 0)")
+    parser.add_argument("--seed", type=count, default=0, help="seed of the resamples (default: 0)")
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write all figures here, as unrounded fractions")
     parser.add_argument(
         "--per-question", type=Path, metavar="OUT.csv", help="write question_id, accuracy and confidence here"
@@ -227,54 +244,16 @@ def _document(
 def _check_outputs(arguments: argparse.Namespace) -> None:
     outputs = [path for path in (arguments.json, arguments.per_question) if path is not None]
     for path in outputs:
-        _check_writable(path)
+        check_writable(path)
     inputs = (arguments.questions, arguments.annotations, arguments.predictions, arguments.threshold_predictions)
     for path in outputs:
-        for other in inputs:
-            if other is not None and _same_file(path, other):
-                raise QuantrustError(f"{path}: is also read, as {other}; expected the path of another file")
+        check_not_read(path, filter(None, inputs))
     if len(outputs) == 2:
         one, other = (path.resolve() for path in outputs)
         if one == other or one in other.parents or other in one.parents:
             raise QuantrustError(
                 f"{outputs[1]}: is, holds or lies in the other output, {outputs[0]}; expected paths of two files"
             )
-
-
-def _check_writable(path: Path) -> None:
-    """Try to write beside `path` and take everything away again: permissions alone do not tell."""
-    try:
-        if path.exists() and not path.is_file():
-            raise _unwritable(path, "not a file")
-        with ExitStack() as undo:
-            _make_folders(path, undo)
-            partial = partial_path(path)
-            partial.touch()
-            undo.callback(partial.unlink)
-    except (OSError, ValueError) as error:
-        # A path with a NUL or a lone surrogate is a ValueError.
-        raise _unwritable(path, getattr(error, "strerror", None) or error) from None
-
-
-def _make_folders(path: Path, undo: ExitStack) -> None:
-    """Make the folders that `path` lacks; `undo` removes them."""
-    parent = path.parent.resolve()
-    for folder in reversed([folder for folder in (parent, *parent.parents) if not folder.exists()]):
-        folder.mkdir()
-        undo.callback(folder.rmdir)
-
-
-def _unwritable(path: Path, reason: object) -> QuantrustError:
-    shown = ascii(str(path))[1:-1]
-    return QuantrustError(f"{shown}: can not be written ({reason}); expected the path of a file in a writable folder")
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except (OSError, ValueError):
-        # One of them does not exist; of the inputs the readers say so.
-        return False
 
 
 def _write(
@@ -285,7 +264,7 @@ def _write(
         with ExitStack() as undo:
             for path in (arguments.json, arguments.per_question):
                 if path is not None:
-                    _make_folders(path, undo)
+                    make_folders(path, undo)
             with ExitStack() as stack:
                 if arguments.per_question is not None:
                     path = arguments.per_question
@@ -301,7 +280,7 @@ def _write(
                     write_json(path, document)
             undo.pop_all()
     except OSError as error:
-        raise _unwritable(path, error.strerror or error) from None
+        raise unwritable(path, error.strerror or error) from None
 
 
 def _table(
@@ -331,29 +310,8 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else str(value)
 
 
-def _risk(text: str) -> float:
-    value = _parsed(float, text, "a number from 0 to 1")
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is outside [0, 1]")
-    return value
-
-
 def _cost(text: str) -> float:
-    value = _parsed(float, text, f"a number from 0 to {LARGEST_COST:g}")
+    value = parsed(float, text, f"a number from 0 to {LARGEST_COST:g}")
     if not 0.0 <= value <= LARGEST_COST:
         raise argparse.ArgumentTypeError(f"{text} is outside [0, {LARGEST_COST:g}]")
     return value
-
-
-def _count(text: str) -> int:
-    value = _parsed(int, text, "a whole number from 0 on")
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-def _parsed(kind: Callable[[str], Number], text: str, expected: str) -> Number:
-    try:
-        return kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None

@@ -1,0 +1,363 @@
+"""`quantrust compare`: the paired comparison of two scores files."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from quantrust.commands.numbers import count, parsed, share
+from quantrust.commands.outputs import check_not_read, check_writable, same_file, unwritable
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, figures_of
+from quantrust.evaluation.intervals import LEVEL
+from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.resampling import ImageDraws
+from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.summary import Key
+from quantrust.files import atomic_path, write_json
+
+RISKS = (0.01, 0.05)
+RESAMPLES = 2000
+KEYS = ("dataset", "split", "question_id", "image_id")
+TABLE = ("dataset", "metric", "parameter", "a", "b", "difference", "low", "high", "p_value", "p_holm", "n")
+
+DESCRIPTION = """\
+Compare two scores files question by question: two variants of a model, or two
+estimators of one. Prints the metrics of both on every whole test set, and the
+difference A - B with an interval and p-values from resampling the images, each
+resample applied to both sides. Both files must hold the same questions."""
+
+EPILOG = """\
+examples:
+  what do 3 bits cost?
+    quantrust compare data/scores/qwen2-vl-tiny/bf16.parquet \\
+        data/scores/qwen2-vl-tiny/hqq-w3g64-full.parquet
+  does the Selector beat MaxProb under 2 bits, on the shifted data?
+    S=data/scores/qwen2-vl-tiny/hqq-w2g64-full.parquet
+    quantrust compare $S $S --estimator selector --estimator-b maxprob \\
+        --dataset scenes-language scenes-multimodal
+
+metrics (in per cent; R is a risk limit):
+  accuracy              mean soft VQA accuracy
+  aurc                  area under the risk-coverage curve; smaller is better
+  auroc                 of telling right answers (accuracy of 0.5 on) from wrong
+  ece, brier            calibration errors; only of estimators that are
+                        probabilities; smaller is better
+  coverage_at_risk R    largest coverage whose risk keeps R, with the threshold
+                        read off these very answers
+  deployed_coverage R   coverage under the threshold that keeps R on val
+  deployed_risk R       risk under that threshold"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the parser of `quantrust`."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="compare two scores files, question by question",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("a", type=Path, metavar="A.parquet", help="a file of data/scores/<model>/")
+    parser.add_argument("b", type=Path, metavar="B.parquet", help="another, or the same with another estimator")
+    parser.add_argument(
+        "--estimator",
+        default="maxprob",
+        metavar="NAME",
+        help="column of confidences, +temperature, +platt or +isotonic for the same after calibration on val "
+        "(default: maxprob)",
+    )
+    parser.add_argument("--estimator-b", metavar="NAME", help="that of B (default: that of A)")
+    parser.add_argument(
+        "--dataset", nargs="+", metavar="NAME", help="test sets to compare on (default: all in the files)"
+    )
+    parser.add_argument(
+        "--risk",
+        type=share,
+        nargs="+",
+        default=list(RISKS),
+        metavar="R",
+        help=f"risk limits, from 0 to 1 (default: {' '.join(map(str, RISKS))})",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=_at_least_one,
+        default=RESAMPLES,
+        metavar="B",
+        help=f"resamples of the images (default: {RESAMPLES})",
+    )
+    parser.add_argument("--seed", type=count, default=0, help="seed of the resamples (default: 0)")
+    parser.add_argument(
+        "--level", type=_level, default=LEVEL, metavar="L", help=f"coverage of the intervals (default: {LEVEL})"
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT", help="write the unrounded table to this .csv or .json file")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compare, write what was asked for and print a table.
+
+    Raises
+    ------
+    QuantrustError
+        For input that can not be compared or a file that can not be written; nothing is then written.
+    """
+    if arguments.out is not None:
+        _check_out(arguments)
+    scores = [read_scores(path) for path in (arguments.a, arguments.b)]
+    home = _in_distribution(scores[0], arguments.a)
+    datasets = _datasets(scores, home, arguments)
+    _check_same_questions(scores, home, datasets, arguments)
+    estimators = (arguments.estimator, arguments.estimator_b or arguments.estimator)
+    one_file = same_file(arguments.a, arguments.b)
+    metrics = _metrics(list(dict.fromkeys(arguments.risk)), answers_differ=not one_file)
+
+    draws: dict[str, ImageDraws] = {}
+
+    def draw(setting: Setting) -> ImageDraws:
+        # Both sides answer the same questions, so that the draws of one serve both.
+        if setting.dataset not in draws:
+            draws[setting.dataset] = draw_setting(setting, arguments.resamples, arguments.seed)
+        return draws[setting.dataset]
+
+    sides: list[list[Figures]] = []
+    # None: no bar where standard error is not a terminal.
+    total = 2 * len(datasets) * arguments.resamples
+    with tqdm(total=total, desc="resampling images", unit="resample", disable=None) as bar:
+        for path, table, estimator in zip((arguments.a, arguments.b), scores, estimators, strict=True):
+            calibrated = _with_estimator(table, estimator, home, path)
+            settings = [setting for setting in _test_sets(calibrated, home) if setting.dataset in datasets]
+            sides.append(
+                figures_of(
+                    Estimates(calibrated, estimator),
+                    settings,
+                    id_dataset=home,
+                    metrics=metrics,
+                    draw=draw,
+                    progress=bar.update,
+                )
+            )
+    table = _table(sides, metrics, arguments.level)
+    if arguments.out is not None:
+        _write(table, arguments)
+    print(_text(table, sides[0], home, estimators, arguments))
+
+
+def read_scores(path: Path) -> pl.DataFrame:
+    """Read a scores file.
+
+    Raises
+    ------
+    QuantrustError
+        If it is missing, is no scores file, asks a question twice or holds an accuracy outside [0, 1].
+    """
+    try:
+        scores = pl.read_parquet(path)
+    except FileNotFoundError:
+        raise QuantrustError(f"{path}: does not exist; expected a file of data/scores/") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise QuantrustError(
+            f"{path}: can not be read as Parquet ({reason}); expected a file of data/scores/"
+        ) from None
+    for name in (*KEYS, "accuracy"):
+        if name not in scores.columns:
+            raise QuantrustError(
+                f"{path}: has no column {name!r}, only {', '.join(scores.columns)}; expected a file of data/scores/"
+            )
+    for name in KEYS:
+        if scores.schema[name] != pl.String or scores[name].null_count():
+            raise QuantrustError(
+                f"{path}: {name} holds {scores.schema[name]}, {scores[name].null_count()} of them null; expected texts"
+            )
+    if not scores.schema["accuracy"].is_numeric():
+        raise QuantrustError(f"{path}: accuracy holds {scores.schema['accuracy']}; expected numbers")
+    impossible = scores.filter(~pl.col("accuracy").is_between(0.0, 1.0).fill_null(False))
+    if not impossible.is_empty():
+        row = impossible.row(0, named=True)
+        raise QuantrustError(
+            f"{path}: question {row['question_id']} of {row['dataset']}: accuracy is {row['accuracy']}; "
+            "expected a number from 0 to 1"
+        )
+    repeated = scores.filter(scores.select("dataset", "question_id").is_duplicated())
+    if not repeated.is_empty():
+        row = repeated.row(0, named=True)
+        raise QuantrustError(
+            f"{path}: question {row['question_id']} of {row['dataset']} is there twice; expected each question once"
+        )
+    return scores
+
+
+def _in_distribution(scores: pl.DataFrame, path: Path) -> str:
+    with_val = scores.filter(pl.col("split") == "val")["dataset"].unique().sort().to_list()
+    if len(with_val) != 1:
+        found = ", ".join(with_val) or "no dataset"
+        raise QuantrustError(
+            f"{path}: {found} has answers in split val; expected one dataset, the one in distribution, "
+            "to set thresholds on"
+        )
+    return with_val[0]
+
+
+def _datasets(scores: Sequence[pl.DataFrame], home: str, arguments: argparse.Namespace) -> list[str]:
+    """Return the test sets to compare on, the one in distribution first."""
+    tested = scores[0].filter(pl.col("split") == "test")["dataset"].unique(maintain_order=True).to_list()
+    for name in arguments.dataset or ():
+        if name not in tested:
+            raise QuantrustError(
+                f"{arguments.a}: no answers to {name!r} in split test; --dataset may be {', '.join(tested)}"
+            )
+    if arguments.dataset:
+        return list(dict.fromkeys(arguments.dataset))
+    other = scores[1].filter(pl.col("split") == "test")["dataset"].unique(maintain_order=True).to_list()
+    return sorted({*tested, *other}, key=lambda name: (name != home, name))
+
+
+def _check_same_questions(
+    scores: Sequence[pl.DataFrame], home: str, datasets: Sequence[str], arguments: argparse.Namespace
+) -> None:
+    used = ((pl.col("split") == "test") & pl.col("dataset").is_in(datasets)) | (
+        (pl.col("split") == "val") & (pl.col("dataset") == home)
+    )
+    asked = [table.filter(used).select(KEYS) for table in scores]
+    paths = (arguments.a, arguments.b)
+    for (one, path), (other, other_path) in (
+        ((asked[0], paths[0]), (asked[1], paths[1])),
+        ((asked[1], paths[1]), (asked[0], paths[0])),
+    ):
+        alone = one.join(other, on=KEYS, how="anti")
+        if not alone.is_empty():
+            row = alone.row(0, named=True)
+            raise QuantrustError(
+                f"{path}: question {row['question_id']} of {row['dataset']}, image {row['image_id']}, split "
+                f"{row['split']}, is not in {other_path}, like {alone.height - 1} others; expected the same questions "
+                "in both, or --dataset with the datasets that both answer"
+            )
+
+
+def _metrics(risks: Sequence[float], answers_differ: bool) -> list[Key]:
+    names = ("aurc", "auroc", "ece", "brier")
+    metrics: list[Key] = [("accuracy", None)] if answers_differ else []
+    metrics += [(name, None) for name in names]
+    at_risk = ("coverage_at_risk", "deployed_coverage", "deployed_risk")
+    return metrics + [(name, risk) for risk in risks for name in at_risk]
+
+
+def _with_estimator(scores: pl.DataFrame, estimator: str, home: str, path: Path) -> pl.DataFrame:
+    columns = [name for name, kind in scores.schema.items() if kind.is_float() and name != "accuracy"]
+    if estimator.split("+")[0] not in columns:
+        raise QuantrustError(f"{path}: no estimator {estimator!r}; expected one of {', '.join(columns)}")
+    check_confidences(scores, [estimator.split("+")[0]], str(path))
+    try:
+        return add_calibrated(scores, [estimator], home)
+    except QuantrustError as error:
+        raise QuantrustError(f"{path}: {error}") from None
+
+
+def _test_sets(scores: pl.DataFrame, home: str) -> list[Setting]:
+    """Return the whole test sets as a study names them, so that the same seed draws the same resamples."""
+    parts = {str(name): part for (name,), part in scores.group_by("dataset", maintain_order=True)}
+    shifts = [name for name, part in parts.items() if name != home and "test" in part["split"]]
+    mixtures = {name: mixture_table(parts[home], parts[name], [0.0], seed=0) for name in shifts}
+    return list(whole_test_sets(scores, mixtures, home))
+
+
+def _table(sides: Sequence[Sequence[Figures]], metrics: Sequence[Key], level: float) -> pl.DataFrame:
+    """Return the columns of `TABLE`, fractions, a row for each dataset and metric."""
+    table = corrected(differences(*sides, metrics, level))
+    for name, side in zip("ab", sides, strict=True):
+        values = np.array([figures.values[key] for figures in side for key in metrics])
+        table = table.with_columns(pl.Series(name, values).fill_nan(None))
+    return table.select(TABLE)
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    if arguments.out.suffix not in (".csv", ".json"):
+        raise QuantrustError(f"{arguments.out}: expected --out with a name that ends in .csv or .json")
+    check_writable(arguments.out)
+    check_not_read(arguments.out, (arguments.a, arguments.b))
+
+
+def _write(table: pl.DataFrame, arguments: argparse.Namespace) -> None:
+    try:
+        if arguments.out.suffix == ".csv":
+            with atomic_path(arguments.out) as partial_file:
+                table.write_csv(partial_file)
+        else:
+            head = {name: getattr(arguments, name) for name in ("resamples", "seed", "level")}
+            write_json(arguments.out, {**head, "rows": table.to_dicts()})
+    except OSError as error:
+        raise unwritable(arguments.out, error.strerror or error) from None
+
+
+def _text(
+    table: pl.DataFrame,
+    side: Sequence[Figures],
+    home: str,
+    estimators: Sequence[str],
+    arguments: argparse.Namespace,
+) -> str:
+    lines = [
+        f"A: {arguments.a}, {estimators[0]}",
+        f"B: {arguments.b}, {estimators[1]}",
+        f"thresholds from the val answers to {home}; {arguments.resamples} resamples of images, seed {arguments.seed}",
+    ]
+    alpha = 1 - arguments.level
+    head = ("metric", "A %", "B %", "A - B", f"{100 * arguments.level:.4g} % interval", "p", "p (Holm)", "")
+    rows = [head]
+    places = []
+    for figures in side:
+        setting = figures.setting
+        images = setting.answers["image_id"].n_unique()
+        places.append((len(rows), f"{setting.dataset}: {setting.answers.height} questions on {images} images"))
+        rows += [_row(row, alpha) for row in table.filter(pl.col("dataset") == setting.dataset).to_dicts()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    shown = ["  ".join(f"{t:{'<' if k == 0 else '>'}{widths[k]}}" for k, t in enumerate(row)).rstrip() for row in rows]
+    for number, line in enumerate(shown[1:], start=1):
+        lines += [f"\n{title}\n{shown[0]}" for place, title in places if place == number]
+        lines.append(line)
+    tests = table["p_value"].count()
+    lines.append(f"\n* p, corrected by Holm for the {tests} differences above, is at most {alpha:.4g}")
+    # No p-value is below 2 / (resamples + 1).
+    needed = math.ceil(2 * tests / alpha - 1)
+    if arguments.resamples < needed:
+        lines.append(f"note: fewer than {needed} resamples can find no difference; give --resamples")
+    return "\n".join(lines)
+
+
+def _row(row: dict[str, Any], alpha: float) -> tuple[str, ...]:
+    label = row["metric"] if row["parameter"] is None else f"{row['metric']} {row['parameter']:g}"
+    values = [_percent(row[name]) for name in ("a", "b")]
+    if row["difference"] is None:
+        return (label, *values, "undefined", "", "", "", "")
+    between = f"{100 * row['low']:+.2f} .. {100 * row['high']:+.2f}"
+    star = "*" if row["p_holm"] <= alpha else ""
+    return (label, *values, f"{100 * row['difference']:+.2f}", between, _p(row["p_value"]), _p(row["p_holm"]), star)
+
+
+def _percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{100 * value:.2f}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def _level(text: str) -> float:
+    value = parsed(float, text, "a number between 0 and 1")
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _at_least_one(text: str) -> int:
+    value = count(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 resamples give no intervals; expected a whole number from 1 on")
+    return value

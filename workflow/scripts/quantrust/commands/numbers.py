@@ -1,0 +1,31 @@
+"""Numbers on the command line."""
+
+import argparse
+from collections.abc import Callable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    value = parsed(float, text, "a number from 0 to 1")
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is outside [0, 1]")
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number from 0 on."""
+    value = parsed(int, text, "a whole number from 0 on")
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def parsed(kind: Callable[[str], Number], text: str, expected: str) -> Number:
+    """Read a number of a kind, or say what was expected."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None

@@ -1,0 +1,59 @@
+"""Whether the files that a command is asked to write can be written: found out before any work."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+
+from quantrust.errors import QuantrustError
+from quantrust.files import partial_path
+
+
+def check_writable(path: Path) -> None:
+    """Try to write beside `path` and take everything away again: permissions alone do not tell.
+
+    Raises
+    ------
+    QuantrustError
+        If `path` is no file, or nothing can be written there.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise unwritable(path, "not a file")
+        with ExitStack() as undo:
+            make_folders(path, undo)
+            partial = partial_path(path)
+            partial.touch()
+            undo.callback(partial.unlink)
+    except (OSError, ValueError) as error:
+        # A path with a NUL or a lone surrogate is a ValueError.
+        raise unwritable(path, getattr(error, "strerror", None) or error) from None
+
+
+def make_folders(path: Path, undo: ExitStack) -> None:
+    """Make the folders that `path` lacks; `undo` removes them."""
+    parent = path.parent.resolve()
+    for folder in reversed([folder for folder in (parent, *parent.parents) if not folder.exists()]):
+        folder.mkdir()
+        undo.callback(folder.rmdir)
+
+
+def unwritable(path: Path, reason: object) -> QuantrustError:
+    """Return the error that says why an output can not be written."""
+    shown = ascii(str(path))[1:-1]
+    return QuantrustError(f"{shown}: can not be written ({reason}); expected the path of a file in a writable folder")
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file; not if either does not exist."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        # One of them does not exist; of the inputs the readers say so.
+        return False
+
+
+def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise a `QuantrustError` if an output is one of the files that the command reads."""
+    for other in inputs:
+        if same_file(path, other):
+            raise QuantrustError(f"{path}: is also read, as {other}; expected the path of another file")
