@@ -45,7 +45,7 @@ def test_every_matrix_is_in_one_component(loaded):
 
 def test_groups_cover_each_linear_of_a_block_once_and_fit_what_feeds_them(loaded):
     family, model, _ = loaded
-    for component in ("vision", "language"):
+    for component in ("vision", "connector", "language"):
         for block in family.blocks(model, component):
             groups = family.scale_groups(model, block)
             grouped = [name for group in groups for name in group.linears]
@@ -57,7 +57,8 @@ def test_groups_cover_each_linear_of_a_block_once_and_fit_what_feeds_them(loaded
                 widths = {model.get_submodule(name).in_features for name in group.linears}
                 assert len(widths) == 1
                 if group.previous is not None:
-                    assert model.get_submodule(group.previous).weight.shape[0] == widths.pop()
+                    channels = model.get_submodule(group.previous).weight.shape[0] - group.offset
+                    assert channels * group.repeats == widths.pop()
 
 
 def test_grouped_query_attention_leaves_the_output_projection_unscaled(loaded):

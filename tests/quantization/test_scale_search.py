@@ -112,10 +112,10 @@ def test_mbq_with_ratios_of_one_is_awq_with_absolute_errors(calibrated):
         assert torch.equal(one.scale, other.scale) and one.error == other.error
 
 
-@pytest.mark.parametrize("component", ["vision", "language"])
+@pytest.mark.parametrize("component", ["vision", "connector", "language"])
 def test_folding_leaves_the_function_unchanged(calibrated, component):
     family, model, images, prompts = calibrated
-    if component == "vision":
+    if component != "language":
         runs = [partial(family.encode_images, model, inputs) for inputs in images]
         batches = [Batch(run) for run in runs]
         before = [image.features for run in runs for image in run()]
@@ -129,7 +129,7 @@ def test_folding_leaves_the_function_unchanged(calibrated, component):
         fold_scale(model, choice.group, choice.scale)
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, weights[name])}
     assert changed
-    if component == "vision":
+    if component != "language":
         after = [image.features for run in runs for image in run()]
     else:
         after = [decode(family, model, inputs)[inputs.attention_mask] for inputs in prompts]
@@ -153,6 +153,23 @@ def test_folded_norms_are_bfloat16_numbers_and_lose_nothing():
 def test_a_group_that_nothing_absorbs_cannot_be_folded():
     with pytest.raises(ValueError, match="nothing can absorb"):
         fold_scale(nn.Linear(2, 2), ScaleGroup(None, ("1",), "1", "mlp"), torch.ones(2))
+
+
+def test_a_fused_projection_absorbs_in_its_last_rows_and_merged_tokens_share_a_scale():
+    torch.manual_seed(0)
+    fused = nn.Sequential(nn.Linear(3, 6), nn.Identity(), nn.Linear(2, 2)).requires_grad_(False)
+    before = [fused[0].weight.clone(), fused[0].bias.clone()]
+    fold_scale(fused, ScaleGroup("0", ("2",), "2", "attention", offset=4), torch.tensor([2.0, 4.0]))
+    ratio = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.5, 0.25])
+    assert torch.equal(fused[0].weight, before[0] * ratio[:, None]) and torch.equal(fused[0].bias, before[1] * ratio)
+    merged = nn.Sequential(nn.LayerNorm(2), nn.Flatten(0), nn.Linear(6, 1)).requires_grad_(False)
+    inputs = torch.randn(3, 2)
+    expected = merged(inputs)
+    group = ScaleGroup("0", ("2",), "2", "mlp", repeats=3)
+    fold_scale(merged, group, torch.tensor([2.0, 0.3, 2.0, 0.3, 2.0, 0.3]))
+    torch.testing.assert_close(merged(inputs), expected)
+    with pytest.raises(ValueError, match="differs between its 3 repeats"):
+        fold_scale(merged, group, torch.tensor([2.0, 0.3, 2.0, 0.3, 2.0, 0.4]))
 
 
 def test_scale_by_hand():

@@ -62,12 +62,19 @@ class ScaleGroup:
     inspected : str
         Module whose output error a scale search measures.
     kind : {"attention", "mlp"}
+    offset : int
+        First output channel of `previous` that feeds the linears: where the values begin in a fused projection.
+    repeats : int
+        How often the channels of `previous` follow one another in the linears' input, where tokens are merged before
+        they are read; the scale repeats with them.
     """
 
     previous: str | None
     linears: tuple[str, ...]
     inspected: str
     kind: Literal["attention", "mlp"]
+    offset: int = 0
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,10 +137,12 @@ class Family(ABC):
     # Dotted names of the language model's decoder and of its token embedding.
     decoder: str
     embedding: str
-    # Dotted names of the vision tower, of its stack of blocks, and of the connector.
+    # Dotted names of the vision tower, of its stack of blocks, of the connector, and of the module in it that holds its
+    # linears and reads one vector per token.
     tower: str
     tower_blocks: str
     connector: str
+    connector_body: str
     # What the published prompt format puts between the assistant's turn and the answer.
     answer_prefix: str
 
@@ -155,9 +164,19 @@ class Family(ABC):
         raise ValueError(f"{name} is in no component of {self.name}")
 
     def blocks(self, model: nn.Module, component: str) -> list[str]:
-        """Return the dotted names of a component's blocks, in order; empty for components without a stack."""
+        """Return the dotted names of a component's blocks, in order.
+
+        The connector is one block, its body; embedding and head have none.
+        """
+        if component == "connector":
+            return [self.connector_body]
         stack = self._stacks.get(component)
         return [] if stack is None else [f"{stack}.{k}" for k in range(len(model.get_submodule(stack)))]
+
+    @property
+    def final_norm(self) -> str:
+        """Dotted name of the norm between the language model's last block and the head."""
+        return f"{self.decoder}.norm"
 
     @property
     def _stacks(self) -> dict[str, str]:
@@ -165,7 +184,7 @@ class Family(ABC):
 
     @abstractmethod
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
-        """Return the groups of linears in one block that share an input, in the order of the forward pass."""
+        """Return the groups of linears in one block of a component that share an input, in the order of execution."""
 
     @abstractmethod
     def load_processor(self, folder: str) -> Any:

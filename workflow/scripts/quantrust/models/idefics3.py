@@ -24,11 +24,17 @@ class Idefics3(Family):
     tower = "model.vision_model"
     tower_blocks = "model.vision_model.encoder.layers"
     connector = "model.connector"
+    connector_body = "model.connector.modality_projection"
     answer_prefix = " "
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
-        """Return the groups of one vision or language block."""
-        if ".vision_model." not in block_name:
+        """Return the groups of one vision or language block, or of the connector."""
+        if block_name == self.connector_body:
+            projection, norm = f"{block_name}.proj", f"{self.tower}.post_layernorm"
+            # pixel shuffle strings the normed channels of neighbouring patches together
+            merged = model.get_submodule(projection).in_features // model.get_submodule(norm).weight.numel()
+            return [ScaleGroup(norm, (projection,), projection, "mlp", repeats=merged)]
+        if not block_name.startswith(self.tower_blocks):
             return decoder_scale_groups(model, block_name)
         attention, mlp = f"{block_name}.self_attn", f"{block_name}.mlp"
         return [

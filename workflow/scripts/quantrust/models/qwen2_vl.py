@@ -42,14 +42,32 @@ class Qwen2VL(Family):
     tower = "model.visual"
     tower_blocks = "model.visual.blocks"
     connector = "model.visual.merger"
+    connector_body = "model.visual.merger.mlp"
     answer_prefix = ""
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
-        """Return the groups of one vision or language block."""
-        if ".visual." in block_name:
+        """Return the groups of one vision or language block, or of the connector."""
+        if block_name == self.connector_body:
+            first, last = f"{block_name}.0", f"{block_name}.2"
+            norm = f"{self.connector}.ln_q"
+            # neighbouring patches are normed one by one and then read as one token
+            merged = model.get_submodule(first).in_features // model.get_submodule(norm).weight.numel()
+            return [
+                ScaleGroup(norm, (first,), block_name, "mlp", repeats=merged),
+                ScaleGroup(None, (last,), last, "mlp"),
+            ]
+        if block_name.startswith(self.tower_blocks):
+            values = 2 * model.get_submodule(f"{block_name}.attn.proj").in_features
             return [
                 ScaleGroup(f"{block_name}.norm1", (f"{block_name}.attn.qkv",), f"{block_name}.attn", "attention"),
-                ScaleGroup(None, (f"{block_name}.attn.proj",), f"{block_name}.attn.proj", "attention"),
+                # queries, keys and values are one linear, of which the values come last
+                ScaleGroup(
+                    f"{block_name}.attn.qkv",
+                    (f"{block_name}.attn.proj",),
+                    f"{block_name}.attn.proj",
+                    "attention",
+                    offset=values,
+                ),
                 ScaleGroup(f"{block_name}.norm2", (f"{block_name}.mlp.fc1",), f"{block_name}.mlp", "mlp"),
                 ScaleGroup(None, (f"{block_name}.mlp.fc2",), f"{block_name}.mlp.fc2", "mlp"),
             ]

@@ -24,21 +24,26 @@ def fold_scale(model: nn.Module, group: ScaleGroup, scale: Tensor) -> None:
     model : torch.nn.Module
         Changed in place.
     group : ScaleGroup
-        Its `previous` is a norm with as many channels as `scale`, or a linear with as many output channels.
+        Its `previous` is a norm or a linear.
     scale : Tensor, shape (in,)
-        Positive.
+        Positive, and the same in each of the group's repeats.
 
     Raises
     ------
     ValueError
-        If nothing can absorb the scale.
+        If nothing can absorb the scale, or it does not repeat as the group does.
     """
     if group.previous is None:
         raise ValueError(f"nothing can absorb a scale of {', '.join(group.linears)}")
+    repeated = scale.unflatten(0, (group.repeats, -1))
+    if not (repeated == repeated[0]).all():
+        raise ValueError(f"the scale of {', '.join(group.linears)} differs between its {group.repeats} repeats")
+    scale = repeated[0]
     previous = model.get_submodule(group.previous)
+    channels = slice(group.offset, group.offset + len(scale))
     with torch.no_grad():
         if isinstance(previous, nn.Linear):
-            previous.weight.div_(scale[:, None])
+            previous.weight[channels].div_(scale[:, None])
         else:
             weight = previous.weight.clone()
             folded = (weight / scale).to(NORM_DTYPE).to(weight.dtype)
@@ -46,6 +51,6 @@ def fold_scale(model: nn.Module, group: ScaleGroup, scale: Tensor) -> None:
             scale = torch.where(folded == 0, scale, weight / folded)
         # some norms have no bias attribute at all
         if getattr(previous, "bias", None) is not None:
-            previous.bias.div_(scale)
+            previous.bias[channels].div_(scale)
         for name in group.linears:
-            model.get_submodule(name).weight.mul_(scale)
+            model.get_submodule(name).weight.mul_(scale.repeat(group.repeats))

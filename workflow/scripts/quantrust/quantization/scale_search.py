@@ -18,6 +18,7 @@ from torch.func import functional_call
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
+from quantrust.quantization.block_inputs import hidden_states, record_block_inputs
 from quantrust.quantization.grid import QuantizedWeight
 
 EXPONENTS = tuple(step / 20 for step in range(20))
@@ -132,6 +133,8 @@ def search_scale(
     names = ", ".join(group.linears)
     if not mean_magnitude.isfinite().all():
         raise QuantrustError(f"calibration activations of {names} hold NaN or infinite values; check model and images")
+    # channels that one channel of the previous operation feeds can only have one scale
+    mean_magnitude = mean_magnitude.unflatten(0, (group.repeats, -1)).mean(dim=0).repeat(group.repeats)
     counted = sum(int((call.weights > 0).sum()) for call in calls)
     if counted == 0:
         raise QuantrustError(f"no calibration token counts for {names}; calibrate on samples with images and answers")
@@ -157,7 +160,7 @@ def search_scale(
 def _error(inspected: nn.Module, weights: dict[str, Tensor], calls: Sequence[Call], power: int, limit: float) -> float:
     total = 0.0
     for call in calls:
-        output = _tensor(functional_call(inspected, weights, call.args, call.kwargs))
+        output = hidden_states(functional_call(inspected, weights, call.args, call.kwargs))
         change = (output - call.output).abs().flatten(0, -2)
         if power == 2:
             change = change.square()
@@ -200,7 +203,7 @@ def search_stack(
     list of ScaleChoice
         Of one block.
     """
-    inputs = [_block_inputs(model, blocks, batch.run) for batch in batches]
+    inputs = [record_block_inputs(model, blocks, batch.run) for batch in batches]
     hidden = [block_inputs.hidden for block_inputs in inputs]
     real = [
         torch.ones(states[..., 0].numel(), dtype=torch.bool, device=states.device) if batch.real is None else batch.real
@@ -218,7 +221,7 @@ def search_stack(
             args, kwargs = block_inputs.others[index]
             with ExitStack() as hooks:
                 recorders = [(group, _Recorder(model, group, hooks)) for group in wanted]
-                hidden[place] = _tensor(model.get_submodule(block_name)(hidden[place], *args, **kwargs))
+                hidden[place] = hidden_states(model.get_submodule(block_name)(hidden[place], *args, **kwargs))
             for group, recorder in recorders:
                 magnitudes, calls = records[group]
                 magnitudes.append(recorder.read.flatten(0, -2)[real[place]].abs().sum(dim=0, dtype=torch.float64))
@@ -256,7 +259,7 @@ class _Recorder:
         self.read = args[0]
 
     def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        self.args, self.kwargs, self.output = args, kwargs, _tensor(output)
+        self.args, self.kwargs, self.output = args, kwargs, hidden_states(output)
 
     def call(self, model: nn.Module, weights: Tensor) -> Call:
         """Return the call; where tokens do not see each other, only those whose error counts."""
@@ -265,35 +268,3 @@ class _Recorder:
             return Call(self.args, self.kwargs, self.output, weights)
         kept = weights > 0
         return Call((self.args[0].flatten(0, -2)[kept],), {}, self.output.flatten(0, -2)[kept], weights[kept])
-
-
-@dataclass(frozen=True)
-class _BlockInputs:
-    """The hidden states that enter the first block, and each block's other arguments (shared tensors, mostly)."""
-
-    hidden: Tensor
-    others: list[tuple[tuple[Any, ...], dict[str, Any]]]
-
-
-def _block_inputs(model: nn.Module, blocks: Sequence[str], run: Callable[[], Any]) -> _BlockInputs:
-    entered: list[Tensor] = []
-    others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kwargs = dict(kwargs)
-        hidden, args = (args[0], args[1:]) if args else (kwargs.pop("hidden_states"), ())
-        if not entered:
-            entered.append(hidden)
-        others.append((args, kwargs))
-
-    with ExitStack() as hooks:
-        for name in blocks:
-            handle = model.get_submodule(name).register_forward_pre_hook(record, with_kwargs=True)
-            hooks.callback(handle.remove)
-        run()
-    return _BlockInputs(entered[0], others)
-
-
-def _tensor(output: Any) -> Tensor:
-    """Return the hidden states among a module's outputs, which come first."""
-    return output[0] if isinstance(output, tuple) else output
