@@ -12,7 +12,6 @@ from quantrust.evaluation.study import (
     METRICS_SCHEMA,
     draw_setting,
     evaluate_variant,
-    group_accuracy,
     settings_of,
     write_evaluation,
 )
@@ -220,13 +219,3 @@ def test_files_hold_the_tables_and_are_the_same_bytes_twice(tmp_path, scores, mi
     for name, table in zip(("metrics.parquet", "curves.parquet"), tables, strict=True):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
         assert_frame_equal(pl.read_parquet(tmp_path / "one" / name), table)
-
-
-def test_accuracy_by_group(scores, mixtures):
-    table = group_accuracy(scores, mixtures, model="m", scheme="bf16", id_dataset="home")
-    shift = scores.filter((pl.col("dataset") == "shift") & (pl.col("answer_type") == "other"))
-    row = table.filter((pl.col("dataset") == "shift") & (pl.col("group") == "other")).row(0, named=True)
-    assert row["accuracy"] == pytest.approx(shift["accuracy"].mean())
-    assert (row["grouping"], row["n"]) == ("answer_type", shift.height)
-    kinds = table.filter(pl.col("grouping") == "question_kind")
-    assert kinds.select("dataset", "group", "n").rows() == [("home", "colour", 150), ("shift", "colour", 75)]

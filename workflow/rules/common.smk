@@ -73,6 +73,8 @@ def study_artifacts():
         *expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
         *of_variants("data/metrics/{model}/{scheme}.parquet"),
         *of_variants("data/curves/{model}/{scheme}.parquet"),
+        *of_variants("data/groups/{model}/{scheme}.parquet"),
+        *of_variants("data/bins/{model}/{scheme}.parquet"),
         *of_variants("data/certification/{model}/{scheme}.parquet"),
         "data/comparisons.parquet",
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
@@ -141,6 +143,11 @@ def evaluation_settings():
         "level": evaluation["confidence_level"],
         "seed": config["seed"],
     }
+
+
+def breakdown_settings():
+    """What every variant's breakdown is given."""
+    return {name: value for name, value in evaluation_settings().items() if name != "costs"}
 
 
 def certification_settings():

@@ -1,4 +1,4 @@
-# Mixtures of questions in and out of distribution, metrics and curves.
+# Mixtures of questions in and out of distribution, metrics and curves, kinds of question, comparisons.
 
 
 rule build_mixtures:
@@ -46,6 +46,31 @@ rule evaluate_variant:
         settings=evaluation_settings(),
     script:
         "../scripts/evaluate_variant.py"
+
+
+rule break_down_variant:
+    input:
+        scores="data/scores/{model}/{scheme}.parquet",
+        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+    output:
+        groups="data/groups/{model}/{scheme}.parquet",
+        bins="data/bins/{model}/{scheme}.parquet",
+    log:
+        "logs/break_down_variant/{model}/{scheme}.log",
+    benchmark:
+        "benchmarks/runs/break_down_variant/{model}/{scheme}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code("break_down_variant"),
+        shifts=STUDY["shifts"],
+        settings=breakdown_settings(),
+    script:
+        "../scripts/break_down_variant.py"
 
 
 rule compare_variants:

@@ -227,37 +227,6 @@ def write_evaluation(
         curves.write_parquet(partial_curves)
 
 
-def group_accuracy(
-    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], *, model: str, scheme: str, id_dataset: str
-) -> pl.DataFrame:
-    """Return the accuracy of a variant by answer type and by kind of question, on each test set as a whole.
-
-    Parameters
-    ----------
-    scores, mixtures, model, scheme, id_dataset
-        As in `evaluate_variant`; the scores also have the columns ``answer_type`` and ``question_kind``.
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns ``model``, ``scheme``, ``dataset``, ``grouping`` (one of the two column names), ``group``, ``accuracy``
-        and ``n``, sorted; questions without a value for a grouping are left out of it.
-    """
-    test = scores.filter((pl.col("split") == "test") & pl.col("dataset").is_in([id_dataset, *mixtures]))
-    parts = [
-        test.filter(pl.col(grouping).is_not_null())
-        .group_by("dataset", pl.lit(grouping).alias("grouping"), pl.col(grouping).alias("group"))
-        # Tenths are integers, so that the order in which threads add them does not matter.
-        .agg(((10 * pl.col("accuracy")).sum() / (10 * pl.len())).alias("accuracy"), pl.len().cast(pl.Int64).alias("n"))
-        for grouping in ("answer_type", "question_kind")
-    ]
-    return (
-        pl.concat(parts)
-        .sort("dataset", "grouping", "group")
-        .select(pl.lit(model).alias("model"), pl.lit(scheme).alias("scheme"), pl.all())
-    )
-
-
 def check_confidences(scores: pl.DataFrame, estimators: Sequence[str], variant: str) -> None:
     """Raise a `QuantrustError` if an estimator has no column or a confidence that is not a finite number."""
     for estimator in estimators:

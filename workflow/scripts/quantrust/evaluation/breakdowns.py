@@ -1,0 +1,205 @@
+"""Where a variant is right and how sure it is there: metrics by kind of question, answers by bin of confidence."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.comparison import Estimates, figures_of
+from quantrust.evaluation.intervals import LEVEL, interval, metric_interval
+from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
+from quantrust.evaluation.resampling import ImageDraws
+from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.summary import Key
+from quantrust.files import atomic_path
+
+GROUPINGS = ("answer_type", "question_kind")
+"""Columns of the scores by which questions are grouped."""
+
+GROUPS_SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "dataset": pl.String,
+        "grouping": pl.String,
+        "group": pl.String,
+        "metric": pl.String,
+        "parameter": pl.Float64,
+        "value": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "n": pl.Int64,
+    }
+)
+BINS_SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "dataset": pl.String,
+        "lower": pl.Float64,
+        "upper": pl.Float64,
+        "n": pl.Int64,
+        "right": pl.Int64,
+        "confidence": pl.Float64,
+        "accuracy": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+    }
+)
+
+
+def break_down(
+    scores: pl.DataFrame,
+    mixtures: Mapping[str, pl.DataFrame],
+    *,
+    model: str,
+    scheme: str,
+    id_dataset: str,
+    estimators: Sequence[str],
+    risks: Sequence[float],
+    resamples: int,
+    seed: int,
+    level: float = LEVEL,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Break the whole test sets of a variant down by group of questions and by bin of confidence.
+
+    Parameters
+    ----------
+    scores, mixtures, model, scheme, id_dataset, estimators, risks, resamples, seed, level
+        As in `quantrust.evaluation.study.evaluate_variant`; the scores also have the columns of `GROUPINGS`.
+
+    Returns
+    -------
+    groups : polars.DataFrame
+        Columns of `GROUPS_SCHEMA`: accuracy, ECE, AURC, C@R, and coverage and risk under the threshold that all ID val
+        answers give, on the questions of one group. Questions without a value for a grouping are left out of it.
+    bins : polars.DataFrame
+        Columns of `BINS_SCHEMA`: for each estimator whose confidences are probabilities and each test set the
+        equal-width bins of the calibration error, ``(lower, upper]`` and the first one with its lower edge; how many
+        answers fall in, how many of these are right (soft accuracy of at least one half), and their mean confidence and
+        soft accuracy, null in an empty bin.
+
+    Raises
+    ------
+    QuantrustError
+        As `evaluate_variant`.
+
+    Notes
+    -----
+    Intervals are bootstrap intervals over images. The images of a group are resampled by themselves, so that every
+    resample has questions of the group; a bin may be empty in a resample, which then does not count.
+    """
+    scores = add_calibrated(scores, estimators, id_dataset)
+    check_confidences(scores, estimators, f"{model}/{scheme}")
+    settings = list(whole_test_sets(scores, mixtures, id_dataset))
+    draw = partial(draw_setting, resamples=resamples, seed=seed)
+    groups = list(_groups(settings))
+    metrics: list[Key] = [("accuracy", None), ("ece", None), ("aurc", None)]
+    metrics += [(name, risk) for risk in risks for name in ("coverage_at_risk", "deployed_coverage", "deployed_risk")]
+    group_rows: list[tuple[object, ...]] = []
+    bin_rows: list[tuple[object, ...]] = []
+    for estimator in estimators:
+        figures = figures_of(
+            Estimates(scores, estimator),
+            [setting for _, _, setting in groups],
+            id_dataset=id_dataset,
+            metrics=metrics,
+            draw=draw,
+        )
+        for (grouping, group, setting), found in zip(groups, figures, strict=True):
+            head = (model, scheme, estimator, setting.dataset, grouping, group)
+            for key in metrics:
+                value = found.values[key]
+                numbers = (value, *metric_interval(key[0], value, found.resampled[key], level))
+                group_rows.append((*head, *key, *map(_null_if_nan, numbers), setting.answers.height))
+        if scores[estimator].is_between(0.0, 1.0).all():
+            for setting in settings:
+                head = (model, scheme, estimator, setting.dataset)
+                bin_rows += [(*head, *row) for row in _bins(setting.answers, estimator, draw(setting), level)]
+    return (
+        pl.DataFrame(group_rows, schema=GROUPS_SCHEMA, orient="row"),
+        pl.DataFrame(bin_rows, schema=BINS_SCHEMA, orient="row"),
+    )
+
+
+def write_breakdown(
+    scores_path: str | Path,
+    mixture_paths: Mapping[str, str | Path],
+    groups_path: str | Path,
+    bins_path: str | Path,
+    **settings: Any,
+) -> None:
+    """Break a variant's answers down from its files and write the two tables of `break_down`.
+
+    Parameters
+    ----------
+    scores_path : str or Path
+        Parquet file with the scores table.
+    mixture_paths : mapping of str to str or Path
+        For each shifted dataset the Parquet file of its mixtures.
+    groups_path, bins_path : str or Path
+        Parquet files to write.
+    **settings
+        The keyword arguments of `break_down`.
+
+    Raises
+    ------
+    QuantrustError
+        As `break_down`; neither file is then written.
+    """
+    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    groups, bins = break_down(pl.read_parquet(scores_path), mixtures, **settings)
+    with atomic_path(groups_path) as partial_groups, atomic_path(bins_path) as partial_bins:
+        groups.write_parquet(partial_groups)
+        bins.write_parquet(partial_bins)
+
+
+def _groups(settings: Sequence[Setting]) -> Iterator[tuple[str, str, Setting]]:
+    for setting in settings:
+        for grouping in GROUPINGS:
+            for group in setting.answers[grouping].drop_nulls().unique().sort():
+                answers = setting.answers.filter(pl.col(grouping) == group)
+                yield grouping, group, Setting(setting.dataset, setting.id_share, answers)
+
+
+def _bins(
+    answers: pl.DataFrame, estimator: str, draws: ImageDraws, level: float
+) -> Iterator[tuple[float | int | None, ...]]:
+    confidence, accuracy = answers[estimator].to_numpy(), answers["accuracy"].to_numpy()
+    bins = width_bins(confidence)
+
+    def per_bin(values: Floats) -> Floats:
+        return np.bincount(bins, values, minlength=BINS)
+
+    counts, right = per_bin(np.ones(bins.size)), per_bin((accuracy >= CORRECT).astype(np.float64))
+    # Tenths are integers, so that their sums do not depend on the order of the answers.
+    tenths, confidences = per_bin(10 * accuracy), per_bin(confidence)
+    resampled = _resampled_accuracies(bins, accuracy, draws)
+    for place in range(BINS):
+        edges = (place / BINS, (place + 1) / BINS, int(counts[place]), int(right[place]))
+        if counts[place] == 0:
+            yield (*edges, None, None, None, None)
+            continue
+        means = (confidences[place] / counts[place], tenths[place] / (10 * counts[place]))
+        yield (*edges, *means, *interval(resampled[:, place], level))
+
+
+def _resampled_accuracies(bins: np.ndarray, accuracy: Floats, draws: ImageDraws) -> Floats:
+    """Return the mean accuracy in each bin on each resample, shape (resamples, bins); NaN where a bin is empty."""
+    cells = draws.image * BINS + bins
+    shape = (draws.counts.shape[1], BINS)
+    counts = np.bincount(cells, minlength=shape[0] * BINS).reshape(shape)
+    tenths = np.bincount(cells, 10 * accuracy, minlength=shape[0] * BINS).reshape(shape)
+    drawn, drawn_tenths = (draws.counts.astype(np.float64) @ table for table in (counts, tenths))
+    return np.divide(drawn_tenths, 10 * drawn, out=np.full(drawn.shape, math.nan), where=drawn > 0)
+
+
+def _null_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
