@@ -5,7 +5,7 @@ import math
 import polars as pl
 import pytest
 
-from quantrust.confidence.estimators import ESTIMATORS, confidence_columns
+from quantrust.confidence.catalogue import confidence_columns, plain_estimators
 
 
 def test_estimators_of_one_answer_by_hand():
@@ -20,7 +20,7 @@ def test_estimators_of_one_answer_by_hand():
             "entropy": [-sum(p * math.log(p) for p in probabilities)],
         }
     )
-    row = features.select(confidence_columns(list(ESTIMATORS))).row(0, named=True)
+    row = features.select(confidence_columns(plain_estimators())).row(0, named=True)
     assert row["maxprob"] == pytest.approx(0.4)
     assert row["length-normalised"] == pytest.approx(math.sqrt(0.4))
     assert row["min-token"] == pytest.approx(0.5)

@@ -33,7 +33,15 @@ def test_editing_the_selector_reruns_selectors_and_what_follows(scratch) -> None
 
 
 def test_editing_an_estimator_reruns_scores_and_what_follows(scratch) -> None:
-    edit(scratch, "confidence/estimators.py")
+    edit(scratch, "confidence/estimators/margin.py")
+    assert scratch.plan()[0] == SCORES
+
+
+def test_adding_an_estimator_that_no_study_names_reruns_nothing(scratch) -> None:
+    added = scratch.folder / "workflow" / "scripts" / "quantrust" / "confidence" / "estimators" / "first_token.py"
+    added.write_text((added.parent / "maxprob.py").read_text())
+    assert scratch.plan() == (Counter(), set())
+    scratch.change("study", "estimators", value=["maxprob", "selector", "first-token"])
     assert scratch.plan()[0] == SCORES
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from quantrust.confidence.estimators import ESTIMATORS, PROBABILITIES
+from quantrust.confidence.catalogue import LEARNED, plain_estimators
 from quantrust.config import check_config
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import METHODS
@@ -29,7 +29,7 @@ def test_the_shipped_configs_are_valid(shipped_config: dict) -> None:
 
 FAULTS = [
     ("study/modles", ["a"], r"study\.modles is no key of this config; allowed: models, schemes, in_distribution"),
-    ("sed", 1, r"config: sed is no key of this config; allowed: seed, study"),
+    ("sed", 1, r"config: sed is no key of this config; allowed: seed, on_bad_image, study"),
     ("seed", -1, r"seed is -1; allowed: a whole number from 0 on"),
     ("seed", "zero", r"seed is 'zero'; allowed: a whole number from 0 on"),
     ("seed", True, r"seed is True; allowed: a whole number"),
@@ -46,9 +46,9 @@ FAULTS = [
     ("study/schemes", ["bf16/../x"], r"study\.schemes\[0\] is 'bf16/\.\./x'; allowed: a name of lower-case letters"),
     ("study/shifts", ["scenes"], r"study\.shifts\[0\] is 'scenes', the dataset in distribution; allowed: any other"),
     ("study/shifts", ["vqa"], r"study\.shifts\[0\] is 'vqa'; allowed: a name under datasets: scenes, "),
-    ("study/in_distribution", "scenes-multimodal", r"study\.in_distribution is .*; allowed: a dataset with captions"),
+    ("study/in_distribution", "scenes-multimodal", r"study\.in_distribution is .*, which has no split dev; allowed"),
     ("study/in_distribution", "vqa", r"study\.in_distribution is 'vqa'; allowed: a name under datasets"),
-    ("study/estimators", ["maxprop"], r"study\.estimators\[0\] is 'maxprop'; allowed: maxprob, length-normalised"),
+    ("study/estimators", ["maxprop"], r"study\.estimators\[0\] is 'maxprop': no estimator .*; allowed: .*margin"),
     ("models/adversary", {"source": "x"}, r"models\.adversary is .*; allowed: either source and training, or stress"),
     (
         "models/more",
@@ -62,7 +62,16 @@ FAULTS = [
     ),
     ("datasets/scenes/images/test", 0, r"datasets\.scenes\.images\.test is 0; allowed: a whole number from 1 on"),
     ("datasets/scenes/images", {"dev": 1}, r"datasets\.scenes\.images\.val is missing"),
-    ("datasets/other", {}, r"datasets\.other is no key of this config; allowed: scenes, scenes-language"),
+    ("datasets/other", {}, r"datasets\.other\.format is missing"),
+    ("datasets/Other", {"format": "vqav2"}, r"datasets is 'Other'; allowed: a name of lower-case letters"),
+    ("datasets/other", {"format": "gqa"}, r"datasets\.other\.format is 'gqa'; allowed: vqav2, vizwiz"),
+    ("datasets/other", {"format": "embedded"}, r"datasets\.other\.format is 'embedded'; allowed: vqav2, vizwiz"),
+    ("datasets/scenes/format", "vqav2", r"datasets\.scenes\.format is 'vqav2'; allowed: embedded"),
+    ("on_bad_image", "ignore", r"on_bad_image is 'ignore'; allowed: stop, skip"),
+    ("calibration/source", {"captions": "x"}, r"calibration\.source is .*; allowed: null, or captions and images"),
+    ("calibration/downloads", ["x"], r"calibration\.downloads\[0\] is 'x'; allowed: a name under downloads: "),
+    ("downloads/x", {"folder": "f"}, r"downloads\.x is .*; allowed: either url or hub, and folder"),
+    ("downloads/x", {"url": "ftp://h/f", "folder": "f"}, r"downloads\.x\.url is .*; allowed: an address that begins"),
     ("datasets/scenes-language/wrong_share", 60, r"wrong_share is 60; allowed: a number from 0 to 1"),
     ("datasets/scenes-language/adversary", "x", r"scenes-language\.adversary is 'x'; allowed: a name under models"),
     ("calibration/samples", 10_000, r"calibration\.samples is 10000; allowed: at most 512, which is datasets\.scenes"),
@@ -101,6 +110,72 @@ def test_a_fault_is_named(config: dict, path: str, value: Any, message: str) -> 
     put(config, path, value)
     with pytest.raises(QuantrustError, match=message):
         check_config(config, SCHEMA)
+
+
+OFFICIAL = {"format": "vqav2", "questions": "q.json", "annotations": "a.json", "images": "i"}
+SHARES = {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 0}
+FILES = {key: OFFICIAL[key] for key in ("questions", "annotations", "images")}
+ACCEPTED = {
+    "shares": {**OFFICIAL, "split": SHARES},
+    "a split file": {**OFFICIAL, "split_file": "s.csv"},
+    "files for each": {"format": "vqav2", "splits": {"dev": FILES, "val": FILES, "test": FILES}},
+}
+REFUSED = [
+    (OFFICIAL, r"datasets\.more needs splits .* or split_file, one of the three; given: none of them"),
+    ({**OFFICIAL, "split": SHARES, "split_file": "s"}, r"given: datasets\.more\.split and datasets\.more\.split_file"),
+    ({**OFFICIAL, "split": {**SHARES, "dev": 0.5}}, r"datasets\.more\.split has shares that sum to 1\.1; allowed"),
+    ({**OFFICIAL, "split": {"dev": 1}}, r"datasets\.more\.split\.val is missing"),
+    ({"format": "vqav2", "annotations": "a", "images": "i", "split": SHARES}, r"datasets\.more\.questions is missing"),
+    (
+        {**OFFICIAL, "format": "vizwiz", "split": SHARES},
+        r"datasets\.more\.questions is given; allowed: nothing, VizWiz",
+    ),
+    ({"format": "vqav2", "splits": {"test": {}}}, r"datasets\.more\.splits\.test\.questions is missing"),
+    ({**OFFICIAL, "splits": {"test": FILES}}, r"datasets\.more\.questions is given beside datasets\.more\.splits"),
+    (
+        {**OFFICIAL, "split": SHARES, "downloads": ["x"]},
+        r"datasets\.more\.downloads\[0\] is 'x'; allowed: a name under",
+    ),
+    (
+        {**OFFICIAL, "split": SHARES, "image_name": "{id}"},
+        r"image_name is '{id}'; allowed: a file name with {image_id}",
+    ),
+]
+
+
+@pytest.mark.parametrize("dataset", ACCEPTED.values(), ids=ACCEPTED)
+def test_a_dataset_in_official_files_needs_config_lines_alone(config: dict, dataset: dict) -> None:
+    config["datasets"]["more"] = dataset
+    config["study"]["shifts"] = ["more"]
+    check_config(config, SCHEMA)
+    config["study"] |= {"in_distribution": "more", "shifts": ["scenes"]}
+    config["calibration"]["source"] = {"captions": "c.json", "images": "i", "only": "coco/"}
+    check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize(("dataset", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_a_faulty_dataset_is_named(config: dict, dataset: dict, message: str) -> None:
+    config["datasets"]["more"] = dataset
+    with pytest.raises(QuantrustError, match=message):
+        check_config(config, SCHEMA)
+
+
+def test_a_dataset_without_the_splits_of_its_part_in_the_study_is_named(config: dict) -> None:
+    config["datasets"]["more"] = {"format": "vqav2", "splits": {"dev": FILES}}
+    config["study"]["shifts"] = ["more"]
+    with pytest.raises(QuantrustError, match=r"study\.shifts\[0\] is 'more', which has no split test"):
+        check_config(config, SCHEMA)
+
+
+def test_calibration_needs_captions_unless_no_scheme_reads_any(config: dict) -> None:
+    config["datasets"]["more"] = {**OFFICIAL, "split": SHARES}
+    config["study"]["in_distribution"] = "more"
+    with pytest.raises(
+        QuantrustError, match=r"calibration\.source is None; allowed where .*, more, .*without captions"
+    ):
+        check_config(config, SCHEMA)
+    config["study"]["schemes"] = ["bf16", "hqq-w4g64"]
+    check_config(config, SCHEMA)
 
 
 def test_a_missing_key_is_named(config: dict) -> None:
@@ -154,11 +229,11 @@ def test_settings_and_schema_have_the_same_names(config: dict) -> None:
 
 
 def test_every_estimator_and_calibration_of_the_package_is_allowed_and_no_other(config: dict) -> None:
-    plain = [*ESTIMATORS, "selector", "selector-ensemble"]
-    probabilities = [name for name in plain if name in PROBABILITIES]
+    plain = [*plain_estimators(), *LEARNED]
+    probabilities = [name for name in plain if name != "entropy"]
     config["study"]["estimators"] = plain + [f"{name}+{method}" for name in probabilities for method in METHODS]
     check_config(config, SCHEMA)
     for name in ("entropy+isotonic", "maxprob+", "maxprob+beta", "maxprob+platt+platt"):
         config["study"]["estimators"] = [name]
-        with pytest.raises(QuantrustError, match="allowed: maxprob"):
+        with pytest.raises(QuantrustError, match=r"study\.estimators\[0\] is .*; allowed: (entropy\n|the name of an)"):
             check_config(config, SCHEMA)

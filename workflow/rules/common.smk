@@ -9,7 +9,8 @@ SCRIPTS = BASE / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from quantrust.config import ID_SPLITS, SHIFT_SPLIT, check_config
-from quantrust.digest import code_digest
+from quantrust.confidence.catalogue import LEARNED, estimator_module
+from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.quantization.method_modules import modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, parse_scheme
@@ -129,6 +130,11 @@ def calibration_images(wildcards):
 def scored_estimators():
     """The estimators that the scores hold; calibrated ones are fitted to them by the evaluation."""
     return list(dict.fromkeys(name.split("+")[0] for name in STUDY["estimators"]))
+
+
+def estimator_code():
+    """Digest of the modules of the estimators that the scores hold; the learned ones have theirs with the script."""
+    return [source_digest(estimator_module(name)) for name in scored_estimators() if name not in LEARNED]
 
 
 def evaluation_settings():

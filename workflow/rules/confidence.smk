@@ -40,6 +40,7 @@ rule write_scores:
         runtime=15,
     params:
         code=code("write_scores"),
+        estimator_code=estimator_code(),
         estimators=scored_estimators(),
     script:
         "../scripts/write_scores.py"

@@ -8,6 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from quantrust.confidence.catalogue import check_estimator
 from quantrust.errors import QuantrustError
 from quantrust.quantization.scheme import parse_scheme
 
@@ -75,6 +76,11 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
             parse_scheme(name)
         except QuantrustError as error:
             yield f"study.schemes[{number}] is {name!r}: {error}"
+    for number, name in enumerate(study["estimators"]):
+        try:
+            check_estimator(name)
+        except QuantrustError as error:
+            yield f"study.estimators[{number}] is {name!r}: {error}"
     for name, model in config["models"].items():
         base = model.get("stress", {}).get("model")
         if base is not None and "source" not in config["models"].get(base, {}):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from quantrust.confidence.estimators import ESTIMATORS, confidence_columns
+from quantrust.confidence.catalogue import LEARNED, confidence_columns
 from quantrust.confidence.selector import load_selector, selector_confidence
 from quantrust.files import atomic_path
 
@@ -26,10 +26,10 @@ def write_scores(
     out_path : str or Path
         Parquet with `KEYS` and a float64 column per estimator.
     estimators : list of str
-        Names of plain estimators, `selector` and `selector-ensemble`.
+        Names that `quantrust.confidence.catalogue` knows, without calibration.
     """
     networks = load_selector(selector_dir)
-    plain = [name for name in estimators if name in ESTIMATORS]
+    plain = [name for name in estimators if name not in LEARNED]
     tables = []
     for path in feature_paths:
         features = pl.read_parquet(path)

@@ -1,0 +1,58 @@
+"""Which confidence estimators there are: those that need no training, found as modules, and the learned ones."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from quantrust.errors import QuantrustError
+from quantrust.named_modules import load_module, module_names
+
+PACKAGE = "quantrust.confidence.estimators"
+LEARNED = ("selector", "selector-ensemble")
+"""Columns of `quantrust.confidence.selector.selector_confidence`; probabilities."""
+
+
+def plain_estimators() -> list[str]:
+    """Return the names of the estimators that need no training."""
+    return [name.replace("_", "-") for name in module_names(PACKAGE)]
+
+
+def estimator_module(name: str) -> str:
+    """Return the dotted name of the module of an estimator that needs no training."""
+    return f"{PACKAGE}.{name.replace('-', '_')}"
+
+
+def check_estimator(name: str) -> None:
+    """Raise a `QuantrustError` unless there is an estimator of this name, and it can be calibrated if it is to be.
+
+    Parameters
+    ----------
+    name : str
+        An estimator's name, with ``+<calibration>`` at the end where it is calibrated.
+    """
+    plain, _, calibration = name.partition("+")
+    known = [*plain_estimators(), *LEARNED]
+    if plain not in known:
+        raise QuantrustError(f"no estimator of this name; allowed: {', '.join(known)}, or one of them +<calibration>")
+    if calibration and plain not in LEARNED and not _load(plain).IS_PROBABILITY:
+        raise QuantrustError(f"{plain} is no probability and has no calibration; allowed: {plain}")
+
+
+def confidence_columns(names: Sequence[str]) -> list[pl.Expr]:
+    """Return an expression over the columns of a features file for every named estimator.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of `plain_estimators`.
+
+    Returns
+    -------
+    list of polars.Expr
+        Named after the estimators, float64.
+    """
+    return [_load(name).confidence().cast(pl.Float64).alias(name) for name in names]
+
+
+def _load(name: str):
+    return load_module(PACKAGE, name.replace("-", "_"), ("confidence", "IS_PROBABILITY"))

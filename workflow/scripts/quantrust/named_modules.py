@@ -1,0 +1,42 @@
+"""Modules that are found by the name of their file, so that adding one is adding a file.
+
+Nothing imports such a module by a statement. Whoever runs one therefore carries its digest beside that of the script
+(`quantrust.digest.source_digest`), and an edit reruns what uses this module and nothing else.
+"""
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+
+from quantrust.digest import SCRIPTS
+from quantrust.errors import QuantrustError
+
+
+def module_names(package: str) -> list[str]:
+    """Return the names of the modules of a package, named with dots, sorted; nothing is imported."""
+    folder = SCRIPTS.joinpath(*package.split("."))
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def load_module(package: str, name: str, required: Sequence[str]) -> ModuleType:
+    """Import a module of a package.
+
+    Parameters
+    ----------
+    package : str
+        Named with dots.
+    name : str
+        One of `module_names`.
+    required : sequence of str
+        Names that the module must define.
+
+    Raises
+    ------
+    QuantrustError
+        If a required name is missing.
+    """
+    module = importlib.import_module(f"{package}.{name}")
+    for attribute in required:
+        if not hasattr(module, attribute):
+            raise QuantrustError(f"{module.__file__}: does not define {attribute}; expected {', '.join(required)}")
+    return module
