@@ -1,6 +1,7 @@
 """Calibration tables: what is drawn, what is recorded, what is refused."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -102,3 +103,36 @@ def test_text_only_empty_and_foreign_tables_are_refused(calibration_tables):
         check_calibration(table.clear())
     with pytest.raises(QuantrustError, match=r"expected .*roles.* build it again"):
         check_calibration(table.drop("roles"))
+
+
+@pytest.fixture
+def collections(captions, tmp_path):
+    """Write a captions file over two collections of images; returns it, its folder and what its records show."""
+    records = json.loads((captions / "captions.json").read_text())
+    paths = [f"coco/train2017/{number:012d}.png" for number in (11, 22, 33)] + [f"sam/{k}.png" for k in range(3)]
+    for record, path in zip(records, paths, strict=True):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((captions / "images" / record["image"]).read_bytes())
+        record["image"] = path
+    (tmp_path / "captions.json").write_text(json.dumps(records))
+    return tmp_path
+
+
+def drawn(model_folders, folder, samples, **options):
+    table = build_calibration_table(
+        model_folders["idefics3"], folder / "captions.json", folder, samples=samples, seed=0, **options
+    )
+    return [Path(path).relative_to(folder).as_posix() for path in table["image"]]
+
+
+def test_one_collection_of_a_captions_file_can_be_chosen(model_folders, collections):
+    assert drawn(model_folders, collections, 3, only="sam/") == ["sam/0.png", "sam/1.png", "sam/2.png"]
+
+
+def test_a_picture_that_questions_are_asked_about_is_never_drawn(model_folders, collections):
+    """val2014 and train2017 name the same picture of COCO differently; others are told by the names of their files."""
+    asked = ["images/val2014/COCO_val2014_000000000022.jpg", "elsewhere/1.png", "COCO_val2014_000000000099.jpg"]
+    left = ["coco/train2017/000000000011.png", "coco/train2017/000000000033.png", "sam/0.png", "sam/2.png"]
+    assert drawn(model_folders, collections, 4, asked_about=asked) == left
+    with pytest.raises(QuantrustError, match="holds 6 records, 5 were asked for and 4 may be drawn"):
+        drawn(model_folders, collections, 5, asked_about=asked)

@@ -65,7 +65,7 @@ def _table(folder: Path, out: Path) -> pl.DataFrame:
         }
         for split in ("dev", "val", "test")
     }
-    build_questions_table("scenes", splits, out)
+    build_questions_table("scenes", splits, out, out.with_name("skipped.parquet"))
     return pl.read_parquet(out)
 
 

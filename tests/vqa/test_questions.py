@@ -1,11 +1,13 @@
 import json
 
+import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from quantrust.errors import QuantrustError
 from quantrust.vqa.official import Question
-from quantrust.vqa.questions import SCHEMA, build_questions_table, questions_table
+from quantrust.vqa.questions import SCHEMA, SKIPPED_SCHEMA, build_questions_table, questions_table, write_division
 
 
 def question(question_id, image_id):
@@ -40,9 +42,13 @@ def test_a_question_in_two_splits_is_refused():
         questions_table("scenes", {"val": [question("1", "a")], "test": [question("1", "b")]})
 
 
+def picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+
+
 @pytest.fixture
 def spec(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"pixels")
+    picture().save(tmp_path / "x.png")
     answers = [{"answer": "red", "answer_id": i + 1} for i in range(10)]
     questions = [{"question_id": "x-0", "image_id": "x", "question": "What?", "image": "x.png"}]
     annotations = [{"question_id": "x-0", "image_id": "x", "answers": answers, "answer_type": "other"}]
@@ -56,9 +62,29 @@ def spec(tmp_path):
     }
 
 
+@pytest.fixture
+def several(tmp_path):
+    """Write several images with two questions each, in the VQAv2 format; returns a function of the images' suffix."""
+
+    def write(suffix, images=3):
+        answers = [{"answer": "red", "answer_id": i + 1} for i in range(10)]
+        ids = [(f"{image}-{k}", image) for image in range(images) for k in range(2)]
+        questions = [{"question_id": q, "image_id": i, "question": "What?", "image": f"{i}.{suffix}"} for q, i in ids]
+        annotations = [{"question_id": q, "image_id": i, "answers": answers} for q, i in ids]
+        for image in range(images):
+            picture().save(tmp_path / f"{image}.{suffix}")
+        (tmp_path / "q.json").write_text(json.dumps({"questions": questions}))
+        (tmp_path / "a.json").write_text(json.dumps({"annotations": annotations}))
+        paths = {"questions": tmp_path / "q.json", "annotations": tmp_path / "a.json", "images": tmp_path}
+        return {"format": "vqav2", **paths}
+
+    return write
+
+
 def test_the_written_table_reads_back_and_is_the_same_bytes_twice(spec, tmp_path):
-    build_questions_table("scenes", {"test": spec}, tmp_path / "one.parquet")
-    build_questions_table("scenes", {"test": spec}, tmp_path / "two.parquet")
+    for name in ("one", "two"):
+        build_questions_table("scenes", {"test": spec}, tmp_path / f"{name}.parquet", tmp_path / f"{name}-left.parquet")
+    assert (tmp_path / "one-left.parquet").read_bytes() == (tmp_path / "two-left.parquet").read_bytes()
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
     table = pl.read_parquet(tmp_path / "one.parquet")
     assert table.schema == SCHEMA
@@ -69,17 +95,131 @@ def test_a_vizwiz_split_needs_no_questions_file(spec, tmp_path):
     record = {"image": "x.png", "question": "What?", "answers": [{"answer": "red"}] * 10, "answer_type": "other"}
     (tmp_path / "v.json").write_text(json.dumps([record]))
     splits = {"test": {"format": "vizwiz", "annotations": tmp_path / "v.json", "images": tmp_path}}
-    build_questions_table("shift", splits, tmp_path / "shift.parquet")
+    build_questions_table("shift", splits, tmp_path / "shift.parquet", tmp_path / "skipped.parquet")
     assert pl.read_parquet(tmp_path / "shift.parquet")["question_id"].to_list() == ["x.png"]
 
 
-def test_a_missing_image_is_named_and_leaves_no_table(spec, tmp_path):
-    (tmp_path / "x.png").unlink()
-    with pytest.raises(QuantrustError, match=r"x\.png: no such image file, but question x-0 of scenes"):
-        build_questions_table("scenes", {"test": spec}, tmp_path / "scenes.parquet")
+def truncated(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+FAULTS = {
+    "missing": (lambda path: path.unlink(), "no such file"),
+    "truncated": (truncated, "truncated"),
+    "empty": (lambda path: path.write_bytes(b""), "not an image"),
+    "a page": (lambda path: path.write_bytes(b"<html>not found</html>"), "not an image"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_image_is_listed_with_its_questions_and_leaves_no_table(several, tmp_path, fault, suffix):
+    spec = several(suffix)
+    damage, reason = FAULTS[fault]
+    damage(tmp_path / f"1.{suffix}")
+    message = (
+        rf"^shift: 1 image can not be read: \S+/1\.{suffix} \(question 1-0, 1-1\): .*{reason}.*on_bad_image: skip$"
+    )
+    with pytest.raises(QuantrustError, match=message) as caught:
+        build_questions_table("shift", {"test": spec}, tmp_path / "shift.parquet", tmp_path / "skipped.parquet")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*parquet*"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_image_is_skipped_with_its_questions_where_that_is_asked_for(several, tmp_path, fault):
+    spec = several("png")
+    damage, reason = FAULTS[fault]
+    out, left_out = tmp_path / "shift.parquet", tmp_path / "skipped.parquet"
+    build_questions_table("shift", {"test": spec}, out, left_out, on_bad_image="skip")
+    whole = pl.read_parquet(out)
+    damage(tmp_path / "1.png")
+    build_questions_table("shift", {"test": spec}, out, left_out, on_bad_image="skip")
+    assert pl.read_parquet(out).equals(whole.filter(pl.col("image_id") != "1"))
+    skipped = pl.read_parquet(left_out)
+    assert skipped.schema == SKIPPED_SCHEMA
+    assert skipped["question_id"].to_list() == ["1-0", "1-1"]
+    assert reason in skipped["reason"][0]
+    assert skipped.row(0)[1:5] == ("shift", "test", "1", f"{tmp_path}/1.png")
+
+
+def test_every_bad_image_is_in_the_log_and_ten_in_the_message(several, tmp_path, caplog):
+    spec = several("png", images=12)
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    with pytest.raises(QuantrustError, match=r"12 images can not be read: .*; and 2 more, listed in the log"):
+        build_questions_table("shift", {"test": spec}, tmp_path / "shift.parquet", tmp_path / "skipped.parquet")
+    assert sum("no such file" in record.getMessage() for record in caplog.records) == 12
+
+
+def test_a_split_of_which_nothing_is_left_is_named(several, tmp_path):
+    spec = several("png")
+    for path in tmp_path.glob("*.png"):
+        path.unlink()
+    with pytest.raises(QuantrustError, match=r"shift: split test: none of its images can be read, .*0\.png"):
+        build_questions_table(
+            "shift", {"test": spec}, tmp_path / "s.parquet", tmp_path / "skipped.parquet", on_bad_image="skip"
+        )
     assert not list(tmp_path.glob("*parquet*"))
 
 
 def test_an_unknown_format_is_named(spec, tmp_path):
-    with pytest.raises(QuantrustError, match="scenes: split test: unknown format 'gqa'; expected one of"):
-        build_questions_table("scenes", {"test": {**spec, "format": "gqa"}}, tmp_path / "scenes.parquet")
+    with pytest.raises(QuantrustError, match="scenes: unknown format 'gqa'; expected one of"):
+        build_questions_table(
+            "scenes", {"test": {**spec, "format": "gqa"}}, tmp_path / "scenes.parquet", tmp_path / "skipped.parquet"
+        )
+
+
+def test_a_dataset_in_one_set_of_files_is_divided_by_image(several, tmp_path):
+    spec = several("png", images=10)
+    division = {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 3}
+    write_division("shift", spec, division, tmp_path / "splits.parquet")
+    images = pl.read_parquet(tmp_path / "splits.parquet")
+    assert sorted(images["image_id"]) == sorted(str(k) for k in range(10))
+    out = tmp_path / "shift.parquet"
+    build_questions_table(
+        "shift", {"all": spec}, out, tmp_path / "skipped.parquet", division_path=tmp_path / "splits.parquet"
+    )
+    table = pl.read_parquet(out)
+    assert table.select("image_id", "split").unique().sort("image_id").equals(images.sort("image_id"))
+    assert table["split"].to_list() == ["dev"] * 8 + ["val"] * 2 + ["test"] * 10
+    assert table.filter(split="test")["question_id"].to_list() == [
+        f"{image}-{k}" for image in sorted(images.filter(split="test")["image_id"]) for k in range(2)
+    ]
+
+
+def test_skipping_an_image_leaves_the_others_in_their_splits(several, tmp_path):
+    spec = several("png", images=10)
+    write_division("shift", spec, {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 3}, tmp_path / "before.parquet")
+    (tmp_path / "4.png").unlink()
+    write_division("shift", spec, {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 3}, tmp_path / "after.parquet")
+    assert (tmp_path / "before.parquet").read_bytes() == (tmp_path / "after.parquet").read_bytes()
+
+
+def test_a_published_split_file_is_taken_instead(several, tmp_path):
+    spec = several("png", images=3)
+    (tmp_path / "published.json").write_text(json.dumps({"dev": [2], "val": ["0"], "test": [1, 99]}))
+    division = {"file": tmp_path / "published.json", "splits": ("dev", "val", "test")}
+    write_division("shift", spec, division, tmp_path / "splits.parquet")
+    assert pl.read_parquet(tmp_path / "splits.parquet").rows() == [("2", "dev"), ("0", "val"), ("1", "test")]
+
+
+def test_too_few_images_for_a_split_are_named(several, tmp_path):
+    division = {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 0}
+    with pytest.raises(QuantrustError, match=r"shift: 2 images leave none for the split val, whose share is 0\.1"):
+        write_division("shift", several("png", images=2), division, tmp_path / "splits.parquet")
+
+
+def test_an_image_that_the_table_of_splits_lacks_is_named(several, tmp_path):
+    spec = several("png", images=3)
+    table = pl.DataFrame({"image_id": ["0", "1"], "split": ["dev", "test"]})
+    table.write_parquet(tmp_path / "splits.parquet")
+    with pytest.raises(QuantrustError, match=r"shift: image 2 \(question 2-0\): is in no split"):
+        build_questions_table(
+            "shift",
+            {"all": spec},
+            tmp_path / "shift.parquet",
+            tmp_path / "skipped.parquet",
+            division_path=tmp_path / "splits.parquet",
+        )

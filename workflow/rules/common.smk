@@ -8,7 +8,7 @@ BASE = Path(workflow.basedir)
 SCRIPTS = BASE / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from quantrust.config import ID_SPLITS, SHIFT_SPLIT, check_config
+from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, splits_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module
 from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
@@ -25,6 +25,8 @@ HOME = STUDY["in_distribution"]
 DATASETS = [HOME, *STUDY["shifts"]]
 REPORTS = config["report"]["folder"]
 CANDIDATES = "scenes-language-candidates"
+# Datasets whose questions lie in one set of files, which is divided by image.
+DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys() & {"split", "split_file"}]
 SHIPPED = [name for name, model in config["models"].items() if "source" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = ["risk_coverage", "mixtures", "degradation"]
@@ -88,13 +90,24 @@ def dataset_settings(wildcards):
     if wildcards.dataset == CANDIDATES:
         language = config["datasets"]["scenes-language"]
         return {key: language[key] for key in ("images", "questions_per_image", "seed")}
-    return config["datasets"][wildcards.dataset]
+    return {key: value for key, value in config["datasets"][wildcards.dataset].items() if key != "format"}
+
+
+def is_embedded(dataset):
+    """Whether a dataset is written by the workflow; its other datasets lie in files that the config names."""
+    return dataset == CANDIDATES or config["datasets"][dataset]["format"] == EMBEDDED
 
 
 def official_files(wildcards):
-    """The official files of each split of an embedded dataset."""
+    """The official files of each split of a dataset, or of all of it where it is divided by image."""
+    if not is_embedded(wildcards.dataset):
+        dataset = config["datasets"][wildcards.dataset]
+        common = {key: dataset[key] for key in ("format", "image_name") if key in dataset}
+        keys = ("questions", "annotations", "images")
+        parts = dataset.get("splits", {"all": {key: dataset[key] for key in keys if key in dataset}})
+        return {split: {**common, **files} for split, files in parts.items()}
     folder = f"data/embedded/{wildcards.dataset}"
-    splits = ID_SPLITS if wildcards.dataset == HOME else (SHIFT_SPLIT,)
+    splits = (SHIFT_SPLIT,) if wildcards.dataset == CANDIDATES else splits_of(config["datasets"][wildcards.dataset])
     if wildcards.dataset == "scenes-multimodal":
         return {
             split: {
@@ -115,6 +128,74 @@ def official_files(wildcards):
     }
 
 
+def sources_of(wildcards):
+    """What the questions table of a dataset is read from, images included."""
+    if is_embedded(wildcards.dataset):
+        return f"data/embedded/{wildcards.dataset}"
+    keys = ("questions", "annotations", "images")
+    parts = official_files(wildcards).values()
+    return _existing(
+        wildcards.dataset, list(dict.fromkeys(files[key] for files in parts for key in keys if key in files))
+    )
+
+
+def _existing(dataset, paths):
+    """Return paths that the config names, or say how they are had."""
+    for path in paths:
+        if not Path(path).exists():
+            raise WorkflowError(
+                f"{path} does not exist, but datasets.{dataset} of the config names it; correct the path, or get the "
+                "files with `snakemake download` and the same --configfile, where the config says from where"
+            )
+    return paths
+
+
+def division_of(wildcards):
+    """The table of splits of a dataset that is divided by image."""
+    return f"data/splits/{wildcards.dataset}.parquet" if wildcards.dataset in DIVIDED else []
+
+
+def division_settings(wildcards):
+    """How a dataset is divided by image: shares and a seed, or a file and the splits that the study reads."""
+    dataset = config["datasets"][wildcards.dataset]
+    if "split" in dataset:
+        return dict(dataset["split"])
+    return {"file": dataset["split_file"], "splits": ID_SPLITS if wildcards.dataset == HOME else (SHIFT_SPLIT,)}
+
+
+def split_file_of(wildcards):
+    """The published split file of a dataset, if it is divided by one."""
+    dataset = config["datasets"][wildcards.dataset]
+    return _existing(wildcards.dataset, [dataset["split_file"]]) if "split_file" in dataset else []
+
+
+def images_of(wildcards):
+    """The folders whose images a questions table names."""
+    if is_embedded(wildcards.dataset):
+        return f"data/embedded/{wildcards.dataset}"
+    return list(dict.fromkeys(files["images"] for files in official_files(wildcards).values()))
+
+
+def calibration_files():
+    """What calibration tables are drawn from: image-caption pairs, and whose images must not be among them."""
+    source = config["calibration"]["source"]
+    if source is None:
+        return {"dataset": f"data/embedded/{HOME}"}
+    return {
+        "captions": source["captions"],
+        "images": source["images"],
+        "questions": f"data/questions/{HOME}.parquet",
+    }
+
+
+def calibration_source():
+    """The captions file of the calibration, the folder of its images, and what their paths must begin with."""
+    source = config["calibration"]["source"]
+    if source is None:
+        return {"captions": f"data/embedded/{HOME}/captions.json", "images": f"data/embedded/{HOME}/images"}
+    return dict(source)
+
+
 def calibration_of(wildcards):
     """The calibration table of a data-aware scheme; nothing for a scheme that reads no data."""
     if parse_scheme(wildcards.scheme).needs_calibration:
@@ -124,7 +205,10 @@ def calibration_of(wildcards):
 
 def calibration_images(wildcards):
     """The folder whose images a calibration table names."""
-    return f"data/embedded/{HOME}" if calibration_of(wildcards) else []
+    if not calibration_of(wildcards):
+        return []
+    source = config["calibration"]["source"]
+    return f"data/embedded/{HOME}" if source is None else source["images"]
 
 
 def scored_estimators():

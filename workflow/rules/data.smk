@@ -46,21 +46,48 @@ rule select_adversarial:
         "../scripts/select_adversarial.py"
 
 
+rule divide_dataset:
+    input:
+        files=sources_of,
+        split_file=split_file_of,
+    output:
+        "data/splits/{dataset}.parquet",
+    log:
+        "logs/divide_dataset/{dataset}.log",
+    wildcard_constraints:
+        dataset=one_of(DIVIDED),
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        code=code("divide_dataset"),
+        files=lambda wildcards: official_files(wildcards)["all"],
+        division=division_settings,
+    script:
+        "../scripts/divide_dataset.py"
+
+
 rule build_questions:
     input:
-        "data/embedded/{dataset}",
+        sources_of,
+        division=division_of,
     output:
-        "data/questions/{dataset}.parquet",
+        questions="data/questions/{dataset}.parquet",
+        skipped="data/skipped/{dataset}.parquet",
     log:
         "logs/build_questions/{dataset}.log",
     conda:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=5,
+        mem_mb=4000,
+        runtime=60,
     params:
         code=code("build_questions"),
         splits=official_files,
+        on_bad_image=config["on_bad_image"],
     script:
         "../scripts/build_questions.py"

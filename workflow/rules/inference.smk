@@ -5,8 +5,8 @@ rule dump_features:
     input:
         checkpoint="data/checkpoints/{model}/{scheme}",
         questions="data/questions/{dataset}.parquet",
-        # The questions table names the images in this folder.
-        images="data/embedded/{dataset}",
+        # The questions table names the images in these folders.
+        images=images_of,
     output:
         "data/features/{model}/{scheme}/{dataset}.parquet",
     log:

@@ -3,8 +3,8 @@
 
 rule build_calibration:
     input:
+        **calibration_files(),
         model="data/models/{model}",
-        dataset=f"data/embedded/{HOME}",
     output:
         "data/calibration/{model}.parquet",
     log:
@@ -18,6 +18,7 @@ rule build_calibration:
     params:
         code=code("build_calibration"),
         samples=config["calibration"]["samples"],
+        source=calibration_source(),
         seed=config["seed"],
     script:
         "../scripts/build_calibration.py"

@@ -1,7 +1,14 @@
-"""Read a dataset's official files into its questions table."""
+"""Read a dataset's official files into its questions table, and list what can not be asked."""
 
 from quantrust.job import job_log
 from quantrust.vqa.questions import build_questions_table
 
 with job_log(snakemake.log[0]):
-    build_questions_table(snakemake.wildcards.dataset, snakemake.params.splits, snakemake.output[0])
+    build_questions_table(
+        snakemake.wildcards.dataset,
+        snakemake.params.splits,
+        snakemake.output.questions,
+        snakemake.output.skipped,
+        division_path=snakemake.input.get("division"),
+        on_bad_image=snakemake.params.on_bad_image,
+    )

@@ -11,9 +11,10 @@ from jsonschema.exceptions import ValidationError
 from quantrust.confidence.catalogue import check_estimator
 from quantrust.errors import QuantrustError
 from quantrust.quantization.scheme import parse_scheme
+from quantrust.vqa.official import SPLITS as ID_SPLITS
 
-ID_SPLITS = ("dev", "val", "test")
 SHIFT_SPLIT = "test"
+EMBEDDED = "embedded"
 
 
 def check_config(config: dict[str, Any], schema_path: str | Path) -> None:
@@ -71,9 +72,10 @@ def _join(path: str, key: str) -> str:
 def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     study, datasets = config["study"], config["datasets"]
     yield from _unknown_names("study.models", study["models"], config["models"], "models")
+    calibrated = False
     for number, name in enumerate(study["schemes"]):
         try:
-            parse_scheme(name)
+            calibrated |= parse_scheme(name).needs_calibration
         except QuantrustError as error:
             yield f"study.schemes[{number}] is {name!r}: {error}"
     for number, name in enumerate(study["estimators"]):
@@ -90,19 +92,28 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     home = study["in_distribution"]
     if home not in datasets:
         yield f"study.in_distribution is {home!r}; allowed: a name under datasets: {', '.join(datasets)}"
-    elif "captions" not in datasets[home]:
-        yield (
-            f"study.in_distribution is {home!r}; allowed: a dataset with captions for calibration and with the splits "
-            f"{', '.join(ID_SPLITS)}"
-        )
-    elif config["calibration"]["samples"] > datasets[home]["captions"]:
-        yield (
-            f"calibration.samples is {config['calibration']['samples']}; allowed: at most "
-            f"{datasets[home]['captions']}, which is datasets.{home}.captions"
-        )
+    else:
+        lacking = _splits_lacking(datasets[home], ID_SPLITS)
+        if lacking:
+            yield (
+                f"study.in_distribution is {home!r}, which has no split {lacking[0]}; allowed: a dataset with the "
+                f"splits {', '.join(ID_SPLITS)}"
+            )
+        if calibrated:
+            yield from _calibration_faults(config, home)
     for number, name in enumerate(study["shifts"]):
         if name == home:
             yield f"study.shifts[{number}] is {name!r}, the dataset in distribution; allowed: any other dataset"
+        elif name in datasets and _splits_lacking(datasets[name], (SHIFT_SPLIT,)):
+            yield f"study.shifts[{number}] is {name!r}, which has no split {SHIFT_SPLIT}; allowed: a dataset with one"
+    for name, dataset in datasets.items():
+        if dataset["format"] != EMBEDDED:
+            yield from _official_faults(f"datasets.{name}", dataset)
+    for path, section in (
+        *((f"datasets.{name}", dataset) for name, dataset in datasets.items()),
+        ("calibration", config["calibration"]),
+    ):
+        yield from _unknown_names(f"{path}.downloads", section.get("downloads", []), config["downloads"], "downloads")
     for name, dataset in datasets.items():
         if "adversary" in dataset and dataset["adversary"] not in config["models"]:
             yield (
@@ -125,6 +136,69 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     if config["report"]["risk"] not in config["evaluation"]["risks"]:
         risks = ", ".join(map(str, config["evaluation"]["risks"]))
         yield f"report.risk is {config['report']['risk']}; allowed: one of evaluation.risks: {risks}"
+
+
+def splits_of(dataset: dict[str, Any]) -> tuple[str, ...] | None:
+    """Return the splits that a dataset has, or None where only its split file knows.
+
+    Parameters
+    ----------
+    dataset : dict
+        Its section of the config.
+    """
+    if dataset["format"] == EMBEDDED:
+        return ID_SPLITS if "captions" in dataset else (SHIFT_SPLIT,)
+    if "split_file" in dataset:
+        return None
+    if "split" in dataset:
+        return tuple(split for split in ID_SPLITS if dataset["split"][split] > 0)
+    return tuple(split for split in ID_SPLITS if split in dataset.get("splits", {}))
+
+
+def _splits_lacking(dataset: dict[str, Any], needed: tuple[str, ...]) -> list[str]:
+    splits = splits_of(dataset)
+    return [] if splits is None else [split for split in needed if split not in splits]
+
+
+def _calibration_faults(config: dict[str, Any], home: str) -> Iterator[str]:
+    calibration, dataset = config["calibration"], config["datasets"][home]
+    if calibration["source"] is not None:
+        return
+    if "captions" not in dataset:
+        yield (
+            f"calibration.source is None; allowed where the dataset in distribution, {home}, was written without "
+            "captions: a file of image-caption pairs and the folder of their images"
+        )
+    elif calibration["samples"] > dataset["captions"]:
+        yield (
+            f"calibration.samples is {calibration['samples']}; allowed: at most {dataset['captions']}, which is "
+            f"datasets.{home}.captions"
+        )
+
+
+def _official_faults(path: str, dataset: dict[str, Any]) -> Iterator[str]:
+    ways = [way for way in ("splits", "split", "split_file") if way in dataset]
+    if len(ways) != 1:
+        given = " and ".join(f"{path}.{way}" for way in ways) or "none of them"
+        yield (
+            f"{path} needs splits (files for each), split (shares and a seed) or split_file, one of the three; "
+            f"given: {given}"
+        )
+        return
+    parts = {f"{path}.splits.{split}": files for split, files in dataset.get("splits", {}).items()}
+    if ways != ["splits"]:
+        parts = {path: dataset}
+    elif misplaced := [key for key in ("questions", "annotations", "images") if key in dataset]:
+        yield f"{path}.{misplaced[0]} is given beside {path}.splits; allowed: files under each split only"
+    needed = ("questions", "annotations", "images") if dataset["format"] == "vqav2" else ("annotations", "images")
+    for part, files in parts.items():
+        yield from (f"{part}.{key} is missing" for key in needed if key not in files)
+        if "questions" in files and "questions" not in needed:
+            yield f"{part}.questions is given; allowed: nothing, VizWiz has its questions among the annotations"
+    if "split" in dataset:
+        total = sum(dataset["split"][split] for split in ID_SPLITS)
+        if abs(total - 1) > 1e-9:
+            yield f"{path}.split has shares that sum to {total:g}; allowed: shares that sum to 1"
 
 
 def _unknown_names(path: str, names: list[str], known: dict[str, Any], section: str) -> Iterator[str]:

@@ -6,8 +6,9 @@ The table records what a model was calibrated on. Captions come in the ShareGPT4
 
 import json
 import random
-from collections.abc import Iterator
-from pathlib import Path
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -37,7 +38,13 @@ LEAST_ANSWER_TOKENS = 3
 
 
 def build_calibration_table(
-    model_folder: str | Path, captions_json: str | Path, images_dir: str | Path, samples: int, seed: int
+    model_folder: str | Path,
+    captions_json: str | Path,
+    images_dir: str | Path,
+    samples: int,
+    seed: int,
+    only: str = "",
+    asked_about: Iterable[str] = (),
 ) -> pl.DataFrame:
     """Draw image-caption pairs and tokenize them as the model will see them.
 
@@ -52,6 +59,11 @@ def build_calibration_table(
     samples : int
         How many pairs, drawn without replacement and kept in the order of the file.
     seed : int
+    only : str
+        What the records' `image` paths must begin with, where a file draws on several collections of images.
+    asked_about : iterable of str
+        Images that questions are asked about: a record of the same picture is never drawn. COCO's pictures are told by
+        their numbers, since those of val2014 return in train2017 under other names; others by their files' names.
 
     Returns
     -------
@@ -66,11 +78,18 @@ def build_calibration_table(
     """
     captions_json = Path(captions_json)
     records = _read_captions(captions_json)
-    if not 0 < samples <= len(records):
+    taken = {_picture(image) for image in asked_about}
+    eligible = [
+        place
+        for place, record in enumerate(records)
+        if _image_of(record).startswith(only) and _picture(_image_of(record)) not in taken
+    ]
+    if not 0 < samples <= len(eligible):
         raise QuantrustError(
-            f"{captions_json} holds {len(records)} records, {samples} were asked for; ask for 1 or more"
+            f"{captions_json} holds {len(records)} records, {samples} were asked for and {len(eligible)} may be drawn; "
+            "ask for 1 or more and no more than may be drawn"
         )
-    places = sorted(random.Random(seed).sample(range(len(records)), samples))
+    places = sorted(random.Random(seed).sample(eligible, samples))
     rows = [_read_pair(captions_json, place, records[place], Path(images_dir)) for place in places]
     table = pl.DataFrame(rows, schema={name: CALIBRATION_SCHEMA[name] for name in rows[0]})
     family, model = build_skeleton(model_folder)
@@ -183,6 +202,19 @@ def _read_captions(path: Path) -> list[Any]:
     if not isinstance(records, list):
         raise QuantrustError(f"{path} holds a {type(records).__name__}, expected the list of the ShareGPT4V format")
     return records
+
+
+def _image_of(record: Any) -> str:
+    """Return the path of a record's image; nothing for a faulty record, which is refused by name once it is drawn."""
+    image = record.get("image") if isinstance(record, dict) else None
+    return image if isinstance(image, str) else ""
+
+
+def _picture(path: str) -> int | str:
+    """Tell pictures apart: COCO's by the twelve digits at the end of their names, which all its releases share."""
+    name = PurePosixPath(path)
+    number = re.search(r"(?:^|_)(\d{12})$", name.stem)
+    return int(number[1]) if number else name.name
 
 
 def _read_pair(path: Path, place: int, record: Any, images_dir: Path) -> dict[str, str]:

@@ -9,6 +9,9 @@ from typing import Any
 from quantrust.errors import QuantrustError
 from quantrust.vqa.accuracy import REFERENCES
 
+SPLITS = ("dev", "val", "test")
+"""The Selector trains on the first, everything is chosen on the second and reported on the third."""
+
 COCO_IMAGE_NAME = "COCO_val2014_{image_id:012d}.jpg"
 """How COCO val2014, which VQAv2 and AdVQA validation questions refer to, names its files."""
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path
+from quantrust.vqa.images import find_bad_images, refuse_bad_images
 from quantrust.vqa.official import COCO_IMAGE_NAME, Question, read_vizwiz, read_vqav2
+from quantrust.vqa.splits import read_split_file, split_by_image
 
 SCHEMA = pl.Schema(
     {
@@ -23,6 +25,18 @@ SCHEMA = pl.Schema(
         "question_kind": pl.String,
     }
 )
+
+SKIPPED_SCHEMA = pl.Schema(
+    {
+        "question_id": pl.String,
+        "dataset": pl.String,
+        "split": pl.String,
+        "image_id": pl.String,
+        "image": pl.String,
+        "reason": pl.String,
+    }
+)
+_REASONS = {"image": pl.String, "reason": pl.String}
 
 
 def questions_table(dataset: str, splits: Mapping[str, Sequence[Question]]) -> pl.DataFrame:
@@ -78,8 +92,16 @@ def _claim(owner: dict[str, str], key: str, split: str, where: str) -> None:
         )
 
 
-def build_questions_table(dataset: str, splits: Mapping[str, Mapping[str, Any]], out_path: str | Path) -> None:
-    """Read the official files of a dataset's splits and write its questions table.
+def build_questions_table(
+    dataset: str,
+    splits: Mapping[str, Mapping[str, Any]],
+    out_path: str | Path,
+    skipped_path: str | Path,
+    *,
+    division_path: str | Path | None = None,
+    on_bad_image: Literal["stop", "skip"] = "stop",
+) -> None:
+    """Read the official files of a dataset, look at every image, and write its questions table.
 
     Parameters
     ----------
@@ -87,29 +109,95 @@ def build_questions_table(dataset: str, splits: Mapping[str, Mapping[str, Any]],
         The dataset's name.
     splits : mapping of str to mapping
         For each split ``format`` (``vqav2`` or ``vizwiz``), ``annotations``, ``images`` (folder), for ``vqav2`` also
-        ``questions`` and, where the images are not COCO val2014's, ``image_name``.
+        ``questions`` and, where the images are not COCO val2014's, ``image_name``. With `division_path` one entry, of
+        any name, whose questions are divided.
     out_path : str or Path
-        The Parquet file to write.
+        The Parquet file to write, with the columns of `SCHEMA`.
+    skipped_path : str or Path
+        A Parquet file of the questions that are left out, with the columns of `SKIPPED_SCHEMA`; it has no rows where
+        all images can be read.
+    division_path : str or Path, optional
+        The split of every image, as `write_division` writes it.
+    on_bad_image : {"stop", "skip"}
+        Whether an image that is missing, truncated or no image stops the study or only leaves its questions out.
 
     Raises
     ------
     QuantrustError
-        As the readers and `questions_table`; also for an unknown format and an image file that does not exist.
+        As the readers and `questions_table`; also for an unknown format, for an image that can not be read unless they
+        are skipped, and for a split that would be left without a question.
     """
-    table = questions_table(dataset, {split: _read_split(dataset, split, spec) for split, spec in splits.items()})
-    for image, question_id in (
-        table.unique("image", keep="first", maintain_order=True).select("image", "question_id").iter_rows()
-    ):
-        if not Path(image).is_file():
-            raise QuantrustError(
-                f"{image}: no such image file, but question {question_id} of {dataset} refers to it; "
-                "check the folder of images in the config"
-            )
+    if division_path is None:
+        table = questions_table(dataset, {split: _read_part(dataset, spec) for split, spec in splits.items()})
+    else:
+        (spec,) = splits.values()
+        table = _divided_table(dataset, _read_part(dataset, spec), pl.read_parquet(division_path))
+    bad = find_bad_images(dataset, table["image"].unique(maintain_order=True))
+    if on_bad_image == "stop":
+        about = table.filter(pl.col("image").is_in(list(bad))).group_by("image").agg("question_id")
+        refuse_bad_images(dataset, bad, dict(about.iter_rows()))
+    reasons = pl.DataFrame({"image": list(bad), "reason": list(bad.values())}, schema=_REASONS)
+    skipped = table.join(reasons, on="image", maintain_order="left").select(SKIPPED_SCHEMA.names())
+    kept = table.filter(~pl.col("image").is_in(list(bad)))
+    emptied = set(table["split"]) - set(kept["split"])
+    if emptied:
+        raise QuantrustError(
+            f"{dataset}: split {min(emptied)}: none of its images can be read, for example {next(iter(bad))} "
+            f"({next(iter(bad.values()))}); correct the folder of images in the config"
+        )
+    with atomic_path(skipped_path) as partial:
+        skipped.write_parquet(partial)
+    with atomic_path(out_path) as partial:
+        kept.write_parquet(partial)
+
+
+def write_division(dataset: str, spec: Mapping[str, Any], division: Mapping[str, Any], out_path: str | Path) -> None:
+    """Divide a dataset by image, by a seed or by a published file, and write the split of every image.
+
+    Parameters
+    ----------
+    dataset : str
+        The dataset's name.
+    spec : mapping
+        Where its official files are, as an entry of `splits` in `build_questions_table`.
+    division : mapping
+        Either the share of every split and ``seed``; or ``file``, which `read_split_file` reads, and ``splits``, those
+        that the study needs.
+    out_path : str or Path
+        The Parquet file to write, with the columns ``image_id`` and ``split``.
+
+    Raises
+    ------
+    QuantrustError
+        As the readers, `split_by_image` and `read_split_file`.
+    """
+    images = [question.image_id for question in _read_part(dataset, spec)]
+    if "file" in division:
+        table = read_split_file(division["file"], images, division["splits"])
+    else:
+        shares = {split: share for split, share in division.items() if split != "seed"}
+        try:
+            table = split_by_image(images, shares, division["seed"])
+        except QuantrustError as error:
+            raise QuantrustError(f"{dataset}: {error}") from None
     with atomic_path(out_path) as partial:
         table.write_parquet(partial)
 
 
-def _read_split(dataset: str, split: str, spec: Mapping[str, Any]) -> list[Question]:
+def _divided_table(dataset: str, questions: Sequence[Question], division: pl.DataFrame) -> pl.DataFrame:
+    split_of = dict(division.iter_rows())
+    parts: dict[str, list[Question]] = {split: [] for split in division["split"].unique(maintain_order=True)}
+    for question in questions:
+        if question.image_id not in split_of:
+            raise QuantrustError(
+                f"{dataset}: image {question.image_id} (question {question.question_id}): is in no split; "
+                "divide the dataset again"
+            )
+        parts[split_of[question.image_id]].append(question)
+    return questions_table(dataset, parts)
+
+
+def _read_part(dataset: str, spec: Mapping[str, Any]) -> list[Question]:
     match spec["format"]:
         case "vqav2":
             image_name = spec.get("image_name", COCO_IMAGE_NAME)
@@ -117,4 +205,4 @@ def _read_split(dataset: str, split: str, spec: Mapping[str, Any]) -> list[Quest
         case "vizwiz":
             return read_vizwiz(spec["annotations"], spec["images"])
         case other:
-            raise QuantrustError(f"{dataset}: split {split}: unknown format {other!r}; expected one of vqav2, vizwiz")
+            raise QuantrustError(f"{dataset}: unknown format {other!r}; expected one of vqav2, vizwiz")
