@@ -19,7 +19,7 @@ from quantrust.vqa.embedded import (
 )
 from quantrust.vqa.questions import build_questions_table
 from quantrust.vqa.scene_questions import KINDS, RARE_KINDS, UNANSWERABLE, ask, caption
-from quantrust.vqa.scenes import Item, Percept, Scene, name_colour, perceive, true_percepts
+from quantrust.vqa.scenes import ILLEGIBLE, SIZE, Item, Percept, Scene, name_colour, perceive, true_percepts
 
 SCENES = {"images": {"dev": 4, "val": 2, "test": 3}, "questions_per_image": 5, "captions": 3, "seed": 5}
 
@@ -207,3 +207,21 @@ def test_adversarial_selection_keeps_the_stated_share(folder, tmp_path):
 
 def test_true_percepts_take_the_most_likely_reading():
     assert true_percepts(_scene({"3": 0.3, "8": 0.7}))[0].symbol == "8"
+
+
+def test_most_unanswerable_questions_are_so_because_the_picture_is_spoilt():
+    scenes = list(generate("multimodal", 250, 1, 4))
+    unanswerable = [s for s in scenes if majority(s.answers()[0]) == UNANSWERABLE]
+    absent = [s for s in unanswerable if s.questions[0].kind == "absent"]
+    spoilt = [
+        s
+        for s in unanswerable
+        if s.scene.degradation.severity > ILLEGIBLE or max(map(abs, s.scene.degradation.shift)) > SIZE / 2
+    ]
+    assert 0.10 < len(unanswerable) / len(scenes) < 0.22
+    assert len(absent) < len(spoilt)
+
+
+def test_pictures_in_distribution_are_never_so_degraded_that_people_see_nothing():
+    for split in ("train", "test"):
+        assert all(s.scene.degradation.severity < ILLEGIBLE for s in generate(split, 200, 1, 0))

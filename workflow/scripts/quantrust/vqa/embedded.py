@@ -36,6 +36,8 @@ ANNOTATORS = 10
 STREAMS = {"train": 1, "dev": 2, "val": 3, "test": 4, "language": 5, "multimodal": 6}
 # Share of training questions that are of a composition, or in a wording, of the language shift.
 RARE_IN_TRAIN = 0.03
+# Share of questions of the multimodal shift about something that the picture does not hold.
+ABSENT = 0.05
 CAPTION_PROMPT = "describe the picture."
 DESCRIPTION = "Synthetic scenes of handwritten digits (UCI optical digits, as bundled with scikit-learn) and shapes"
 
@@ -100,7 +102,7 @@ def generate(split: str, images: int, questions_per_image: int, seed: int) -> It
         if split == "language":
             questions = ask(truth, rng, questions_per_image, style="language", rare=0.5)
         elif split == "multimodal":
-            absent = rng.random() < 0.13
+            absent = rng.random() < ABSENT
             questions = [ask_about_absent(truth, rng)] if absent else ask(truth, rng, questions_per_image, style="chat")
             questions = [_answerable_by_sight(question) for question in questions]
         elif split == "train":
@@ -122,10 +124,10 @@ def _train_questions(truth: tuple[Percept, ...], rng: np.random.Generator, n: in
 
 
 def _answerable_by_sight(question: SceneQuestion) -> SceneQuestion:
-    """Return the question, with people who missed what it is about saying so instead of guessing."""
+    """Return the question, with people who missed what it is about, or saw nothing, saying so instead of guessing."""
 
     def answer(percepts: tuple[Percept, ...]) -> str:
-        if any(not percepts[k].visible for k in question.referents):
+        if any(not percepts[k].visible for k in question.referents) or not any(p.visible for p in percepts):
             return UNANSWERABLE
         return question.answer(percepts)
 

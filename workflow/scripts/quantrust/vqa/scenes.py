@@ -24,6 +24,11 @@ SYMBOLS = DIGITS + SHAPES
 # Hues in degrees at which a colour word is most typical; white has no hue.
 HUES = {"red": 0.0, "orange": 32.0, "yellow": 56.0, "green": 120.0, "blue": 222.0, "purple": 275.0, "pink": 325.0}
 COLOURS = (*HUES, "white")
+# Severity of a degradation from which on people begin to see nothing at all.
+ILLEGIBLE = 3.2
+# Share of the pictures of the multimodal shift that are spoilt altogether, as a photographer who can not see would
+# take them now and then (Gurari et al., "VizWiz Grand Challenge", CVPR 2018, name blur, darkness and framing).
+SPOILT = 0.11
 # Spread, in degrees of hue, of where one person draws the line between two colour words.
 NAMING_SPREAD = 7.0
 
@@ -241,7 +246,12 @@ def mild_degradation(rng: np.random.Generator) -> Degradation:
 
 
 def strong_degradation(rng: np.random.Generator) -> Degradation:
-    """Draw the degradation of the multimodal shift: blur, low light, noise and bad framing, one to three at a time."""
+    """Draw the degradation of the multimodal shift: blur, low light, noise and bad framing, one to three at a time.
+
+    A few pictures are spoilt altogether, so that nobody can answer questions about them.
+    """
+    if rng.random() < SPOILT:
+        return _spoilt(rng)
     chosen = set(rng.permutation(["blur", "light", "noise", "framing"])[: int(rng.integers(1, 4))].tolist())
     framing = "framing" in chosen
     return Degradation(
@@ -251,6 +261,18 @@ def strong_degradation(rng: np.random.Generator) -> Degradation:
         turn=float(rng.uniform(-12, 12)) if framing else 0.0,
         shift=(float(rng.uniform(-6, 6)), float(rng.uniform(-6, 6))) if framing else (0.0, 0.0),
     )
+
+
+def _spoilt(rng: np.random.Generator) -> Degradation:
+    """Draw a degradation that leaves nothing to see: far out of focus, dark, or pointed elsewhere."""
+    fault = int(rng.integers(3))
+    if fault == 0:
+        return Degradation(blur=float(rng.uniform(6.0, 10.0)), light=float(rng.uniform(0.6, 0.9)), noise=0.02)
+    if fault == 1:
+        return Degradation(light=float(rng.uniform(0.03, 0.07)), noise=0.04)
+    away = float(rng.uniform(0.9, 1.2)) * SIZE * (1 if rng.random() < 0.5 else -1)
+    along = float(rng.uniform(-0.3, 0.3)) * SIZE
+    return Degradation(blur=0.3, light=0.9, noise=0.02, shift=(away, along) if rng.random() < 0.5 else (along, away))
 
 
 def _colour_value(hue: float | None) -> np.ndarray:
@@ -391,4 +413,7 @@ def _miss_probability(scene: Scene, item: Item, severity: float) -> float:
     down, right = scene.degradation.shift
     y, x = item.centre[0] + down, item.centre[1] + right
     outside = max(0.0, -y, -x, y - SIZE, x - SIZE)
-    return min(0.95, 0.002 + 0.25 * item.hidden**2 + 0.01 * severity + (0.5 + 0.1 * outside if outside else 0.0))
+    unseen = max(0.0, severity - ILLEGIBLE)
+    return min(
+        0.98, 0.002 + 0.25 * item.hidden**2 + 0.01 * severity + unseen + (0.5 + 0.1 * outside if outside else 0.0)
+    )
