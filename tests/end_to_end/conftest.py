@@ -46,7 +46,7 @@ def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
         "study": {"models": list(models), "schemes": SCHEMES, "shifts": list(shifts), "estimators": ESTIMATORS},
         "models": {
             TRAINED: {"source": f"data/trained/{TRAINED}", "training": TRAINING},
-            RANDOM: {"source": f"models/{RANDOM}", "training": {}},
+            RANDOM: {"source": f"models/{RANDOM}", "family": "qwen2_vl", "training": {}},
         },
         "datasets": {
             "scenes": {"images": {"dev": 24, "val": 12, "test": 14}, "questions_per_image": 2, "captions": 16},

@@ -138,7 +138,7 @@ def test_an_architecture_without_an_adapter_is_named(model_folders, tmp_path):
     folder = _copy(model_folders["qwen2_vl"], tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "llava"}))
-    with pytest.raises(QuantrustError, match="'llava' has no adapter; there are qwen2_vl, idefics3"):
+    with pytest.raises(QuantrustError, match="'llava' has no adapter; there are idefics3, qwen2_vl"):
         load_model(folder)
 
 
@@ -146,7 +146,7 @@ def test_shipped_files_are_checked_against_their_digests(model_folders, tmp_path
     source = _copy(model_folders["qwen2_vl"], tmp_path / "source")
     files = {path.name: sha256(path) for path in source.iterdir()}
     (source / "training.json").write_text(json.dumps({"files": files}))
-    prepare_model(source, tmp_path / "good")
+    prepare_model(source, tmp_path / "good", "qwen2_vl")
     assert {path.name: sha256(path) for path in (tmp_path / "good").iterdir()} == files
     with open(source / "model.safetensors", "r+b") as handle:
         handle.seek(-1, 2)
@@ -154,5 +154,14 @@ def test_shipped_files_are_checked_against_their_digests(model_folders, tmp_path
         handle.seek(-1, 2)
         handle.write(bytes([last[0] ^ 1]))
     with pytest.raises(QuantrustError, match=r"model\.safetensors differs from the digest"):
-        prepare_model(source, tmp_path / "bad")
+        prepare_model(source, tmp_path / "bad", "qwen2_vl")
     assert not (tmp_path / "bad").exists()
+
+
+def test_a_model_of_another_family_than_the_config_says_is_refused(model_folders, tmp_path):
+    source = _copy(model_folders["qwen2_vl"], tmp_path / "source")
+    files = {path.name: sha256(path) for path in source.iterdir()}
+    (source / "training.json").write_text(json.dumps({"files": files}))
+    with pytest.raises(QuantrustError, match=r"model_type 'qwen2_vl', but the config says .* 'idefics3'"):
+        prepare_model(source, tmp_path / "out", "idefics3")
+    assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, spl
 from quantrust.confidence.catalogue import LEARNED, estimator_module
 from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
+from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, parse_scheme
 
@@ -50,6 +51,17 @@ def quantization_code(wildcards):
     return code_digest(SCRIPTS / "quantize_model.py", SCRIPTS, without)
 
 
+def base_model(wildcards):
+    """The section of the config of a model, or of the one that it is a stressed form of."""
+    model = config["models"][wildcards.model]
+    return config["models"][model["stress"]["model"]] if "stress" in model else model
+
+
+def family_code(wildcards):
+    """Digest of the adapter of a model's family, which is found by its name and not by an import."""
+    return source_digest(f"{FAMILIES}.{base_model(wildcards)['family']}")
+
+
 def one_of(names):
     """Pattern of a wildcard that is one of these names; of none, a pattern that nothing matches."""
     return "|".join(names) or "(?!)"
@@ -83,6 +95,17 @@ def study_artifacts():
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
     ]
+
+
+def study_downloads():
+    """Records of the downloads that the study's datasets, calibration and models name."""
+    sections = [
+        *(config["datasets"][dataset] for dataset in DATASETS),
+        config["calibration"],
+        *(config["models"][model] for model in STUDY["models"]),
+    ]
+    names = dict.fromkeys(name for section in sections for name in section.get("downloads", []))
+    return expand("data/downloads/{download}.json", download=names)
 
 
 def dataset_settings(wildcards):

@@ -21,6 +21,7 @@ rule dump_features:
         runtime=120,
     params:
         code=code("dump_features"),
+        family_code=family_code,
         settings=config["features"],
     script:
         "../scripts/dump_features.py"

@@ -16,6 +16,7 @@ rule prepare_model:
         runtime=5,
     params:
         code=code("prepare_model"),
+        family=lambda wildcards: base_model(wildcards)["family"],
     script:
         "../scripts/prepare_model.py"
 
@@ -37,6 +38,7 @@ rule train_model:
         runtime=240,
     params:
         code=code("train_model"),
+        family_code=family_code,
         settings=lambda wildcards: config["models"][wildcards.model]["training"],
     script:
         "../scripts/train_model.py"
@@ -59,6 +61,7 @@ rule stress_model:
         runtime=10,
     params:
         code=code("stress_model"),
+        family_code=family_code,
         settings=lambda wildcards: {
             key: config["models"][wildcards.model]["stress"][key] for key in ("share", "factor")
         },

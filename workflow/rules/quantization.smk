@@ -17,6 +17,7 @@ rule build_calibration:
         runtime=10,
     params:
         code=code("build_calibration"),
+        family_code=family_code,
         samples=config["calibration"]["samples"],
         source=calibration_source(),
         seed=config["seed"],
@@ -43,5 +44,6 @@ rule quantize_model:
         runtime=60,
     params:
         code=quantization_code,
+        family_code=family_code,
     script:
         "../scripts/quantize_model.py"

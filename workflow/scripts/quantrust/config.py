@@ -10,6 +10,7 @@ from jsonschema.exceptions import ValidationError
 
 from quantrust.confidence.catalogue import check_estimator
 from quantrust.errors import QuantrustError
+from quantrust.named_modules import FAMILIES, module_names
 from quantrust.quantization.scheme import parse_scheme
 from quantrust.vqa.official import SPLITS as ID_SPLITS
 
@@ -83,7 +84,10 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
             check_estimator(name)
         except QuantrustError as error:
             yield f"study.estimators[{number}] is {name!r}: {error}"
+    families = module_names(FAMILIES)
     for name, model in config["models"].items():
+        if "family" in model and model["family"] not in families:
+            yield f"models.{name}.family is {model['family']!r}; allowed: {', '.join(families)}"
         base = model.get("stress", {}).get("model")
         if base is not None and "source" not in config["models"].get(base, {}):
             known = ", ".join(name for name, model in config["models"].items() if "source" in model)

@@ -11,6 +11,9 @@ from types import ModuleType
 from quantrust.digest import SCRIPTS
 from quantrust.errors import QuantrustError
 
+ESTIMATORS = "quantrust.confidence.estimators"
+FAMILIES = "quantrust.models.families"
+
 
 def module_names(package: str) -> list[str]:
     """Return the names of the modules of a package, named with dots, sorted; nothing is imported."""

@@ -5,21 +5,20 @@ from collections.abc import Sequence
 import polars as pl
 
 from quantrust.errors import QuantrustError
-from quantrust.named_modules import load_module, module_names
+from quantrust.named_modules import ESTIMATORS, load_module, module_names
 
-PACKAGE = "quantrust.confidence.estimators"
 LEARNED = ("selector", "selector-ensemble")
 """Columns of `quantrust.confidence.selector.selector_confidence`; probabilities."""
 
 
 def plain_estimators() -> list[str]:
     """Return the names of the estimators that need no training."""
-    return [name.replace("_", "-") for name in module_names(PACKAGE)]
+    return [name.replace("_", "-") for name in module_names(ESTIMATORS)]
 
 
 def estimator_module(name: str) -> str:
     """Return the dotted name of the module of an estimator that needs no training."""
-    return f"{PACKAGE}.{name.replace('-', '_')}"
+    return f"{ESTIMATORS}.{name.replace('-', '_')}"
 
 
 def check_estimator(name: str) -> None:
@@ -55,4 +54,4 @@ def confidence_columns(names: Sequence[str]) -> list[pl.Expr]:
 
 
 def _load(name: str):
-    return load_module(PACKAGE, name.replace("-", "_"), ("confidence", "IS_PROBABILITY"))
+    return load_module(ESTIMATORS, name.replace("-", "_"), ("confidence", "IS_PROBABILITY"))

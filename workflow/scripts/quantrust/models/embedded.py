@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, sha256
-from quantrust.models.loading import FAMILIES, quiet_library
+from quantrust.models.loading import load_family, model_type_of, quiet_library
 
 IMAGE_SIZE = 64
 PATCH = 8
@@ -115,7 +115,7 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
         Seed of the initial weights.
     """
     torch.manual_seed(seed)
-    model_class = FAMILIES[spec.family].model_class
+    model_class = load_family(spec.family).model_class
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": spec.hidden,
@@ -207,13 +207,19 @@ def save_model_folder(
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
 
-def prepare_model(source: str | Path, out_dir: str | Path) -> None:
+def prepare_model(source: str | Path, out_dir: str | Path, family: str) -> None:
     """Copy a shipped model folder, checking every file against the digests in its `training.json`.
+
+    Parameters
+    ----------
+    source, out_dir : str or Path
+    family : str
+        What the model's `model_type` must be.
 
     Raises
     ------
     QuantrustError
-        If a file is missing, has another digest, or is not listed.
+        If a file is missing, has another digest, or is not listed, or the model is of another family.
     """
     source = Path(source)
     record = source / "training.json"
@@ -228,3 +234,9 @@ def prepare_model(source: str | Path, out_dir: str | Path) -> None:
             if sha256(path) != digest:
                 raise QuantrustError(f"{path} differs from the digest in {record}; restore it from the repository")
             shutil.copyfile(path, partial / name)
+        found = model_type_of(partial)
+        if found != family:
+            raise QuantrustError(
+                f"{source}: config.json has model_type {found!r}, but the config says that the model's family is "
+                f"{family!r}; correct models.<name>.family"
+            )

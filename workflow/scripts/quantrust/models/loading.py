@@ -12,10 +12,35 @@ from transformers.utils import logging
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family
-from quantrust.models.idefics3 import Idefics3
-from quantrust.models.qwen2_vl import Qwen2VL
+from quantrust.named_modules import FAMILIES, load_module, module_names
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Qwen2VL(), Idefics3())}
+
+def load_family(name: str) -> Family:
+    """Return the adapter of the architecture whose `model_type` is `name`.
+
+    Raises
+    ------
+    QuantrustError
+        If there is none.
+    """
+    known = module_names(FAMILIES)
+    if name not in known:
+        raise QuantrustError(f"model_type {name!r} has no adapter; there are {', '.join(known)}")
+    return load_module(FAMILIES, name, ("FAMILY",)).FAMILY
+
+
+def model_type_of(folder: str | Path) -> str:
+    """Return the `model_type` that a model folder's `config.json` names.
+
+    Raises
+    ------
+    QuantrustError
+        If there is no config.
+    """
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise QuantrustError(f"{path} is missing: expected a model folder in the Hugging Face layout")
+    return json.loads(path.read_text(encoding="utf-8")).get("model_type")
 
 
 def family_of(folder: str | Path) -> Family:
@@ -26,13 +51,11 @@ def family_of(folder: str | Path) -> Family:
     QuantrustError
         If there is no config, or no adapter for its `model_type`.
     """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise QuantrustError(f"{path} is missing: expected a model folder in the Hugging Face layout")
-    model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    if model_type not in FAMILIES:
-        raise QuantrustError(f"{path}: model_type {model_type!r} has no adapter; there are {', '.join(FAMILIES)}")
-    return FAMILIES[model_type]
+    model_type = model_type_of(folder)
+    try:
+        return load_family(model_type)
+    except QuantrustError as error:
+        raise QuantrustError(f"{Path(folder) / 'config.json'}: {error}") from None
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from quantrust.digest import source_digest
 from quantrust.files import atomic_directory, sha256, write_json
 from quantrust.models.embedded import SPECS, build_model, save_model_folder, train_tokenizer
 from quantrust.models.family import Family
-from quantrust.models.loading import FAMILIES
+from quantrust.models.loading import load_family
 from quantrust.models.shared_prefix import ATTENTION, Layout
 from quantrust.progress import progress
 from quantrust.vqa.embedded import ANNOTATORS, CAPTION_PROMPT, AnnotatedScene, generate
@@ -380,7 +380,7 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
     settings : TrainingSettings
     """
     spec = SPECS[name]
-    family = FAMILIES[spec.family]
+    family = load_family(spec.family)
     torch.use_deterministic_algorithms(True)
     log = _Log()
     data = _TrainingSet(settings)

@@ -86,3 +86,6 @@ class Idefics3(Family):
     def end_token(self, processor: Any) -> str:
         """Return the token that ends the assistant's turn."""
         return "<end_of_utterance>"
+
+
+FAMILY = Idefics3()

@@ -107,3 +107,6 @@ class Qwen2VL(Family):
     def end_token(self, processor: Any) -> str:
         """Return the token that ends the assistant's turn."""
         return "<|im_end|>"
+
+
+FAMILY = Qwen2VL()
