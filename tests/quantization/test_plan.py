@@ -6,10 +6,9 @@ import polars as pl
 import pytest
 
 from quantrust.errors import QuantrustError
-from quantrust.models.family import LayerRef
 from quantrust.models.loading import load_model
 from quantrust.quantization.plan import PLAN_SCHEMA, build_plan, describe_plan
-from quantrust.quantization.scheme import parse_scheme
+from quantrust.quantization.scheme import Selection, parse_scheme, resolve_scheme
 
 
 @pytest.fixture(scope="module", params=["qwen2_vl", "idefics3"])
@@ -29,7 +28,7 @@ def test_no_preset_takes_the_linears_of_the_language_blocks(loaded):
     taken = chosen(plan)
     assert len(taken) == 3 * 7
     assert set(taken["component"]) == {"language"} and set(taken["bits"]) == {3} and set(taken["group"]) == {64}
-    assert set(plan.filter(pl.col("bits").is_null())["reason"]) == {"component not selected"}
+    assert set(plan.filter(pl.col("bits").is_null())["reason"]) == {"not selected"}
 
 
 def test_mixed_takes_everything_but_convolutions_and_position_tables(loaded):
@@ -44,7 +43,8 @@ def test_mixed_takes_everything_but_convolutions_and_position_tables(loaded):
 def test_groups_fall_back_where_they_do_not_divide(loaded):
     family, model = loaded
     plan = build_plan(family, model, parse_scheme("rtn-w4g128"))
-    assert dict(plan.drop_nulls("bits").select("columns", "group").unique().iter_rows()) == {64: 64, 192: 64}
+    notes = plan.drop_nulls("bits").select("columns", "group", "note").unique().sort("columns")
+    assert notes.rows() == [(n, 64, f"group 64: {n} is no multiple of 128") for n in (64, 192)]
 
 
 def test_only_calibrated_methods_have_absorbers(loaded):
@@ -72,16 +72,101 @@ def test_bf16_plans_nothing(loaded):
 def test_a_selection_that_matches_nothing_is_an_error(loaded):
     family, model = loaded
 
-    class Renamed(type(family)):
+    class Blind(type(family)):
         def layers(self, model):
-            return [
-                LayerRef(layer.name, "decoder" if layer.component == "language" else layer.component, *rest)
-                for layer in super().layers(model)
-                for rest in [(layer.block, layer.layer_type, layer.kind)]
-            ]
+            return [layer for layer in super().layers(model) if layer.component != "language"]
 
-    with pytest.raises(QuantrustError, match="4 bits for language select no layer"):
-        build_plan(Renamed(), model, parse_scheme("rtn-w4g64"))
+    with pytest.raises(QuantrustError, match=r"language: 4 bits selects no layer of .*the model has no such layer"):
+        build_plan(Blind(), model, parse_scheme("rtn-w4g64"))
+
+
+def table_scheme(*rows, method="rtn", group=64):
+    keys = ("component", "bits", "third", "layer_type")
+    table = [dict(zip(keys, row, strict=False)) for row in rows]
+    return resolve_scheme("custom", {"method": method, "group": group, "symmetric": False, "table": table})
+
+
+def test_rows_select_thirds_and_layer_types(loaded):
+    family, model = loaded
+    scheme = table_scheme(
+        ("language", 4), ("language", 8, "last"), ("language", 16, "last", "mlp"), ("vision", 3, None, "mlp")
+    )
+    plan = build_plan(family, model, scheme)
+    blocks = plan.filter(component="language").group_by("block", "layer_type").agg("bits", "third").sort("block")
+    bits = {(row["block"], row["layer_type"]): set(row["bits"]) for row in blocks.iter_rows(named=True)}
+    assert bits == {
+        (0, "attention"): {4},
+        (0, "mlp"): {4},
+        (1, "attention"): {4},
+        (1, "mlp"): {4},
+        (2, "attention"): {8},
+        (2, "mlp"): {None},
+    }
+    assert plan.filter(component="language", block=1)["third"].unique().to_list() == ["middle"]
+    last = plan.filter(component="language", block=2, layer_type="mlp").row(0, named=True)
+    assert last["selected_by"] == "language, last third, mlp: 16 bits" and last["reason"] == "left at 16 bits"
+    vision = plan.filter(pl.col("component") == "vision", pl.col("bits").is_not_null())
+    assert set(vision["layer_type"]) == {"mlp"} and len(vision) == 2 * 2
+    assert set(plan.filter(component="head")["reason"]) == {"not selected"}
+
+
+def test_blocks_fall_into_thirds_as_evenly_as_they_go(loaded):
+    family, model = loaded
+
+    class Deep(type(family)):
+        def layers(self, model):
+            return [layer for layer in super().layers(model) if layer.component == "vision" and layer.block is not None]
+
+    # two blocks: there is no last third
+    plan = build_plan(Deep(), model, table_scheme(("vision", 4)))
+    assert dict(plan.select("block", "third").unique().iter_rows()) == {0: "first", 1: "middle"}
+    with pytest.raises(QuantrustError, match=r"vision, last third: 4 bits selects no layer .* too few blocks"):
+        build_plan(Deep(), model, table_scheme(("vision", 4, "last")))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [("language", 4, "first"), ("language", 3)],
+            r"scheme custom: language, first third: 4 bits selects no layer .*later rows of the table take all",
+        ),
+        ([("language", 3), ("language", 16)], r"language: 3 bits selects no layer .*later rows"),
+    ],
+)
+def test_rows_that_touch_nothing_are_an_error(loaded, rows, message):
+    with pytest.raises(QuantrustError, match=message):
+        build_plan(*loaded, table_scheme(*rows, ("head", 8)))
+
+
+def test_the_plan_lists_what_uses_the_unscaled_grid(loaded):
+    family, model = loaded
+    plan = build_plan(family, model, parse_scheme("mbq-w4g32-full"))
+    plain = dict(plan.filter(method="rtn").select("layer", "note").iter_rows())
+    layers = {name.rpartition(".")[2] for name in plain if ".layers." in name or ".blocks." in name}
+    # nothing feeds fc2 linearly; k and v have fewer heads than o
+    assert layers == {"o_proj", "fc2"}
+    assert all(
+        note
+        == (
+            "unscaled grid: no operation before it can absorb a scale"
+            if name not in ("lm_head", family.embedding)
+            else "unscaled grid: no scale is searched for it"
+        )
+        for name, note in plain.items()
+    )
+    assert {family.embedding, "lm_head"} <= plain.keys()
+    assert plan.filter(pl.col("scaled_by").is_not_null(), method="mbq").height == plan.filter(method="mbq").height
+    said = describe_plan(plan).splitlines()
+    assert "  3 layers, unscaled grid: no operation before it can absorb a scale" in said
+
+
+def test_gptq_has_a_hessian_for_all_but_lookups(loaded):
+    family, model = loaded
+    plan = build_plan(family, model, parse_scheme("gptq-w4g32-full"))
+    nearest = plan.filter(method="rtn")
+    assert nearest["layer"].to_list() == [family.embedding]
+    assert nearest["note"].to_list() == ["rounded to nearest: a lookup multiplies nothing, so it has no Hessian"]
 
 
 def test_tied_head_and_embedding_share_their_codes_or_stay(model_folders):
@@ -90,7 +175,9 @@ def test_tied_head_and_embedding_share_their_codes_or_stay(model_folders):
     full = build_plan(family, model, parse_scheme("rtn-w4g64-full"))
     assert full.filter(component="head").select("bits", "shares").rows() == [(4, family.embedding)]
     assert full.filter(component="embedding").select("bits", "shares").rows() == [(4, None)]
-    embedding_only = replace(parse_scheme("rtn-w4g64"), bits=(("language", 4), ("embedding", 4)))
+    assert full.filter(component="head")["note"].to_list() == [f"tied: takes the codes of {family.embedding}, 4 bits"]
+    table = (Selection("language", 4), Selection("embedding", 4))
+    embedding_only = replace(parse_scheme("rtn-w4g64"), table=table)
     with pytest.raises(QuantrustError, match="tied to lm_head, which is not selected"):
         build_plan(family, model, embedding_only)
 

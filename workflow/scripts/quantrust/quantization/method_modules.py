@@ -2,12 +2,16 @@
 
 from quantrust.quantization.scheme import Scheme
 
-# AWQ and MBQ search scales and then round to the nearest code.
+_CALIBRATED = {"calibration", "rtn"}
+_SCALED = _CALIBRATED | {"scale_search", "folding"}
+
+# The methods that calibrate go on to the nearest code, or start from its grid.
 METHOD_MODULES = {
     "rtn": frozenset({"rtn"}),
     "hqq": frozenset({"hqq"}),
-    "awq": frozenset({"awq", "rtn"}),
-    "mbq": frozenset({"mbq", "rtn"}),
+    "awq": frozenset({"awq", *_SCALED}),
+    "mbq": frozenset({"mbq", *_SCALED}),
+    "gptq": frozenset({"gptq", "sequential", *_CALIBRATED}),
 }
 
 

@@ -4,32 +4,43 @@ import polars as pl
 from torch import nn
 
 from quantrust.errors import QuantrustError
-from quantrust.models.family import Family, LayerRef
+from quantrust.models.family import Family, LayerRef, ScaleGroup
 from quantrust.quantization.grid import effective_group_size
-from quantrust.quantization.scheme import Scheme
+from quantrust.quantization.scheme import THIRDS, UNQUANTIZED_BITS, Scheme, Selection
 
 PLAN_SCHEMA = pl.Schema(
     {
         "layer": pl.String,
         "component": pl.String,
         "block": pl.Int32,
+        "third": pl.String,
         "layer_type": pl.String,
         "rows": pl.Int64,
         "columns": pl.Int64,
         "bits": pl.Int32,
         "group": pl.Int64,
+        "method": pl.String,
+        "selected_by": pl.String,
         "scaled_by": pl.String,
         "shares": pl.String,
+        "note": pl.String,
         "reason": pl.String,
     }
 )
 """Columns of a plan.
 
-`rows` and `columns` are output and input channels (a convolution's kernel counts as input channels). `bits` and
-`group` are null for layers that are skipped, and `reason` says why. `scaled_by` is the operation that absorbs the
-inverse of a layer's channel scales, null where nothing does and the plain grid is used. `shares` names the layer
-whose codes a tied layer uses.
+`rows` and `columns` are output and input channels (a convolution's kernel counts as input channels). `bits`, `group`
+and `method` are null for layers that are skipped, and `reason` says why. `selected_by` is the row of the scheme's table
+that decides about the layer. `method` is what the layer's weight goes through: `rtn` also where the scheme's own method
+has nothing to go by, and then `note` says so, as it does where the group size is not the scheme's. `scaled_by` is the
+operation that absorbs the inverse of a layer's channel scales, null where nothing does and the plain grid is used.
+`shares` names the layer whose codes a tied layer uses.
 """
+
+NOTHING_ABSORBS = "unscaled grid: no operation before it can absorb a scale"
+IN_NO_GROUP = "unscaled grid: no scale is searched for it"
+LOOKUP = "rounded to nearest: a lookup multiplies nothing, so it has no Hessian"
+OUTSIDE_BLOCKS = "rounded to nearest: it lies outside the blocks whose inputs are collected"
 
 
 def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame:
@@ -39,7 +50,7 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
     ----------
     family : Family
     model : torch.nn.Module
-        Unquantized.
+        Unquantized; only shapes are read, so that its weights may be on the meta device.
     scheme : Scheme
 
     Returns
@@ -50,49 +61,32 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
     Raises
     ------
     QuantrustError
-        If the scheme selects a component of which no layer can be quantized.
+        If a row of the scheme's table decides about no layer that can be quantized.
     """
     layers = family.layers(model)
-    absorbers = _absorbers(family, model, scheme) if scheme.needs_calibration else {}
+    groups = {
+        linear: group
+        for component in scheme.components
+        for block in family.blocks(model, component)
+        for group in family.scale_groups(model, block)
+        for linear in group.linears
+    }
+    depths = {component: len(family.blocks(model, component)) for component in ("vision", "language")}
     head, embedding = tied_layers(model, layers)
-    both = all(scheme.component_bits(component) is not None for component in ("embedding", "head"))
-    rows = []
+    rows, decided = [], []
     for layer in layers:
-        weight = model.get_submodule(layer.name).weight
-        columns = weight[0].numel()
-        bits = scheme.component_bits(layer.component)
-        reason = _reason(layer, bits)
-        if reason is None and layer.name in (head, embedding) and not both:
-            reason = f"tied to {head if layer.name == embedding else embedding}, which is not selected"
-        chosen = reason is None
-        rows.append(
-            {
-                "layer": layer.name,
-                "component": layer.component,
-                "block": layer.block,
-                "layer_type": layer.layer_type,
-                "rows": weight.shape[0],
-                "columns": columns,
-                "bits": scheme.component_bits("embedding")
-                if chosen and layer.name == head
-                else bits
-                if chosen
-                else None,
-                "group": effective_group_size(columns, scheme.group_size) if chosen else None,
-                "scaled_by": absorbers.get(layer.name) if chosen else None,
-                "shares": embedding if chosen and layer.name == head else None,
-                "reason": reason,
-            }
-        )
+        third = None if layer.block is None else THIRDS[3 * layer.block // depths[layer.component]]
+        selection = scheme.row_of(layer.component, third, layer.layer_type)
+        reason = _reason(layer, selection)
+        if reason is None and layer.name in (head, embedding):
+            reason = _reason_of_tied(scheme, head if layer.name == embedding else embedding)
+        rows.append(_row(layer, model.get_submodule(layer.name).weight.shape, scheme, third, selection, reason, groups))
+        if reason is None and layer.name == head:
+            rows[-1] |= _shared(scheme, embedding)
+        decided.append((selection, reason))
     plan = pl.DataFrame(rows, schema=PLAN_SCHEMA)
-    touched = set(plan.filter(pl.col("bits").is_not_null())["component"])
-    for component, bits in scheme.bits:
-        if component not in touched:
-            reasons = sorted(set(plan.filter(component=component)["reason"])) or ["the model has no such layer"]
-            raise QuantrustError(
-                f"scheme {scheme.name}: {bits} bits for {component} select no layer of this {family.name} model "
-                f"({'; '.join(reasons)}); leave the component out or use another preset"
-            )
+    for selection in scheme.table:
+        _require_layers(family, scheme, selection, plan, decided)
     return plan
 
 
@@ -108,7 +102,13 @@ def tied_layers(model: nn.Module, layers: list[LayerRef]) -> tuple[str | None, s
 
 
 def describe_plan(plan: pl.DataFrame) -> str:
-    """Return one line a component: layers and weights that are quantized, and the bits."""
+    """Return a line for each component with the layers and weights that are quantized, then one for each note on some.
+
+    Returns
+    -------
+    str
+        For example `language: 112 of 112 layers, 786,432 of 786,432 weights, 4 bits`.
+    """
     lines = []
     for component, group in plan.group_by("component", maintain_order=True):
         weights = (group["rows"] * group["columns"]).sum()
@@ -118,27 +118,115 @@ def describe_plan(plan: pl.DataFrame) -> str:
         lines.append(
             f"{component[0]}: {len(chosen)} of {len(group)} layers, {count:,} of {weights:,} weights, {bits} bits"
         )
+        for column in ("note", "reason"):
+            for (said,), some in group.drop_nulls(column).group_by(column, maintain_order=True):
+                lines.append(f"  {len(some)} layers, {said}")
     return "\n".join(lines)
 
 
-def _reason(layer: LayerRef, bits: int | None) -> str | None:
+def _row(
+    layer: LayerRef,
+    shape: tuple[int, ...],
+    scheme: Scheme,
+    third: str | None,
+    selection: Selection | None,
+    reason: str | None,
+    groups: dict[str, ScaleGroup],
+) -> dict[str, str | int | None]:
+    rows, columns = shape[0], shape[1:].numel()
+    row = {
+        "layer": layer.name,
+        "component": layer.component,
+        "block": layer.block,
+        "third": third,
+        "layer_type": layer.layer_type,
+        "rows": rows,
+        "columns": columns,
+        "selected_by": None if selection is None else str(selection),
+        "reason": reason,
+    }
+    if reason is not None:
+        return row
+    group = effective_group_size(columns, scheme.group_size)
+    scaled_by = groups[layer.name].previous if scheme.searches_scales and layer.name in groups else None
+    method, notes = _method(layer, scheme, groups)
+    if scheme.group_size not in (None, group):
+        notes.append(f"group {group}: {columns} is no multiple of {scheme.group_size}")
+    return row | {
+        "bits": selection.bits,
+        "group": group,
+        "method": method,
+        "scaled_by": scaled_by,
+        "note": "; ".join(notes) or None,
+    }
+
+
+def _method(layer: LayerRef, scheme: Scheme, groups: dict[str, ScaleGroup]) -> tuple[str, list[str]]:
+    """Return what a layer's weight goes through, and why that is not the scheme's method where it is not."""
+    if scheme.searches_scales:
+        if layer.name not in groups:
+            return "rtn", [IN_NO_GROUP]
+        if groups[layer.name].previous is None:
+            return "rtn", [NOTHING_ABSORBS]
+    if scheme.method == "gptq" and layer.kind == "embedding":
+        return "rtn", [LOOKUP]
+    if scheme.method == "gptq" and layer.component != "head" and layer.name not in groups:
+        return "rtn", [OUTSIDE_BLOCKS]
+    return scheme.method, []
+
+
+def _shared(scheme: Scheme, embedding: str) -> dict[str, str | int | None]:
+    """Return what a tied head takes over from the embedding."""
+    bits = scheme.row_of("embedding").bits
+    return {
+        "bits": bits,
+        "method": None,
+        "scaled_by": None,
+        "shares": embedding,
+        "note": f"tied: takes the codes of {embedding}, {bits} bits",
+    }
+
+
+def _reason(layer: LayerRef, selection: Selection | None) -> str | None:
     """Return why a layer is skipped, or None."""
-    if bits is None:
-        return "component not selected"
+    if selection is None:
+        return "not selected"
     if layer.kind == "conv":
         return "convolution"
     if layer.kind == "embedding" and layer.component != "embedding":
         return "not a token embedding"
     if layer.component == "language" and layer.block is None:
         return "outside the blocks"
+    if selection.bits == UNQUANTIZED_BITS:
+        return f"left at {UNQUANTIZED_BITS} bits"
     return None
 
 
-def _absorbers(family: Family, model: nn.Module, scheme: Scheme) -> dict[str, str | None]:
-    return {
-        linear: group.previous
-        for component, _ in scheme.bits
-        for block in family.blocks(model, component)
-        for group in family.scale_groups(model, block)
-        for linear in group.linears
-    }
+def _reason_of_tied(scheme: Scheme, other: str) -> str | None:
+    """Return why a selected layer is skipped that is one tensor with another, or None where both are selected."""
+    both = all(row is not None and row.bits != UNQUANTIZED_BITS for row in map(scheme.row_of, ("embedding", "head")))
+    return None if both else f"tied to {other}, which is not selected"
+
+
+def _require_layers(
+    family: Family,
+    scheme: Scheme,
+    selection: Selection,
+    plan: pl.DataFrame,
+    decided: list[tuple[Selection | None, str | None]],
+) -> None:
+    """Raise when a row of the table decides about no layer that can be quantized."""
+    reasons = [reason for row, reason in decided if row is selection]
+    wanted = f"left at {UNQUANTIZED_BITS} bits" if selection.bits == UNQUANTIZED_BITS else None
+    if wanted in reasons:
+        return
+    if reasons:
+        why = "; ".join(sorted(set(reasons)))
+    elif selection.component in plan["component"]:
+        why = "later rows of the table take all of its layers, or there are too few blocks for its third"
+    else:
+        why = "the model has no such layer"
+    raise QuantrustError(
+        f"scheme {scheme.name}: {selection} selects no layer of this {family.name} model ({why}); "
+        "leave the row out or use another preset"
+    )

@@ -1,8 +1,8 @@
 """From a model folder and a scheme to a checkpoint folder."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
-from quantrust.models.family import Family, LanguageInputs, Role, ScaleGroup, VisionInputs
+from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.loading import load_model
 from quantrust.progress import Progress, progress
 from quantrust.quantization import awq, mbq
 from quantrust.quantization.calibration import check_calibration, language_batches, vision_batches
 from quantrust.quantization.checkpoint import save_checkpoint
 from quantrust.quantization.folding import fold_scale
+from quantrust.quantization.gptq import HessianFactor, HessianSum, quantize_gptq
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.hqq import quantize_hqq
 from quantrust.quantization.linear import PackedWeight, replace_layer
@@ -27,16 +28,24 @@ from quantrust.quantization.plan import build_plan, describe_plan
 from quantrust.quantization.rtn import quantize_rtn
 from quantrust.quantization.scale_search import Batch, ScaleChoice, search_stack
 from quantrust.quantization.scheme import Scheme, parse_scheme
+from quantrust.quantization.sequential import factor_inputs, quantize_stack
 
 DTYPE = torch.float32
 """The dtype of activations, gradients and scaled weights while quantizing."""
 
-Quantize = Callable[[Tensor], QuantizedWeight]
+POWERS = {"mae": 1, "mse": 2}
+STACKS = ("vision", "connector", "language")
+"""The components with blocks, in the order of the forward pass."""
+
+Quantize = Callable[..., QuantizedWeight]
 _log = logging.getLogger(__name__)
 
 
 def quantize_model(
-    model_folder: str | Path, scheme: str, calibration: str | Path | pl.DataFrame | None, out_folder: str | Path
+    model_folder: str | Path,
+    scheme: str | Scheme,
+    calibration: str | Path | pl.DataFrame | None,
+    out_folder: str | Path,
 ) -> None:
     """Quantize a model under a scheme and write the checkpoint.
 
@@ -46,10 +55,10 @@ def quantize_model(
     ----------
     model_folder : str or Path
         Unquantized, in the Hugging Face layout.
-    scheme : str
-        A scheme's name; `bf16` writes the weights as they are.
+    scheme : Scheme or str
+        A scheme, or the name of one; `bf16` writes the weights as they are.
     calibration : polars.DataFrame, path of its Parquet file, or None
-        As `build_calibration_table` returns it; needed by AWQ and MBQ only, other methods do not look at it.
+        As `build_calibration_table` returns it; needed by AWQ, MBQ and GPTQ only, other methods do not look at it.
     out_folder : str or Path
 
     Raises
@@ -58,155 +67,235 @@ def quantize_model(
         If the scheme does not parse or selects nothing, calibration is missing or unfit, or a weight or an activation
         is not finite.
     """
-    parsed = parse_scheme(scheme)
-    if parsed.needs_calibration:
+    scheme = parse_scheme(scheme) if isinstance(scheme, str) else scheme
+    table = None
+    if scheme.needs_calibration:
         if calibration is None:
-            raise QuantrustError(f"scheme {scheme} needs a calibration table; build one from captions of images")
+            raise QuantrustError(f"scheme {scheme.name} needs a calibration table; build one from captions of images")
         table = calibration if isinstance(calibration, pl.DataFrame) else pl.read_parquet(calibration)
         check_calibration(table)
     family, model, processor = load_model(model_folder, DTYPE)
     model.requires_grad_(False)
     _check_weights(model_folder, model)
-    plan = build_plan(family, model, parsed)
-    _log.info("plan of %s:\n%s", scheme, describe_plan(plan))
-    quantizers = _quantizers(plan, parsed)
-    stacks = {component: family.blocks(model, component) for component, _ in parsed.bits}
-    searched = sum(map(len, stacks.values())) if parsed.needs_calibration else 0
-    ratios: list[ModalityRatio] = []
-    choices: list[ScaleChoice] = []
-    with progress(f"quantizing under {scheme}", searched + len(quantizers), "blocks and layers") as bar:
-        if parsed.needs_calibration:
-            images = vision_batches(family, processor, table)
-            with torch.no_grad():
-                encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
-            prompts = language_batches(family, model, processor, table, encoded)
-            if parsed.method == "mbq":
-                ratios = mbq.modality_ratios(family, model, prompts)
-            choices = list(_search(family, model, parsed, stacks, quantizers, images, prompts, ratios, bar))
-            for choice in choices:
-                fold_scale(model, choice.group, choice.scale)
-        errors = quantize_layers(model, plan, quantizers, bar)
+    plan = build_plan(family, model, scheme)
+    _log.info("plan of %s:\n%s", scheme.name, describe_plan(plan))
+    with progress(f"quantizing under {scheme.name}", _steps(family, model, scheme, plan), "blocks and layers") as bar:
+        surgery = _Surgery(family, model, processor, scheme, plan, bar)
+        if scheme.searches_scales:
+            surgery.search_and_fold(table)
+        elif scheme.method == "gptq":
+            surgery.quantize_in_order(table)
+        surgery.quantize_rest()
     save_checkpoint(
         out_folder,
         model_folder=model_folder,
         model=model,
         layers=plan.with_columns(
-            relative_error=pl.col("layer").replace_strict(errors, default=None, return_dtype=pl.Float64)
+            relative_error=pl.col("layer").replace_strict(surgery.errors, default=None, return_dtype=pl.Float64)
         ),
         record={
-            "scheme": parsed.name,
-            "settings": {
-                "method": parsed.method,
-                "group_size": parsed.group_size,
-                "symmetric": parsed.symmetric,
-                "bits": dict(parsed.bits),
-            },
-            "calibration": _describe_calibration(table) if parsed.needs_calibration else None,
-            "modality_ratios": [asdict(ratio) for ratio in ratios],
-            "scales": [_describe_choice(choice) for choice in choices],
+            "scheme": scheme.name,
+            "settings": scheme.settings(),
+            "calibration": None if table is None else _describe_calibration(table),
+            "modality_ratios": [asdict(ratio) for ratio in surgery.ratios],
+            "scales": [_describe_choice(choice) for choice in surgery.choices],
         },
     )
 
 
-def quantize_layers(
-    model: nn.Module, plan: pl.DataFrame, quantizers: dict[str, Quantize], bar: Progress
-) -> dict[str, float]:
-    """Replace every layer of a plan by its quantized form.
+@dataclass
+class _Surgery:
+    """The layers of one model under one plan, and what came of them.
 
-    Parameters
+    Attributes
     ----------
-    model : torch.nn.Module
-        Changed in place.
-    plan : polars.DataFrame
-    quantizers : dict of str to callable
-        How each layer's weight is quantized; layers that share another's codes have none.
-    bar : Progress
-        Counts the layers.
-
-    Returns
-    -------
-    dict of str to float
-        |dequantized - weight| / |weight| of each quantized layer, Frobenius norms.
-
-    Raises
-    ------
-    QuantrustError
-        If a weight does not fit its grid; the message names the layer.
+    errors : dict of str to float
+        |dequantized - weight| / |weight| of each layer that is quantized already, Frobenius norms, in the order of
+        the plan at the end.
+    ratios : list of ModalityRatio
+    choices : list of ScaleChoice
+        In the order of the forward pass.
     """
-    errors: dict[str, float] = {}
-    for name, quantize in quantizers.items():
-        weight = model.get_submodule(name).weight.detach()
+
+    family: Family
+    model: nn.Module
+    processor: Any
+    scheme: Scheme
+    plan: pl.DataFrame
+    bar: Progress
+    errors: dict[str, float] = field(default_factory=dict)
+    ratios: list[ModalityRatio] = field(default_factory=list)
+    choices: list[ScaleChoice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        chosen = self.plan.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null())
+        self.quantizers = {
+            row["layer"]: _quantizer(row["method"], row["bits"], row["group"], self.scheme.symmetric)
+            for row in chosen.iter_rows(named=True)
+        }
+        self.calibrated = set(chosen.filter(method="gptq")["layer"])
+
+    def search_and_fold(self, table: pl.DataFrame) -> None:
+        """Search scales and quantize the scaled blocks; a block is done before the next is looked at.
+
+        Every search reads activations of the unquantized model: the component that runs last in the forward pass comes
+        first, and within a component the blocks before have passed on what they yield unquantized.
+        """
+        images = vision_batches(self.family, self.processor, table)
+        prompts: list[LanguageInputs] = []
+        if "language" in self.scheme.components:
+            prompts = self._prompts(images, table)
+            if self.scheme.method == "mbq":
+                self.ratios = mbq.modality_ratios(self.family, self.model, prompts)
+        found: dict[str, list[ScaleChoice]] = {}
+        for component in reversed(_stacks(self.scheme)):
+            batches = self._language_batches(prompts) if component == "language" else self._image_batches(images)
+            found[component] = self._search_stack(component, batches)
+        self.choices = [choice for component in STACKS for choice in found.get(component, [])]
+
+    def quantize_in_order(self, table: pl.DataFrame) -> None:
+        """Quantize by GPTQ in the order of the forward pass, each block on what the quantized ones before it yield."""
+        self._quantize_where(component="embedding")
+        images = vision_batches(self.family, self.processor, table)
+        for component in ("vision", "connector"):
+            if component in self.scheme.components:
+                with torch.no_grad():
+                    self._quantize_stack(
+                        component, [(partial(self.family.encode_images, self.model, inputs), None) for inputs in images]
+                    )
+        heads = [layer for layer in self.calibrated if layer in set(self.plan.filter(component="head")["layer"])]
+        if "language" in self.scheme.components or heads:
+            prompts = self._prompts(images, table)
+            with torch.no_grad():
+                hidden = self._quantize_stack(
+                    "language",
+                    [(partial(_decode, self.family, self.model, inputs), _real(inputs)) for inputs in prompts],
+                )
+                for head in heads:
+                    self._quantize_head(head, hidden, prompts)
+
+    def quantize_rest(self) -> None:
+        """Quantize every layer of the plan that is not quantized yet."""
+        self._quantize_where()
+        for name, source in self.plan.drop_nulls("shares").select("layer", "shares").iter_rows():
+            replace_layer(self.model, name, self.model.get_submodule(source).weight, DTYPE)
+            self.errors[name] = self.errors[source]
+
+    def _prompts(self, images: Sequence[VisionInputs], table: pl.DataFrame) -> list[LanguageInputs]:
+        with torch.no_grad():
+            encoded: list[EncodedImage] = [
+                image for inputs in images for image in self.family.encode_images(self.model, inputs)
+            ]
+            return language_batches(self.family, self.model, self.processor, table, encoded)
+
+    def _image_batches(self, images: Iterable[VisionInputs]) -> list[Batch]:
+        # no token of vision tower or connector is an answer: all count the same
+        return [Batch(partial(self.family.encode_images, self.model, inputs)) for inputs in images]
+
+    def _language_batches(self, prompts: Iterable[LanguageInputs]) -> list[Batch]:
+        blocks = len(self.family.blocks(self.model, "language"))
+        batches = []
+        for inputs in prompts:
+            roles = inputs.roles.flatten()
+            if self.scheme.method == "mbq":
+                weights = {
+                    kind: [mbq.token_weights(roles, ratio.used) for ratio in self.ratios if ratio.kind == kind]
+                    for kind in mbq.KINDS
+                }
+            else:
+                weights = dict.fromkeys(mbq.KINDS, [awq.token_weights(roles)] * blocks)
+            batches.append(Batch(partial(_decode, self.family, self.model, inputs), _real(inputs), weights))
+        return batches
+
+    def _search_stack(self, component: str, batches: list[Batch]) -> list[ScaleChoice]:
+        blocks = self.family.blocks(self.model, component)
+        groups = {block: self.family.scale_groups(self.model, block) for block in blocks}
+        power = POWERS[self.scheme.error]
+        found = []
+        searches = search_stack(self.model, blocks, groups, batches, self.quantizers, power)
+        for block, choices in zip(blocks, searches, strict=True):
+            for choice in choices:
+                fold_scale(self.model, choice.group, choice.scale)
+            for group in groups[block]:
+                for name in group.linears:
+                    self._quantize_layer(name)
+            found += choices
+            self.bar.update()
+        return found
+
+    def _quantize_stack(self, component: str, runs: list[tuple[Callable[[], Any], Tensor | None]]) -> list[Tensor]:
+        blocks = self.family.blocks(self.model, component)
+        return quantize_stack(
+            self.model,
+            blocks,
+            {block: self.family.scale_groups(self.model, block) for block in blocks},
+            runs,
+            self.calibrated,
+            self._quantize_layer,
+            lambda block: self.bar.update(),
+        )
+
+    def _quantize_head(self, name: str, hidden: list[Tensor], prompts: list[LanguageInputs]) -> None:
+        norm, weight = self.model.get_submodule(self.family.final_norm), self.model.get_submodule(name).weight
+        total = HessianSum(weight.shape[1], weight.device)
+        for states, inputs in zip(hidden, prompts, strict=True):
+            total.add(norm(states).flatten(0, -2)[_real(inputs)])
+        self._quantize_layer(name, factor_inputs(total, [name]))
+
+    def _quantize_where(self, **where: str) -> None:
+        for name in self.plan.filter(**where)["layer"]:
+            self._quantize_layer(name)
+
+    def _quantize_layer(self, name: str, factor: HessianFactor | None = None) -> None:
+        """Put the quantized form in the place of a layer, if the plan selects it and it is not done yet."""
+        if name not in self.quantizers or name in self.errors:
+            return
+        weight = self.model.get_submodule(name).weight.detach()
+        quantize = self.quantizers[name]
         try:
-            quantized = quantize(weight)
+            quantized = quantize(weight) if factor is None else quantize(weight, factor)
         except QuantrustError as error:
             raise QuantrustError(f"layer {name}: {error}") from error
         norm = float(weight.norm())
-        errors[name] = float((quantized.dequantize() - weight).norm()) / norm if norm else 0.0
-        replace_layer(model, name, PackedWeight.from_quantized(quantized), DTYPE)
-        bar.update()
-    for name, source in plan.drop_nulls("shares").select("layer", "shares").iter_rows():
-        replace_layer(model, name, model.get_submodule(source).weight, DTYPE)
-        errors[name] = errors[source]
-    return errors
+        self.errors[name] = float((quantized.dequantize() - weight).norm()) / norm if norm else 0.0
+        replace_layer(self.model, name, PackedWeight.from_quantized(quantized), DTYPE)
+        self.bar.update()
+
+
+def _quantizer(method: str, bits: int, group_size: int, symmetric: bool) -> Quantize:
+    """Return how a weight is quantized; GPTQ's takes a Hessian's factor as well."""
+    if method == "hqq":
+        return partial(quantize_hqq, bits=bits, group_size=group_size)
+    base = quantize_gptq if method == "gptq" else quantize_rtn
+    return partial(base, bits=bits, group_size=group_size, symmetric=symmetric)
+
+
+def _stacks(scheme: Scheme) -> list[str]:
+    return [component for component in STACKS if component in scheme.components]
+
+
+def _steps(family: Family, model: nn.Module, scheme: Scheme, plan: pl.DataFrame) -> int:
+    """Return what the progress bar counts: layers, and blocks that are run for calibration."""
+    walked = set(_stacks(scheme)) if scheme.needs_calibration else set()
+    if scheme.method == "gptq" and not plan.filter(component="head", method="gptq").is_empty():
+        walked.add("language")
+    blocks = sum(len(family.blocks(model, component)) for component in walked)
+    return blocks + len(plan.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null()))
+
+
+def _decode(family: Family, model: nn.Module, inputs: LanguageInputs) -> Tensor:
+    return family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
+
+
+def _real(inputs: LanguageInputs) -> Tensor:
+    """Return which tokens are no padding, bool (tokens,)."""
+    return inputs.roles.flatten() != Role.PAD
 
 
 def _check_weights(model_folder: str | Path, model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise QuantrustError(f"{model_folder}: {name} holds NaN or infinite values; restore the model's files")
-
-
-def _quantizers(plan: pl.DataFrame, scheme: Scheme) -> dict[str, Quantize]:
-    chosen = plan.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null())
-    if scheme.method == "hqq":
-        base: Callable[..., QuantizedWeight] = quantize_hqq
-    else:
-        base = partial(quantize_rtn, symmetric=scheme.symmetric)
-    return {
-        layer: partial(base, bits=bits, group_size=group)
-        for layer, bits, group in chosen.select("layer", "bits", "group").iter_rows()
-    }
-
-
-def _search(
-    family: Family,
-    model: nn.Module,
-    scheme: Scheme,
-    stacks: dict[str, list[str]],
-    quantizers: dict[str, Quantize],
-    images: Iterable[VisionInputs],
-    prompts: Iterable[LanguageInputs],
-    ratios: list[ModalityRatio],
-    bar: Progress,
-) -> Iterator[ScaleChoice]:
-    """Yield the scales of every component that has blocks."""
-    for component, blocks in stacks.items():
-        if not blocks:
-            continue
-        if component == "language":
-            batches = [_language_batch(family, model, inputs, ratios, len(blocks)) for inputs in prompts]
-        else:
-            # no token of the vision tower is an answer: all count the same
-            batches = [Batch(partial(family.encode_images, model, inputs)) for inputs in images]
-        groups: dict[str, list[ScaleGroup]] = {block: family.scale_groups(model, block) for block in blocks}
-        power = mbq.POWER if scheme.method == "mbq" else awq.POWER
-        for choices in search_stack(model, blocks, groups, batches, quantizers, power):
-            yield from choices
-            bar.update()
-
-
-def _language_batch(
-    family: Family, model: nn.Module, inputs: LanguageInputs, ratios: list[ModalityRatio], blocks: int
-) -> Batch:
-    roles = inputs.roles.flatten()
-    if ratios:
-        weights = {
-            kind: [mbq.token_weights(roles, ratio.used) for ratio in ratios if ratio.kind == kind] for kind in mbq.KINDS
-        }
-    else:
-        weights = dict.fromkeys(mbq.KINDS, [awq.token_weights(roles)] * blocks)
-    run = partial(family.decode, model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
-    return Batch(run, roles != Role.PAD, weights)
 
 
 def _describe_calibration(table: pl.DataFrame) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Scheme names: how weights are quantized, written as one word.
+"""Schemes: how weights are quantized, written as one word or, for mixed precision, as a table in the config.
+
+A word is
 
 ::
 
@@ -8,21 +10,34 @@
 
 An `s` asks for the symmetric grid. The preset is empty (the linears of the language model's blocks), `-mixed` (the
 same, and 8 bits in vision, connector, embedding and head) or `-full` (the same bits in every component).
+
+A table gives bits to components, thirds of their blocks and layer types, a row each; the last row that applies to a
+layer wins, and layers without a row stay as they are.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from quantrust.errors import QuantrustError
 
 UNQUANTIZED = "bf16"
 COMPONENTS = ("vision", "connector", "language", "embedding", "head")
-METHODS = ("rtn", "hqq", "awq", "mbq")
-CALIBRATED_METHODS = ("awq", "mbq")
+BLOCK_COMPONENTS = ("vision", "language")
+THIRDS = ("first", "middle", "last")
+LAYER_TYPES = ("attention", "mlp")
+METHODS = ("rtn", "hqq", "awq", "mbq", "gptq")
+SCALED_METHODS = ("awq", "mbq")
+CALIBRATED_METHODS = (*SCALED_METHODS, "gptq")
 BITS = (2, 3, 4, 5, 6, 8)
+UNQUANTIZED_BITS = 16
 GROUP_SIZES = (16, 32, 64, 128)
+PER_CHANNEL = "channel"
 PRESETS = ("", "-mixed", "-full")
+ERRORS = ("mae", "mse")
+"""What a scale search minimises: the mean absolute or the mean squared change of an output."""
+_METHOD_ERRORS = {"awq": "mse", "mbq": "mae"}
 
 _NAME = re.compile(
     r"(?P<method>[a-z]+)-w(?P<bits>[1-9]\d*)(?:g(?P<group>[1-9]\d*)|c)(?P<symmetric>s?)(?P<preset>(?:-.*)?)"
@@ -32,6 +47,39 @@ _GRAMMAR = (
     "then s if symmetric, then nothing, -mixed or -full"
 )
 
+_NEVER_SYMMETRIC = "hqq has a free zero-point and is never symmetric"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One row of a scheme's table.
+
+    Attributes
+    ----------
+    component : str
+        One of `COMPONENTS`.
+    bits : int
+        One of `BITS`, or `UNQUANTIZED_BITS`, which leaves the layers as they are.
+    third : {"first", "middle", "last"} or None
+        Of the component's n blocks: block k is in third floor(3 k / n). None is all of them.
+    layer_type : {"attention", "mlp"} or None
+        None is both.
+    """
+
+    component: str
+    bits: int
+    third: str | None = None
+    layer_type: str | None = None
+
+    def applies_to(self, component: str, third: str | None, layer_type: str | None) -> bool:
+        """Return whether a layer of this component, third and layer type is in the row."""
+        return component == self.component and self.third in (None, third) and self.layer_type in (None, layer_type)
+
+    def __str__(self) -> str:
+        """Return the row in words, for example `language, last third, mlp: 3 bits`."""
+        where = [self.component, f"{self.third} third" if self.third else None, self.layer_type]
+        return f"{', '.join(filter(None, where))}: {self.bits} bits"
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -40,31 +88,66 @@ class Scheme:
     Attributes
     ----------
     name : str
-        The name that `parse_scheme` reads and `format_scheme` writes.
+        The name that `parse_scheme` reads and `format_scheme` writes, or that the config gives a table.
     method : str or None
         One of `METHODS`; None for the unquantized scheme.
     group_size : int or None
         Input channels that share a scale; None is one group per output channel.
     symmetric : bool
         Whether the zero-point is fixed to the middle of the code range.
-    bits : tuple of (str, int)
-        Component and bits of every component that is quantized, in the order of `COMPONENTS`.
+    table : tuple of Selection
+    error : {"mae", "mse"} or None
+        What a scale search minimises; None for methods without one.
     """
 
     name: str
     method: str | None
     group_size: int | None
     symmetric: bool
-    bits: tuple[tuple[str, int], ...]
+    table: tuple[Selection, ...]
+    error: str | None
+
+    def row_of(self, component: str, third: str | None = None, layer_type: str | None = None) -> Selection | None:
+        """Return the row that decides about a layer: the last that applies; None where none does."""
+        rows = [row for row in self.table if row.applies_to(component, third, layer_type)]
+        return rows[-1] if rows else None
 
     def component_bits(self, component: str) -> int | None:
-        """Return the bits of a component's weights, or None where it stays as it is."""
-        return dict(self.bits).get(component)
+        """Return the bits of a component whose weights all have the same, else None."""
+        bits = {row.bits for row in self.table if row.component == component}
+        row = self.row_of(component)
+        return row.bits if row is not None and bits == {row.bits} and row.bits != UNQUANTIZED_BITS else None
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The components that the table quantizes some of, in the order of `COMPONENTS`."""
+        named = {row.component for row in self.table if row.bits != UNQUANTIZED_BITS}
+        return tuple(component for component in COMPONENTS if component in named)
 
     @property
     def needs_calibration(self) -> bool:
         """Whether the method reads calibration activations."""
         return self.method in CALIBRATED_METHODS
+
+    @property
+    def searches_scales(self) -> bool:
+        """Whether the method chooses scales of input channels."""
+        return self.method in SCALED_METHODS
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything but the name, for a record in JSON."""
+        return {
+            "method": self.method,
+            "group_size": self.group_size,
+            "symmetric": self.symmetric,
+            "error": self.error,
+            "table": [asdict(row) for row in self.table],
+        }
+
+
+def is_scheme_word(name: str) -> bool:
+    """Return whether a name is written in the grammar of schemes; the others are the names of tables."""
+    return name == UNQUANTIZED or _NAME.fullmatch(name) is not None
 
 
 def parse_scheme(name: str) -> Scheme:
@@ -86,13 +169,13 @@ def parse_scheme(name: str) -> Scheme:
 
     Examples
     --------
-    >>> parse_scheme("hqq-w3g64").bits
-    (('language', 3),)
+    >>> [str(row) for row in parse_scheme("hqq-w3g64").table]
+    ['language: 3 bits']
     >>> parse_scheme("rtn-w4c-mixed").component_bits("vision")
     8
     """
     if name == UNQUANTIZED:
-        return Scheme(UNQUANTIZED, None, None, False, ())
+        return Scheme(UNQUANTIZED, None, None, False, (), None)
     match = _NAME.fullmatch(name)
     if match is None:
         raise QuantrustError(f"scheme {name!r} does not parse: expected {_GRAMMAR}")
@@ -106,7 +189,7 @@ def parse_scheme(name: str) -> Scheme:
     _require(name, "preset", preset, PRESETS)
     symmetric = match["symmetric"] == "s"
     if symmetric and method == "hqq":
-        raise QuantrustError(f"scheme {name!r}: hqq has a free zero-point and is never symmetric; drop the s")
+        raise QuantrustError(f"scheme {name!r}: {_NEVER_SYMMETRIC}; drop the s")
     return _build(method, bits, group_size, symmetric, preset)
 
 
@@ -135,6 +218,72 @@ def format_scheme(method: str, bits: int, group_size: int | None, symmetric: boo
     return f"{method}-w{bits}{grouping}{'s' if symmetric else ''}{preset}"
 
 
+def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Scheme:
+    """Return the scheme that a study calls by a name.
+
+    Parameters
+    ----------
+    name : str
+    definition : mapping or None
+        What the config's `schemes` has under the name: `method`, `group` (a group size or `channel`), `symmetric`,
+        `table` (rows of `component`, `bits` and, optionally, `third` and `layer_type`) and, for AWQ and MBQ,
+        optionally `error` (`mae` or `mse`; left out, AWQ's is `mse` and MBQ's `mae`). None where it has nothing: the
+        name is then parsed.
+
+    Returns
+    -------
+    Scheme
+
+    Raises
+    ------
+    QuantrustError
+        If the name does not parse, or the definition contradicts itself; the message begins with the key's path.
+
+    Examples
+    --------
+    >>> rows = [{"component": "language", "bits": 4}, {"component": "language", "third": "last", "bits": 8}]
+    >>> scheme = resolve_scheme("kept-end", {"method": "rtn", "group": 64, "symmetric": False, "table": rows})
+    >>> scheme.row_of("language", "first", "mlp").bits, scheme.row_of("language", "last", "mlp").bits
+    (4, 8)
+    """
+    if definition is None:
+        return parse_scheme(name)
+    path = f"schemes.{name}"
+    if is_scheme_word(name):
+        raise QuantrustError(f"{path} is a name with a meaning of its own ({_GRAMMAR}); choose another word")
+    method, group, symmetric = definition["method"], definition["group"], definition["symmetric"]
+    _allow(f"{path}.method", method, METHODS)
+    _allow(f"{path}.group", group, (*GROUP_SIZES, PER_CHANNEL))
+    if symmetric and method == "hqq":
+        raise QuantrustError(f"{path}.symmetric is true, but {_NEVER_SYMMETRIC}; set it to false")
+    error = definition.get("error", _METHOD_ERRORS.get(method))
+    if error is not None and method not in SCALED_METHODS:
+        raise QuantrustError(
+            f"{path}.error is {error!r}, but {method} searches no scales; leave it out, or take "
+            f"{' or '.join(SCALED_METHODS)}"
+        )
+    _allow(f"{path}.error", error, ERRORS if method in SCALED_METHODS else (None,))
+    table = tuple(_read_row(f"{path}.table[{number}]", row) for number, row in enumerate(definition["table"]))
+    if all(row.bits == UNQUANTIZED_BITS for row in table):
+        raise QuantrustError(f"{path}.table quantizes nothing; give a row fewer than {UNQUANTIZED_BITS} bits")
+    return Scheme(name, method, None if group == PER_CHANNEL else group, symmetric, table, error)
+
+
+def _read_row(path: str, row: Mapping[str, Any]) -> Selection:
+    selection = Selection(row["component"], row["bits"], row.get("third"), row.get("layer_type"))
+    _allow(f"{path}.component", selection.component, COMPONENTS)
+    _allow(f"{path}.bits", selection.bits, (*BITS, UNQUANTIZED_BITS))
+    _allow(f"{path}.third", selection.third, (None, *THIRDS))
+    _allow(f"{path}.layer_type", selection.layer_type, (None, *LAYER_TYPES))
+    for key in ("third", "layer_type"):
+        if row.get(key) is not None and selection.component not in BLOCK_COMPONENTS:
+            raise QuantrustError(
+                f"{path}.{key} is {row[key]!r}, but {selection.component} has no blocks; leave it out, or select "
+                f"{' or '.join(BLOCK_COMPONENTS)}"
+            )
+    return selection
+
+
 def _build(method: str, bits: int, group_size: int | None, symmetric: bool, preset: str) -> Scheme:
     by_component = {"language": bits}
     if preset == "-mixed":
@@ -142,7 +291,14 @@ def _build(method: str, bits: int, group_size: int | None, symmetric: bool, pres
     elif preset == "-full":
         by_component = dict.fromkeys(COMPONENTS, bits)
     name = format_scheme(method, bits, group_size, symmetric, preset)
-    return Scheme(name, method, group_size, symmetric, tuple(by_component.items()))
+    table = tuple(Selection(component, bits) for component, bits in by_component.items())
+    return Scheme(name, method, group_size, symmetric, table, _METHOD_ERRORS.get(method))
+
+
+def _allow(path: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(str(choice) for choice in allowed if choice is not None)
+        raise QuantrustError(f"{path} is {value!r}; allowed: {choices}")
 
 
 def _require(name: str, what: str, value: str | int, allowed: Iterable[str | int]) -> None:

@@ -1,6 +1,6 @@
 """One look for all figures: sizes, fonts, colours, and files whose bytes depend on the data alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +10,31 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
+from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path
-from quantrust.quantization.scheme import Scheme, parse_scheme
+from quantrust.quantization.scheme import Scheme, is_scheme_word, parse_scheme
 
 # Inches: the text width of a two-column paper.
 PAGE_WIDTH = 7.0
+# One column of it.
+COLUMN_WIDTH = 3.3
 # Colours of bits: from Okabe and Ito's colour-blind-safe palette.
 BIT_COLOURS = {8: "#56B4E9", 6: "#0072B2", 5: "#CC79A7", 4: "#009E73", 3: "#E69F00", 2: "#D55E00"}
 UNQUANTIZED_COLOUR = "#000000"
-# Colours and markers of methods, where bits are on an axis; kept apart from the colours of bits.
-METHOD_COLOURS = {"mbq": "#0072B2", "hqq": "#CC79A7", "rtn": "#7A7A7A", "awq": "#8C6D1F", "gptq": "#5B3A8E"}
-METHOD_MARKERS = {"mbq": "s", "hqq": "o", "rtn": "^", "awq": "D", "gptq": "v"}
 UNQUANTIZED_MARKER = "*"
+# Colours of series, where bits are on an axis; kept apart from the colours of bits.
+SERIES_COLOURS = {"mbq": "#0072B2", "hqq": "#CC79A7", "rtn": "#7A7A7A", "awq": "#8C6D1F", "gptq": "#5B3A8E"}
+SERIES_MARKERS = {"mbq": "s", "hqq": "o", "rtn": "^", "awq": "D", "gptq": "v"}
+# Where two series have one method, each takes the next of these; so do schemes that are named in the config.
+OTHER_COLOURS = ("#0072B2", "#CC79A7", "#8C6D1F", "#5B3A8E", "#7A7A7A", "#B22222", "#117733", "#44AA99")
+OTHER_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">", "p")
+# Datasets and metrics that share a panel.
+DATASET_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
+DATASET_MARKERS = ("o", "s", "^", "D", "v")
+RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#D55E00"
 ESTIMATOR_DASHES = {"maxprob": (0, (3.5, 1.5)), "selector": "solid"}
 ESTIMATOR_LABELS = {"maxprob": "MaxProb", "selector": "Selector"}
-BAND_ALPHA = 0.15
+BAND_ALPHA = 0.13
 
 RC = {
     "font.family": "DejaVu Sans",
@@ -55,18 +65,103 @@ class Series:
 
     Attributes
     ----------
-    method : str
+    method : str or None
+        None for schemes that the config names.
     manner : str
         The rest in words, for example `groups of 64, all components`.
     """
 
-    method: str
+    method: str | None
     manner: str
 
     @property
     def label(self) -> str:
         """Method and manner, for titles and legends."""
-        return f"{self.method.upper()}, {self.manner}"
+        return self.manner if self.method is None else f"{self.method.upper()}, {self.manner}"
+
+
+NAMED = Series(None, "schemes of the config")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a scheme is drawn.
+
+    Attributes
+    ----------
+    name : str
+        The scheme.
+    series : Series or None
+        None where nothing is quantized.
+    bits : int or None
+        Bits of the language model's weights; None where there is no one number.
+    label : str
+        For a legend that has the series' name beside it.
+    colour, marker : str
+        Colour by the bits, marker by the series.
+    """
+
+    name: str
+    series: Series | None
+    bits: int | None
+    label: str
+    colour: str
+    marker: str
+
+
+def looks(names: Sequence[str]) -> list[Look]:
+    """Give every scheme its look: no quantization first, then series after series, each by falling bits."""
+    sorted_in = {name: _series_and_bits(name) for name in names}
+    series = list(dict.fromkeys(one for one, _ in sorted_in.values() if one is not None))
+    markers = series_markers(series)
+    named = [name for name in names if sorted_in[name][0] == NAMED]
+    found = []
+    for name, (one, bits) in sorted_in.items():
+        if one is None:
+            found.append(Look(name, None, None, name, UNQUANTIZED_COLOUR, UNQUANTIZED_MARKER))
+        elif bits is None:
+            found.append(Look(name, one, None, name, OTHER_COLOURS[named.index(name) % len(OTHER_COLOURS)], markers[one]))
+        else:
+            found.append(Look(name, one, bits, f"{bits} bits", BIT_COLOURS[bits], markers[one]))
+    order = [None, *series]
+    return sorted(found, key=lambda look: (order.index(look.series), -(look.bits or 0)))
+
+
+def by_series(shown: Iterable[Look]) -> dict[Series, list[Look]]:
+    """Divide the looks of quantized schemes by series, in their order."""
+    found: dict[Series, list[Look]] = {}
+    for look in shown:
+        if look.series is not None:
+            found.setdefault(look.series, []).append(look)
+    return found
+
+
+def series_markers(series: Sequence[Series]) -> dict[Series, str]:
+    """Return a marker for each series: its method's own, or the next where two have one method."""
+    return _apart(series, SERIES_MARKERS, OTHER_MARKERS)
+
+
+def series_colours(series: Sequence[Series]) -> dict[Series, str]:
+    """Return a colour for each series: its method's own, or the next where two have one method."""
+    return _apart(series, SERIES_COLOURS, OTHER_COLOURS)
+
+
+def _apart(series: Sequence[Series], own: dict[str, str], others: Sequence[str]) -> dict[Series, str]:
+    methods = [one.method for one in series]
+    if len(set(methods)) == len(methods) and None not in methods:
+        return {one: own[one.method] for one in series}
+    return {one: others[place % len(others)] for place, one in enumerate(series)}
+
+
+def _series_and_bits(name: str) -> tuple[Series | None, int | None]:
+    try:
+        scheme = parse_scheme(name)
+    except QuantrustError:
+        # No word of the grammar, so the name of a table in the config, which has no one number of bits.
+        return NAMED, None
+    if scheme.method is None:
+        return None, None
+    return series_of(scheme), scheme.component_bits("language")
 
 
 def series_of(scheme: Scheme) -> Series:
@@ -77,20 +172,11 @@ def series_of(scheme: Scheme) -> Series:
     # The preset, not the bits: at 8 bits the two presets that quantize everything are the same weights.
     if scheme.name.endswith("-mixed"):
         parts.append("8 bits outside the language model")
-    elif len(scheme.bits) > 1:
+    elif scheme.name.endswith("-full"):
         parts.append("all components")
     else:
         parts.append("language model")
     return Series(scheme.method, ", ".join(parts))
-
-
-def quantized_series(names: Sequence[str]) -> dict[Series, dict[int, str]]:
-    """Sort scheme names into series, each with its names by the bits of the language model, most bits first."""
-    found: dict[Series, dict[int, str]] = {}
-    for scheme in map(parse_scheme, names):
-        if scheme.method is not None:
-            found.setdefault(series_of(scheme), {})[scheme.component_bits("language")] = scheme.name
-    return {series: dict(sorted(schemes.items(), reverse=True)) for series, schemes in found.items()}
 
 
 @contextmanager

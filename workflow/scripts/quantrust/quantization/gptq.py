@@ -1,0 +1,146 @@
+"""GPTQ (Frantar et al., ICLR 2023): columns are rounded one after another, and the rest makes up for each error.
+
+The objective is |(W' - W) X|^2 over calibration inputs X, whose Hessian for every row of W is H = X X^T. Columns go in
+the order of falling diagonal; scales and zeros are those of round to nearest on the original weight, fixed before the
+reordering ("static groups"), so that the result needs no index table and H = I gives round to nearest itself.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quantrust.errors import QuantrustError
+from quantrust.quantization.grid import QuantizedWeight, group_range
+from quantrust.quantization.rtn import quantize_rtn
+
+DAMPING = 0.01
+"""Share of the mean of the diagonal that is added to it (section 3.3, step 3)."""
+
+BLOCK_COLUMNS = 128
+"""Columns whose errors are collected before the columns after them are updated (section 3.3, step 2)."""
+
+
+class HessianSum:
+    """The sum of x x^T over the inputs of a linear layer, micro-batch by micro-batch.
+
+    Parameters
+    ----------
+    columns : int
+        Input channels.
+    device : torch.device or str
+    """
+
+    def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
+        self.matrix = torch.zeros(columns, columns, dtype=torch.float32, device=device)
+
+    def add(self, inputs: Tensor) -> None:
+        """Add inputs, shape (tokens, in)."""
+        inputs = inputs.float()
+        self.matrix.addmm_(inputs.t(), inputs)
+
+
+@dataclass(frozen=True)
+class HessianFactor:
+    """What the solver needs of a Hessian; the same for all linears that read one activation.
+
+    Attributes
+    ----------
+    order : Tensor, int64, shape (in,)
+        Columns by falling diagonal.
+    inverse_root : Tensor, float32, shape (in, in)
+        Upper triangular U with H^-1 = U^T U, in that order.
+    """
+
+    order: Tensor
+    inverse_root: Tensor
+
+
+def factor_hessian(hessian: Tensor) -> HessianFactor:
+    """Damp a Hessian, order its columns and factor its inverse.
+
+    A channel that is always zero gets the diagonal entry 1, which sets it apart from all others: its column is rounded
+    to nearest (other implementations set it to zero, which only inputs like those of the calibration forgive).
+
+    Parameters
+    ----------
+    hessian : Tensor, shape (in, in)
+        Symmetric, positive semi-definite; its scale does not matter.
+
+    Returns
+    -------
+    HessianFactor
+
+    Raises
+    ------
+    QuantrustError
+        If the Hessian is not finite, or not positive definite once damped.
+    """
+    diagonal = hessian.diagonal()
+    if not hessian.isfinite().all():
+        raise QuantrustError("calibration activations hold NaN or infinite values; check model and images")
+    dead = diagonal == 0
+    mean = float(diagonal[~dead].double().mean()) if not dead.all() else 1.0
+    order = diagonal.argsort(descending=True, stable=True)
+    # in double precision, as rank-deficient Hessians of outlier channels need it
+    damped = hessian.double() / mean
+    damped.diagonal().add_(DAMPING).masked_fill_(dead, 1.0)
+    # H = R R^T with R upper triangular is Cholesky's factorisation from the last column on; H^-1 = R^-T R^-1
+    backwards = damped[order][:, order].flip(0, 1)
+    lower, failed = torch.linalg.cholesky_ex(backwards)
+    if failed:
+        raise QuantrustError("the Hessian of the calibration activations is not positive definite; use more samples")
+    identity = torch.eye(len(order), dtype=lower.dtype, device=lower.device)
+    inverse = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
+    return HessianFactor(order, inverse.float())
+
+
+def quantize_gptq(
+    weight: Tensor, factor: HessianFactor, bits: int, group_size: int, symmetric: bool = False
+) -> QuantizedWeight:
+    """Quantize a weight on the grid of round to nearest, each column's error spread over those still to come.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (out, in)
+    factor : HessianFactor
+        Of the inputs of the layer.
+    bits : int
+        From 2 to 8.
+    group_size : int
+        It divides `in`.
+    symmetric : bool
+
+    Returns
+    -------
+    QuantizedWeight
+        With the scales and zeros of `quantize_rtn`. Constant groups keep its codes, which are exact.
+
+    Raises
+    ------
+    QuantrustError
+        If the weight holds NaN or infinities, or a scale overflows.
+    """
+    grid = quantize_rtn(weight, bits, group_size, symmetric)
+    low, high = group_range(weight, group_size)
+    # one row a column of the weight, in the order of quantization
+    groups = factor.order // group_size
+    scale, zero = grid.scale.float().t()[groups], grid.zero.float().t()[groups]
+    constant, nearest = (low == high).t()[groups], grid.codes.t()[factor.order].float()
+    columns = weight.float().t()[factor.order]
+    root, top = factor.inverse_root, 2**bits - 1
+    codes = torch.empty_like(columns)
+    for start in range(0, len(columns), BLOCK_COLUMNS):
+        stop = min(start + BLOCK_COLUMNS, len(columns))
+        errors = columns.new_empty(stop - start, columns.shape[1])
+        for index in range(start, stop):
+            column = columns[index]
+            code = (column / scale[index] + zero[index]).round_().clamp_(0, top)
+            codes[index] = torch.where(constant[index], nearest[index], code)
+            error = (column - (codes[index] - zero[index]) * scale[index]) / root[index, index]
+            columns[index + 1 : stop] -= root[index, index + 1 : stop, None] * error
+            errors[index - start] = error
+        columns[stop:] -= root[start:stop, stop:].t() @ errors
+    restored = torch.empty_like(grid.codes.t())
+    restored[factor.order] = codes.to(torch.uint8)
+    return QuantizedWeight(restored.t().contiguous(), grid.scale, grid.zero, bits, group_size)
