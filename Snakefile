@@ -16,9 +16,16 @@ include: "workflow/rules/confidence.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/certification.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/download.smk"
 
 
 rule all:
     default_target: True
     input:
         study_artifacts(),
+
+
+# What the datasets, the calibration and the models of the study are downloaded from; `all` asks for none of it.
+rule download:
+    input:
+        study_downloads(),

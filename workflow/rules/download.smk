@@ -1,0 +1,24 @@
+# Downloads: never a part of a study, started by `snakemake download` or by the name of one record.
+
+
+rule fetch_download:
+    output:
+        "data/downloads/{download}.json",
+    log:
+        "logs/fetch_download/{download}.log",
+    wildcard_constraints:
+        download=one_of(config["downloads"]),
+    # Where jobs run elsewhere, there is often no network.
+    localrule: True
+    conda:
+        "../../envs/download.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=1440,
+    params:
+        code=code("fetch_download"),
+        settings=lambda wildcards: config["downloads"][wildcards.download],
+        lock=lambda wildcards: f"config/lock/{wildcards.download}.json",
+    script:
+        "../scripts/fetch_download.py"
