@@ -1,7 +1,7 @@
 """Layers whose weights are packed codes.
 
-Their forward passes unpack the weight, dequantize it and go on as the layers they replace. `PackedWeight.dequantize`
-is the one place where codes become numbers.
+They compute through their weight: `PackedWeight`, the reference, unpacks and dequantizes it and goes on as the layer
+that is replaced; `quantrust.quantization.kernels` has weights that are multiplied without being dequantized.
 """
 
 import torch
@@ -33,6 +33,10 @@ class PackedWeight(nn.Module):
         packed = cls(*weight.codes.shape, weight.bits, weight.group_size)
         packed.codes, packed.scale, packed.zero = pack(weight.codes, weight.bits), weight.scale, weight.zero
         return packed
+
+    def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
+        """Map (..., columns) to (..., rows), in the dtype of the inputs."""
+        return functional.linear(inputs, self.dequantize(inputs.dtype), bias)
 
     def dequantize(self, dtype: torch.dtype, rows: Tensor | None = None) -> Tensor:
         """Return the weight, or some of its rows.
@@ -74,7 +78,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        return functional.linear(inputs, self.weight.dequantize(inputs.dtype), self.bias)
+        return self.weight.linear(inputs, self.bias)
 
 
 class QuantizedEmbedding(nn.Module):

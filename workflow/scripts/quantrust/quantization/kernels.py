@@ -1,0 +1,261 @@
+"""Packed kernels: matrix products on codes that stay packed.
+
+The reference is `PackedWeight`: it dequantizes the whole weight in float32 for every product. The weights here hold the
+same codes in the layout of torch's int4 kernels, which compute in bfloat16 and accumulate in float32.
+
+Widths. The kernels take 4-bit codes q and a grid of their own, w = (q - 8) * step + offset with a float offset, so any
+float zero fits: offset = (8 - zero) * step. Codes of 2 and 3 bits are held as 4-bit codes. Codes of 5 to 8 bits are
+split into two planes, code = 16 * high + low, which lie side by side as one matrix with twice the input channels; the
+input is repeated, and both planes are accumulated in float32 within one product. So 2 to 4 bits take half a byte a
+weight and 5 to 8 bits a whole one, whatever the checkpoint takes.
+
+Rounding. Step and offset are rounded to bfloat16 (8 significant bits), which moves a weight by at most
+2^-8 * (|code - zero| + |8 - zero|) * scale at 4 bits and below. Above, the offset keeps 16 significant bits, because
+each plane carries a part of it, and the error is 2^-8 * |code - zero| * scale, that of rounding the weight itself to
+bfloat16. Groups whose codes are all equal are put into the offset alone: constant groups stay exact.
+
+Layout on the CPU (aten/src/ATen/native/cpu/int4mm_kernel.cpp). Rows come in blocks of 64 with AVX-512 and 32 with AVX2.
+A block is a matrix of bytes, input channels by half the rows of the block: the low halves of the bytes are the first
+half of the rows, the high halves the second. The weights of a block can therefore be had without the kernel, which is
+what products with many rows of activations do, where dequantizing once and a dense product are faster.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from quantrust.quantization.linear import PackedWeight, QuantizedLinear
+from quantrust.quantization.packing import unpack
+
+KERNELS = ("reference", "packed")
+"""What a run may ask for: plain dequantizing, or the kernels of this module where they apply."""
+
+KERNEL_DTYPE = torch.bfloat16
+GROUP_SIZES = (256, 128, 64, 32)
+"""What the int4 kernels take."""
+
+MOST_ROWS = {1: 40, 2: 24}
+"""By planes: up to so many rows of activations the CPU's int4 kernel is faster than dequantizing a block of weights at
+a time and multiplying. Measured by `benchmarks/bench_kernels.py`; the same on every machine, because results may
+depend on it in their last bits.
+"""
+
+CHUNK = 2**20
+"""Weights that are unpacked at a time, so that what is between the codes and the product stays in the cache."""
+
+
+class Int4Weight(nn.Module):
+    """A quantized weight in the layout of torch's int4 CPU kernel.
+
+    Buffers: `codes` uint8, shape (blocks, planes * columns, block / 2); `grid` bfloat16, shape
+    (planes * columns / group, rows, 2): step and offset. Rows are padded to whole blocks and columns to whole groups.
+
+    Parameters
+    ----------
+    weight : PackedWeight
+        On the CPU, with a group size that `kernel_group_size` finds a kernel's group for.
+    """
+
+    def __init__(self, weight: PackedWeight) -> None:
+        super().__init__()
+        group, block = kernel_group_size(weight), block_rows()
+        assert group is not None and block is not None
+        self.rows, self.columns, self.bits = weight.rows, weight.columns, weight.bits
+        self.group_size, self.planes = group, planes(weight.bits)
+        self._depth = _padded(weight.columns, group)
+        height = _padded(weight.rows, block)
+        self.register_buffer(
+            "codes", torch.zeros(height // block, self.planes * self._depth, block // 2, dtype=torch.uint8)
+        )
+        self.register_buffer("grid", torch.zeros(self.planes * self._depth // group, height, 2, dtype=KERNEL_DTYPE))
+        for start in range(0, weight.rows, self._rows_at_once(block)):
+            rows = slice(start, min(start + self._rows_at_once(block), weight.rows))
+            halves, steps, offsets = int4_parts(weight, rows)
+            count = rows.stop - start
+            packed = _pack(functional.pad(halves, (0, 0, 0, -count % block)))
+            self.codes[start // block : start // block + len(packed) // block] = packed.view(
+                -1, self.planes * self._depth, block // 2
+            )
+            self.grid[:, rows] = torch.stack([steps, offsets], dim=-1).transpose(0, 1)
+
+    def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
+        """Map (..., columns), bfloat16, to (..., rows)."""
+        flat = inputs.reshape(-1, self.columns)
+        outputs = self._by_kernel(flat) if len(flat) <= MOST_ROWS[self.planes] else self._by_blocks(flat)
+        outputs = outputs.unflatten(0, inputs.shape[:-1])
+        return outputs if bias is None else outputs + bias
+
+    def dequantize(self, dtype: torch.dtype, rows: Tensor | None = None) -> Tensor:
+        """Return the weight as the kernel sees it, or some of its rows.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+        rows : Tensor, int64, shape (k,), or None
+
+        Returns
+        -------
+        Tensor, `dtype`, shape (rows or k, columns)
+        """
+        if rows is None:
+            rows = torch.arange(self.rows)
+        half = self.codes.shape[-1]
+        lane = rows % (2 * half)
+        halves = self.codes[rows // (2 * half), :, lane % half] >> (lane // half * 4).to(torch.uint8).unsqueeze(-1)
+        weight = self._join(halves & 15).unflatten(1, (-1, self.group_size)).float()
+        step, offset = (part.T.unsqueeze(-1) for part in self._grid(rows))
+        return weight.mul_(step).add_(offset).flatten(1)[:, : self.columns].to(dtype)
+
+    def extra_repr(self) -> str:
+        """Return shape, bits and group size."""
+        return f"{self.rows} x {self.columns}, {self.bits} bits, group {self.group_size}"
+
+    def _by_kernel(self, inputs: Tensor) -> Tensor:
+        inputs = functional.pad(inputs, (0, self._depth - self.columns)).repeat(1, self.planes)
+        weight = self.codes.view(self.grid.shape[1], -1)
+        outputs = torch.ops.aten._weight_int4pack_mm_for_cpu(inputs.contiguous(), weight, self.group_size, self.grid)
+        return outputs[:, : self.rows]
+
+    def _by_blocks(self, inputs: Tensor) -> Tensor:
+        inputs = functional.pad(inputs, (0, self._depth - self.columns))
+        outputs = inputs.new_empty(len(inputs), self.grid.shape[1])
+        block = 2 * self.codes.shape[-1]
+        rows_at_once = self._rows_at_once(block)
+        unpacked = torch.empty(rows_at_once // block, self._depth, block)
+        weight = inputs.new_empty(self._depth, rows_at_once)
+        for start in range(0, self.grid.shape[1], rows_at_once):
+            stop = min(start + rows_at_once, self.grid.shape[1])
+            count = (stop - start) // block
+            codes = self.codes[start // block : stop // block]
+            unpacked[:count, :, : block // 2] = self._join(codes & 15)
+            unpacked[:count, :, block // 2 :] = self._join(codes >> 4)
+            step, offset = (
+                part.unflatten(1, (count, 1, block)).transpose(0, 1) for part in self._grid(slice(start, stop))
+            )
+            unpacked[:count].unflatten(1, (-1, self.group_size)).mul_(step).add_(offset)
+            weight[:, : stop - start].unflatten(1, (count, block)).copy_(unpacked[:count].transpose(0, 1))
+            outputs[:, start:stop] = inputs @ weight[:, : stop - start]
+        return outputs[:, : self.rows]
+
+    def _join(self, halves: Tensor) -> Tensor:
+        """Join the planes of half bytes, uint8 (n, planes * columns, ...), into codes (n, columns, ...)."""
+        if self.planes == 1:
+            return halves
+        return halves[:, : self._depth] << 4 | halves[:, self._depth :]
+
+    def _grid(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return step and offset, float32 (columns / group, k), of w = code * step + offset for joined codes."""
+        step, offset = self.grid[:, rows].float().unbind(-1)
+        groups = self._depth // self.group_size
+        offset = offset.unflatten(0, (self.planes, groups)).sum(dim=0)
+        step = step[-groups:]
+        return step, offset.sub_(step, alpha=_middle(self.planes))
+
+    def _rows_at_once(self, block: int) -> int:
+        return max(CHUNK // (self._depth * block), 1) * block
+
+
+def use_packed_kernels(model: nn.Module) -> None:
+    """Put the weights of a model's quantized linears into the layout of the packed kernels.
+
+    A weight that an embedding shares with the head moves with it. Weights that no kernel takes (groups of 16, say) and
+    those of embeddings alone, of which only rows are read, stay as they are.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In bfloat16; changed in place. The packed codes are given up one layer at a time.
+    """
+    done: dict[int, nn.Module] = {}
+    holders = [module for module in model.modules() if isinstance(getattr(module, "weight", None), PackedWeight)]
+    for holder in holders:
+        if isinstance(holder, QuantizedLinear) and id(holder.weight) not in done:
+            done[id(holder.weight)] = kernel_weight(holder.weight)
+    for holder in holders:
+        holder.weight = done.get(id(holder.weight), holder.weight)
+
+
+def kernel_weight(weight: PackedWeight) -> nn.Module:
+    """Return a weight in the layout of a packed kernel, or itself where none takes it."""
+    if kernel_group_size(weight) is None or block_rows() is None:
+        return weight
+    return Int4Weight(weight)
+
+
+def kernel_group_size(weight: PackedWeight) -> int | None:
+    """Return the group size under which the int4 kernels take a weight, or None.
+
+    Groups that are too large are cut into equal parts with the same grid. A row that is one group may have any length;
+    it is padded.
+    """
+    for size in GROUP_SIZES:
+        if weight.group_size % size == 0:
+            return size
+    return GROUP_SIZES[-1] if weight.group_size == weight.columns else None
+
+
+def planes(bits: int) -> int:
+    """Return the number of 4-bit planes that hold codes of so many bits."""
+    return 1 if bits <= 4 else 2
+
+
+def int4_parts(weight: PackedWeight, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows of a weight as the int4 kernels want them.
+
+    Parameters
+    ----------
+    weight : PackedWeight
+    rows : slice
+
+    Returns
+    -------
+    halves : Tensor, uint8, shape (rows, planes * padded columns)
+        In [0, 15].
+    steps, offsets : Tensor, bfloat16, shape (rows, planes * groups)
+        w = (half - 8) * step + offset, summed over the planes.
+    """
+    group, count = kernel_group_size(weight), planes(weight.bits)
+    codes = unpack(weight.codes[rows], weight.bits, weight.columns)
+    scale, zero = weight.scale[rows].float(), weight.zero[rows].float()
+    step = scale.to(KERNEL_DTYPE).float()
+    offset = (_middle(count) - zero) * step
+    low, high = codes.unflatten(1, (-1, weight.group_size)).aminmax(dim=-1)
+    constant = low == high
+    step = torch.where(constant, 0.0, step)
+    offset = torch.where(constant, (low.float() - zero) * scale, offset)
+    codes = functional.pad(codes, (0, -weight.columns % group))
+    parts = codes.shape[1] // group // scale.shape[1]
+    step, offset = (part.repeat_interleave(parts, dim=1) for part in (step, offset))
+    if count == 1:
+        return codes, step.to(KERNEL_DTYPE), offset.to(KERNEL_DTYPE)
+    first = offset.to(KERNEL_DTYPE)
+    halves = torch.cat([codes >> 4, codes & 15], dim=1)
+    steps = torch.cat([16 * step, step], dim=1)
+    return halves, steps.to(KERNEL_DTYPE), torch.cat([first, (offset - first.float()).to(KERNEL_DTYPE)], dim=1)
+
+
+@cache
+def block_rows() -> int | None:
+    """Return the rows of a block in the layout of this machine's int4 CPU kernel; None where it is another layout."""
+    codes = torch.arange(64 * 32).remainder_(15).view(64, 32).to(torch.uint8)
+    packed = _pack(codes).flatten()
+    for rows in (64, 32):
+        halves = packed.view(-1, 32, rows // 2)
+        if torch.equal(torch.cat([halves & 15, halves >> 4], dim=-1).transpose(1, 2).reshape(64, 32), codes):
+            return rows
+    return None
+
+
+def _pack(halves: Tensor) -> Tensor:
+    return torch.ops.aten._convert_weight_to_int4pack_for_cpu(halves.int(), 1)
+
+
+def _middle(count: int) -> int:
+    """Return the code that the kernel's grid counts from: 8 in one plane, 16 * 8 + 8 in two."""
+    return 8 if count == 1 else 136
+
+
+def _padded(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
