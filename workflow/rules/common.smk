@@ -1,7 +1,9 @@
 # What the rules share: the checked config, the digest of a script's code, and the files that a study consists of.
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+from snakemake import __version__ as snakemake_version
 from snakemake.exceptions import WorkflowError
 
 BASE = Path(workflow.basedir)
@@ -14,7 +16,7 @@ from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import modules_not_run
-from quantrust.quantization.scheme import UNQUANTIZED, parse_scheme
+from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 
 try:
     check_config(config, BASE / "workflow" / "schemas" / "config.schema.yaml")
@@ -31,7 +33,7 @@ DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys(
 SHIPPED = [name for name, model in config["models"].items() if "source" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = ["risk_coverage", "mixtures", "degradation"]
-TABLES = ["accuracy", "reliability", "sizes", "certification", "comparisons"]
+TABLES = ["accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
 
 
 wildcard_constraints:
@@ -45,9 +47,19 @@ def code(script):
     return code_digest(SCRIPTS / f"{script}.py", SCRIPTS)
 
 
+def scheme_table(wildcards):
+    """What the config has under the name of a scheme; nothing for a name that says everything itself."""
+    return config["schemes"].get(wildcards.scheme)
+
+
+def scheme_of(wildcards):
+    """The scheme that a job quantizes under."""
+    return resolve_scheme(wildcards.scheme, scheme_table(wildcards))
+
+
 def quantization_code(wildcards):
     """Digest of what quantizes under a scheme; the modules of other methods do not count."""
-    without = modules_not_run(parse_scheme(wildcards.scheme))
+    without = modules_not_run(scheme_of(wildcards))
     return code_digest(SCRIPTS / "quantize_model.py", SCRIPTS, without)
 
 
@@ -92,6 +104,10 @@ def study_artifacts():
         *of_variants("data/bins/{model}/{scheme}.parquet"),
         *of_variants("data/certification/{model}/{scheme}.parquet"),
         "data/comparisons.parquet",
+        *of_variants("data/decisions/{model}/{scheme}.parquet"),
+        "data/shipping.parquet",
+        "data/examples.parquet",
+        f"{REPORTS}/index.html",
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
     ]
@@ -221,7 +237,7 @@ def calibration_source():
 
 def calibration_of(wildcards):
     """The calibration table of a data-aware scheme; nothing for a scheme that reads no data."""
-    if parse_scheme(wildcards.scheme).needs_calibration:
+    if scheme_of(wildcards).needs_calibration:
         return f"data/calibration/{wildcards.model}.parquet"
     return []
 
@@ -266,6 +282,55 @@ def breakdown_settings():
 def certification_settings():
     """What every variant's certification is given."""
     return {"id_dataset": HOME, "seed": config["seed"], **config["certification"]}
+
+
+def decision_settings():
+    """What the tabulation of every variant's thresholds is given."""
+    return {
+        "id_dataset": HOME,
+        "estimators": config["certification"]["estimators"],
+        "delta": config["certification"]["delta"],
+        "resamples": config["evaluation"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
+    }
+
+
+def shipping_settings():
+    """What the judgement of schemes is given."""
+    return {
+        "reference": UNQUANTIZED,
+        **config["report"]["shipping"],
+        "id_dataset": HOME,
+        "resamples": config["comparison"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
+    }
+
+
+def example_settings():
+    """What the choice of example questions is given."""
+    return {
+        "id_dataset": HOME,
+        "estimator": config["report"]["shipping"]["estimator"],
+        "risk": config["report"]["shipping"]["risk"],
+        "each": config["report"]["examples"],
+        "seed": config["seed"],
+    }
+
+
+def features_of_variants():
+    """Features of every variant, and of each on every dataset, in the order of `of_variants`."""
+    return [
+        f"data/features/{model}/{scheme}/{dataset}.parquet"
+        for model, scheme in compared_variants()
+        for dataset in DATASETS
+    ]
+
+
+def images_of_datasets(wildcards):
+    """The folders of images of all datasets, for a rule that unpacks them."""
+    return {"images": [images_of(SimpleNamespace(dataset=dataset)) for dataset in DATASETS]}
 
 
 def compared_variants():

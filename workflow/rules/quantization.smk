@@ -45,5 +45,6 @@ rule quantize_model:
     params:
         code=quantization_code,
         family_code=family_code,
+        table=scheme_table,
     script:
         "../scripts/quantize_model.py"

@@ -2,11 +2,12 @@
 
 from quantrust.job import job_log
 from quantrust.quantization.quantize import quantize_model
+from quantrust.quantization.scheme import resolve_scheme
 
 with job_log(snakemake.log[0]):
     quantize_model(
         snakemake.input.model,
-        snakemake.wildcards.scheme,
+        resolve_scheme(snakemake.wildcards.scheme, snakemake.params.table),
         snakemake.input.calibration or None,
         snakemake.output[0],
     )

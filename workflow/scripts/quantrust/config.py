@@ -10,8 +10,9 @@ from jsonschema.exceptions import ValidationError
 
 from quantrust.confidence.catalogue import check_estimator
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.limits import risk_limits
 from quantrust.named_modules import FAMILIES, module_names
-from quantrust.quantization.scheme import parse_scheme
+from quantrust.quantization.scheme import resolve_scheme
 from quantrust.vqa.official import SPLITS as ID_SPLITS
 
 SHIFT_SPLIT = "test"
@@ -74,11 +75,20 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     study, datasets = config["study"], config["datasets"]
     yield from _unknown_names("study.models", study["models"], config["models"], "models")
     calibrated = False
+    tables = config["schemes"]
+    for name, table in tables.items():
+        try:
+            resolve_scheme(name, table)
+        except QuantrustError as error:
+            yield str(error)
     for number, name in enumerate(study["schemes"]):
         try:
-            calibrated |= parse_scheme(name).needs_calibration
+            calibrated |= resolve_scheme(name, tables.get(name)).needs_calibration
         except QuantrustError as error:
-            yield f"study.schemes[{number}] is {name!r}: {error}"
+            # what is wrong with a table is said above
+            if name not in tables:
+                known = f"; or a name under schemes: {', '.join(tables)}" if tables else ""
+                yield f"study.schemes[{number}] is {name!r}: {error}{known}"
     for number, name in enumerate(study["estimators"]):
         try:
             check_estimator(name)
@@ -140,6 +150,16 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     if config["report"]["risk"] not in config["evaluation"]["risks"]:
         risks = ", ".join(map(str, config["evaluation"]["risks"]))
         yield f"report.risk is {config['report']['risk']}; allowed: one of evaluation.risks: {risks}"
+    shipping, limits = config["report"]["shipping"], risk_limits(**config["report"]["limits"])
+    if shipping["estimator"] not in config["certification"]["estimators"]:
+        certified = ", ".join(config["certification"]["estimators"])
+        yield (
+            f"report.shipping.estimator is {shipping['estimator']!r}; allowed: one of certification.estimators: {certified}"
+        )
+    if shipping["risk"] not in limits:
+        yield (
+            f"report.shipping.risk is {shipping['risk']}; allowed: one of report.limits: {', '.join(map(str, limits))}"
+        )
 
 
 def splits_of(dataset: dict[str, Any]) -> tuple[str, ...] | None:
