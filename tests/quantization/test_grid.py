@@ -5,7 +5,7 @@ import torch
 
 from quantrust.errors import QuantrustError
 from quantrust.quantization.grid import effective_group_size, encode, storage_dtype
-from quantrust.quantization.hqq import quantize_hqq
+from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.rtn import quantize_rtn
 
 ALL_BITS = [2, 3, 4, 5, 6, 8]

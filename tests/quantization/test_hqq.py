@@ -4,7 +4,7 @@ import pytest
 import torch
 from hqq.core.optimize import optimize_weights_proximal
 
-from quantrust.quantization import hqq
+from quantrust.quantization.methods import hqq
 
 
 def weights(rows: int, columns: int, deviation: float) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_the_solvers_inputs_are_left_alone(deviation):
 def test_chunks_stop_by_themselves():
     weight = weights(2 * hqq.CHUNK_WEIGHTS // 128, 128, 0.02)
     half = len(weight) // 2
-    whole = hqq.quantize_hqq(weight, 3, 64)
-    halves = [hqq.quantize_hqq(part, 3, 64) for part in (weight[:half], weight[half:])]
+    whole = hqq.quantize(weight, 3, 64)
+    halves = [hqq.quantize(part, 3, 64) for part in (weight[:half], weight[half:])]
     assert torch.equal(whole.codes, torch.cat([part.codes for part in halves]))
     assert torch.equal(whole.zero, torch.cat([part.zero for part in halves]))

@@ -23,7 +23,6 @@ from torch import nn
 
 from quantrust.quantization import kernels
 from quantrust.quantization.grid import QuantizedWeight
-from quantrust.quantization.hqq import quantize_hqq
 from quantrust.quantization.kernels import (
     Int4Weight,
     block_rows,
@@ -33,6 +32,7 @@ from quantrust.quantization.kernels import (
     use_packed_kernels,
 )
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear
+from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.rtn import quantize_rtn
 
 U = 2.0**-8

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from quantrust.quantization.hqq import quantize_hqq
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear, replace_layer
+from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.rtn import quantize_rtn
 
 

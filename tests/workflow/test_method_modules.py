@@ -7,12 +7,12 @@ from types import FrameType
 import pytest
 from PIL import Image
 
-from quantrust.digest import SCRIPTS
+from quantrust.digest import SCRIPTS, code_files
 from quantrust.files import write_json
 from quantrust.quantization.calibration import build_calibration_table
-from quantrust.quantization.method_modules import METHOD_MODULES, modules_not_run
+from quantrust.quantization.method_modules import METHOD_MODULES, module_found, modules_not_run
 from quantrust.quantization.quantize import quantize_model
-from quantrust.quantization.scheme import METHODS, parse_scheme
+from quantrust.quantization.scheme import BUILT_IN_METHODS, METHODS, parse_scheme
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,16 @@ def calibration(model_folders: dict[str, Path], pictures: list[Image.Image], tmp
 
 
 def test_every_method_says_which_modules_it_runs() -> None:
-    assert set(METHOD_MODULES) == set(METHODS)
+    assert set(METHOD_MODULES) == set(BUILT_IN_METHODS)
+
+
+def test_a_method_that_is_found_by_its_name_is_imported_by_nothing() -> None:
+    """So that its digest, which the rule carries, is all that depends on it."""
+    found = {method: module_found(parse_scheme(f"{method}-w4g32")) for method in METHODS}
+    assert found == dict.fromkeys(BUILT_IN_METHODS) | {"hqq": "quantrust.quantization.methods.hqq"}
+    imported = {path.relative_to(SCRIPTS).as_posix() for path in code_files(SCRIPTS / "quantize_model.py", SCRIPTS)}
+    assert "quantrust/quantization/rtn.py" in imported
+    assert "quantrust/quantization/methods/hqq.py" not in imported
 
 
 @pytest.mark.parametrize("name", ["bf16", *(f"{method}-w3g32-full" for method in METHODS)])

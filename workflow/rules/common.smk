@@ -15,7 +15,7 @@ from quantrust.confidence.catalogue import LEARNED, estimator_module
 from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.named_modules import FAMILIES
-from quantrust.quantization.method_modules import modules_not_run
+from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 
 try:
@@ -59,8 +59,10 @@ def scheme_of(wildcards):
 
 def quantization_code(wildcards):
     """Digest of what quantizes under a scheme; the modules of other methods do not count."""
-    without = modules_not_run(scheme_of(wildcards))
-    return code_digest(SCRIPTS / "quantize_model.py", SCRIPTS, without)
+    scheme = scheme_of(wildcards)
+    digest = code_digest(SCRIPTS / "quantize_model.py", SCRIPTS, modules_not_run(scheme))
+    found = module_found(scheme)
+    return [digest] if found is None else [digest, source_digest(found)]
 
 
 def base_model(wildcards):

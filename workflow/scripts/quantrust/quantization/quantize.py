@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from quantrust.errors import QuantrustError
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.loading import load_model
+from quantrust.named_modules import DATA_FREE_METHODS, load_module, module_names
 from quantrust.progress import Progress, progress
 from quantrust.quantization import awq, mbq
 from quantrust.quantization.calibration import check_calibration, language_batches, vision_batches
@@ -21,7 +22,6 @@ from quantrust.quantization.checkpoint import save_checkpoint
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.gptq import HessianFactor, HessianSum, quantize_gptq
 from quantrust.quantization.grid import QuantizedWeight
-from quantrust.quantization.hqq import quantize_hqq
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.mbq import ModalityRatio
 from quantrust.quantization.plan import build_plan, describe_plan
@@ -264,9 +264,10 @@ class _Surgery:
 
 def _quantizer(method: str, bits: int, group_size: int, symmetric: bool) -> Quantize:
     """Return how a weight is quantized; GPTQ's takes a Hessian's factor as well."""
-    if method == "hqq":
-        return partial(quantize_hqq, bits=bits, group_size=group_size)
-    base = quantize_gptq if method == "gptq" else quantize_rtn
+    if method in module_names(DATA_FREE_METHODS):
+        base = load_module(DATA_FREE_METHODS, method, ("quantize",)).quantize
+    else:
+        base = quantize_gptq if method == "gptq" else quantize_rtn
     return partial(base, bits=bits, group_size=group_size, symmetric=symmetric)
 
 

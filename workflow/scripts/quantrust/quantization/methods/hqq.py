@@ -7,6 +7,7 @@ Badri and Shaji, "Half-Quadratic Quantization of Large Machine Learning Models",
 import torch
 from torch import Tensor
 
+from quantrust.errors import QuantrustError
 from quantrust.quantization.grid import QuantizedWeight, encode, group_range, storable_scale
 
 LP_NORM = 0.7
@@ -22,7 +23,7 @@ LARGEST_ZERO = 1024
 """Beyond it a float16 zero-point is coarser than half a code."""
 
 
-def quantize_hqq(weight: Tensor, bits: int, group_size: int) -> QuantizedWeight:
+def quantize(weight: Tensor, bits: int, group_size: int, symmetric: bool = False) -> QuantizedWeight:
     """Quantize a weight with a float zero-point from the half-quadratic solver.
 
     Parameters
@@ -32,6 +33,8 @@ def quantize_hqq(weight: Tensor, bits: int, group_size: int) -> QuantizedWeight:
         From 2 to 8.
     group_size : int
         It divides `in`; groups never straddle rows.
+    symmetric : bool
+        Must be false: the zero-point is what is solved for.
 
     Returns
     -------
@@ -41,8 +44,10 @@ def quantize_hqq(weight: Tensor, bits: int, group_size: int) -> QuantizedWeight:
     Raises
     ------
     QuantrustError
-        If the weight holds NaN or infinities.
+        If the weight holds NaN or infinities, or a symmetric grid is asked for.
     """
+    if symmetric:
+        raise QuantrustError("hqq has a free zero-point and is never symmetric; drop the s from the scheme")
     top = 2**bits - 1
     low, high = group_range(weight, group_size)
     largest = torch.maximum(low.abs(), high.abs())
