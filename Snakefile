@@ -16,6 +16,7 @@ include: "workflow/rules/confidence.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/certification.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/page.smk"
 include: "workflow/rules/download.smk"
 
 

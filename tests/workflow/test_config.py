@@ -103,6 +103,14 @@ FAULTS = [
     ("comparison/resamples", 0, r"comparison\.resamples is 0; allowed: a whole number from 1 on"),
     ("certification/delta", 1, r"certification\.delta is 1; allowed: a number between 0 and 1"),
     ("report/risk", 0.03, r"report\.risk is 0\.03; allowed: one of evaluation\.risks: 0\.005, 0\.01"),
+    ("report/limits/lowest", 0, r"report\.limits\.lowest is 0; allowed: a number between 0 and 1"),
+    ("report/shipping/risk", 0.052, r"report\.shipping\.risk is 0\.052; allowed: one of report\.limits: 0\.005, 0\.01"),
+    (
+        "report/shipping/estimator",
+        "entropy",
+        r"report\.shipping\.estimator is 'entropy'; allowed: one of certification\.estimators: maxprob, selector",
+    ),
+    ("report/shipping/keeps", 95, r"report\.shipping\.keeps is 95; allowed: a number between 0 and 1"),
 ]
 
 

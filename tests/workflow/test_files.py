@@ -18,9 +18,10 @@ PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
 HEAVY = {"write_dataset", "train_model", "quantize_model", "dump_features", "train_selector", "evaluate_variant"} | {
     "certify_variant",
     "compare_variants",
+    "judge_schemes",
 }
 # What a package is called where it is imported, installed and found in a conda channel.
-INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "vl_convert": "vl-convert-python"}
 IN_CONDA = {"matplotlib": "matplotlib-base"}
 
 
@@ -119,8 +120,8 @@ def test_the_requirements_are_what_the_package_imports() -> None:
     imported = set().union(*(imports(path) for path in PACKAGE))
     required = set(pins(ROOT / "requirements.txt"))
     assert imported <= required
-    # Snakemake runs it all; transformers renders chat templates with jinja2.
-    assert required - imported == {"snakemake", "jinja2"}
+    # Snakemake runs it all.
+    assert required - imported == {"snakemake"}
 
 
 def test_torch_is_pinned_where_it_is_installed_from() -> None:

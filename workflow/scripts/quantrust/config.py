@@ -154,6 +154,17 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     if shipping["estimator"] not in config["certification"]["estimators"]:
         certified = ", ".join(config["certification"]["estimators"])
         yield (
+            f"report.shipping.estimator is {shipping['estimator']!r}; allowed: one of certification.estimators: "
+            f"{certified}"
+        )
+    if shipping["risk"] not in limits:
+        yield (
+            f"report.shipping.risk is {shipping['risk']}; allowed: one of report.limits: {', '.join(map(str, limits))}"
+        )
+    shipping, limits = config["report"]["shipping"], risk_limits(**config["report"]["limits"])
+    if shipping["estimator"] not in config["certification"]["estimators"]:
+        certified = ", ".join(config["certification"]["estimators"])
+        yield (
             f"report.shipping.estimator is {shipping['estimator']!r}; allowed: one of certification.estimators: {certified}"
         )
     if shipping["risk"] not in limits:

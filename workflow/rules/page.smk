@@ -1,0 +1,144 @@
+# The page, and what only the page needs: a grid of risk limits, what schemes keep of the unquantized model, examples.
+
+
+rule decide_variant:
+    input:
+        scores="data/scores/{model}/{scheme}.parquet",
+        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+    output:
+        "data/decisions/{model}/{scheme}.parquet",
+    log:
+        "logs/decide_variant/{model}/{scheme}.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        code=code("decide_variant"),
+        shifts=STUDY["shifts"],
+        limits=config["report"]["limits"],
+        settings=decision_settings(),
+    script:
+        "../scripts/decide_variant.py"
+
+
+rule judge_schemes:
+    input:
+        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
+        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+    output:
+        "data/shipping.parquet",
+    log:
+        "logs/judge_schemes.log",
+    benchmark:
+        "benchmarks/runs/judge_schemes.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=code("judge_schemes"),
+        variants=compared_variants(),
+        shifts=STUDY["shifts"],
+        settings=shipping_settings(),
+    script:
+        "../scripts/judge_schemes.py"
+
+
+rule pick_examples:
+    input:
+        unpack(images_of_datasets),
+        questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
+        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
+        decisions=of_variants("data/decisions/{model}/{scheme}.parquet"),
+        features=features_of_variants(),
+    output:
+        "data/examples.parquet",
+    log:
+        "logs/pick_examples.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        code=code("pick_examples"),
+        variants=compared_variants(),
+        datasets=DATASETS,
+        settings=example_settings(),
+    script:
+        "../scripts/pick_examples.py"
+
+
+rule tabulate_decisions:
+    input:
+        decisions=of_variants("data/decisions/{model}/{scheme}.parquet"),
+        shipping="data/shipping.parquet",
+    output:
+        decisions=report(
+            f"{REPORTS}/tables/decisions.csv",
+            caption="../report/decisions.rst",
+            category="Tables",
+            labels={"table": "thresholds and coverage for every risk limit"},
+        ),
+        shipping=report(
+            f"{REPORTS}/tables/shipping.csv",
+            caption="../report/shipping.rst",
+            category="Tables",
+            labels={"table": "what every scheme keeps of bf16"},
+        ),
+    log:
+        f"logs/{REPORTS}/decisions.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("tabulate_decisions"),
+    script:
+        "../scripts/tabulate_decisions.py"
+
+
+rule build_page:
+    input:
+        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        curves=of_variants("data/curves/{model}/{scheme}.parquet"),
+        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
+        checkpoints=of_variants("data/checkpoints/{model}/{scheme}"),
+        features=features_of_variants(),
+        questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
+        comparisons="data/comparisons.parquet",
+        examples="data/examples.parquet",
+        decisions=f"{REPORTS}/tables/decisions.csv",
+        shipping=f"{REPORTS}/tables/shipping.csv",
+        sizes=f"{REPORTS}/tables/sizes.csv",
+    output:
+        report(
+            f"{REPORTS}/index.html",
+            caption="../report/index.rst",
+            category="Page",
+            labels={"page": "to decide from"},
+        ),
+    log:
+        f"logs/{REPORTS}/index.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=5,
+    params:
+        code=code("build_page"),
+        variants=compared_variants(),
+        datasets=DATASETS,
+        study=config,
+        workflow={"snakemake": snakemake_version},
+    script:
+        "../scripts/build_page.py"

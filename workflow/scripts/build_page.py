@@ -1,0 +1,18 @@
+"""Write the report's page."""
+
+from itertools import product
+
+from quantrust.job import job_log
+from quantrust.report.page.build import Sources, write_page
+
+with job_log(snakemake.log[0]):
+    given, variants = snakemake.input, list(map(tuple, snakemake.params.variants))
+    cells = [(*variant, dataset) for variant, dataset in product(variants, snakemake.params.datasets)]
+    by_variant = ("metrics", "curves", "scores", "checkpoints")
+    sources = Sources(
+        **{name: dict(zip(variants, given[name], strict=True)) for name in by_variant},
+        features=dict(zip(cells, given.features, strict=True)),
+        questions=dict(zip(snakemake.params.datasets, given.questions, strict=True)),
+        **{name: given[name] for name in ("decisions", "shipping", "sizes", "comparisons", "examples")},
+    )
+    write_page(sources, snakemake.output[0], config=snakemake.params.study, workflow=snakemake.params.workflow)

@@ -1,0 +1,12 @@
+"""Hold what every scheme keeps of the unquantized model against the shipping criterion."""
+
+from quantrust.evaluation.shipping import write_shipping
+from quantrust.job import job_log
+
+with job_log(snakemake.log[0]):
+    write_shipping(
+        dict(zip(map(tuple, snakemake.params.variants), snakemake.input.scores, strict=True)),
+        dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
+        snakemake.output[0],
+        **snakemake.params.settings,
+    )

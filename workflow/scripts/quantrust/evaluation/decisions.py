@@ -1,0 +1,162 @@
+"""What a risk limit costs a variant, over a grid of limits: the coverage it leaves, and where to put the threshold."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.certification import evaluate_certification
+from quantrust.evaluation.comparison import Estimates, figures_of
+from quantrust.evaluation.intervals import LEVEL, metric_interval
+from quantrust.evaluation.metrics import rank
+from quantrust.evaluation.study import check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.summary import Key, deploy
+from quantrust.files import atomic_path
+
+SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "dataset": pl.String,
+        "risk_limit": pl.Float64,
+        "n": pl.Int64,
+        "coverage": pl.Float64,
+        "coverage_low": pl.Float64,
+        "coverage_high": pl.Float64,
+        "threshold": pl.Float64,
+        "deployed_coverage": pl.Float64,
+        "deployed_coverage_low": pl.Float64,
+        "deployed_coverage_high": pl.Float64,
+        "deployed_risk": pl.Float64,
+        "deployed_risk_low": pl.Float64,
+        "deployed_risk_high": pl.Float64,
+        "certified_threshold": pl.Float64,
+        "certified_coverage": pl.Float64,
+        "certified_risk": pl.Float64,
+    }
+)
+RESAMPLED = {"coverage_at_risk": "coverage", "deployed_coverage": "deployed_coverage", "deployed_risk": "deployed_risk"}
+"""Metrics with an interval, and their columns."""
+
+
+def decide_variant(
+    scores: pl.DataFrame,
+    mixtures: Mapping[str, pl.DataFrame],
+    *,
+    model: str,
+    scheme: str,
+    id_dataset: str,
+    estimators: Sequence[str],
+    risks: Sequence[float],
+    delta: float,
+    resamples: int,
+    seed: int,
+    level: float = LEVEL,
+) -> pl.DataFrame:
+    """Tabulate thresholds and coverages of a variant on whole test sets, for every risk limit of a grid.
+
+    Parameters
+    ----------
+    scores, mixtures, model, scheme, id_dataset, estimators, resamples, seed, level
+        As in `quantrust.evaluation.study.evaluate_variant`; where its metrics hold a limit of the grid, the figures
+        here are the same.
+    risks : sequence of float
+        Limits R, in (0, 1).
+    delta : float
+        Probability, in (0, 1), with which a certificate may fail.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of `SCHEMA`, a row for each estimator, dataset and limit. ``coverage`` is C@R, with the threshold read
+        off the labels of the test set; ``threshold`` is the one that ID val answers give, and the deployed columns are
+        what it does on the test set; the certified columns are those of the first random half of
+        `quantrust.evaluation.certification.evaluate_certification`. Null where undefined or where there is no such
+        threshold.
+
+    Raises
+    ------
+    QuantrustError
+        As `evaluate_variant` and `evaluate_certification`.
+    """
+    scores = add_calibrated(scores, estimators, id_dataset)
+    check_confidences(scores, estimators, f"{model}/{scheme}")
+    settings = list(whole_test_sets(scores, mixtures, id_dataset))
+    draws = {setting.dataset: draw_setting(setting, resamples, seed) for setting in settings}
+    certified = evaluate_certification(
+        scores,
+        {dataset: table.filter(pl.col("id_share") == 0.0) for dataset, table in mixtures.items()},
+        model=model,
+        scheme=scheme,
+        id_dataset=id_dataset,
+        estimators=estimators,
+        risks=risks,
+        delta=delta,
+        splits=1,
+        seed=seed,
+    )
+    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
+    wanted: list[Key] = [(metric, risk) for metric in RESAMPLED for risk in risks]
+    rows: list[tuple[object, ...]] = []
+    for estimator in estimators:
+        thresholds = deploy(rank(val["accuracy"], val[estimator]), risks, []).risk_thresholds
+        for figures in figures_of(
+            Estimates(scores, estimator),
+            settings,
+            id_dataset=id_dataset,
+            metrics=wanted,
+            draw=lambda setting: draws[setting.dataset],
+        ):
+            setting = figures.setting
+            here = certified.filter(
+                pl.col("estimator") == estimator,
+                pl.col("dataset") == setting.dataset,
+                pl.col("id_share").eq_missing(setting.id_share),
+            )
+            for risk in risks:
+                certificate = here.row(by_predicate=pl.col("risk_limit") == risk, named=True)
+                triples = []
+                for metric in RESAMPLED:
+                    value = figures.values[metric, risk]
+                    triples.append((value, *metric_interval(metric, value, figures.resampled[metric, risk], level)))
+                coverage, deployed_coverage, deployed_risk = triples
+                numbers = (*coverage, thresholds[risk], *deployed_coverage, *deployed_risk)
+                rows.append(
+                    (
+                        *(model, scheme, estimator, setting.dataset, risk, setting.answers.height),
+                        *(None if value is None or math.isnan(value) else value for value in numbers),
+                        *(certificate[column] for column in ("threshold", "coverage", "risk")),
+                    )
+                )
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def write_decisions(
+    scores_path: str | Path, mixture_paths: Mapping[str, str | Path], out_path: str | Path, **settings: Any
+) -> None:
+    """Tabulate a variant's thresholds and coverages from its files and write the table.
+
+    Parameters
+    ----------
+    scores_path : str or Path
+        Parquet file with the scores table.
+    mixture_paths : mapping of str to str or Path
+        For each shifted dataset the Parquet file of its mixtures.
+    out_path : str or Path
+        Parquet file to write.
+    **settings
+        The keyword arguments of `decide_variant`.
+
+    Raises
+    ------
+    QuantrustError
+        As `decide_variant`.
+    """
+    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    table = decide_variant(pl.read_parquet(scores_path), mixtures, **settings)
+    with atomic_path(out_path) as partial:
+        table.write_parquet(partial)

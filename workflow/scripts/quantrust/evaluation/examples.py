@@ -1,0 +1,153 @@
+"""Example questions of every variant: what a threshold keeps and what it abstains from, right and wrong."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.metrics import CORRECT
+from quantrust.files import atomic_path
+from quantrust.vqa.images import read_image
+
+SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "dataset": pl.String,
+        "kind": pl.String,
+        "question_id": pl.String,
+        "question": pl.String,
+        "answers": pl.List(pl.String),
+        "answer": pl.String,
+        "accuracy": pl.Float64,
+        "confidence": pl.Float64,
+        "threshold": pl.Float64,
+        "picture": pl.Binary,
+    }
+)
+KINDS = ("right and kept", "right and abstained", "wrong and abstained", "wrong and kept")
+"""What may become of an answer; right is a soft accuracy of at least `quantrust.evaluation.metrics.CORRECT`."""
+LONGEST_SIDE = 320
+"""Pixels that a picture has at most on its longer side."""
+
+
+def write_examples(
+    questions_paths: Mapping[str, str | Path],
+    scores_paths: Mapping[tuple[str, str], str | Path],
+    features_paths: Mapping[tuple[str, str, str], str | Path],
+    decisions_paths: Mapping[tuple[str, str], str | Path],
+    out_path: str | Path,
+    *,
+    id_dataset: str,
+    estimator: str,
+    risk: float,
+    each: int,
+    seed: int,
+) -> None:
+    """Draw test questions of every kind for every variant and dataset, with their pictures.
+
+    All variants draw from one random order of the questions, so that where they agree they show the same ones.
+
+    Parameters
+    ----------
+    questions_paths : mapping of str to str or Path
+        Questions table by dataset.
+    scores_paths, decisions_paths : mapping of (str, str) to str or Path
+        Scores and the table of `quantrust.evaluation.decisions` by model and scheme.
+    features_paths : mapping of (str, str, str) to str or Path
+        Features by model, scheme and dataset; their answers are shown.
+    out_path : str or Path
+        Parquet file to write, with the columns of `SCHEMA`. Pictures are WebP files of at most `LONGEST_SIDE` pixels.
+        Where nothing is kept, because there is no threshold that keeps the limit, it is null.
+    id_dataset : str
+        The in-distribution dataset, whose val answers set the threshold.
+    estimator : str
+        By whose confidence answers are kept; one of the decisions.
+    risk : float
+        The risk limit of the threshold; one of the decisions.
+    each : int
+        Questions at most of a kind, for a variant and dataset.
+    seed : int
+        Seed of the order.
+
+    Raises
+    ------
+    QuantrustError
+        If the decisions lack the estimator or the limit, or a picture can not be read.
+    """
+    tables = []
+    for dataset, questions_path in questions_paths.items():
+        questions = pl.read_parquet(questions_path).filter(pl.col("split") == "test")
+        order = pl.Series([_place(seed, dataset, name) for name in questions["question_id"]], dtype=pl.String)
+        questions = questions.with_columns(place=order).select("question_id", "image", "question", "answers", "place")
+        for (model, scheme), scores_path in scores_paths.items():
+            scores = add_calibrated(pl.read_parquet(scores_path), [estimator], id_dataset)
+            threshold = _threshold(decisions_paths[model, scheme], id_dataset, estimator, risk)
+            given = pl.read_parquet(features_paths[model, scheme, dataset], columns=["question_id", "split", "answer"])
+            right = pl.col("accuracy") >= CORRECT
+            kept = pl.lit(False) if threshold is None else pl.col("confidence") >= threshold
+            drawn = (
+                scores.filter((pl.col("dataset") == dataset) & (pl.col("split") == "test"))
+                .select("question_id", "accuracy", pl.col(estimator).alias("confidence"))
+                .join(questions, on="question_id")
+                .join(given.filter(pl.col("split") == "test").drop("split"), on="question_id")
+                .with_columns(
+                    pl.when(right & kept)
+                    .then(pl.lit(KINDS[0]))
+                    .when(right)
+                    .then(pl.lit(KINDS[1]))
+                    .when(~kept)
+                    .then(pl.lit(KINDS[2]))
+                    .otherwise(pl.lit(KINDS[3]))
+                    .cast(pl.Enum(KINDS))
+                    .alias("kind")
+                )
+                .sort("kind", "place")
+                .group_by("kind", maintain_order=True)
+                .head(each)
+            )
+            columns = {"model": model, "scheme": scheme, "dataset": dataset}
+            tables.append(
+                drawn.with_columns(
+                    *(pl.lit(value).alias(name) for name, value in columns.items()),
+                    pl.lit(threshold, dtype=pl.Float64).alias("threshold"),
+                    pl.col("kind").cast(pl.String),
+                )
+            )
+    table = pl.concat(tables)
+    pictures = {path: _picture(path) for path in table["image"].unique(maintain_order=True)}
+    table = table.with_columns(picture=pl.Series([pictures[path] for path in table["image"]], dtype=pl.Binary))
+    with atomic_path(out_path) as partial:
+        table.select(SCHEMA.names()).cast(dict(SCHEMA)).write_parquet(partial)
+
+
+def _place(seed: int, dataset: str, question_id: str) -> str:
+    return hashlib.sha256(f"{seed}\t{dataset}\t{question_id}".encode()).hexdigest()
+
+
+def _threshold(path: str | Path, id_dataset: str, estimator: str, risk: float) -> float | None:
+    rows = pl.read_parquet(path).filter(
+        (pl.col("dataset") == id_dataset) & (pl.col("estimator") == estimator) & (pl.col("risk_limit") == risk)
+    )
+    if rows.is_empty():
+        raise QuantrustError(
+            f"{path}: no threshold of {estimator} for a risk limit of {risk}; expected one of the estimators that are "
+            "certified, and a limit of the grid in report.limits"
+        )
+    return rows["threshold"][0]
+
+
+def _picture(path: str) -> bytes:
+    try:
+        image = read_image(path)
+    except QuantrustError as error:
+        raise QuantrustError(f"{path}: {error}; restore the picture that an example question refers to") from None
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    buffer = io.BytesIO()
+    # Pixel art of the embedded datasets and photographs alike: small, and free of visible blocks.
+    image.save(buffer, "WEBP", quality=85, method=6)
+    return buffer.getvalue()

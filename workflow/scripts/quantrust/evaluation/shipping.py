@@ -1,0 +1,161 @@
+"""Which schemes are fit to ship: what each keeps of the unquantized model, held against a stated criterion."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.comparison import Estimates, Figures, figures_of
+from quantrust.evaluation.intervals import LEVEL, interval
+from quantrust.evaluation.resampling import ImageDraws
+from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.summary import Key
+from quantrust.files import atomic_path
+
+SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "dataset": pl.String,
+        "metric": pl.String,
+        "parameter": pl.Float64,
+        "reference": pl.Float64,
+        "value": pl.Float64,
+        "kept": pl.Float64,
+        "kept_low": pl.Float64,
+        "kept_high": pl.Float64,
+        "verdict": pl.String,
+        "n": pl.Int64,
+    }
+)
+MEETS, FAILS, OPEN = "meets", "fails", "open"
+
+
+def verdict(low: float, high: float, keeps: float) -> str:
+    """Hold the interval of a kept share against the share that has to be kept.
+
+    Parameters
+    ----------
+    low, high : float
+        NaN where undefined.
+    keeps : float
+
+    Returns
+    -------
+    str
+        ``meets`` where the whole interval lies at or above `keeps`, ``fails`` where it lies below, ``open`` where it
+        contains `keeps` or is undefined: the questions do not settle it.
+
+    Examples
+    --------
+    >>> verdict(0.96, 1.02, 0.95), verdict(0.70, 0.90, 0.95), verdict(0.90, 0.99, 0.95)
+    ('meets', 'fails', 'open')
+    """
+    if low >= keeps:
+        return MEETS
+    return FAILS if high < keeps else OPEN
+
+
+def write_shipping(
+    scores_paths: Mapping[tuple[str, str], str | Path],
+    mixture_paths: Mapping[str, str | Path],
+    out_path: str | Path,
+    *,
+    reference: str,
+    estimator: str,
+    risk: float,
+    keeps: float,
+    id_dataset: str,
+    resamples: int,
+    seed: int,
+    level: float = LEVEL,
+) -> None:
+    """Tabulate what every scheme keeps of a model's accuracy and coverage at risk, on whole test sets.
+
+    A kept share is a scheme's figure over that of the reference on the same questions. Its interval is that of the
+    ratio on resamples of images that both sides share, so that what the two have in common cancels.
+
+    Parameters
+    ----------
+    scores_paths : mapping of (str, str) to str or Path
+        The Parquet file of scores by model and scheme.
+    mixture_paths : mapping of str to str or Path
+        For each shifted dataset the Parquet file of its mixtures.
+    out_path : str or Path
+        Parquet file to write, with the columns of `SCHEMA`: for every variant but the reference, and every dataset, a
+        row for accuracy, without a verdict, and one for coverage at the risk limit. No rows where the scores have no
+        reference.
+    reference : str
+        The scheme that the others are held against.
+    estimator : str
+        By whose confidence answers are kept.
+    risk : float
+        The risk limit R, in [0, 1].
+    keeps : float
+        Share of the reference's coverage at risk that a scheme has to keep, in (0, 1].
+    id_dataset, resamples, seed, level
+        As in `quantrust.evaluation.study.evaluate_variant`.
+
+    Raises
+    ------
+    QuantrustError
+        As `evaluate_variant`; also where two schemes of a model do not answer the same questions.
+    """
+    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    metrics: list[Key] = [("accuracy", None), ("coverage_at_risk", risk)]
+    draws: dict[tuple[str, ...], ImageDraws] = {}
+
+    def draw(setting: Setting) -> ImageDraws:
+        key = (setting.dataset, *setting.answers["image_id"])
+        if key not in draws:
+            draws[key] = draw_setting(setting, resamples, seed)
+        return draws[key]
+
+    def figures(model: str, scheme: str) -> list[Figures]:
+        scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), [estimator], id_dataset)
+        check_confidences(scores, [estimator], f"{model}/{scheme}")
+        settings = whole_test_sets(scores, mixtures, id_dataset)
+        return figures_of(Estimates(scores, estimator), settings, id_dataset=id_dataset, metrics=metrics, draw=draw)
+
+    rows: list[tuple[object, ...]] = []
+    for model in dict.fromkeys(model for model, _ in scores_paths):
+        schemes = [scheme for name, scheme in scores_paths if name == model and scheme != reference]
+        if (model, reference) not in scores_paths:
+            continue
+        bases = figures(model, reference)
+        for scheme in schemes:
+            for base, own in zip(bases, figures(model, scheme), strict=True):
+                setting = base.setting
+                if not setting.answers["question_id"].equals(own.setting.answers["question_id"]):
+                    raise QuantrustError(
+                        f"{model}/{scheme} and {model}/{reference} do not answer the same questions of "
+                        f"{setting.dataset}; expected scores made from the same questions tables"
+                    )
+                for key in metrics:
+                    kept, low, high = _kept(base, own, key, level)
+                    judged = verdict(low, high, keeps) if key[0] == "coverage_at_risk" else None
+                    numbers = (base.values[key], own.values[key], kept, low, high)
+                    rows.append(
+                        (
+                            *(model, scheme, estimator, setting.dataset, *key),
+                            *(None if math.isnan(number) else number for number in numbers),
+                            *(judged, setting.answers.height),
+                        )
+                    )
+    with atomic_path(out_path) as partial:
+        pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(partial)
+
+
+def _kept(base: Figures, own: Figures, key: Key, level: float) -> tuple[float, float, float]:
+    """Return a scheme's share of the reference's figure and its interval; NaN where the reference keeps nothing."""
+    if base.values[key] == 0:
+        return math.nan, math.nan, math.nan
+    references = base.resampled[key]
+    undefined = np.full(references.shape, math.nan)
+    ratios = np.divide(own.resampled[key], references, out=undefined, where=references > 0)
+    return own.values[key] / base.values[key], *interval(ratios, level)

@@ -1,0 +1,262 @@
+"""Building the page from a study's tables; the same tables give the same bytes."""
+
+import base64
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import vl_convert
+import yaml
+
+from quantrust.evaluation.examples import KINDS
+from quantrust.files import atomic_path, sha256
+from quantrust.quantization.scheme import UNQUANTIZED
+from quantrust.report.page import charts
+from quantrust.report.page.words import criterion, percent, span, summary
+from quantrust.report.results import distinct, read_tables, whole_test_sets
+from quantrust.report.tables import PLACES
+
+TEMPLATES = Path(__file__).parent
+VEGA_LITE = "6.4"
+CURVE_POINTS = 100
+"""Points that a curve is drawn with on the page; half of what is stored."""
+LIBRARIES = ("jinja2", "numpy", "polars", "vl-convert-python")
+VERDICTS = {"meets": "meets it", "fails": "does not meet it", "open": "not settled"}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that the page is built from; those of variants by model and scheme.
+
+    Attributes
+    ----------
+    metrics, curves, scores : mapping of (str, str) to str or Path
+    checkpoints : mapping of (str, str) to str or Path
+        Folders with a `quantization.json`.
+    features : mapping of (str, str, str) to str or Path
+        By model, scheme and dataset; only their metadata is read.
+    questions : mapping of str to str or Path
+        By dataset.
+    decisions, shipping, sizes : str or Path
+        The CSV files beside the page, whose values it shows.
+    comparisons, examples : str or Path
+        Parquet files.
+    """
+
+    metrics: Mapping[tuple[str, str], str | Path]
+    curves: Mapping[tuple[str, str], str | Path]
+    scores: Mapping[tuple[str, str], str | Path]
+    checkpoints: Mapping[tuple[str, str], str | Path]
+    features: Mapping[tuple[str, str, str], str | Path]
+    questions: Mapping[str, str | Path]
+    decisions: str | Path
+    shipping: str | Path
+    sizes: str | Path
+    comparisons: str | Path
+    examples: str | Path
+
+
+def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any], workflow: Mapping[str, str]) -> None:
+    """Write the page: one HTML file that asks for nothing else.
+
+    Parameters
+    ----------
+    sources : Sources
+    out_path : str or Path
+        The HTML file.
+    config : dict
+        The study's config, which the page also shows.
+    workflow : mapping of str to str
+        Versions of what ran the study, for the provenance.
+    """
+    home = config["study"]["in_distribution"]
+    decisions, kept, sizes = (pl.read_csv(path) for path in (sources.decisions, sources.shipping, sources.sizes))
+    schemes = distinct(decisions, "scheme")
+    questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
+    data = {
+        "decisions": _columns(decisions),
+        "sizes": _columns(sizes),
+        "curves": _curves(sources, home, distinct(decisions, "estimator")),
+        "mixtures": _mixtures(sources, home, distinct(decisions, "estimator")),
+        "charts": {"curves": charts.risk_coverage(schemes), "mixtures": charts.mixtures(schemes)},
+        "looks": charts.looks(schemes),
+        "start": config["report"]["shipping"],
+        **_examples(sources),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "bytes": _bytes}
+    environment.globals |= {"span": span}
+    text = environment.get_template("page.html").render(
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        library=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)),
+        data=_json(data),
+        home=home,
+        models=distinct(decisions, "model"),
+        schemes=schemes,
+        datasets=distinct(decisions, "dataset"),
+        estimators=distinct(decisions, "estimator"),
+        limits=sorted(set(decisions["risk_limit"])),
+        risks=config["evaluation"]["risks"],
+        shipping=config["report"]["shipping"],
+        delta=config["certification"]["delta"],
+        level=config["evaluation"]["confidence_level"],
+        criterion=criterion(config["report"]["shipping"], config["evaluation"]["confidence_level"]),
+        summary=summary(kept, sizes, decisions, pl.read_parquet(sources.comparisons), home, config),
+        kept=_kept(kept, sizes),
+        verdicts=VERDICTS,
+        unquantized=UNQUANTIZED,
+        questions=dict(questions.iter_rows()),
+        checkpoints=[_checkpoint(*variant, Path(folder)) for variant, folder in sources.checkpoints.items()],
+        provenance=_provenance(sources, workflow),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+    )
+    with atomic_path(out_path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_tables(decisions: Sequence[str | Path], shipping: str | Path, out: Mapping[str, str | Path]) -> None:
+    """Write the tables whose values the page shows, as CSV: ``decisions`` and ``shipping``."""
+    for table, path in ((read_tables(decisions), out["decisions"]), (pl.read_parquet(shipping), out["shipping"])):
+        with atomic_path(path) as partial:
+            table.write_csv(partial, float_precision=PLACES)
+
+
+def _asset(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _script(code: str) -> str:
+    """Return JavaScript as it may stand in an HTML script element."""
+    return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _json(value: Any) -> str:
+    """Return JSON as it may stand in an HTML script element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _columns(table: pl.DataFrame) -> dict[str, list[Any]]:
+    return {name: table[name].to_list() for name in table.columns}
+
+
+def _rounded(values: pl.Series) -> list[float | None]:
+    return values.round(4).to_list()
+
+
+def _curves(sources: Sources, home: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
+    table = whole_test_sets(read_tables(sources.curves.values()), home)
+    table = table.filter(pl.col("estimator").is_in(estimators))
+    keys = ["model", "scheme", "estimator", "dataset"]
+    records = []
+    for values, curve in table.group_by(keys, maintain_order=True):
+        # The last point is full coverage.
+        every = max(1, curve.height // CURVE_POINTS)
+        thinned = curve.sort("coverage").reverse().gather_every(every).reverse()
+        numbers = {name: _rounded(thinned[name]) for name in ("coverage", "risk", "low", "high")}
+        records.append(dict(zip(keys, values, strict=True)) | numbers)
+    return records
+
+
+def _mixtures(sources: Sources, home: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
+    table = read_tables(sources.metrics.values()).filter(
+        pl.col("estimator").is_in(estimators)
+        & (pl.col("dataset") != home)
+        & pl.col("id_share").is_not_null()
+        & pl.col("metric").is_in(["accuracy", "coverage_at_risk"])
+    )
+    parameter = pl.col("parameter").cast(pl.String)
+    name = pl.when(parameter.is_null()).then(pl.col("metric")).otherwise("coverage_at_risk " + parameter)
+    columns = ["model", "scheme", "estimator", "dataset", "id_share", "metric", "value", "low", "high"]
+    table = table.with_columns(name.alias("metric"), pl.col("value", "low", "high").round(4)).select(columns)
+    return table.to_dicts()
+
+
+def _examples(sources: Sources) -> dict[str, Any]:
+    table = pl.read_parquet(sources.examples)
+    names = [hashlib.sha256(picture).hexdigest()[:16] for picture in table["picture"]]
+    pictures = {
+        name: f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
+        for name, picture in zip(names, table["picture"], strict=True)
+    }
+    rows = table.drop("picture").with_columns(pl.Series("picture", names), pl.col("accuracy", "confidence").round(3))
+    return {"examples": rows.to_dicts(), "pictures": pictures, "kinds": KINDS}
+
+
+def _kept(kept: pl.DataFrame, sizes: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return a row per variant and dataset of the table of what is kept, with bytes and both metrics."""
+    keys = ["model", "scheme", "dataset"]
+    accuracy = kept.filter(pl.col("metric") == "accuracy").select(
+        *keys, *(pl.col(name).alias(f"accuracy_{name}") for name in ("kept", "kept_low", "kept_high"))
+    )
+    coverage = kept.filter(pl.col("metric") == "coverage_at_risk")
+    share = sizes.select("model", "scheme", "share_of_bf16")
+    joined = coverage.join(accuracy, on=keys, maintain_order="left").join(
+        share, on=["model", "scheme"], maintain_order="left"
+    )
+    return joined.to_dicts()
+
+
+def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
+    record = json.loads((folder / "quantization.json").read_text(encoding="utf-8"))
+    layers = pl.DataFrame(record["layers"], infer_schema_length=None)
+    keys = ["component", "layer_type", "bits", "group", "reason"]
+    plan = (
+        layers.with_columns(
+            (pl.col("rows") * pl.col("columns")).alias("weights"), pl.col("relative_error").cast(pl.Float64)
+        )
+        .group_by(keys, maintain_order=True)
+        .agg(pl.len().alias("layers"), pl.col("weights").sum(), pl.col("relative_error").mean())
+    )
+    return {
+        "model": model,
+        "scheme": scheme,
+        "bytes": record["bytes"],
+        "calibration": record["calibration"],
+        "plan": plan.to_dicts(),
+        "sha256": record["sha256"],
+    }
+
+
+def _bytes(count: int) -> str:
+    """Return a number of bytes in words.
+
+    Examples
+    --------
+    >>> _bytes(848888), _bytes(16_000_000_000)
+    ('0.85 MB', '16.00 GB')
+    """
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def _provenance(sources: Sources, workflow: Mapping[str, str]) -> dict[str, Any]:
+    versions = dict(workflow)
+    recorded: dict[str, set[str]] = {"torch": set(), "transformers": set()}
+    for path in sources.features.values():
+        metadata = pl.read_parquet_metadata(path)
+        for name, found in recorded.items():
+            found.add(metadata[name])
+    versions |= {f"{name}, which made the features": " and ".join(sorted(found)) for name, found in recorded.items()}
+    versions |= {"python, which built this page": platform.python_version()}
+    versions |= {f"{name}, which built this page": version(name) for name in LIBRARIES}
+    versions["vega-lite, in this page"] = VEGA_LITE
+    files: dict[str, str] = {}
+    for kind, paths in (("questions", sources.questions), ("scores", sources.scores), ("metrics", sources.metrics)):
+        for key, path in paths.items():
+            files[f"{kind} of {key if isinstance(key, str) else '/'.join(key)}"] = sha256(path)
+    return {"versions": versions, "files": files}

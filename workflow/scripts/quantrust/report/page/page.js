@@ -1,0 +1,257 @@
+"use strict";
+// What the page does: fill tables, charts and examples from the study's values, as the reader chooses.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const element = (id) => document.getElementById(id);
+const MISSING = "–";
+
+const percent = (value) => (value === null ? MISSING : `${(100 * value).toFixed(1)} %`);
+const span = (low, high) =>
+  low === null || high === null ? "" : `${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)} %`;
+const threshold = (value) => (value === null ? "none" : value.toFixed(4));
+
+// A table of the study comes as one array a column.
+const rowsOf = (columns) => {
+  const names = Object.keys(columns);
+  return columns[names[0]].map((_, place) => Object.fromEntries(names.map((name) => [name, columns[name][place]])));
+};
+
+const create = (tag, text, attributes = {}) => {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+};
+
+// The decision table.
+
+const shares = Object.fromEntries(
+  rowsOf(data.sizes).map((row) => [`${row.model}/${row.scheme}`, row.share_of_bf16])
+);
+const decisions = rowsOf(data.decisions).map((row, place) => ({
+  ...row,
+  place,
+  share_of_bf16: shares[`${row.model}/${row.scheme}`],
+}));
+const limits = [...new Set(decisions.map((row) => row.risk_limit))].sort((one, other) => one - other);
+const order = { key: null, descending: false };
+const currentLimit = () => limits[Number(element("limit").value)];
+
+const cell = (tag, value, shown, interval = "") => {
+  const made = create(tag, shown, { "data-value": value === null ? "" : value });
+  if (interval) made.append(create("small", interval));
+  return made;
+};
+
+const decisionRow = (row) => {
+  const made = create("tr");
+  const scheme = cell("th", row.scheme, row.scheme);
+  scheme.setAttribute("scope", "row");
+  scheme.append(create("small", row.model, { class: "narrow" }));
+  const risk = cell("td", row.deployed_risk, percent(row.deployed_risk), span(row.deployed_risk_low, row.deployed_risk_high));
+  if (row.deployed_risk_low !== null && row.deployed_risk_low > row.risk_limit) {
+    risk.classList.add("broken");
+    risk.firstChild.data += " ▲";
+    risk.append(create("span", "above the limit", { class: "visually-hidden" }));
+  }
+  made.append(
+    cell("td", row.model, row.model),
+    scheme,
+    cell("td", row.share_of_bf16, percent(row.share_of_bf16)),
+    cell("td", row.coverage, percent(row.coverage), span(row.coverage_low, row.coverage_high)),
+    cell("td", row.threshold, threshold(row.threshold)),
+    cell("td", row.deployed_coverage, percent(row.deployed_coverage), span(row.deployed_coverage_low, row.deployed_coverage_high)),
+    risk,
+    cell("td", row.certified_threshold, threshold(row.certified_threshold)),
+    cell("td", row.certified_coverage, percent(row.certified_coverage))
+  );
+  return made;
+};
+
+const compare = (one, other) => {
+  const [a, b] = [one[order.key], other[order.key]];
+  // What has no value stands last, whichever way the rest is sorted.
+  if (a === null || b === null) return (a === null) - (b === null) || one.place - other.place;
+  const difference = typeof a === "string" ? a.localeCompare(b) : a - b;
+  return (order.descending ? -difference : difference) || one.place - other.place;
+};
+
+const showDecisions = () => {
+  const limit = currentLimit();
+  const wanted = ["model", "dataset", "estimator"].map((name) => [name, element(`decide-${name}`).value]);
+  const rows = decisions.filter(
+    (row) => row.risk_limit === limit && wanted.every(([name, value]) => value === "" || row[name] === value)
+  );
+  if (order.key !== null) rows.sort(compare);
+  element("limit-shown").textContent = percent(limit);
+  element("limit").setAttribute("aria-valuetext", percent(limit));
+  const { dataset, estimator } = Object.fromEntries(wanted);
+  element("decisions-caption").textContent =
+    `Risk limit ${percent(limit)} on ${dataset}, by the confidence of ${estimator}: ${rows.length} variants.`;
+  document.querySelector("#decisions tbody").replaceChildren(...rows.map(decisionRow));
+};
+
+const sortBy = (key) => {
+  order.descending = order.key === key && !order.descending;
+  order.key = key;
+  for (const head of document.querySelectorAll("#decisions [data-key]")) {
+    if (head.dataset.key === key) head.setAttribute("aria-sort", order.descending ? "descending" : "ascending");
+    else head.removeAttribute("aria-sort");
+  }
+  showDecisions();
+};
+
+// The charts.
+
+const schemes = Object.keys(data.looks);
+const views = {};
+const shown = { curves: new Set(schemes), mixtures: new Set(schemes) };
+const choices = { curves: ["model", "dataset", "estimator"], mixtures: ["model", "dataset", "estimator", "metric"] };
+const chosen = (chart) =>
+  Object.fromEntries(choices[chart].map((name) => [name, element(`${chart}-${name}`).value]));
+const shownSchemes = (chart) => schemes.filter((scheme) => shown[chart].has(scheme));
+
+const update = (chart) => {
+  const values = { ...chosen(chart), shown: shownSchemes(chart) };
+  if (chart === "curves") values.limit = currentLimit();
+  for (const [name, value] of Object.entries(values)) views[chart].signal(name, value);
+  views[chart].run();
+  tables[chart]();
+};
+
+const matching = (chart) => {
+  const wanted = Object.entries(chosen(chart));
+  return data[chart].filter((row) => shown[chart].has(row.scheme) && wanted.every(([name, value]) => row[name] === value));
+};
+
+const fill = (table, heads, rows) => {
+  const head = create("tr");
+  head.append(...heads.map((text) => create("th", text, { scope: "col" })));
+  const body = rows.map(([name, ...values]) => {
+    const row = create("tr");
+    row.append(create("th", name, { scope: "row" }), ...values.map((text) => create("td", text)));
+    return row;
+  });
+  const [top, rest] = [create("thead"), create("tbody")];
+  top.append(head);
+  rest.append(...body);
+  table.replaceChildren(top, rest);
+};
+
+const TENTHS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1];
+const riskAt = (curve, coverage) => {
+  const place = curve.coverage.findIndex((value) => value >= coverage - 1e-9);
+  return place < 0 ? null : curve.risk[place];
+};
+const tables = {
+  curves: () =>
+    fill(
+      element("curves-table"),
+      ["Coverage", ...TENTHS.map((coverage) => `${(100 * coverage).toFixed(0)} %`)],
+      matching("curves").map((curve) => [curve.scheme, ...TENTHS.map((coverage) => percent(riskAt(curve, coverage)))])
+    ),
+  mixtures: () => {
+    const rows = matching("mixtures");
+    const idShares = [...new Set(rows.map((row) => row.id_share))].sort((one, other) => other - one);
+    const at = Object.fromEntries(rows.map((row) => [`${row.scheme} ${row.id_share}`, row.value]));
+    fill(
+      element("mixtures-table"),
+      ["Mixture", ...idShares.map((share) => `${(100 * share).toFixed(0)}:${(100 - 100 * share).toFixed(0)}`)],
+      shownSchemes("mixtures").map((scheme) => [
+        scheme,
+        ...idShares.map((share) => percent(at[`${scheme} ${share}`] ?? null)),
+      ])
+    );
+  },
+};
+
+const draw = async (chart) => {
+  const spec = { ...data.charts[chart], data: { name: chart, values: data[chart] } };
+  spec.params = spec.params.map(({ name, value }) => ({
+    name,
+    value: { ...chosen(chart), shown: shownSchemes(chart), limit: currentLimit() }[name] ?? value,
+  }));
+  // The interpreter of expressions, because the page forbids itself to evaluate text as code.
+  const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: "custom" } };
+  const { view } = await vegaEmbed(`#${chart}-chart`, spec, options);
+  views[chart] = view;
+  tables[chart]();
+  for (const name of choices[chart]) element(`${chart}-${name}`).addEventListener("change", () => update(chart));
+  const toggles = document.querySelector(`.toggles[data-chart="${chart}"]`);
+  toggles.addEventListener("change", (event) => {
+    shown[chart][event.target.checked ? "add" : "delete"](event.target.value);
+    update(chart);
+  });
+  toggles.addEventListener("click", (event) => {
+    if (!event.target.dataset.all) return;
+    shown[chart] = new Set(event.target.dataset.all === "true" ? schemes : []);
+    for (const box of toggles.querySelectorAll("input")) box.checked = shown[chart].has(box.value);
+    update(chart);
+  });
+};
+
+// Examples.
+
+const PIXELATED_BELOW = 128;
+
+const example = (row) => {
+  const made = create("figure", undefined, { class: "example" });
+  const image = create("img", undefined, {
+    src: data.pictures[row.picture],
+    alt: `Picture that the question “${row.question}” is about`,
+  });
+  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < PIXELATED_BELOW));
+  const caption = create("figcaption");
+  caption.append(create("q", row.question));
+  const list = create("dl");
+  const answers = [...new Set(row.answers)].map((answer) => {
+    const count = row.answers.filter((other) => other === answer).length;
+    return row.answers.length > 1 ? `${answer} (${count})` : answer;
+  });
+  const facts = {
+    answer: row.answer || "(empty)",
+    reference: answers.join(", "),
+    accuracy: percent(row.accuracy),
+    confidence: `${row.confidence.toFixed(3)}; threshold ${row.threshold === null ? "none" : row.threshold.toFixed(3)}`,
+  };
+  for (const [name, value] of Object.entries(facts)) list.append(create("dt", name), create("dd", value));
+  caption.append(list);
+  made.append(image, caption);
+  return made;
+};
+
+const showExamples = () => {
+  const wanted = ["model", "scheme", "dataset"].map((name) => [name, element(`examples-${name}`).value]);
+  const rows = data.examples.filter((row) => wanted.every(([name, value]) => row[name] === value));
+  const kinds = create("div", undefined, { class: "kinds" });
+  for (const kind of data.kinds) {
+    const column = create("div");
+    const examples = rows.filter((row) => row.kind === kind).map(example);
+    column.append(create("h3", kind), ...(examples.length ? examples : [create("p", "None.", { class: "note" })]));
+    kinds.append(column);
+  }
+  element("examples-shown").replaceChildren(kinds);
+};
+
+// Start.
+
+for (const swatch of document.querySelectorAll(".swatch")) {
+  const look = data.looks[swatch.dataset.scheme];
+  swatch.style.borderTopColor = look.colour;
+  swatch.style.borderTopStyle = look.dash.length === 0 ? "solid" : look.dash[0] > 3 ? "dashed" : "dotted";
+}
+for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
+for (const chart of ["decide", "curves", "mixtures"]) element(`${chart}-estimator`).value = data.start.estimator;
+element("limit").addEventListener("input", () => {
+  showDecisions();
+  if (views.curves) update("curves");
+});
+for (const name of ["model", "dataset", "estimator"]) element(`decide-${name}`).addEventListener("change", showDecisions);
+for (const head of document.querySelectorAll("#decisions [data-key]")) {
+  head.querySelector("button").addEventListener("click", () => sortBy(head.dataset.key));
+}
+for (const name of ["model", "scheme", "dataset"]) element(`examples-${name}`).addEventListener("change", showExamples);
+showDecisions();
+showExamples();
+const ready = element("mixtures-dataset").options.length > 0 ? ["curves", "mixtures"] : ["curves"];
+Promise.all(ready.map(draw)).then(() => document.documentElement.setAttribute("data-ready", "true"));
