@@ -148,7 +148,7 @@ def series_colours(series: Sequence[Series]) -> dict[Series, str]:
 
 def _apart(series: Sequence[Series], own: dict[str, str], others: Sequence[str]) -> dict[Series, str]:
     methods = [one.method for one in series]
-    if len(set(methods)) == len(methods) and None not in methods:
+    if len(set(methods)) == len(methods) and own.keys() >= set(methods):
         return {one: own[one.method] for one in series}
     return {one: others[place % len(others)] for place, one in enumerate(series)}
 
