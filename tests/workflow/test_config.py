@@ -23,9 +23,20 @@ def put(config: dict, path: str, value: Any) -> None:
     config[key] = value
 
 
+def test_a_study_may_name_a_scheme_of_the_table(shipped_config: dict) -> None:
+    shipped_config["schemes"]["mix"] = MIX
+    shipped_config["study"]["schemes"] = ["bf16", "mix"]
+    check_config(shipped_config, SCHEMA)
+    shipped_config["study"]["schemes"] = ["bf16", "mux"]
+    with pytest.raises(QuantrustError, match=r"study\.schemes\[1\] is 'mux': .*does not parse.*under schemes: .*mix$"):
+        check_config(shipped_config, SCHEMA)
+
+
 def test_the_shipped_configs_are_valid(shipped_config: dict) -> None:
     check_config(shipped_config, SCHEMA)
 
+
+MIX = {"method": "rtn", "group": 64, "symmetric": False, "table": [{"component": "language", "bits": 4}]}
 
 FAULTS = [
     ("study/modles", ["a"], r"study\.modles is no key of this config; allowed: models, schemes, in_distribution"),
@@ -42,6 +53,22 @@ FAULTS = [
     ),
     ("study/schemes", ["bf16", "mbq-w4"], r"study\.schemes\[1\] is 'mbq-w4': .*does not parse: expected bf16, or"),
     ("study/schemes", ["mbq-w7g64"], r"study\.schemes\[0\] is 'mbq-w7g64': .*bits 7 does not exist; allowed: 2, 3, 4"),
+    ("schemes/my_mix", {}, r"schemes is .*; allowed: a name of lower-case letters, digits and hyphens"),
+    ("schemes/mix", {"method": "rtn"}, r"schemes\.mix\.group is missing"),
+    ("schemes/mix", MIX | {"table": []}, r"schemes\.mix\.table is \[\]; allowed: a list of rows"),
+    ("schemes/mix", MIX | {"group": "row"}, r"schemes\.mix\.group is 'row'; allowed: a group size, or channel"),
+    ("schemes/mix", MIX | {"grup": 64}, r"schemes\.mix\.grup is no key of this config; allowed: method, group, symm"),
+    (
+        "schemes/mix",
+        MIX | {"table": [{"component": "head", "bits": 8}, {"component": "head", "bits": 4, "third": "last"}]},
+        r"config: schemes\.mix\.table\[1\]\.third is 'last', but head has no blocks",
+    ),
+    (
+        "schemes/mix",
+        MIX | {"method": "int"},
+        r"config: schemes\.mix\.method is 'int'; allowed: rtn, awq, mbq, gptq, hqq",
+    ),
+    ("schemes/rtn-w4g64", MIX, r"config: schemes\.rtn-w4g64 is a name with a meaning of its own"),
     ("study/schemes", ["bf16", "bf16"], r"study\.schemes is .*; allowed: a list of different names"),
     ("study/schemes", ["bf16/../x"], r"study\.schemes\[0\] is 'bf16/\.\./x'; allowed: a name of lower-case letters"),
     ("study/shifts", ["scenes"], r"study\.shifts\[0\] is 'scenes', the dataset in distribution; allowed: any other"),
