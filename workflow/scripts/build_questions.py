@@ -9,6 +9,6 @@ with job_log(snakemake.log[0]):
         snakemake.params.splits,
         snakemake.output.questions,
         snakemake.output.skipped,
-        division_path=snakemake.input.get("division"),
+        division_path=snakemake.input.division or None,
         on_bad_image=snakemake.params.on_bad_image,
     )
