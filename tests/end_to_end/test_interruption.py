@@ -30,6 +30,7 @@ STAGES = {
     "risk_coverage": "reports/risk_coverage.pdf",
     "mixtures": "reports/mixtures.pdf",
     "degradation": "reports/degradation.pdf",
+    "tabulate_data": "reports/tables/data.csv",
     "tabulate_accuracy": "reports/tables/accuracy.csv",
     "tabulate_reliability": "reports/tables/reliability.csv",
     "tabulate_sizes": "reports/tables/sizes.csv",

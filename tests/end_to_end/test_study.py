@@ -63,7 +63,7 @@ def test_fewer_bits_take_fewer_bytes(study) -> None:
 def test_every_figure_and_table_is_made(study) -> None:
     made = {str(path.relative_to(study.folder / "reports")) for path in (study.folder / "reports").rglob("*.*")}
     figures = {f"{name}.{kind}" for name in ("risk_coverage", "mixtures", "degradation") for kind in ("pdf", "png")}
-    tables = ("accuracy", "reliability", "sizes", "certification", "comparisons")
+    tables = ("data", "accuracy", "reliability", "sizes", "certification", "comparisons")
     assert made == figures | {f"tables/{name}.csv" for name in tables}
 
 

@@ -64,3 +64,26 @@ def test_comparisons_are_written_as_they_are(tmp_path: Path) -> None:
     table.write_parquet(tmp_path / "comparisons.parquet")
     tables.write_comparisons_table(tmp_path / "comparisons.parquet", tmp_path / "c.csv")
     assert (tmp_path / "c.csv").read_text() == "first_scheme,parameter,p_holm,n\nmbq-w3g64,,0.250000,4500\n"
+
+
+def test_data_counts_what_is_asked_what_was_left_out_and_what_the_selector_saw(tmp_path: Path) -> None:
+    columns = ["dataset", "split", "image"]
+    home = [("home", "dev", "i1"), ("home", "dev", "i1"), ("home", "dev", "i2"), ("home", "test", "i3")]
+    shift = [("shift", "test", "i2"), ("shift", "test", "i3"), ("shift", "test", "i9")]
+    left_out = [("shift", "test", "i4"), ("shift", "test", "i4"), ("shift", "test", "i5")]
+    for name, rows in (("home", home), ("shift", shift), ("nothing", []), ("left", left_out)):
+        schema = dict.fromkeys(columns, pl.String)
+        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(tmp_path / f"{name}.parquet")
+    tables.write_data_table(
+        [tmp_path / "home.parquet", tmp_path / "shift.parquet"],
+        [tmp_path / "nothing.parquet", tmp_path / "left.parquet"],
+        tmp_path / "data.csv",
+        home="home",
+    )
+    written = pl.read_csv(tmp_path / "data.csv")
+    assert written.columns[2:] == ["images", "questions", "skipped_images", "skipped_questions", "images_in_home_dev"]
+    assert written.rows() == [
+        ("home", "dev", 2, 3, 0, 0, 2),
+        ("home", "test", 1, 1, 0, 0, 0),
+        ("shift", "test", 3, 3, 2, 3, 1),
+    ]

@@ -29,6 +29,12 @@ def load(name: str) -> dict:
     )
 
 
+@pytest.fixture(scope="session")
+def overlaid() -> dict[str, dict]:
+    """The default config under every shipped overlay, by the overlay's name."""
+    return {name: load(name) for name in OVERLAYS}
+
+
 @pytest.fixture(params=["default", *OVERLAYS])
 def shipped_config(request: pytest.FixtureRequest) -> dict:
     return load(request.param)

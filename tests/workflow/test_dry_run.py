@@ -1,7 +1,10 @@
 """Every shipped study plans its jobs, and a faulty config stops before any."""
 
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,11 +31,56 @@ def snakemake(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.fixture
+def official_files(workspace: Path, overlaid: dict[str, dict]) -> Iterator[None]:
+    """Empty files and folders in the place of all that the shipped studies' datasets and calibration name."""
+    for config in overlaid.values():
+        for file, folder in named_files(config):
+            (workspace / folder).mkdir(parents=True, exist_ok=True)
+            (workspace / file).parent.mkdir(parents=True, exist_ok=True)
+            (workspace / file).touch()
+    yield
+    shutil.rmtree(workspace / "data")
+
+
+def named_files(config: dict) -> Iterator[tuple[str, str]]:
+    """Yield every file that a config names for its datasets and calibration, with the folder of its images."""
+    for dataset in config["datasets"].values():
+        if dataset["format"] != "embedded":
+            for part in dataset.get("splits", {"all": dataset}).values():
+                yield from ((part[key], part["images"]) for key in ("questions", "annotations") if key in part)
+    source = config["calibration"]["source"]
+    if source is not None:
+        yield source["captions"], source["images"]
+
+
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_a_shipped_study_plans_its_figures(workspace: Path, name: str) -> None:
+@pytest.mark.usefixtures("official_files")
+def test_a_shipped_study_plans_its_figures_and_downloads_nothing(workspace: Path, name: str) -> None:
     done = snakemake(workspace, "--configfile", f"config/{name}.yaml", "--dry-run", "--cores", "1")
     assert done.returncode == 0, done.stdout
     assert "rule risk_coverage:" in done.stdout
+    assert "fetch_download" not in done.stdout
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_downloads_are_a_target_of_their_own(workspace: Path, overlaid: dict[str, dict], name: str) -> None:
+    done = snakemake(workspace, "--configfile", f"config/{name}.yaml", "--dry-run", "--cores", "1", "--", "download")
+    assert done.returncode == 0, done.stdout
+    config, study = overlaid[name], overlaid[name]["study"]
+    sections = [config["datasets"][dataset] for dataset in (study["in_distribution"], *study["shifts"])]
+    asked = {name for section in [*sections, config["calibration"]] for name in section.get("downloads", [])}
+    planned = set(re.findall(r"output: data/downloads/([\w.-]+)\.json", done.stdout))
+    assert planned >= asked
+    assert set(re.findall(r"^(?:local)?rule (\w+):$", done.stdout, re.MULTILINE)) <= {"fetch_download", "download"}
+
+
+def test_a_file_that_is_not_there_is_named_with_what_to_do(workspace: Path) -> None:
+    done = snakemake(workspace, "--configfile", "config/paper.yaml", "--cores", "1")
+    assert done.returncode != 0
+    assert "v2_OpenEnded_mscoco_val2014_questions.json does not exist, but datasets.vqav2 of the config" in done.stdout
+    assert "`snakemake download`" in done.stdout
+    assert not (workspace / "data").exists()
 
 
 def test_the_default_study_plans_a_job_for_every_variant(workspace: Path) -> None:

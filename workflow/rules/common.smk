@@ -33,7 +33,7 @@ DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys(
 SHIPPED = [name for name, model in config["models"].items() if "source" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = ["risk_coverage", "mixtures", "degradation"]
-TABLES = ["accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
+TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
 
 
 wildcard_constraints:
@@ -213,7 +213,7 @@ def split_file_of(wildcards):
 def images_of(wildcards):
     """The folders whose images a questions table names."""
     if is_embedded(wildcards.dataset):
-        return f"data/embedded/{wildcards.dataset}"
+        return [f"data/embedded/{wildcards.dataset}"]
     return list(dict.fromkeys(files["images"] for files in official_files(wildcards).values()))
 
 
@@ -332,7 +332,7 @@ def features_of_variants():
 
 def images_of_datasets(wildcards):
     """The folders of images of all datasets, for a rule that unpacks them."""
-    return {"images": [images_of(SimpleNamespace(dataset=dataset)) for dataset in DATASETS]}
+    return {"images": [path for dataset in DATASETS for path in images_of(SimpleNamespace(dataset=dataset))]}
 
 
 def compared_variants():

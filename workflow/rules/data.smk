@@ -91,3 +91,24 @@ rule build_questions:
         on_bad_image=config["on_bad_image"],
     script:
         "../scripts/build_questions.py"
+
+
+rule tabulate_data:
+    input:
+        questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
+        skipped=expand("data/skipped/{dataset}.parquet", dataset=DATASETS),
+    output:
+        report(f"{REPORTS}/tables/data.csv", caption="../report/data.rst", category="Tables"),
+    log:
+        f"logs/{REPORTS}/data.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("tabulate_data"),
+        home=HOME,
+    script:
+        "../scripts/tabulate_data.py"

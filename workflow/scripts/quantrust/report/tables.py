@@ -110,6 +110,39 @@ def write_comparisons_table(path: str | Path, out_path: str | Path) -> None:
     _write(pl.read_parquet(path), out_path)
 
 
+def write_data_table(
+    question_paths: Iterable[str | Path], skipped_paths: Iterable[str | Path], out_path: str | Path, *, home: str
+) -> None:
+    """Count what is asked and what was left out because an image could not be read, a row per dataset and split.
+
+    Parameters
+    ----------
+    question_paths : iterable of str or Path
+        Questions tables.
+    skipped_paths : iterable of str or Path
+        Tables of the questions left out, as `quantrust.vqa.questions.build_questions_table` writes them.
+    out_path : str or Path
+        CSV with the columns dataset, split, images, questions, skipped_images, skipped_questions, images_in_home_dev:
+        of how many of its images questions are also asked in dev of the dataset in distribution, which the Selector
+        trains on.
+    home : str
+        The dataset in distribution.
+    """
+    keys = ["dataset", "split"]
+    counts = [pl.col("image").n_unique().alias("images"), pl.len().alias("questions")]
+    asked = read_tables(question_paths)
+    skipped = read_tables(skipped_paths).group_by(keys).agg(*counts)
+    trained_on = asked.filter(dataset=home, split="dev")["image"].unique()
+    shared = asked.filter(pl.col("image").is_in(trained_on.to_list())).group_by(keys).agg(counts[0])
+    table = asked.group_by(keys, maintain_order=True).agg(*counts)
+    for other, names in (
+        (skipped, {"images": "skipped_images", "questions": "skipped_questions"}),
+        (shared, {"images": "images_in_home_dev"}),
+    ):
+        table = table.join(other.rename(names), on=keys, how="left", maintain_order="left")
+    _write(table.fill_null(0), out_path)
+
+
 def _interval(name: str) -> list[pl.Expr]:
     return [
         pl.col(column).alias(label)
