@@ -9,6 +9,7 @@ import pytest
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
+from quantrust.quantization import calibration
 from quantrust.quantization.calibration import (
     CALIBRATION_SCHEMA,
     build_calibration_table,
@@ -48,6 +49,25 @@ def test_draws_depend_on_the_seed_alone(model_folders, captions):
     assert first["sample_id"].to_list() != other["sample_id"].to_list()
     assert first["sample_id"].is_unique().all() and first["sample_id"].is_sorted()
     assert first["image"][0] == (captions / "images" / f"{first['image_id'][0]}.png").as_posix()
+
+
+def test_wide_batches_are_split_into_samples_without_padding(model_folders, calibration_tables, monkeypatch):
+    family, model, processor = load_model(model_folders["qwen2_vl"])
+    table = calibration_tables["qwen2_vl"]
+    encoded = [im for inputs in vision_batches(family, processor, table) for im in family.encode_images(model, inputs)]
+    (whole,) = language_batches(family, model, processor, table, encoded)
+    monkeypatch.setattr(calibration, "BATCH_STATES", 2 * whole.inputs_embeds[0].numel())
+    pairs = language_batches(family, model, processor, table, encoded)
+    assert [len(inputs.roles) for inputs in pairs] == [2, 2, 1]
+    monkeypatch.setattr(calibration, "BATCH_STATES", 1)
+    alone = language_batches(family, model, processor, table, encoded)
+    for row, inputs in enumerate(alone):
+        real = whole.roles[row] != Role.PAD
+        assert inputs.attention_mask.all() and inputs.token_ids.shape == (1, int(real.sum()))
+        assert inputs.token_ids[0].tolist() == whole.token_ids[row, real].tolist()
+        assert inputs.roles[0].tolist() == whole.roles[row, real].tolist()
+        assert inputs.inputs_embeds[0].equal(whole.inputs_embeds[row, real])
+        assert inputs.position_ids[:, 0].equal(whole.position_ids[:, row, real])
 
 
 @pytest.mark.parametrize("family_name", FAMILIES)

@@ -32,6 +32,8 @@ CALIBRATION_SCHEMA = pl.Schema(
     }
 )
 BATCH_SIZE = 16
+BATCH_STATES = 1 << 20
+"""Numbers in the embeddings of a micro-batch of more than one sample: of a 7B model each sample is one."""
 IMAGE_MARK = "<image>"
 LEAST_ANSWER_TOKENS = 3
 """Without the end token. The loss of a one- or two-token answer hardly reaches the answer's own positions."""
@@ -158,7 +160,7 @@ def vision_batches(family: Family, processor: Any, table: pl.DataFrame) -> list[
 def language_batches(
     family: Family, model: nn.Module, processor: Any, table: pl.DataFrame, images: list[EncodedImage]
 ) -> list[LanguageInputs]:
-    """Put the samples of a calibration table together, `BATCH_SIZE` at a time.
+    """Put the samples of a calibration table together, `BATCH_SIZE` at a time or as few as `micro_batches` makes them.
 
     Parameters
     ----------
@@ -188,8 +190,35 @@ def language_batches(
                     f"calibration sample {row['sample_id']!r} has other tokens than when the table was built: "
                     "tokenizer, processor or chat template changed; build the calibration table again"
                 )
-        batches.append(inputs)
+        batches += micro_batches(inputs)
     return batches
+
+
+def micro_batches(batch: LanguageInputs) -> Iterator[LanguageInputs]:
+    """Yield the samples of a batch, as many at a time as `BATCH_STATES` allows, without padding that all share.
+
+    Parameters
+    ----------
+    batch : LanguageInputs
+        Padded on the left.
+
+    Yields
+    ------
+    LanguageInputs
+        Views of the batch.
+    """
+    samples, tokens, width = batch.inputs_embeds.shape
+    step = max(1, BATCH_STATES // (tokens * width))
+    for start in range(0, samples, step):
+        rows = slice(start, start + step)
+        first = int((batch.roles[rows] != Role.PAD).any(dim=0).int().argmax())
+        yield LanguageInputs(
+            inputs_embeds=batch.inputs_embeds[rows, first:],
+            attention_mask=batch.attention_mask[rows, first:],
+            position_ids=batch.position_ids[..., rows, first:],
+            token_ids=batch.token_ids[rows, first:],
+            roles=batch.roles[rows, first:],
+        )
 
 
 def _read_captions(path: Path) -> list[Any]:

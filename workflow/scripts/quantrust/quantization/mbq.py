@@ -4,7 +4,7 @@ AWQ's search with absolute errors, in which image tokens count by how sensitive 
 answer tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
@@ -19,8 +19,6 @@ from quantrust.quantization.fast_linear import FastLinears
 
 POWER = 1
 KINDS = ("attention", "mlp")
-GRADIENT_STATES = 1 << 22
-"""Numbers in the hidden states of all blocks that one backward pass may keep: a 7B model takes sample by sample."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,9 @@ def modality_ratios(family: Family, model: nn.Module, batches: Sequence[Language
     """Measure how much more the loss feels image tokens than answer tokens.
 
     One backward pass of the cross-entropy of the answer tokens, summed over tokens and samples: every sample's
-    gradient is its own, whatever it is batched with, and a common factor cancels in the ratio. So samples pass in as
-    few at a time as memory wants. Gradients are taken at the output of the last linear of a block's attention and of
-    its MLP, averaged over the tokens of a modality within a sample, then over samples; weights have none.
+    gradient is its own, whatever it is batched with, and a common factor cancels in the ratio. Gradients are taken at
+    the output of the last linear of a block's attention and of its MLP, averaged over the tokens of a modality within
+    a sample, then over samples; weights have none.
 
     Parameters
     ----------
@@ -102,8 +100,7 @@ def modality_ratios(family: Family, model: nn.Module, batches: Sequence[Language
         for group in family.scale_groups(model, block)
     }
     sums = {place: torch.zeros(2, dtype=torch.float64) for place in outputs}
-    blocks = len(family.blocks(model, "language"))
-    for batch in (part for whole in batches for part in _micro_batches(whole, blocks)):
+    for batch in batches:
         for place, magnitudes in _gradient_magnitudes(family, model, batch, outputs).items():
             sums[place] += torch.stack(
                 [_sample_means(magnitudes, batch.roles == role).sum() for role in (Role.IMAGE, Role.ANSWER)]
@@ -129,23 +126,6 @@ def modality_ratios(family: Family, model: nn.Module, batches: Sequence[Language
         )
         for place, ratio in ratios.items()
     ]
-
-
-def _micro_batches(batch: LanguageInputs, blocks: int) -> Iterator[LanguageInputs]:
-    """Yield the samples of a batch, as many at a time as `GRADIENT_STATES` allows, without padding that all share."""
-    samples, tokens, width = batch.inputs_embeds.shape
-    step = max(1, GRADIENT_STATES // (tokens * width * blocks))
-    for start in range(0, samples, step):
-        rows = slice(start, start + step)
-        # prompts are padded on the left
-        first = int((batch.roles[rows] != Role.PAD).any(dim=0).int().argmax())
-        yield LanguageInputs(
-            inputs_embeds=batch.inputs_embeds[rows, first:],
-            attention_mask=batch.attention_mask[rows, first:],
-            position_ids=batch.position_ids[..., rows, first:],
-            token_ids=batch.token_ids[rows, first:],
-            roles=batch.roles[rows, first:],
-        )
 
 
 def _gradient_magnitudes(
