@@ -14,6 +14,7 @@ from quantrust.models.loading import load_model
 from quantrust.quantization.calibration import CALIBRATION_SCHEMA
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.grid import dequantize
+from quantrust.quantization.kernels import describe_kernels
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.quantize import quantize_model
 
@@ -160,6 +161,28 @@ def test_loads_in_the_compute_dtype(hqq_folder, pictures):
     family, model, processor, _ = load_checkpoint(hqq_folder, torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert logits(family, model, processor, pictures).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+def test_packed_kernels_answer_as_the_reference_does(family_name, model_folders, pictures, tmp_path):
+    out = quantized(model_folders[family_name], "rtn-w4g32-mixed", tmp_path / "rtn")
+    family, model, processor, _ = load_checkpoint(out, torch.bfloat16)
+    expected = logits(family, model, processor, pictures).float()
+    counts = describe_kernels(model)
+    assert list(counts) == ["reference"]
+    family, packed, processor, _ = load_checkpoint(out, torch.bfloat16, "packed")
+    found = logits(family, packed, processor, pictures).float()
+    kinds = describe_kernels(packed)
+    assert kinds["int4"] and kinds["int4 in two planes"] and sum(kinds.values()) == counts["reference"]
+    # bfloat16 keeps 8 bits; a wrong layer would be off by as much as the logits differ from each other
+    assert (found - expected).norm() < 0.05 * (expected - expected.mean()).norm()
+
+
+def test_kernels_that_can_not_be_had_are_refused(hqq_folder):
+    with pytest.raises(QuantrustError, match=r"compute in torch\.bfloat16, not in torch\.float32"):
+        load_checkpoint(hqq_folder, torch.float32, "packed")
+    with pytest.raises(QuantrustError, match="kernel 'fast' is unknown; allowed: reference, packed"):
+        load_checkpoint(hqq_folder, torch.bfloat16, "fast")
 
 
 def test_the_folder_is_self_contained(hqq_folder):

@@ -104,6 +104,8 @@ FAULTS = [
     ("datasets/scenes-language/adversary", "x", r"scenes-language\.adversary is 'x'; allowed: a name under models"),
     ("calibration/samples", 10_000, r"calibration\.samples is 10000; allowed: at most 512, which is datasets\.scenes"),
     ("features/dtype", "fp16", r"features\.dtype is 'fp16'; allowed: float32, bfloat16"),
+    ("features/kernel", "packed", r"features\.dtype is 'float32'; allowed: bfloat16, as features\.kernel is packed"),
+    ("features/kernel", "fast", r"features\.kernel is 'fast'; allowed: reference, packed"),
     ("features/top_k", 1, r"features\.top_k is 1; allowed: a whole number from 2 on, or all"),
     ("features/prompt", "answer:", r"features\.prompt is 'answer:'; allowed: a text with {question} in it"),
     ("selector/dropout", 1, r"selector\.dropout is 1; allowed: a number from 0 to below 1"),

@@ -4,6 +4,7 @@ Questions are taken image by image, so that each image passes the vision tower o
 batched by length, and rows are written in the order of the questions table, one row group a chunk.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from quantrust.inference.decoding import Decoded, decode_greedily
 from quantrust.models.family import EncodedImage, Family
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.kernels import describe_kernels
 from quantrust.vqa.accuracy import soft_accuracy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -47,6 +49,8 @@ class DumpSettings:
         Images that are encoded together and whose rows make a row group.
     dtype : {"float32", "bfloat16"}
         The dtype that the model computes in.
+    kernel : {"reference", "packed"}
+        How quantized linears multiply; see `load_checkpoint`.
     """
 
     prompt: str = "{question}"
@@ -55,6 +59,7 @@ class DumpSettings:
     batch_size: int = 256
     images_per_chunk: int = 128
     dtype: str = "float32"
+    kernel: str = "reference"
 
 
 def features_schema(hidden: int) -> pa.Schema:
@@ -200,8 +205,8 @@ def dump_features(
         A variant, as `quantrust.quantization.checkpoint` writes it.
     questions_path : str or Path
     out_path : str or Path
-        Parquet with the columns of `features_schema`; its metadata name the digest of the weights, the settings and the
-        library versions.
+        Parquet with the columns of `features_schema`; its metadata name the digest of the weights, the settings, the
+        kernels by the quantized layers that use them, and the library versions.
     settings : DumpSettings
 
     Raises
@@ -209,13 +214,14 @@ def dump_features(
     QuantrustError
         If an image is missing or broken, or the model's logits are not finite.
     """
-    family, model, processor, metadata = load_checkpoint(checkpoint_folder, DTYPES[settings.dtype])
+    family, model, processor, metadata = load_checkpoint(checkpoint_folder, DTYPES[settings.dtype], settings.kernel)
     dumper = FeatureDumper(family, model, processor, settings)
     questions = pl.read_parquet(questions_path)
     notes = {
         "scheme": metadata["scheme"],
         "weights_sha256": metadata["sha256"],
         "settings": repr(settings),
+        "kernels": json.dumps(describe_kernels(model)),
         **{library: version(library) for library in ("torch", "transformers")},
     }
     schema = features_schema(dumper.hidden).with_metadata(notes)

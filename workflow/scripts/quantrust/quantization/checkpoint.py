@@ -26,7 +26,7 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, sha256, write_json
 from quantrust.models.family import Family
 from quantrust.models.skeleton import build_skeleton
+from quantrust.quantization.kernels import KERNEL_DTYPE, KERNELS, use_packed_kernels
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
 
@@ -114,9 +115,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: str | Path, dtype: torch.dtype = torch.float32
+    folder: str | Path, dtype: torch.dtype = torch.float32, kernel: str = "reference"
 ) -> tuple[Family, nn.Module, Any, dict[str, Any]]:
     """Load a checkpoint folder.
+
+    Tensors are read one at a time, so that the memory of the process never holds the file beside the model.
 
     Parameters
     ----------
@@ -124,6 +127,9 @@ def load_checkpoint(
         As `save_checkpoint` writes it.
     dtype : torch.dtype
         The dtype that the model computes in; codes, scales and zeros keep theirs.
+    kernel : {"reference", "packed"}
+        How quantized linears multiply: by dequantizing their weight in float32, or with the kernels of
+        `quantrust.quantization.kernels`, which need bfloat16.
 
     Returns
     -------
@@ -137,9 +143,10 @@ def load_checkpoint(
     Raises
     ------
     QuantrustError
-        If a file is missing or damaged, or a tensor is missing, unexpected, or of another shape or dtype than the
-        record calls for.
+        If a file is missing or damaged, a tensor is missing, unexpected, or of another shape or dtype than the record
+        calls for, or the kernel is unknown or does not compute in the dtype.
     """
+    check_kernel(kernel, dtype)
     folder = Path(folder)
     record = read_record(folder)
     path = folder / WEIGHTS
@@ -159,12 +166,22 @@ def load_checkpoint(
     tied_head, tied_embedding = _restore_layers(family, model, layers, dtype)
     expected = _expected_tensors(model, tied_head)
     _check_tensors(path, tensors, expected)
-    # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
-    cast = {name: tensor.to(dtype) if tensor.dtype == STORED_DTYPE else tensor for name, tensor in tensors.items()}
-    model.load_state_dict(cast, strict=False, assign=True)
+    _fill(model, path, tensors, dtype)
     if tied_head is not None and isinstance(model.get_submodule(tied_head), nn.Linear):
         model.get_submodule(tied_head).weight = model.get_submodule(tied_embedding).weight
+    if kernel == "packed":
+        use_packed_kernels(model)
     return family, model.requires_grad_(False).eval(), family.load_processor(str(folder)), record
+
+
+def check_kernel(kernel: str, dtype: torch.dtype) -> None:
+    """Raise a QuantrustError if there is no such kernel or it does not compute in the dtype."""
+    if kernel not in KERNELS:
+        raise QuantrustError(f"kernel {kernel!r} is unknown; allowed: {', '.join(KERNELS)}")
+    if kernel == "packed" and dtype != KERNEL_DTYPE:
+        raise QuantrustError(
+            f"the packed kernels compute in {KERNEL_DTYPE}, not in {dtype}; ask for kernel reference or that dtype"
+        )
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
@@ -187,6 +204,20 @@ def read_record(folder: str | Path) -> dict[str, Any]:
             f"{path}: format {record.get('format')!r}, this version reads {FORMAT}; quantize the model again"
         )
     return record
+
+
+def _fill(model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
+    """Copy tensors of a file into a model, the largest first; `tensors` maps the file and is emptied."""
+    names = sorted(tensors, key=lambda name: tensors[name].nbytes, reverse=True)
+    tensors.clear()
+    for name in names:
+        # pages that were read count as memory until the mapping is closed: one mapping for each tensor
+        with safe_open(path, "pt") as file:
+            tensor = file.get_tensor(name)
+        # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
+        tensor = tensor.to(dtype if tensor.dtype == STORED_DTYPE else tensor.dtype, copy=True)
+        parent, _, leaf = name.rpartition(".")
+        model.get_submodule(parent).load_state_dict({leaf: tensor}, strict=False, assign=True)
 
 
 def _packed_names(model: nn.Module) -> set[str]:

@@ -20,6 +20,7 @@ half of the rows, the high halves the second. The weights of a block can therefo
 what products with many rows of activations do, where dequantizing once and a dense product are faster.
 """
 
+from collections import Counter
 from functools import cache
 
 import torch
@@ -64,6 +65,7 @@ class Int4Weight(nn.Module):
         assert group is not None and block is not None
         self.rows, self.columns, self.bits = weight.rows, weight.columns, weight.bits
         self.group_size, self.planes = group, planes(weight.bits)
+        self.kernel = "int4" if self.planes == 1 else "int4 in two planes"
         self._depth = _padded(weight.columns, group)
         height = _padded(weight.rows, block)
         self.register_buffer(
@@ -168,13 +170,22 @@ def use_packed_kernels(model: nn.Module) -> None:
     model : torch.nn.Module
         In bfloat16; changed in place. The packed codes are given up one layer at a time.
     """
-    done: dict[int, nn.Module] = {}
-    holders = [module for module in model.modules() if isinstance(getattr(module, "weight", None), PackedWeight)]
-    for holder in holders:
-        if isinstance(holder, QuantizedLinear) and id(holder.weight) not in done:
-            done[id(holder.weight)] = kernel_weight(holder.weight)
-    for holder in holders:
-        holder.weight = done.get(id(holder.weight), holder.weight)
+    holders: dict[PackedWeight, list[nn.Module]] = {}
+    for module in model.modules():
+        if isinstance(getattr(module, "weight", None), PackedWeight):
+            holders.setdefault(module.weight, []).append(module)
+    while holders:
+        weight, sharing = holders.popitem()
+        if any(isinstance(module, QuantizedLinear) for module in sharing):
+            replaced = kernel_weight(weight)
+            for module in sharing:
+                module.weight = replaced
+
+
+def describe_kernels(model: nn.Module) -> dict[str, int]:
+    """Return how many quantized linears use each kernel: `reference`, `int4` or `int4 in two planes`."""
+    counts = Counter(module.weight.kernel for module in model.modules() if isinstance(module, QuantizedLinear))
+    return dict(sorted(counts.items()))
 
 
 def kernel_weight(weight: PackedWeight) -> nn.Module:

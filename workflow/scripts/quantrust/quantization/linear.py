@@ -19,6 +19,8 @@ class PackedWeight(nn.Module):
     storage dtype of the bits. They are zero until a checkpoint or `from_quantized` fills them.
     """
 
+    kernel = "reference"
+
     def __init__(self, rows: int, columns: int, bits: int, group_size: int) -> None:
         super().__init__()
         self.rows, self.columns, self.bits, self.group_size = rows, columns, bits, group_size
