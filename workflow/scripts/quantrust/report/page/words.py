@@ -109,7 +109,7 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[str]
         best = _keeps(meets.row(0, named=True), risk)
         sentences.append(f"The smallest scheme that meets the shipping criterion is {best}{others}.")
     if not fails.is_empty():
-        mildest = fails.row(-1, named=True)
+        mildest = fails.sort("share_of_bf16", "kept", descending=True, maintain_order=True).row(0, named=True)
         others = {1: "", 2: "; nor does one other"}.get(fails.height, f"; nor do {fails.height - 1} others")
         sentences.append(f"{_keeps(mildest, risk)}, does not meet it{others}.")
     if not undecided.is_empty():

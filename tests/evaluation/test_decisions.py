@@ -1,0 +1,293 @@
+"""Decisions over a grid of limits, what schemes keep, and the examples drawn by a threshold."""
+
+import math
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.certification import evaluate_certification
+from quantrust.evaluation.decisions import SCHEMA, decide_variant, write_decisions
+from quantrust.evaluation.examples import KINDS, LONGEST_SIDE, write_examples
+from quantrust.evaluation.limits import risk_limits
+from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.shipping import verdict, write_shipping
+from quantrust.evaluation.study import evaluate_variant
+
+VARIANT = {"model": "m", "scheme": "s", "id_dataset": "home", "estimators": ["maxprob", "blurred"], "seed": 3}
+RISKS = [0.05, 0.1, 0.3]
+
+
+def answers(seed: int, lost: float = 0.0) -> pl.DataFrame:
+    """Answers to the same questions; of the right ones a share is lost."""
+    parts = []
+    for dataset, split, n in (("home", "val", 300), ("home", "test", 600), ("shift", "test", 240)):
+        rng = np.random.default_rng(n)
+        accuracy = rng.choice([0, 0.6, 1.0], p=[0.2, 0.1, 0.7], size=n)
+        own = np.random.default_rng([seed, n])
+        accuracy = np.where(own.random(n) < lost, 0.0, accuracy)
+        confidence = np.clip(0.5 * accuracy + 0.5 * own.random(n), 0, 1)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "dataset": dataset,
+                    "split": split,
+                    "question_id": [f"{split}-{index}" for index in range(n)],
+                    "image_id": [f"{split}-{index // 2}" for index in range(n)],
+                    "accuracy": accuracy,
+                    "maxprob": confidence,
+                    "blurred": 0.5 * confidence + 0.5 * own.random(n),
+                }
+            )
+        )
+    return pl.concat(parts)
+
+
+@pytest.fixture(scope="module")
+def scores() -> pl.DataFrame:
+    return answers(1)
+
+
+@pytest.fixture(scope="module")
+def mixtures(scores) -> dict[str, pl.DataFrame]:
+    home, shift = (scores.filter(pl.col("dataset") == name) for name in ("home", "shift"))
+    return {"shift": mixture_table(home, shift, [1.0, 0.5, 0.0], seed=0)}
+
+
+@pytest.fixture(scope="module")
+def table(scores, mixtures) -> pl.DataFrame:
+    return decide_variant(scores, mixtures, risks=RISKS, delta=0.1, resamples=30, **VARIANT)
+
+
+def test_there_is_a_row_for_each_estimator_dataset_and_limit(table) -> None:
+    assert table.schema == SCHEMA
+    assert table.height == 2 * 2 * len(RISKS)
+    assert set(table.select("dataset", "n").iter_rows()) == {("home", 600), ("shift", 240)}
+
+
+def test_figures_are_those_of_the_metrics(table, scores, mixtures) -> None:
+    metrics, _ = evaluate_variant(scores, mixtures, risks=RISKS, costs=[], resamples=30, **VARIANT)
+    share = {"home": 1.0, "shift": 0.0}
+    for row in table.iter_rows(named=True):
+        here = metrics.filter(
+            (pl.col("estimator") == row["estimator"])
+            & (pl.col("dataset") == row["dataset"])
+            & (pl.col("id_share") == share[row["dataset"]])
+            & (pl.col("parameter") == row["risk_limit"])
+        )
+        found = {metric: figures for metric, *figures in here.select("metric", "value", "low", "high").iter_rows()}
+        for metric, column in (
+            ("coverage_at_risk", "coverage"),
+            ("deployed_coverage", "deployed_coverage"),
+            ("deployed_risk", "deployed_risk"),
+        ):
+            assert [row[column], row[f"{column}_low"], row[f"{column}_high"]] == found[metric]
+        assert row["threshold"] == found["deployed_threshold"][0]
+
+
+def test_certificates_are_those_of_the_first_half(table, scores, mixtures) -> None:
+    certified = evaluate_certification(scores, mixtures, risks=RISKS, delta=0.1, splits=3, **VARIANT)
+    certified = certified.filter((pl.col("id_share") == 1) | (pl.col("id_share") == 0))
+    assert certified["threshold"].is_not_null().any()
+    for row in table.iter_rows(named=True):
+        same = certified.row(
+            by_predicate=(pl.col("estimator") == row["estimator"])
+            & (pl.col("dataset") == row["dataset"])
+            & (pl.col("id_share") == (1.0 if row["dataset"] == "home" else 0.0))
+            & (pl.col("risk_limit") == row["risk_limit"]),
+            named=True,
+        )
+        for column in ("threshold", "coverage", "risk"):
+            assert row[f"certified_{column}"] == same[column]
+
+
+def test_a_limit_outside_zero_and_one_is_refused(scores, mixtures) -> None:
+    with pytest.raises(QuantrustError, match="outside"):
+        decide_variant(scores, mixtures, risks=[1.0], delta=0.1, resamples=5, **VARIANT)
+
+
+def test_limits_are_decimal_fractions_and_include_the_ends() -> None:
+    assert risk_limits(0.005, 0.02, 0.005) == [0.005, 0.01, 0.015, 0.02]
+    assert risk_limits(0.1, 0.35, 0.1) == [0.1, 0.2, 0.3]
+    assert risk_limits(0.2, 0.1, 0.1) == []
+    assert len(risk_limits(0.005, 0.2, 0.005)) == 40
+
+
+# What schemes keep.
+
+
+@pytest.fixture
+def shipped(scores, mixtures, tmp_path):
+    worse = answers(1, lost=0.3)
+    for name, one in (("bf16", scores), ("same", scores), ("worse", worse)):
+        one.write_parquet(tmp_path / f"{name}.parquet")
+    mixtures["shift"].write_parquet(tmp_path / "mixture.parquet")
+
+    def write(names=("bf16", "same", "worse"), **changes) -> pl.DataFrame:
+        settings = {"reference": "bf16", "estimator": "maxprob", "risk": 0.1, "keeps": 0.95}
+        write_shipping(
+            {("m", name): tmp_path / f"{name}.parquet" for name in names},
+            {"shift": tmp_path / "mixture.parquet"},
+            tmp_path / "shipping.parquet",
+            **settings | {"id_dataset": "home", "resamples": 60, "seed": 0} | changes,
+        )
+        return pl.read_parquet(tmp_path / "shipping.parquet")
+
+    return write
+
+
+def test_a_scheme_that_answers_alike_keeps_everything(shipped) -> None:
+    same = shipped().filter(pl.col("scheme") == "same")
+    assert same.select("kept", "kept_low", "kept_high").unique().rows() == [(1.0, 1.0, 1.0)]
+    assert same.filter(pl.col("metric") == "coverage_at_risk")["verdict"].to_list() == ["meets", "meets"]
+    assert same.filter(pl.col("metric") == "accuracy")["verdict"].to_list() == [None, None]
+
+
+def test_a_worse_scheme_keeps_the_ratio_of_the_metrics_and_fails(shipped, scores, mixtures) -> None:
+    worse = shipped().filter(pl.col("scheme") == "worse")
+    settings = VARIANT | {"estimators": ["maxprob"], "risks": [0.1], "costs": [], "resamples": 2}
+    metrics = [evaluate_variant(one, mixtures, **settings)[0] for one in (answers(1, lost=0.3), scores)]
+    for dataset, share in (("home", 1.0), ("shift", 0.0)):
+        for metric in ("accuracy", "coverage_at_risk"):
+            own, base = (
+                table.row(
+                    by_predicate=(pl.col("dataset") == dataset)
+                    & (pl.col("id_share") == share)
+                    & (pl.col("metric") == metric),
+                    named=True,
+                )["value"]
+                for table in metrics
+            )
+            row = worse.row(by_predicate=(pl.col("dataset") == dataset) & (pl.col("metric") == metric), named=True)
+            assert row["kept"] == pytest.approx(own / base)
+            assert row["kept_low"] <= row["kept"] <= row["kept_high"]
+    home = worse.filter((pl.col("dataset") == "home") & (pl.col("metric") == "coverage_at_risk"))
+    assert home["verdict"].to_list() == ["fails"]
+
+
+def test_a_study_without_the_reference_has_no_rows(shipped) -> None:
+    assert shipped(names=("same", "worse")).is_empty()
+
+
+def test_a_reference_that_keeps_nothing_leaves_it_open(shipped, scores, tmp_path) -> None:
+    scores.with_columns(maxprob=1 - pl.col("accuracy")).write_parquet(tmp_path / "bf16.parquet")
+    rows = shipped(names=("bf16", "same")).filter(pl.col("metric") == "coverage_at_risk")
+    assert rows["reference"].unique().to_list() == [0.0]
+    assert rows.select("kept", "kept_low", "kept_high", "verdict").unique().rows() == [(None, None, None, "open")]
+
+
+def test_schemes_that_answer_other_questions_are_refused(shipped, scores, tmp_path) -> None:
+    shipped()
+    other = scores.with_columns(pl.col("question_id") + "x")
+    other.write_parquet(tmp_path / "same.parquet")
+    with pytest.raises(QuantrustError, match=r"question .* is in a mixture|do not answer the same questions"):
+        shipped()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.95, 1.0, "meets"),
+        (0.949, 1.0, "open"),
+        (0.9, 0.95, "open"),
+        (0.9, 0.949, "fails"),
+        (math.nan,) * 2 + ("open",),
+    ],
+)
+def test_the_whole_interval_decides(low, high, expected) -> None:
+    assert verdict(low, high, 0.95) == expected
+
+
+# Examples.
+
+
+@pytest.fixture
+def examples(scores, mixtures, tmp_path):
+    paths = {}
+    for name, one in (("good", scores), ("bad", answers(2, lost=0.3))):
+        paths[name] = {kind: tmp_path / f"{name}-{kind}.parquet" for kind in ("scores", "decisions", "home", "shift")}
+        one.write_parquet(paths[name]["scores"])
+        mixtures["shift"].write_parquet(tmp_path / "mixture.parquet")
+        write_decisions(
+            paths[name]["scores"],
+            {"shift": tmp_path / "mixture.parquet"},
+            paths[name]["decisions"],
+            risks=RISKS,
+            delta=0.1,
+            resamples=5,
+            **VARIANT,
+        )
+        for dataset in ("home", "shift"):
+            of_dataset = one.filter(pl.col("dataset") == dataset)
+            answered = of_dataset.select("question_id", "split", answer=pl.lit(name))
+            answered.write_parquet(paths[name][dataset])
+    questions = {}
+    for dataset, size in (("home", (64, 64)), ("shift", (1000, 500))):
+        Image.new("RGB", size, "green").save(tmp_path / f"{dataset}.png")
+        questions[dataset] = tmp_path / f"{dataset}-questions.parquet"
+        scores.filter(pl.col("dataset") == dataset).select(
+            "question_id",
+            "split",
+            image=pl.lit(str(tmp_path / f"{dataset}.png")),
+            question=pl.lit("what?"),
+            answers=pl.lit(["a", "b"]),
+        ).write_parquet(questions[dataset])
+
+    def write(**changes) -> pl.DataFrame:
+        settings = {"id_dataset": "home", "estimator": "maxprob", "risk": 0.1, "each": 3, "seed": 0}
+        write_examples(
+            questions,
+            {("m", name): paths[name]["scores"] for name in paths},
+            {("m", name, dataset): paths[name][dataset] for name in paths for dataset in ("home", "shift")},
+            {("m", name): paths[name]["decisions"] for name in paths},
+            tmp_path / "examples.parquet",
+            **settings | changes,
+        )
+        return pl.read_parquet(tmp_path / "examples.parquet")
+
+    return write
+
+
+def test_examples_are_of_the_kind_that_threshold_and_accuracy_say(examples, table) -> None:
+    found = examples()
+    threshold = table.row(
+        by_predicate=(pl.col("estimator") == "maxprob") & (pl.col("dataset") == "home") & (pl.col("risk_limit") == 0.1),
+        named=True,
+    )["threshold"]
+    assert set(found.filter(pl.col("scheme") == "good")["threshold"]) == {threshold}
+    for row in found.iter_rows(named=True):
+        right, kept = row["accuracy"] >= 0.5, row["confidence"] >= row["threshold"]
+        assert row["kind"] == f"{'right' if right else 'wrong'} and {'kept' if kept else 'abstained'}"
+        assert row["answer"] == row["scheme"]
+    assert set(found["kind"]) == set(KINDS)
+    assert found.group_by("scheme", "dataset", "kind").len()["len"].max() == 3
+
+
+def test_variants_show_the_same_questions_where_they_agree(examples) -> None:
+    found = examples(each=600).filter(pl.col("dataset") == "home")
+    places = {}
+    for scheme, kind, question in found.select("scheme", "kind", "question_id").iter_rows():
+        places.setdefault((scheme, kind), []).append(question)
+    for kind in KINDS:
+        good, bad = places["good", kind], places["bad", kind]
+        assert [name for name in good if name in bad] == [name for name in bad if name in good]
+
+
+def test_large_pictures_are_made_small_and_small_ones_kept(examples, tmp_path) -> None:
+    sizes = {}
+    for dataset, picture in examples().select("dataset", "picture").iter_rows():
+        (tmp_path / "picture.webp").write_bytes(picture)
+        sizes[dataset] = Image.open(tmp_path / "picture.webp").size
+    assert sizes == {"home": (64, 64), "shift": (LONGEST_SIDE, LONGEST_SIDE // 2)}
+
+
+def test_another_seed_draws_others(examples) -> None:
+    assert examples()["question_id"].to_list() == examples()["question_id"].to_list()
+    assert examples()["question_id"].to_list() != examples(seed=1)["question_id"].to_list()
+
+
+def test_a_limit_that_was_not_decided_is_refused(examples) -> None:
+    with pytest.raises(QuantrustError, match=r"no threshold of maxprob for a risk limit of 0\.07"):
+        examples(risk=0.07)

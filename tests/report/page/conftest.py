@@ -1,0 +1,249 @@
+"""A small study whose tables the evaluation itself computes from made-up answers, and the page built from it."""
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from PIL import Image
+
+from quantrust.evaluation.comparison import write_comparisons
+from quantrust.evaluation.decisions import write_decisions
+from quantrust.evaluation.examples import write_examples
+from quantrust.evaluation.limits import risk_limits
+from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.shipping import write_shipping
+from quantrust.evaluation.study import write_evaluation
+from quantrust.files import write_json
+from quantrust.report.page.build import Sources, write_page, write_tables
+from quantrust.report.tables import write_sizes_table
+
+ROOT = Path(__file__).resolve().parents[3]
+HOME, SHIFT = "scenes", "scenes-language"
+MODELS = ("model-a", "model-b")
+# The last is the name of a table in the config, which has no one number of bits.
+SCHEMES = ("bf16", "hqq-w4g64-full", "mbq-w2g64-full", "mixed")
+ESTIMATORS = ["maxprob", "selector"]
+# Text that would end a script or start a tag, were it not escaped; a question may hold anything.
+HOSTILE = "is 3 < 5?</script><b>&amp; \u2028"
+
+
+@dataclass
+class PageStudy:
+    """Files of the study, the config that the page is given, and the page itself."""
+
+    folder: Path
+    sources: Sources
+    config: dict
+    page: Path
+
+
+def study_config() -> dict:
+    """Return the shipped config, cut to the size of this study."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["study"] |= {
+        "models": list(MODELS),
+        "schemes": list(SCHEMES),
+        "in_distribution": HOME,
+        "shifts": [SHIFT],
+        "estimators": ESTIMATORS,
+    }
+    config["evaluation"] |= {"risks": [0.05, 0.1], "costs": [10], "resamples": 40, "id_shares": [1, 0.5, 0]}
+    config["certification"] |= {"estimators": ESTIMATORS, "risks": [0.1]}
+    config["comparison"] |= {"estimators": ESTIMATORS, "resamples": 99}
+    config["report"] |= {"limits": {"lowest": 0.05, "highest": 0.2, "step": 0.05}, "examples": 2}
+    config["report"]["shipping"] = {"estimator": "selector", "risk": 0.1, "keeps": 0.95}
+    return config
+
+
+def answers(model: str, scheme: str) -> pl.DataFrame:
+    """Made-up scores: fewer bits, more wrong answers; the shift is harder; confidence tells right from wrong."""
+    loss = {"bf16": 0.0, "hqq-w4g64-full": 0.0, "mixed": 0.02, "mbq-w2g64-full": 0.3}[scheme] + 0.05 * (
+        model == "model-b"
+    )
+    parts = []
+    for number, (dataset, split, n, hardness) in enumerate(
+        [(HOME, "val", 600, 0.1), (HOME, "test", 900, 0.1), (SHIFT, "test", 300, 0.4)]
+    ):
+        ease = np.random.default_rng(number).random(n)
+        accuracy = np.where(ease > hardness + loss, 1.0, np.where(ease > 0.5 * (hardness + loss), 0.3, 0.0))
+        noise = np.random.default_rng([number, 7, len(scheme)]).random(n)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "dataset": dataset,
+                    "split": split,
+                    "question_id": [f"{split}-{index}" for index in range(n)],
+                    "image_id": [f"{split}-{index // 2}" for index in range(n)],
+                    "accuracy": accuracy,
+                    "maxprob": np.clip(0.6 * ease + 0.4 * noise, 0, 1),
+                    "selector": np.clip(0.7 * ease + 0.3 * noise, 0, 1),
+                }
+            )
+        )
+    return pl.concat(parts)
+
+
+def write_questions(scores: pl.DataFrame, dataset: str, folder: Path) -> Path:
+    """Write the questions table of a dataset, and a picture that all of its questions are about."""
+    picture = folder / f"{dataset}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    side = 64 if dataset == HOME else 900
+    Image.new("RGB", (side, side), "orange" if dataset == HOME else "purple").save(picture)
+    here = scores.filter(pl.col("dataset") == dataset)
+    texts = [HOSTILE if index % 2 else "what is there?" for index in range(here.height)]
+    path = folder / f"{dataset}.parquet"
+    here.select(
+        "question_id",
+        "dataset",
+        "split",
+        "image_id",
+        pl.lit(str(picture)).alias("image"),
+        pl.Series("question", texts),
+        pl.Series("answers", [["orange"] * 8 + ["red"] * 2] * here.height),
+    ).write_parquet(path)
+    return path
+
+
+def write_checkpoint(folder: Path, scheme: str) -> Path:
+    """Write what the page reads of a checkpoint."""
+    bits = {"bf16": None, "hqq-w4g64-full": 4, "mixed": 3, "mbq-w2g64-full": 2}[scheme]
+    size = 2_000_000 if bits is None else 125_000 * bits + 60_000
+    layers = [
+        {"component": "vision", "layer_type": None, "rows": 128, "columns": 384, "reason": "convolution"},
+        {"component": "language", "layer_type": "mlp", "rows": 64, "columns": 64, "reason": None},
+        {"component": "language", "layer_type": "mlp", "rows": 64, "columns": 64, "reason": None},
+    ]
+    for layer in layers:
+        quantized = layer["reason"] is None and bits is not None
+        layer |= {"bits": bits if quantized else None, "group": 64 if quantized else None}
+        layer["relative_error"] = 0.1 * (5 - bits) if quantized else None
+    record = {
+        "scheme": scheme,
+        "sha256": "0" * 64,
+        "bytes": {
+            "weights_file": size,
+            "quantized": 0 if bits is None else 125_000 * bits,
+            "unquantized": 60_000,
+            "bfloat16": 2_000_000,
+            "quantized_bits_per_weight": None if bits is None else bits + 0.5,
+            "model_bits_per_weight": 16.0 if bits is None else bits + 1.25,
+        },
+        "calibration": {"samples": 128} if scheme.startswith("mbq") else None,
+        "layers": layers,
+    }
+    folder.mkdir(parents=True)
+    write_json(folder / "quantization.json", record)
+    return folder
+
+
+def write_study(folder: Path) -> PageStudy:
+    """Write the tables of the study and build its page."""
+    config = study_config()
+    variants = list(itertools.product(MODELS, SCHEMES))
+    kinds = ("scores", "metrics", "curves", "decisions")
+    paths = {
+        kind: {(model, scheme): folder / kind / model / f"{scheme}.parquet" for model, scheme in variants}
+        for kind in kinds
+    }
+    mixtures = {SHIFT: folder / "mixtures.parquet"}
+    common = {"id_dataset": HOME, "resamples": 40, "seed": 0}
+    features = {}
+    for variant in variants:
+        model, scheme = variant
+        scores = answers(model, scheme)
+        paths["scores"][variant].parent.mkdir(parents=True, exist_ok=True)
+        scores.write_parquet(paths["scores"][variant])
+        if not mixtures[SHIFT].exists():
+            home, shift = (scores.filter(pl.col("dataset") == name) for name in (HOME, SHIFT))
+            mixture_table(home, shift, config["evaluation"]["id_shares"], seed=0).write_parquet(mixtures[SHIFT])
+        write_evaluation(
+            paths["scores"][variant],
+            mixtures,
+            paths["metrics"][variant],
+            paths["curves"][variant],
+            model=model,
+            scheme=scheme,
+            estimators=ESTIMATORS,
+            risks=config["evaluation"]["risks"],
+            costs=config["evaluation"]["costs"],
+            **common,
+        )
+        write_decisions(
+            paths["scores"][variant],
+            mixtures,
+            paths["decisions"][variant],
+            model=model,
+            scheme=scheme,
+            estimators=ESTIMATORS,
+            risks=risk_limits(**config["report"]["limits"]),
+            delta=0.1,
+            **common,
+        )
+        for dataset in (HOME, SHIFT):
+            features[*variant, dataset] = folder / "features" / model / f"{scheme}-{dataset}.parquet"
+            features[*variant, dataset].parent.mkdir(parents=True, exist_ok=True)
+            table = scores.filter(pl.col("dataset") == dataset).select("question_id", "split", answer=pl.lit("orange"))
+            metadata = {"torch": "2.0", "transformers": "5.0"}
+            table.write_parquet(features[*variant, dataset], metadata=metadata)
+    shipping = config["report"]["shipping"]
+    write_shipping(paths["scores"], mixtures, folder / "shipping.parquet", reference="bf16", **shipping, **common)
+    pairs = [((*variant, "selector"), (*variant, "maxprob")) for variant in variants]
+    write_comparisons(
+        paths["scores"],
+        mixtures,
+        folder / "comparisons.parquet",
+        pairs=pairs,
+        metrics=[("aurc", None)],
+        **common | {"resamples": 99},
+    )
+    questions = {name: write_questions(answers(*variants[0]), name, folder / "questions") for name in (HOME, SHIFT)}
+    write_examples(
+        questions,
+        paths["scores"],
+        features,
+        paths["decisions"],
+        folder / "examples.parquet",
+        id_dataset=HOME,
+        estimator=shipping["estimator"],
+        risk=shipping["risk"],
+        each=2,
+        seed=0,
+    )
+    checkpoints = {
+        (model, scheme): write_checkpoint(folder / "checkpoints" / model / scheme, scheme) for model, scheme in variants
+    }
+    reports = folder / "reports"
+    write_sizes_table(checkpoints.values(), reports / "tables" / "sizes.csv")
+    tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping")}
+    write_tables(paths["decisions"].values(), folder / "shipping.parquet", tables)
+    sources = Sources(
+        metrics=paths["metrics"],
+        curves=paths["curves"],
+        scores=paths["scores"],
+        checkpoints=checkpoints,
+        features=features,
+        questions=questions,
+        sizes=reports / "tables" / "sizes.csv",
+        comparisons=folder / "comparisons.parquet",
+        examples=folder / "examples.parquet",
+        **tables,
+    )
+    write_page(sources, reports / "index.html", config=config, workflow={"snakemake": "9.0"})
+    return PageStudy(folder, sources, config, reports / "index.html")
+
+
+@pytest.fixture(scope="session")
+def page_study(tmp_path_factory: pytest.TempPathFactory) -> PageStudy:
+    return write_study(tmp_path_factory.mktemp("page-study"))
+
+
+@pytest.fixture(scope="session")
+def page_data(page_study: PageStudy) -> dict:
+    """The values that the page carries."""
+    text = page_study.page.read_text(encoding="utf-8")
+    return json.loads(text.split('<script type="application/json" id="data">')[1].split("</script>")[0])

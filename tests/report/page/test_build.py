@@ -1,0 +1,102 @@
+"""The page: one file that asks for nothing else, the same bytes from the same tables, and every value from them."""
+
+import json
+import re
+from dataclasses import replace
+
+import polars as pl
+import pytest
+import vl_convert
+
+from quantrust.files import sha256
+from quantrust.report.page import charts
+from quantrust.report.page.build import VEGA_LITE, write_page
+
+SECTIONS = ("summary", "decide", "risk-coverage", "mixtures", "examples", "checkpoints", "provenance")
+
+
+def write_again(page_study, folder, **changes):
+    sources = replace(page_study.sources, **changes)
+    write_page(sources, folder / "index.html", config=page_study.config, workflow={"snakemake": "9.0"})
+    return folder / "index.html"
+
+
+def test_the_same_tables_give_the_same_bytes(page_study, tmp_path) -> None:
+    assert write_again(page_study, tmp_path).read_bytes() == page_study.page.read_bytes()
+
+
+def test_the_page_names_no_place_on_the_machine_and_asks_for_nothing(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    assert str(page_study.folder) not in text
+    markup = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+    wanted = re.findall(r"""\b(?:src|href)=["']([^"']*)""", markup)
+    assert {link for link in wanted if not link.startswith(("#", "data:"))} == {
+        "tables/decisions.csv",
+        "tables/shipping.csv",
+    }
+    assert "default-src 'none'" in markup
+    assert "unsafe-eval" not in markup
+
+
+def test_every_section_is_there_and_the_file_is_small(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    assert all(f'<section id="{name}"' in text for name in SECTIONS)
+    assert page_study.page.stat().st_size < 2_000_000
+
+
+def test_the_page_carries_the_values_of_the_csv_files(page_study, page_data) -> None:
+    for name in ("decisions", "sizes"):
+        table = pl.read_csv(getattr(page_study.sources, name))
+        assert page_data[name] == {column: table[column].to_list() for column in table.columns}
+
+
+def test_curves_keep_full_coverage_and_their_order(page_study, page_data) -> None:
+    stored = pl.read_parquet(page_study.sources.curves["model-a", "bf16"])
+    stored = stored.filter((pl.col("estimator") == "maxprob") & (pl.col("dataset") == "scenes"))
+    curve = next(c for c in page_data["curves"] if (c["scheme"], c["estimator"]) == ("bf16", "maxprob"))
+    assert curve["coverage"][-1] == 1
+    assert curve["coverage"] == sorted(curve["coverage"])
+    assert len(curve["coverage"]) == len(curve["risk"]) == 100
+    risks = dict(stored.select(pl.col("coverage").round(4), pl.col("risk").round(4)).iter_rows())
+    assert all(risks[coverage] == risk for coverage, risk in zip(curve["coverage"], curve["risk"], strict=True))
+
+
+def test_there_are_examples_of_every_kind_with_their_pictures(page_data) -> None:
+    assert {row["kind"] for row in page_data["examples"]} == set(page_data["kinds"])
+    for row in page_data["examples"]:
+        right, kept = row["accuracy"] >= 0.5, row["confidence"] >= round(row["threshold"], 3)
+        assert row["kind"] == f"{'right' if right else 'wrong'} and {'kept' if kept else 'abstained'}"
+        assert page_data["pictures"][row["picture"]].startswith("data:image/webp;base64,")
+    assert len(page_data["pictures"]) == 2
+
+
+def test_plans_and_provenance_are_in_the_page(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    assert "Calibrated on 128 samples" in text
+    assert "convolution" in text
+    for path in page_study.sources.scores.values():
+        assert sha256(path) in text
+    assert "keeps: 0.95" in text
+    assert "<td>9.0</td>" in text
+
+
+def test_a_study_without_the_unquantized_model_says_so(page_study, tmp_path) -> None:
+    empty = pl.read_csv(page_study.sources.shipping).clear()
+    empty.write_csv(tmp_path / "shipping.csv")
+    text = write_again(page_study, tmp_path, shipping=tmp_path / "shipping.csv").read_text(encoding="utf-8")
+    assert "The study has no bf16, which the shipping criterion compares with." in text
+
+
+@pytest.mark.parametrize("chart", [charts.risk_coverage, charts.mixtures])
+def test_a_chart_is_valid_vega_lite(chart) -> None:
+    spec = json.loads(json.dumps(chart(["bf16", "hqq-w4g64-full", "mixed"])))
+    spec["data"] = {"name": spec["data"]["name"], "values": []}
+    assert vl_convert.vegalite_to_vega(spec, vl_version=VEGA_LITE)["marks"]
+
+
+def test_schemes_look_different_by_bits_and_method() -> None:
+    names = ["bf16", "hqq-w4g64", "hqq-w3g64", "mbq-w4g64", "mbq-w3g64", "mix-a", "mix-b"]
+    looks = charts.looks(names)
+    assert len({(look["colour"], tuple(look["dash"])) for look in looks.values()}) == len(names)
+    assert looks["hqq-w4g64"]["colour"] == looks["mbq-w4g64"]["colour"]
+    assert looks["hqq-w4g64"]["dash"] == looks["hqq-w3g64"]["dash"]
