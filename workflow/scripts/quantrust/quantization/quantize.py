@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -146,7 +147,7 @@ class _Surgery:
         if "language" in self.scheme.components:
             prompts = self._prompts(images, table)
             if self.scheme.method == "mbq":
-                self.ratios = mbq.modality_ratios(self.family, self.model, prompts)
+                self.ratios = self._modality_ratios(prompts)
         found: dict[str, list[ScaleChoice]] = {}
         for component in reversed(_stacks(self.scheme)):
             batches = self._language_batches(prompts) if component == "language" else self._image_batches(images)
@@ -182,11 +183,41 @@ class _Surgery:
             self.errors[name] = self.errors[source]
 
     def _prompts(self, images: Sequence[VisionInputs], table: pl.DataFrame) -> list[LanguageInputs]:
+        encoded: list[EncodedImage] = []
         with torch.no_grad():
-            encoded: list[EncodedImage] = [
-                image for inputs in images for image in self.family.encode_images(self.model, inputs)
-            ]
+            for inputs in images:
+                found = self.family.encode_images(self.model, inputs)
+                if not all(image.features.isfinite().all() for image in found):
+                    self._name_overflow(partial(self.family.encode_images, self.model, inputs))
+                encoded += found
             return language_batches(self.family, self.model, self.processor, table, encoded)
+
+    def _modality_ratios(self, prompts: Sequence[LanguageInputs]) -> list[ModalityRatio]:
+        try:
+            return mbq.modality_ratios(self.family, self.model, prompts)
+        except QuantrustError:
+            # a gradient that is not finite says nothing about where it went wrong
+            for inputs in prompts:
+                self._name_overflow(partial(_decode, self.family, self.model, inputs))
+            raise
+
+    def _name_overflow(self, run: Callable[[], Any]) -> None:
+        """Raise an error that names the first layer whose output is not finite, if there is one."""
+        overflowed: list[str] = []
+
+        def look(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            if not output.isfinite().all():
+                overflowed.append(name)
+
+        with ExitStack() as hooks, torch.no_grad():
+            for layer in self.plan["layer"]:
+                handle = self.model.get_submodule(layer).register_forward_hook(partial(look, layer))
+                hooks.callback(handle.remove)
+            run()
+        if overflowed:
+            raise QuantrustError(
+                f"{overflowed[0]}: calibration activations hold NaN or infinite values; check model and images"
+            )
 
     def _image_batches(self, images: Iterable[VisionInputs]) -> list[Batch]:
         # no token of vision tower or connector is an answer: all count the same
