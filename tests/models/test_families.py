@@ -165,3 +165,9 @@ def test_a_model_of_another_family_than_the_config_says_is_refused(model_folders
     with pytest.raises(QuantrustError, match=r"model_type 'qwen2_vl', but the config says .* 'idefics3'"):
         prepare_model(source, tmp_path / "out", "idefics3")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_folder_without_digests_is_copied_as_it_is(model_folders, tmp_path):
+    source = model_folders["idefics3"]
+    prepare_model(source, tmp_path / "out", "idefics3")
+    assert {p.name: sha256(p) for p in (tmp_path / "out").iterdir()} == {p.name: sha256(p) for p in source.iterdir()}

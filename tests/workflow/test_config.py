@@ -76,7 +76,7 @@ FAULTS = [
     ("study/in_distribution", "scenes-multimodal", r"study\.in_distribution is .*, which has no split dev; allowed"),
     ("study/in_distribution", "vqa", r"study\.in_distribution is 'vqa'; allowed: a name under datasets"),
     ("study/estimators", ["maxprop"], r"study\.estimators\[0\] is 'maxprop': no estimator .*; allowed: .*margin"),
-    ("models/adversary", {"source": "x"}, r"models\.adversary is .*; allowed: either source, family and training,"),
+    ("models/adversary", {"source": "x"}, r"models\.adversary is .*; allowed: either source and family, or stress"),
     ("models/adversary/family", "llama", r"models\.adversary\.family is 'llama'; allowed: idefics3, qwen2_vl"),
     (
         "models/more",

@@ -30,7 +30,7 @@ REPORTS = config["report"]["folder"]
 CANDIDATES = "scenes-language-candidates"
 # Datasets whose questions lie in one set of files, which is divided by image.
 DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys() & {"split", "split_file"}]
-SHIPPED = [name for name, model in config["models"].items() if "source" in model]
+TRAINED = [name for name, model in config["models"].items() if "training" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = ["risk_coverage", "mixtures", "degradation"]
 TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
@@ -69,6 +69,13 @@ def base_model(wildcards):
     """The section of the config of a model, or of the one that it is a stressed form of."""
     model = config["models"][wildcards.model]
     return config["models"][model["stress"]["model"]] if "stress" in model else model
+
+
+def model_record(wildcards):
+    """The file that stands for a model's folder: its list of digests, or the config of a model without one."""
+    source = Path(config["models"][wildcards.model]["source"])
+    listed = (source / "training.json").is_file() or not (source / "config.json").is_file()
+    return str(source / ("training.json" if listed else "config.json"))
 
 
 def family_code(wildcards):

@@ -1,9 +1,9 @@
-# Model folders: the shipped weights, checked and copied; and, as targets of their own, the training that made them.
+# Model folders: copied, and checked where their digests are known; and, as targets of their own, the training that made them.
 
 
 rule prepare_model:
     input:
-        lambda wildcards: f"{config['models'][wildcards.model]['source']}/training.json",
+        model_record,
     output:
         directory("data/models/{model}"),
     log:
@@ -29,7 +29,7 @@ rule train_model:
     benchmark:
         "benchmarks/runs/train_model/{model}.tsv"
     wildcard_constraints:
-        model=one_of(SHIPPED),
+        model=one_of(TRAINED),
     conda:
         "../../envs/torch.yaml"
     threads: 1

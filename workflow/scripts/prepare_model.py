@@ -1,4 +1,4 @@
-"""Copy a model folder after checking every file against its digest."""
+"""Copy a model folder, checking every file against its digest where that is known."""
 
 from pathlib import Path
 

@@ -208,30 +208,33 @@ def save_model_folder(
 
 
 def prepare_model(source: str | Path, out_dir: str | Path, family: str) -> None:
-    """Copy a shipped model folder, checking every file against the digests in its `training.json`.
+    """Copy a model folder, checking every file against the digests in its `training.json`.
 
     Parameters
     ----------
-    source, out_dir : str or Path
+    source : str or Path
+        In the Hugging Face layout. Without a `training.json` all files in it are copied, unchecked.
+    out_dir : str or Path
     family : str
         What the model's `model_type` must be.
 
     Raises
     ------
     QuantrustError
-        If a file is missing, has another digest, or is not listed, or the model is of another family.
+        If a listed file is missing or has another digest, or the model is of another family.
     """
     source = Path(source)
     record = source / "training.json"
-    if not record.is_file():
-        raise QuantrustError(f"{record} is missing: expected a shipped model folder; restore it from the repository")
-    digests = json.loads(record.read_text(encoding="utf-8"))["files"]
+    if record.is_file():
+        digests = json.loads(record.read_text(encoding="utf-8"))["files"]
+    else:
+        digests = dict.fromkeys(path.name for path in source.iterdir() if path.is_file())
     with atomic_directory(out_dir) as partial:
         for name, digest in sorted(digests.items()):
             path = source / name
             if not path.is_file():
                 raise QuantrustError(f"{path} is missing, though {record} lists it; restore it from the repository")
-            if sha256(path) != digest:
+            if digest is not None and sha256(path) != digest:
                 raise QuantrustError(f"{path} differs from the digest in {record}; restore it from the repository")
             shutil.copyfile(path, partial / name)
         found = model_type_of(partial)
