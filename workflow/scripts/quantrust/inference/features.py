@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
@@ -27,6 +27,7 @@ from quantrust.progress import progress
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.kernels import describe_kernels
 from quantrust.vqa.accuracy import soft_accuracy
+from quantrust.vqa.images import read_image
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -94,12 +95,9 @@ def open_image(path: str | Path, question_id: str) -> Image.Image:
         If it is missing or broken; names the image and a question that needs it.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise QuantrustError(f"{path} is missing, but question {question_id} needs it") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise QuantrustError(f"{path} is no complete image ({error}), but question {question_id} needs it") from error
+        return read_image(path)
+    except QuantrustError as error:
+        raise QuantrustError(f"{path} can not be read ({error}), but question {question_id} needs it") from None
 
 
 def _chunks(questions: pl.DataFrame, images_per_chunk: int) -> Iterator[pl.DataFrame]:

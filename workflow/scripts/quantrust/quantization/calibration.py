@@ -13,12 +13,13 @@ from typing import Any
 
 import polars as pl
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.skeleton import build_skeleton
+from quantrust.vqa.images import read_image
 
 CALIBRATION_SCHEMA = pl.Schema(
     {
@@ -274,10 +275,9 @@ def _preprocessed(family: Family, processor: Any, table: pl.DataFrame) -> Iterat
 
 def _read_image(path: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
-        raise QuantrustError(f"calibration image {path} can not be read ({error}); restore it") from error
+        return read_image(path)
+    except QuantrustError as error:
+        raise QuantrustError(f"calibration image {path} can not be read ({error}); restore it") from None
 
 
 def _language_inputs(
