@@ -1,7 +1,28 @@
+"""The examples of the documentation: those in docstrings are right, the modules of the README do what it says."""
+
 import doctest
 import importlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 
+import polars as pl
 import pytest
+
+from quantrust.digest import SCRIPTS
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
+PLACES = {
+    "first_token": "confidence/estimators",
+    "clip": "quantization/methods",
+    "llava": "models/families",
+}
 
 
 @pytest.mark.parametrize(
@@ -11,3 +32,175 @@ def test_examples_in_docstrings_are_right(module):
     result = doctest.testmod(importlib.import_module(f"quantrust.{module}"))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_every_example_stands_in_the_documentation_as_it_is():
+    assert {path.stem for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PLACES)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("first_token", "clip"):
+        assert f"```python\n{(EXAMPLES / f'{name}.py').read_text(encoding='utf-8')}```" in readme
+    for name, place in PLACES.items():
+        assert f"`workflow/scripts/quantrust/{place}/{name}.py`" in readme
+    assert "docs/examples/llava.py" in readme
+
+
+@pytest.fixture
+def run_with(tmp_path):
+    """Run a program with a copy of the package to which examples were added, and nothing else changed."""
+
+    def run(examples: Iterable[str], program: str, *arguments: object) -> str:
+        package = tmp_path / "scripts" / "quantrust"
+        shutil.copytree(SCRIPTS / "quantrust", package, ignore=shutil.ignore_patterns("__pycache__"))
+        for example in examples:
+            shutil.copy(EXAMPLES / f"{example}.py", package / PLACES[example])
+        done = subprocess.run(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": str(package.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+OVERLAYS = """
+import re
+import sys
+from pathlib import Path
+import yaml
+from snakemake.utils import update_config
+from quantrust.config import check_config
+
+root = Path(sys.argv[1])
+blocks = re.findall(r"```yaml\\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
+for block in blocks:
+    config = yaml.safe_load((root / "config.yaml").read_text())
+    update_config(config, yaml.safe_load(block))
+    check_config(config, root / "workflow" / "schemas" / "config.schema.yaml")
+print(len(blocks))
+"""
+
+
+def test_every_overlay_of_the_readme_is_a_study_that_can_run(run_with):
+    assert int(run_with(PLACES, OVERLAYS, ROOT)) == 4
+
+
+ESTIMATOR = """
+import sys
+import polars as pl
+from quantrust.confidence.catalogue import check_estimator, confidence_columns
+
+check_estimator("first-token+platt")
+print(pl.read_parquet(sys.argv[1]).select(confidence_columns(["first-token", "maxprob"])).write_json())
+"""
+
+
+def test_the_example_of_an_estimator_is_found_by_its_name(run_with, tmp_path):
+    features = pl.DataFrame(
+        {
+            "token_log_probs": [[math.log(0.5), math.log(0.25)], [math.log(0.125)]],
+            "joint_log_prob": [math.log(0.125), math.log(0.125)],
+        }
+    )
+    features.write_parquet(tmp_path / "features.parquet")
+    rows = json.loads(run_with(["first_token"], ESTIMATOR, tmp_path / "features.parquet"))
+    assert [row["first-token"] for row in rows] == pytest.approx([0.5, 0.125])
+    assert [row["maxprob"] for row in rows] == pytest.approx([0.125, 0.125])
+
+
+METHOD = """
+import sys
+from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.quantize import quantize_model
+
+for scheme in ("clip-w3g32-full", "rtn-w3g32-full"):
+    quantize_model(sys.argv[1], scheme, None, f"{sys.argv[2]}/{scheme}")
+load_checkpoint(f"{sys.argv[2]}/clip-w3g32-full")
+"""
+
+
+def test_the_example_of_a_method_quantizes_better_than_what_it_improves_on(run_with, model_folders, tmp_path):
+    run_with(["clip"], METHOD, model_folders["qwen2_vl"], tmp_path)
+    clip, rtn = (
+        pl.DataFrame(json.loads((tmp_path / scheme / "quantization.json").read_text())["layers"])
+        for scheme in ("clip-w3g32-full", "rtn-w3g32-full")
+    )
+    errors = clip.join(rtn, on="layer", suffix="_rtn").drop_nulls("relative_error")
+    assert errors.height > 20
+    assert (errors["relative_error"] <= errors["relative_error_rtn"] * 1.0001).all()
+    assert errors["relative_error"].mean() < 0.97 * errors["relative_error_rtn"].mean()
+
+
+FAMILY = """
+import sys
+import torch
+from pathlib import Path
+from PIL import Image
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from quantrust.models.embedded import train_tokenizer
+from quantrust.models.family import Role
+from quantrust.models.loading import load_model
+from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.quantize import quantize_model
+
+folder, captions, images, out = map(Path, sys.argv[1:])
+# Any tokenizer with an image token and an end token does.
+tokenizer = train_tokenizer(["what is there? a red circle and a 3"] * 10, "idefics3")
+config = LlavaConfig(
+    vision_config=CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=2,
+                                   image_size=32, patch_size=8, projection_dim=32),
+    text_config=LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+                            num_attention_heads=4, num_key_value_heads=4, pad_token_id=tokenizer.pad_token_id),
+    image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+)
+torch.manual_seed(0)
+LlavaForConditionalGeneration(config).save_pretrained(folder)
+tokenizer.save_pretrained(folder)
+CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+(folder / "chat_template.jinja").write_text(
+    "{% for message in messages %}USER: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\\n{% else %}{{ part['text'] }}{% endif %}{% endfor %} "
+    "{% endfor %}ASSISTANT:"
+)
+
+family, model, processor = load_model(folder)
+assert {layer.component for layer in family.layers(model)} == {"vision", "connector", "language", "embedding", "head"}
+pictures = [Image.open(path).convert("RGB") for path in sorted(images.iterdir())[:2]]
+with torch.no_grad():
+    vision = family.preprocess(processor, pictures)
+    encoded = family.encode_images(model, vision)
+    inputs = family.language_inputs(model, processor, ["what is there?"] * 2, encoded)
+    hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+    theirs = model(input_ids=inputs.token_ids, attention_mask=inputs.attention_mask.long(), **vision.tensors).logits
+torch.testing.assert_close(family.logits(model, hidden), theirs, atol=1e-5, rtol=1e-5)
+assert int((inputs.roles[0] == Role.IMAGE).sum()) == 16
+
+table = build_calibration_table(folder, captions, images, samples=4, seed=0)
+for scheme in ("mbq-w4g32-full", "gptq-w4g32-full"):
+    quantize_model(folder, scheme, table, out / scheme)
+    family, model, processor, _ = load_checkpoint(out / scheme)
+    assert family.name == "llava"
+    with torch.no_grad():
+        encoded = family.encode_images(model, family.preprocess(processor, pictures))
+        inputs = family.language_inputs(model, processor, ["what is there?"] * 2, encoded)
+        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+    assert family.logits(model, hidden).isfinite().all()
+"""
+
+
+def test_the_example_of_a_family_runs_as_the_library_does_and_is_quantized(run_with, pictures, tmp_path):
+    images, captions = tmp_path / "images", tmp_path / "captions.json"
+    images.mkdir()
+    records = []
+    for number, picture in enumerate(pictures):
+        picture.save(images / f"{number}.png")
+        said = [("human", "<image>\nwhat is there?"), ("gpt", "a red circle is below the 3")]
+        conversation = [{"from": who, "value": text} for who, text in said]
+        records.append({"id": str(number), "image": f"{number}.png", "conversations": conversation})
+    captions.write_text(json.dumps(records))
+    run_with(["llava"], FAMILY, tmp_path / "model", captions, images, tmp_path)
