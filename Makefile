@@ -11,7 +11,7 @@ TEST_READY := .venv/.test-ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help study quick train test test-slow test-all bench lint format
+.PHONY: chromium help study quick train test test-slow test-all bench lint format
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -40,11 +40,17 @@ format: $(TEST_READY)  ## Format everything.
 test: lint  ## Check style and run all tests but the slow ones.
 	$(BIN)/pytest -m "not slow" --numprocesses auto --dist worksteal $(ARGS)
 
-test-slow: $(TEST_READY)  ## Run the slow tests alone.
+test-slow: $(TEST_READY) chromium  ## Run the slow tests alone.
 	$(BIN)/pytest -m slow --numprocesses auto --dist worksteal $(ARGS)
 
 test-all: test  ## Run all tests.
 	$(MAKE) test-slow
+
+chromium:  ## Install Debian's Chromium, in which the page is tested, where there is no browser.
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  test "$$(id -u)" = 0 && SUDO= || SUDO=sudo; \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -qq -y --no-install-recommends chromium; \
+	}
 
 bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_evaluation.py

@@ -99,10 +99,8 @@ def _base(description: str, dataset: str, parameters: dict[str, Any]) -> dict[st
 
 
 def _hover() -> dict[str, Any]:
-    return {
-        "name": "hover",
-        "select": {"type": "point", "on": "pointerover", "nearest": True, "clear": "pointerout"},
-    }
+    # Not with `nearest`, under which Vega-Lite 6.4 shows names in tooltips as undefined: large points instead.
+    return {"name": "hover", "select": {"type": "point", "on": "pointerover", "clear": "pointerout"}}
 
 
 def _visible_when_hovered() -> dict[str, Any]:
@@ -141,7 +139,7 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
         {"flatten": ["coverage", "risk", "low", "high"]},
     ]
     tooltip = [
-        {"field": "scheme", "title": "scheme"},
+        {"field": "scheme", "type": "nominal", "title": "scheme"},
         _percent("coverage", "coverage"),
         _percent("risk", "risk"),
         _percent("low", "from"),
@@ -155,7 +153,7 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
         {"mark": {"type": "line", "strokeWidth": 1.8, "aria": False}, "encoding": {"x": x, "y": y, **stroke}},
         {
             "params": [_hover()],
-            "mark": {"type": "point", "filled": True, "size": 50, "aria": False},
+            "mark": {"type": "point", "filled": True, "size": 120, "aria": False},
             "encoding": {
                 "x": x,
                 "y": y,
@@ -213,7 +211,7 @@ def mixtures(schemes: Sequence[str]) -> dict[str, Any]:
         },
     ]
     tooltip = [
-        {"field": "scheme", "title": "scheme"},
+        {"field": "scheme", "type": "nominal", "title": "scheme"},
         _percent("id_share", "in distribution"),
         _percent("value", "value"),
         _percent("low", "from"),

@@ -165,6 +165,7 @@ const tables = {
   },
 };
 
+const LOG_ERRORS = 1;
 const draw = async (chart) => {
   const spec = { ...data.charts[chart], data: { name: chart, values: data[chart] } };
   spec.params = spec.params.map(({ name, value }) => ({
@@ -172,7 +173,8 @@ const draw = async (chart) => {
     value: { ...chosen(chart), shown: shownSchemes(chart), limit: currentLimit() }[name] ?? value,
   }));
   // The interpreter of expressions, because the page forbids itself to evaluate text as code.
-  const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: "custom" } };
+  // Warnings are left out: without a scheme to show there is no extent of values, which is no fault.
+  const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: "custom" }, logLevel: LOG_ERRORS };
   const { view } = await vegaEmbed(`#${chart}-chart`, spec, options);
   views[chart] = view;
   tables[chart]();

@@ -1,0 +1,294 @@
+"""The page in a headless Chromium: what it shows is what the CSV files say, and nothing leaves it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: `make chromium` installs Debian's package"),
+]
+WIDE, NARROW = 1200, 390
+COLUMNS = (
+    *("model", "scheme", "share_of_bf16", "coverage", "threshold", "deployed_coverage", "deployed_risk"),
+    *("certified_threshold", "certified_coverage"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # As root, which containers often are, Chromium starts without its sandbox only.
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, page_study) -> Iterator[Callable[..., Page]]:
+    """Open the page in a window of its own; whatever it complains about or asks for fails the test at its end."""
+    windows, troubles, asked = [], [], []
+
+    def visit(width: int = WIDE, colours: str = "light") -> Page:
+        window = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours)
+        windows.append(window)
+        page = window.new_page()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url[:80]}"))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_study.page.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield visit
+    for window in windows:
+        window.close()
+    assert troubles == []
+    assert {url for url in asked if not url.startswith("data:")} == {page_study.page.as_uri()}
+
+
+@pytest.fixture(scope="module")
+def decisions(page_study) -> pl.DataFrame:
+    """The table of decisions as it stands beside the page, with the sizes."""
+    sizes = pl.read_csv(page_study.sources.sizes).select("model", "scheme", "share_of_bf16")
+    table = pl.read_csv(page_study.sources.decisions)
+    return table.join(sizes, on=["model", "scheme"], maintain_order="left")
+
+
+def shown_values(page: Page) -> list[tuple[str | float | None, ...]]:
+    """Return the values behind the decision table's cells, row by row."""
+    rows = page.locator("#decisions tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.children].map(cell => cell.dataset.value))"
+    )
+    return [
+        tuple(cell if place < 2 else float(cell) if cell else None for place, cell in enumerate(row)) for row in rows
+    ]
+
+
+def shown_texts(page: Page) -> list[list[str]]:
+    """Return what a reader sees in the decision table's cells, without intervals."""
+    return page.locator("#decisions tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.children].map(cell => cell.firstChild.data))"
+    )
+
+
+def expected_values(decisions: pl.DataFrame, limit: float, dataset: str, estimator: str) -> list[tuple]:
+    here = decisions.filter(
+        (pl.col("risk_limit") == limit) & (pl.col("dataset") == dataset) & (pl.col("estimator") == estimator)
+    )
+    return here.select(COLUMNS).rows()
+
+
+def set_limit(page: Page, place: int) -> None:
+    """Move the slider with the keyboard, from its first stop."""
+    page.locator("#limit").focus()
+    page.keyboard.press("Home")
+    for _ in range(place):
+        page.keyboard.press("ArrowRight")
+
+
+def test_the_table_starts_at_the_shipping_criterion(open_page, decisions, page_study) -> None:
+    page = open_page()
+    shipping = page_study.config["report"]["shipping"]
+    assert shown_values(page) == expected_values(decisions, shipping["risk"], "scenes", shipping["estimator"])
+    assert page.locator("#limit-shown").inner_text() == "10.0 %"
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_the_slider_changes_the_table_to_the_values_in_the_csv(open_page, decisions, place) -> None:
+    page = open_page()
+    set_limit(page, place)
+    limit = [0.05, 0.1, 0.15, 0.2][place]
+    expected = expected_values(decisions, limit, "scenes", "selector")
+    assert shown_values(page) == expected
+    assert page.locator("#limit").get_attribute("aria-valuetext") == f"{100 * limit:.1f} %"
+    for texts, values in zip(shown_texts(page), expected, strict=True):
+        for name, text, value in zip(COLUMNS[2:], texts[2:], values[2:], strict=True):
+            number = text.removesuffix(" ▲").removesuffix(" %")
+            if value is None:
+                assert text in ("none", "–")  # noqa: RUF001
+            elif "threshold" in name:
+                assert float(number) == pytest.approx(value, abs=0.000051)
+            else:
+                assert float(number) == pytest.approx(100 * value, abs=0.051)
+
+
+def test_filters_change_the_table_to_the_values_in_the_csv(open_page, decisions) -> None:
+    page = open_page()
+    page.select_option("#decide-dataset", "scenes-language")
+    page.select_option("#decide-estimator", "maxprob")
+    expected = expected_values(decisions, 0.1, "scenes-language", "maxprob")
+    assert shown_values(page) == expected
+    page.select_option("#decide-model", "model-b")
+    assert shown_values(page) == [row for row in expected if row[0] == "model-b"]
+    assert "4 variants" in page.locator("#decisions-caption").inner_text()
+
+
+def test_a_broken_limit_is_marked_in_words_and_not_by_colour_alone(open_page, decisions) -> None:
+    page = open_page()
+    page.select_option("#decide-dataset", "scenes-language")
+    here = decisions.filter(
+        (pl.col("risk_limit") == 0.1) & (pl.col("dataset") == "scenes-language") & (pl.col("estimator") == "selector")
+    )
+    broken = here.filter(pl.col("deployed_risk_low") > 0.1).height
+    assert broken > 0
+    assert page.locator("#decisions .broken").count() == broken
+    assert all("above the limit" in text for text in page.locator("#decisions .broken").all_text_contents())
+
+
+@pytest.mark.parametrize("key", ["scheme", "coverage", "certified_threshold"])
+def test_columns_sort_both_ways_by_keyboard_with_what_is_missing_last(open_page, decisions, key) -> None:
+    page = open_page()
+    button = page.locator(f"#decisions [data-key={key}] button")
+    rows = expected_values(decisions, 0.1, "scenes", "selector")
+    place = COLUMNS.index(key)
+    present = [row[place] for row in rows if row[place] is not None]
+    missing = [None] * (len(rows) - len(present))
+    for direction, reverse in (("ascending", False), ("descending", True)):
+        button.focus()
+        page.keyboard.press("Enter")
+        assert page.locator(f"#decisions [data-key={key}]").get_attribute("aria-sort") == direction
+        assert [row[place] for row in shown_values(page)] == sorted(present, reverse=reverse) + missing
+
+
+@pytest.mark.parametrize("chart", ["curves", "mixtures"])
+def test_schemes_can_be_taken_out_of_a_chart_and_put_back(open_page, chart) -> None:
+    page = open_page()
+    lines = page.locator(f"#{chart}-chart .mark-line path")
+    assert lines.count() == 4
+    toggles = page.locator(f".toggles[data-chart={chart}]")
+    toggles.locator("input[value=bf16]").focus()
+    page.keyboard.press("Space")
+    assert lines.count() == 3
+    assert "bf16" not in page.locator(f"#{chart}-table").text_content()
+    toggles.get_by_role("button", name="none").click()
+    assert lines.count() == 0
+    toggles.get_by_role("button", name="all").click()
+    assert lines.count() == 4
+
+
+@pytest.mark.parametrize("chart", ["curves", "mixtures"])
+def test_hovering_shows_the_values_of_a_scheme(open_page, page_data, chart) -> None:
+    page = open_page()
+    toggles = page.locator(f".toggles[data-chart={chart}]")
+    toggles.get_by_role("button", name="none").click()
+    toggles.locator("input[value=mixed]").check()
+    page.locator(f"#{chart}-chart .mark-symbol path").nth(2).hover()
+    cells = page.locator("#vg-tooltip-element.visible td").all_inner_texts()
+    shown = dict(zip(cells[::2], cells[1::2], strict=True))
+    wanted = {"model": "model-a", "scheme": "mixed", "estimator": "selector"}
+    records = [one for one in page_data[chart] if wanted.items() <= one.items()]
+    if chart == "curves":
+        curve = next(one for one in records if one["dataset"] == "scenes")
+        names = {"coverage": "coverage", "risk": "risk", "from": "low", "to": "high"}
+        values = {name: curve[column][2] for name, column in names.items()}
+    else:
+        mixture = [one for one in records if one["metric"] == "coverage_at_risk 0.1"][2]
+        names = {"in distribution": "id_share", "value": "value", "from": "low", "to": "high"}
+        values = {name: mixture[column] for name, column in names.items()}
+    assert shown.pop("scheme") == "mixed"
+    assert {name: float(text.removesuffix("%")) for name, text in shown.items()} == {
+        name: pytest.approx(100 * value, abs=0.051) for name, value in values.items()
+    }
+
+
+def test_charts_follow_their_choices_and_the_slider(open_page, page_data) -> None:
+    page = open_page()
+    page.locator("#mixtures summary").click()
+    page.select_option("#mixtures-metric", "accuracy")
+    page.select_option("#mixtures-model", "model-b")
+    row = page.locator("#mixtures-table tbody tr").first
+    expected = [
+        one["value"]
+        for one in page_data["mixtures"]
+        if (one["model"], one["scheme"], one["estimator"], one["metric"]) == ("model-b", "bf16", "selector", "accuracy")
+    ]
+    shown = [float(text.removesuffix(" %")) for text in row.locator("td").all_inner_texts()]
+    assert shown == pytest.approx([100 * value for value in expected], abs=0.051)
+    # The last of the rules; the first ones are the grid's.
+    rule = page.locator("#curves-chart .mark-rule line").last
+    heights = []
+    for place in range(4):
+        set_limit(page, place)
+        heights.append(rule.bounding_box()["y"])
+    assert heights == sorted(heights, reverse=True)
+    assert len(set(heights)) == 4
+
+
+def test_examples_are_shown_with_alternative_texts_and_hostile_text_is_text(open_page) -> None:
+    page = open_page()
+    for dataset in ("scenes", "scenes-language"):
+        page.select_option("#examples-dataset", dataset)
+        page.wait_for_function("[...document.querySelectorAll('#examples img')].every(image => image.complete)")
+        pictures = page.locator("#examples img")
+        assert pictures.count() >= 4
+        assert pictures.evaluate_all("images => images.every(image => image.alt && image.naturalWidth > 0)")
+    assert page.locator("#examples b").count() == 0
+    assert "</script><b>" in page.locator("#examples").inner_text()
+
+
+def test_every_control_has_a_name_and_is_reached_by_keyboard(open_page) -> None:
+    page = open_page()
+    controls = "a[href], button, select, input, summary, pre, [tabindex='0']"
+    names = page.locator(controls).evaluate_all(
+        """all => all.filter(one => !(one.labels?.length || one.textContent.trim() || one.ariaLabel))
+           .map(one => one.outerHTML)"""
+    )
+    assert names == []
+    page.keyboard.press("Tab")
+    assert page.locator(":focus").inner_text() == "Skip to the decision table"
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+    assert {"limit", "decide-model", "decide-dataset", "decide-estimator", "curves-model", "Scheme"} <= reached
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_page_fits_its_window_in_either_look(open_page, tmp_path: Path, width, colours) -> None:
+    page = open_page(width, colours)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # Charts are not cut off on either side either.
+    for chart in ("curves", "mixtures"):
+        box = page.locator(f"#{chart}-chart svg").bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    assert contrast(page) >= 4.5
+    assert page.screenshot(path=tmp_path / "page.png", full_page=True)
+
+
+def contrast(page: Page) -> float:
+    """Return the least contrast (WCAG 2.2) between text and paper, that of axis labels included."""
+    return page.evaluate(
+        """() => {
+          const light = (colour) => {
+            const [r, g, b] = colour.match(/[\\d.]+/g).map((c) => c / 255)
+              .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const paper = light(getComputedStyle(document.body).backgroundColor);
+          const texts = [...document.querySelectorAll("p, li, td, th, small, a")].map((e) => getComputedStyle(e).color);
+          const labels = [...document.querySelectorAll("svg text")].map((e) => getComputedStyle(e).fill);
+          return Math.min(...[...texts, ...labels].map((ink) => {
+            const [low, high] = [paper, light(ink)].sort((a, b) => a - b);
+            return (high + 0.05) / (low + 0.05);
+          }));
+        }"""
+    )
+
+
+def test_print_is_dark_on_white_whatever_the_look_and_fits_the_sheet(open_page) -> None:
+    page = open_page(720, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(26, 26, 26)"
+    assert page.locator("#curves-chart text").first.evaluate("e => getComputedStyle(e).fill") == "rgb(26, 26, 26)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
+    assert page.pdf(format="A4").startswith(b"%PDF")
