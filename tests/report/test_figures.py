@@ -1,106 +1,167 @@
-"""Figures: what they show, that nothing is cut off or hidden, and that the same tables give the same bytes."""
+"""Figures: what they show, that nothing is cut off or covered, and that the same tables give the same bytes."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from quantrust.errors import QuantrustError
-from quantrust.report import figures
+from quantrust.report.figures import (
+    confidence_histograms,
+    degradation,
+    efficiency,
+    groups,
+    mixtures,
+    reliability_diagrams,
+    risk_coverage,
+    selector_gain,
+)
 
-HOME, LEVEL = "scenes", 0.95
-
-
-def draw_risk_coverage(study, folder: Path, variants=None) -> Path:
-    variants = variants or list(study.metrics)
-    figures.risk_coverage(
-        [study.curves[v] for v in variants],
-        [study.metrics[v] for v in variants],
-        folder / "figure.pdf",
-        folder / "figure.png",
-        home=HOME,
-        level=LEVEL,
-    )
-    return folder
-
-
-def draw_mixtures(study, folder: Path, variants=None, risk: float = 0.05) -> Path:
-    paths = [study.metrics[v] for v in variants or study.metrics]
-    figures.mixtures(paths, folder / "figure.pdf", folder / "figure.png", home=HOME, risk=risk, level=LEVEL)
-    return folder
+HOME, LEVEL, RISK = "scenes", 0.95, 0.05
+SHIFTS = ("scenes-language", "scenes-multimodal")
+COMMON = {"home": HOME, "level": LEVEL}
+Variants = Sequence[tuple[str, str]]
 
 
-def draw_degradation(study, folder: Path, variants=None, risk: float = 0.05) -> Path:
-    paths = [study.metrics[v] for v in variants or study.metrics]
-    figures.degradation(paths, folder / "figure.pdf", folder / "figure.png", home=HOME, risk=risk, level=LEVEL)
-    return folder
+def metrics_of(study, variants: Variants) -> list[Path]:
+    return [study.metrics[variant] for variant in variants]
 
 
-DRAWN = {"risk_coverage": draw_risk_coverage, "mixtures": draw_mixtures, "degradation": draw_degradation}
+def draw_risk_coverage(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+    curves = [study.curves[variant] for variant in variants]
+    risk_coverage.risk_coverage(curves, metrics_of(study, variants), *files, risk=risk, **COMMON)
+
+
+def draw_mixtures(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+    mixtures.mixtures(metrics_of(study, variants), *files, risk=risk, **COMMON)
+
+
+def draw_degradation(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+    degradation.degradation(metrics_of(study, variants), *files, risk=risk, **COMMON)
+
+
+def draw_efficiency(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+    efficiency.efficiency(metrics_of(study, variants), study.sizes, *files, risk=risk, **COMMON)
+
+
+def draw_reliability_diagrams(study, variants: Variants, *files: Path) -> None:
+    reliability_diagrams.reliability_diagrams([study.bins[variant] for variant in variants], *files, **COMMON)
+
+
+def draw_confidence_histograms(study, variants: Variants, *files: Path) -> None:
+    confidence_histograms.confidence_histograms([study.bins[variant] for variant in variants], *files, home=HOME)
+
+
+def draw_selector_gain(study, variants: Variants, *files: Path) -> None:
+    selector_gain.selector_gain(study.comparisons, *files, risk=RISK, level=LEVEL)
+
+
+def draw_answer_types(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+    paths = [study.groups[variant] for variant in variants]
+    groups.groups(paths, *files, grouping="answer_type", datasets=[HOME, *SHIFTS], risk=risk, level=LEVEL)
+
+
+def draw_question_kinds(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+    paths = [study.groups[variant] for variant in variants]
+    groups.groups(paths, *files, grouping="question_kind", datasets=[HOME], risk=risk, level=LEVEL)
+
+
+DRAW = {name.removeprefix("draw_"): draw for name, draw in list(globals().items()) if name.startswith("draw_")}
+every_figure = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
+OF_VARIANTS = {name: draw for name, draw in DRAW.items() if name != "selector_gain"}
+
+
+MODULES = (
+    *(confidence_histograms, degradation, efficiency, groups, mixtures, reliability_diagrams, risk_coverage),
+    selector_gain,
+)
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved during a test."""
+    """The figures that would be saved during a test."""
     saved: list[Figure] = []
-    save = figures.save_figure
-
-    def keep(figure: Figure, pdf: Path, png: Path) -> None:
-        saved.append(figure)
-        save(figure, pdf, png)
-
-    monkeypatch.setattr(figures, "save_figure", keep)
+    for module in MODULES:
+        monkeypatch.setattr(module, "save_figure", lambda figure, pdf, png: saved.append(figure))
     return saved
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_the_same_tables_give_the_same_bytes(study, tmp_path: Path, draw: Callable) -> None:
-    first, second = (draw(study, tmp_path / name) for name in ("first", "second"))
+def note_of(figure: Figure) -> str:
+    (legend,) = figure.legends
+    return " ".join(legend.get_title().get_text().split())
+
+
+@every_figure
+def test_the_same_tables_give_the_same_bytes_and_nothing_is_cut_off(study, tmp_path: Path, draw: Callable) -> None:
+    variants = [("model-a", scheme) for scheme in ("bf16", "mbq-w3g64-full", "mbq-w2g64-full")]
+    for name in ("first", "second"):
+        draw(study, variants, tmp_path / name / "figure.pdf", tmp_path / name / "figure.png")
     for name in ("figure.pdf", "figure.png"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
-    assert b"CreationDate" not in (first / "figure.pdf").read_bytes()
-
-
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_nothing_is_cut_off_at_the_edges(study, tmp_path: Path, draw: Callable) -> None:
-    pixels = np.asarray(Image.open(draw(study, tmp_path) / "figure.png").convert("L"))
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    assert b"CreationDate" not in (tmp_path / "first" / "figure.pdf").read_bytes()
+    pixels = np.asarray(Image.open(tmp_path / "first" / "figure.png").convert("L"))
     for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
         assert (edge == 255).all()
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_a_study_of_one_model_and_three_schemes_is_drawn(study, tmp_path: Path, draw: Callable) -> None:
-    variants = [("model-a", scheme) for scheme in ("bf16", "mbq-w3g64-full", "mbq-w2g64-full")]
-    assert (draw(study, tmp_path, variants) / "figure.pdf").stat().st_size > 1000
-
-
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_the_unquantized_model_alone_is_drawn(study, tmp_path: Path, draw: Callable) -> None:
-    assert (draw(study, tmp_path, [("model-a", "bf16")]) / "figure.pdf").stat().st_size > 1000
-
-
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
-def test_a_figure_states_the_number_of_questions_and_the_level(
-    study, tmp_path: Path, drawn: list[Figure], draw: Callable
+@every_figure
+def test_no_text_covers_another_with_21_schemes(
+    large_study, tmp_path: Path, drawn: list[Figure], monkeypatch: pytest.MonkeyPatch, draw: Callable
 ) -> None:
-    draw(study, tmp_path)
-    (legend,) = drawn[0].legends
-    assert ("2,400" if draw is draw_mixtures else "4,500") in legend.get_title().get_text()
-    assert "95%" in legend.get_title().get_text()
+    draw(large_study, list(large_study.metrics), tmp_path / "figure.pdf", tmp_path / "figure.png")
+    boxes = []
+    draw_text = Text.draw
+
+    def note_box(text: Text, renderer) -> None:
+        if text.get_visible() and text.get_text().strip():
+            boxes.append((text.get_text(), text.get_window_extent(renderer)))
+        draw_text(text, renderer)
+
+    monkeypatch.setattr(Text, "draw", note_box)
+    FigureCanvasAgg(drawn[0]).draw()
+    width, height = drawn[0].bbox.size
+    assert len(boxes) > 10
+    for name, box in boxes:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, f"{name!r} is cut off"
+    for (first, box), (second, other) in itertools.combinations(boxes, 2):
+        across = min(box.x1, other.x1) - max(box.x0, other.x0)
+        down = min(box.y1, other.y1) - max(box.y0, other.y0)
+        # A box has room for accents and descenders: to share a point of it is no collision.
+        assert across <= 1 or down <= 1, f"{first!r} covers {second!r}"
+
+
+@pytest.mark.parametrize("draw", OF_VARIANTS.values(), ids=OF_VARIANTS)
+@pytest.mark.parametrize("schemes", [["bf16"], ["mbq-w3g64-full"], ["bf16", "mbq-w3g64-full", "mbq-w2g64-full"]])
+def test_small_studies_are_drawn(
+    study, tmp_path: Path, drawn: list[Figure], draw: Callable, schemes: list[str]
+) -> None:
+    draw(study, [("model-a", scheme) for scheme in schemes], tmp_path / "figure.pdf", tmp_path / "figure.png")
+    FigureCanvasAgg(drawn[0]).draw()
+
+
+@pytest.mark.parametrize("draw", OF_VARIANTS.values(), ids=OF_VARIANTS)
+def test_a_figure_states_the_number_of_questions(study, tmp_path: Path, drawn: list[Figure], draw: Callable) -> None:
+    draw(study, list(study.metrics), tmp_path / "figure.pdf", tmp_path / "figure.png")
+    counts = {"mixtures": "2,400 test", "reliability_diagrams": "4,203 test", "confidence_histograms": "4,203 test"}
+    counts |= dict.fromkeys(("answer_types", "question_kinds"), "groups of 700 to 700 test")
+    assert counts.get(next(name for name in DRAW if DRAW[name] is draw), "4,500 test") in note_of(drawn[0])
+    if draw is not draw_confidence_histograms:
+        assert "95% bootstrap intervals over images" in note_of(drawn[0])
 
 
 def test_risk_coverage_has_a_panel_per_model_and_method_with_dashed_maxprob_and_solid_selector(
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
-    draw_risk_coverage(study, tmp_path)
+    draw_risk_coverage(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
     titles = [axes.get_title(loc="left") for axes in drawn[0].axes]
-    assert len(titles) == 4
-    assert titles[0].startswith("model-a: HQQ")
-    assert titles[3].startswith("model-b: MBQ")
+    assert titles == ["model-a: HQQ", "model-a: MBQ", "model-b: HQQ", "model-b: MBQ"]
     lines = drawn[0].axes[0].get_lines()
     assert len(lines) == 10
     # Risk of everything answered is the same whatever the confidence; only the Selector's curve is lower before that.
@@ -111,49 +172,162 @@ def test_risk_coverage_has_a_panel_per_model_and_method_with_dashed_maxprob_and_
     assert dashed.get_ydata()[50] > solid.get_ydata()[50]
 
 
-def test_risk_coverage_shows_the_stored_points(study, tmp_path: Path, drawn: list[Figure]) -> None:
-    draw_risk_coverage(study, tmp_path, [("model-a", "bf16")])
+def test_risk_coverage_shows_the_stored_points_and_no_curve_reaches_the_small_panel(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw_risk_coverage(study, [("model-a", "bf16")], tmp_path / "f.pdf", tmp_path / "f.png")
     curve = pl.read_parquet(study.curves["model-a", "bf16"]).filter(
         (pl.col("estimator") == "maxprob") & (pl.col("coverage") >= 0.02)
     )
-    line = drawn[0].axes[0].get_lines()[0]
-    np.testing.assert_array_equal(line.get_xdata(), curve["coverage"])
-    np.testing.assert_array_equal(line.get_ydata(), curve["risk"])
+    axes = drawn[0].axes[0]
+    np.testing.assert_array_equal(axes.get_lines()[0].get_xdata(), curve["coverage"])
+    np.testing.assert_array_equal(axes.get_lines()[0].get_ydata(), curve["risk"])
+    drawn[0].draw_without_rendering()
+    (inset,) = axes.child_axes
+    box = inset.get_window_extent().transformed(axes.transData.inverted())
+    under = curve.filter(pl.col("coverage") <= box.x1)
+    assert under["high"].max() < box.y0
+    assert axes.get_ylim()[1] >= curve["high"].max()
 
 
 def test_degradation_puts_each_value_over_its_bits(study, tmp_path: Path, drawn: list[Figure]) -> None:
-    draw_degradation(study, tmp_path)
-    axes = drawn[0].axes[0]
-    lowest = drawn[0].axes[-1]
+    draw_degradation(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
+    axes, lowest = drawn[0].axes[0], drawn[0].axes[-1]
     assert [label.get_text() for label in lowest.get_xticklabels()] == ["8", "4", "3", "2"]
-    values = {
-        scheme: pl.read_parquet(study.metrics["model-a", scheme])
-        .filter((pl.col("metric") == "accuracy") & (pl.col("dataset") == HOME))["value"]
-        .item(0)
-        for scheme in ("hqq-w3g64-full", "hqq-w2g64-full")
-    }
     (hqq, _mbq) = [container.lines[0] for container in axes.containers]
-    assert hqq.get_ydata()[2] == values["hqq-w3g64-full"]
-    assert hqq.get_ydata()[3] == values["hqq-w2g64-full"]
+    for place, scheme in ((2, "hqq-w3g64-full"), (3, "hqq-w2g64-full")):
+        table = pl.read_parquet(study.metrics["model-a", scheme])
+        expected = table.filter(metric="accuracy", dataset=HOME, estimator="selector")["value"].item()
+        assert hqq.get_ydata()[place] == expected
+
+
+def test_degradation_gives_a_scheme_that_the_config_names_a_place_of_its_own(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    table = pl.read_parquet(study.metrics["model-a", "mbq-w3g64-full"]).with_columns(scheme=pl.lit("last-third"))
+    table.write_parquet(tmp_path / "named.parquet")
+    paths = [*metrics_of(study, [("model-a", "bf16"), ("model-a", "hqq-w3g64-full")]), tmp_path / "named.parquet"]
+    degradation.degradation(paths, tmp_path / "f.pdf", tmp_path / "f.png", risk=RISK, **COMMON)
+    assert [label.get_text() for label in drawn[0].axes[-1].get_xticklabels()] == ["3", "last-third"]
 
 
 def test_mixtures_run_from_in_distribution_to_shift_and_leave_out_what_is_no_mixture(
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
-    path = study.metrics["model-a", "bf16"]
-    table = pl.read_parquet(path)
+    table = pl.read_parquet(study.metrics["model-a", "bf16"])
     whole = table.filter((pl.col("dataset") != HOME) & (pl.col("id_share") == 0)).with_columns(
         id_share=None, value=pl.lit(0.5), n=9999
     )
-    extended = tmp_path / "bf16.parquet"
-    pl.concat([table, whole.cast(table.schema)]).write_parquet(extended)
-    figures.mixtures([extended], tmp_path / "m.pdf", tmp_path / "m.png", home=HOME, risk=0.05, level=LEVEL)
+    pl.concat([table, whole.cast(table.schema)]).write_parquet(tmp_path / "bf16.parquet")
+    mixtures.mixtures([tmp_path / "bf16.parquet"], tmp_path / "m.pdf", tmp_path / "m.png", risk=RISK, **COMMON)
     axes = drawn[0].axes[0]
     assert axes.get_xlim()[0] > axes.get_xlim()[1]
-    assert len(axes.containers[0].lines[0].get_xdata()) == 7
-    assert "9,999" not in drawn[0].legends[0].get_title().get_text()
+    assert len(axes.get_lines()[0].get_xdata()) == 7
+    assert "9,999" not in note_of(drawn[0])
 
 
-def test_a_risk_that_was_not_computed_is_named(study, tmp_path: Path) -> None:
+def test_pareto_front_is_what_no_point_beats() -> None:
+    rng = np.random.default_rng(0)
+    sizes, values = rng.integers(1, 8, 40).tolist(), rng.integers(0, 9, 40).tolist()
+    front = efficiency.pareto_front(sizes, values)
+    beaten = {
+        one
+        for one in range(40)
+        if any(
+            sizes[other] <= sizes[one]
+            and values[other] >= values[one]
+            and (sizes[other], values[other]) != (sizes[one], values[one])
+            for other in range(40)
+        )
+    }
+    unbeaten = {(sizes[place], values[place]) for place in range(40) if place not in beaten}
+    assert [(sizes[place], values[place]) for place in front] == sorted(unbeaten)
+
+
+def test_efficiency_puts_each_checkpoint_over_its_bytes_in_megabytes(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw_efficiency(study, [("model-a", "bf16"), ("model-a", "mbq-w2g64-full")], tmp_path / "f.pdf", tmp_path / "f.png")
+    axes = drawn[0].axes[0]
+    points = [container.lines[0] for container in axes.containers]
+    assert [point.get_xdata()[0] for point in points] == pytest.approx([1.6, 0.2])
+    assert drawn[0].axes[-1].get_xlabel() == "checkpoint on disk in MB"
+
+
+def test_reliability_diagrams_leave_out_bins_with_a_handful_of_answers(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw_reliability_diagrams(study, [("model-a", "bf16")], tmp_path / "f.pdf", tmp_path / "f.png")
+    maxprob, selector = drawn[0].axes
+    assert maxprob.get_title(loc="left").endswith("MaxProb")
+    (line,) = [container.lines[0] for container in maxprob.containers]
+    assert len(line.get_xdata()) == 14
+    assert list(line.get_ydata()) == pytest.approx([0.8 * confidence for confidence in line.get_xdata()])
+    (line,) = [container.lines[0] for container in selector.containers]
+    assert list(line.get_ydata()) == pytest.approx(list(line.get_xdata()))
+
+
+def test_confidence_histograms_draw_right_answers_up_and_wrong_ones_down(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw_confidence_histograms(study, [("model-a", "bf16")], tmp_path / "f.pdf", tmp_path / "f.png")
+    right, wrong = drawn[0].axes[0].containers
+    heights = [[-bar.get_height() for bar in bars] for bars in (right, wrong)]
+    # At most 290 right and 270 wrong answers of 4,203 in a bin, 7 % and 6 %, need lines 15 % apart.
+    assert "lines are 15% apart" in note_of(drawn[0])
+    assert sum(heights[0]) - sum(heights[1]) == pytest.approx(1 / 0.15)
+    assert heights[0][14] == pytest.approx(round(300 * 0.8 * 14.5 / 15) / 4203 / 0.15)
+    assert max(heights[1]) <= 0 <= min(heights[0])
+
+
+def test_selector_gain_points_right_where_the_selector_is_better_and_fills_what_is_significant(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw_selector_gain(study, [], tmp_path / "f.pdf", tmp_path / "f.png")
+    coverage, aurc, ece = drawn[0].axes[:3]
+    for axes, gain in ((coverage, 0.04), (aurc, 0.02), (ece, 0.02)):
+        points = [container.lines[0] for container in axes.containers]
+        assert len(points) == 9 * 3
+        assert all(point.get_xdata()[0] == pytest.approx(gain) for point in points)
+    assert coverage.containers[0].lines[0].get_markerfacecolor() != "white"
+    assert aurc.containers[0].lines[0].get_markerfacecolor() == "white"
+
+
+def test_selector_gain_of_a_study_without_that_comparison_says_so(study, tmp_path: Path, drawn: list[Figure]) -> None:
+    table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
+    table.write_parquet(tmp_path / "comparisons.parquet")
+    selector_gain.selector_gain(
+        tmp_path / "comparisons.parquet", tmp_path / "f.pdf", tmp_path / "f.png", risk=RISK, level=LEVEL
+    )
+    assert "compares no Selector" in drawn[0].texts[0].get_text()
+
+
+def test_groups_show_each_dataset_and_group_and_the_limit(study, tmp_path: Path, drawn: list[Figure]) -> None:
+    draw_answer_types(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
+    accuracy, _, risk = drawn[0].axes[:3]
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == [
+        *("scenes: number", "yes/no", "scenes-language: number", "yes/no", "scenes-multimodal: number", "yes/no")
+    ]
+    first = accuracy.containers[0].lines[0]
+    assert list(first.get_xdata()) == pytest.approx([0.75, 0.9, 0.45, 0.6, 0.45, 0.6])
+    assert any(line.get_linestyle() == ":" and line.get_xdata()[0] == RISK for line in risk.get_lines())
+
+
+def test_groups_that_the_data_does_not_have_are_said_to_be_missing(study, tmp_path: Path, drawn: list[Figure]) -> None:
+    paths = list(study.groups.values())
+    files = (tmp_path / "f.pdf", tmp_path / "f.png")
+    groups.groups(paths, *files, grouping="question_kind", datasets=["scenes-language"], risk=RISK, level=LEVEL)
+    assert drawn[0].texts[0].get_text() == "No question of scenes-language has a kind of question."
+
+
+@pytest.mark.parametrize("draw", [draw_mixtures, draw_degradation, draw_efficiency])
+def test_a_risk_that_was_not_computed_is_named(study, tmp_path: Path, draw: Callable) -> None:
     with pytest.raises(QuantrustError, match=r"no coverage_at_risk at 0\.07"):
-        draw_mixtures(study, tmp_path, risk=0.07)
+        draw(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png", risk=0.07)
+
+
+def test_a_study_without_the_estimators_that_figures_show_is_told_so(study, tmp_path: Path) -> None:
+    table = pl.read_parquet(study.metrics["model-a", "bf16"]).filter(estimator="entropy")
+    table.write_parquet(tmp_path / "m.parquet")
+    with pytest.raises(QuantrustError, match=r"study\.estimators"):
+        degradation.degradation([tmp_path / "m.parquet"], tmp_path / "f.pdf", tmp_path / "f.png", risk=RISK, **COMMON)

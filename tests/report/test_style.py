@@ -9,22 +9,34 @@ from quantrust.report import style
 
 
 def test_schemes_that_differ_in_bits_alone_are_one_series() -> None:
-    names = ["bf16", "mbq-w3g64", "mbq-w8g64", "hqq-w4g64", "mbq-w4g64-full", "mbq-w4cs-mixed"]
-    found = style.quantized_series(names)
-    assert [(series.label, schemes) for series, schemes in found.items()] == [
-        ("MBQ, groups of 64, language model", {8: "mbq-w8g64", 3: "mbq-w3g64"}),
-        ("HQQ, groups of 64, language model", {4: "hqq-w4g64"}),
-        ("MBQ, groups of 64, all components", {4: "mbq-w4g64-full"}),
-        ("MBQ, per channel, symmetric, 8 bits outside the language model", {4: "mbq-w4cs-mixed"}),
+    names = ["mbq-w3g64", "bf16", "mbq-w8g64", "hqq-w4g64", "mbq-w4g64-full", "mbq-w4cs-mixed"]
+    shown = style.looks(names)
+    assert [(look.series.label if look.series else None, look.name) for look in shown] == [
+        (None, "bf16"),
+        ("MBQ, groups of 64, language model", "mbq-w8g64"),
+        ("MBQ, groups of 64, language model", "mbq-w3g64"),
+        ("HQQ, groups of 64, language model", "hqq-w4g64"),
+        ("MBQ, groups of 64, all components", "mbq-w4g64-full"),
+        ("MBQ, per channel, symmetric, 8 bits outside the language model", "mbq-w4cs-mixed"),
     ]
+    # Three series of one method can not share its marker.
+    assert len({look.marker for look in shown}) == 5
 
 
 def test_the_presets_stay_two_series_at_eight_bits() -> None:
-    found = style.quantized_series(["mbq-w8g64-mixed", "mbq-w8g64-full", "mbq-w4g64-mixed"])
-    assert [list(schemes.values()) for schemes in found.values()] == [
+    found = style.by_series(style.looks(["mbq-w8g64-mixed", "mbq-w8g64-full", "mbq-w4g64-mixed"]))
+    assert [[look.name for look in looks] for looks in found.values()] == [
         ["mbq-w8g64-mixed", "mbq-w4g64-mixed"],
         ["mbq-w8g64-full"],
     ]
+
+
+def test_schemes_that_the_config_names_are_told_apart_by_colour() -> None:
+    shown = style.looks(["bf16", "early-blocks", "mbq-w4g64", "late-blocks"])
+    named = [look for look in shown if look.series == style.NAMED]
+    assert [look.label for look in named] == ["early-blocks", "late-blocks"]
+    assert len({look.colour for look in shown}) == 4
+    assert [look.bits for look in named] == [None, None]
 
 
 # Viénot, Brettel and Mollon (1999): what a dichromat sees, as a matrix on linear RGB.

@@ -33,6 +33,7 @@ rule tabulate_certification:
             f"{REPORTS}/tables/certification.csv",
             caption="../report/certification.rst",
             category="Tables",
+            labels={"table": "Certified thresholds"},
         ),
     log:
         f"logs/{REPORTS}/certification.log",

@@ -32,7 +32,17 @@ CANDIDATES = "scenes-language-candidates"
 DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys() & {"split", "split_file"}]
 TRAINED = [name for name, model in config["models"].items() if "training" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
-FIGURES = ["risk_coverage", "mixtures", "degradation"]
+FIGURES = [
+    "risk_coverage",
+    "mixtures",
+    "efficiency",
+    "degradation",
+    "reliability_diagrams",
+    "confidence_histograms",
+    "selector_gain",
+    "answer_types",
+    "question_kinds",
+]
 TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
 
 

@@ -106,6 +106,7 @@ rule tabulate_comparisons:
             f"{REPORTS}/tables/comparisons.csv",
             caption="../report/comparisons.rst",
             category="Tables",
+            labels={"table": "Paired comparisons"},
         ),
     log:
         f"logs/{REPORTS}/comparisons.log",

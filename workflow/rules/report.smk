@@ -6,12 +6,13 @@ rule risk_coverage:
         curves=of_variants("data/curves/{model}/{scheme}.parquet"),
         metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
     output:
-        pdf=report(
-            f"{REPORTS}/risk_coverage.pdf",
+        pdf=f"{REPORTS}/risk_coverage.pdf",
+        png=report(
+            f"{REPORTS}/risk_coverage.png",
             caption="../report/risk_coverage.rst",
             category="Figures",
+            labels={"figure": "Risk and coverage"},
         ),
-        png=f"{REPORTS}/risk_coverage.png",
     log:
         f"logs/{REPORTS}/risk_coverage.log",
     conda:
@@ -23,6 +24,7 @@ rule risk_coverage:
     params:
         code=code("plot_risk_coverage"),
         home=HOME,
+        risk=config["report"]["risk"],
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_risk_coverage.py"
@@ -32,8 +34,13 @@ rule mixtures:
     input:
         of_variants("data/metrics/{model}/{scheme}.parquet"),
     output:
-        pdf=report(f"{REPORTS}/mixtures.pdf", caption="../report/mixtures.rst", category="Figures"),
-        png=f"{REPORTS}/mixtures.png",
+        pdf=f"{REPORTS}/mixtures.pdf",
+        png=report(
+            f"{REPORTS}/mixtures.png",
+            caption="../report/mixtures.rst",
+            category="Figures",
+            labels={"figure": "Mixtures with shifted questions"},
+        ),
     log:
         f"logs/{REPORTS}/mixtures.log",
     conda:
@@ -51,12 +58,46 @@ rule mixtures:
         "../scripts/plot_mixtures.py"
 
 
+rule efficiency:
+    input:
+        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        sizes=f"{REPORTS}/tables/sizes.csv",
+    output:
+        pdf=f"{REPORTS}/efficiency.pdf",
+        png=report(
+            f"{REPORTS}/efficiency.png",
+            caption="../report/efficiency.rst",
+            category="Figures",
+            labels={"figure": "Efficiency and reliability"},
+        ),
+    log:
+        f"logs/{REPORTS}/efficiency.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("plot_efficiency"),
+        home=HOME,
+        risk=config["report"]["risk"],
+        level=config["evaluation"]["confidence_level"],
+    script:
+        "../scripts/plot_efficiency.py"
+
+
 rule degradation:
     input:
         of_variants("data/metrics/{model}/{scheme}.parquet"),
     output:
-        pdf=report(f"{REPORTS}/degradation.pdf", caption="../report/degradation.rst", category="Figures"),
-        png=f"{REPORTS}/degradation.png",
+        pdf=f"{REPORTS}/degradation.pdf",
+        png=report(
+            f"{REPORTS}/degradation.png",
+            caption="../report/degradation.rst",
+            category="Figures",
+            labels={"figure": "Degradation by bits"},
+        ),
     log:
         f"logs/{REPORTS}/degradation.log",
     conda:
@@ -74,11 +115,154 @@ rule degradation:
         "../scripts/plot_degradation.py"
 
 
+rule reliability_diagrams:
+    input:
+        of_variants("data/bins/{model}/{scheme}.parquet"),
+    output:
+        pdf=f"{REPORTS}/reliability_diagrams.pdf",
+        png=report(
+            f"{REPORTS}/reliability_diagrams.png",
+            caption="../report/reliability_diagrams.rst",
+            category="Figures",
+            labels={"figure": "Reliability diagrams"},
+        ),
+    log:
+        f"logs/{REPORTS}/reliability_diagrams.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("plot_reliability_diagrams"),
+        home=HOME,
+        level=config["evaluation"]["confidence_level"],
+    script:
+        "../scripts/plot_reliability_diagrams.py"
+
+
+rule confidence_histograms:
+    input:
+        of_variants("data/bins/{model}/{scheme}.parquet"),
+    output:
+        pdf=f"{REPORTS}/confidence_histograms.pdf",
+        png=report(
+            f"{REPORTS}/confidence_histograms.png",
+            caption="../report/confidence_histograms.rst",
+            category="Figures",
+            labels={"figure": "Confidence of right and wrong answers"},
+        ),
+    log:
+        f"logs/{REPORTS}/confidence_histograms.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("plot_confidence_histograms"),
+        home=HOME,
+    script:
+        "../scripts/plot_confidence_histograms.py"
+
+
+rule selector_gain:
+    input:
+        "data/comparisons.parquet",
+    output:
+        pdf=f"{REPORTS}/selector_gain.pdf",
+        png=report(
+            f"{REPORTS}/selector_gain.png",
+            caption="../report/selector_gain.rst",
+            category="Figures",
+            labels={"figure": "Selector gain"},
+        ),
+    log:
+        f"logs/{REPORTS}/selector_gain.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("plot_selector_gain"),
+        risk=config["report"]["risk"],
+        level=config["evaluation"]["confidence_level"],
+    script:
+        "../scripts/plot_selector_gain.py"
+
+
+rule answer_types:
+    input:
+        of_variants("data/groups/{model}/{scheme}.parquet"),
+    output:
+        pdf=f"{REPORTS}/answer_types.pdf",
+        png=report(
+            f"{REPORTS}/answer_types.png",
+            caption="../report/answer_types.rst",
+            category="Figures",
+            labels={"figure": "By type of answer"},
+        ),
+    log:
+        f"logs/{REPORTS}/answer_types.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("plot_groups"),
+        grouping="answer_type",
+        datasets=DATASETS,
+        risk=config["report"]["risk"],
+        level=config["evaluation"]["confidence_level"],
+    script:
+        "../scripts/plot_groups.py"
+
+
+rule question_kinds:
+    input:
+        of_variants("data/groups/{model}/{scheme}.parquet"),
+    output:
+        pdf=f"{REPORTS}/question_kinds.pdf",
+        png=report(
+            f"{REPORTS}/question_kinds.png",
+            caption="../report/question_kinds.rst",
+            category="Figures",
+            labels={"figure": "By kind of question"},
+        ),
+    log:
+        f"logs/{REPORTS}/question_kinds.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("plot_groups"),
+        grouping="question_kind",
+        datasets=[HOME],
+        risk=config["report"]["risk"],
+        level=config["evaluation"]["confidence_level"],
+    script:
+        "../scripts/plot_groups.py"
+
+
 rule tabulate_accuracy:
     input:
         of_variants("data/metrics/{model}/{scheme}.parquet"),
     output:
-        report(f"{REPORTS}/tables/accuracy.csv", caption="../report/accuracy.rst", category="Tables"),
+        report(
+            f"{REPORTS}/tables/accuracy.csv",
+            caption="../report/accuracy.rst",
+            category="Tables",
+            labels={"table": "Accuracy"},
+        ),
     log:
         f"logs/{REPORTS}/accuracy.log",
     conda:
@@ -102,6 +286,7 @@ rule tabulate_reliability:
             f"{REPORTS}/tables/reliability.csv",
             caption="../report/reliability.rst",
             category="Tables",
+            labels={"table": "Reliability"},
         ),
     log:
         f"logs/{REPORTS}/reliability.log",
@@ -123,7 +308,12 @@ rule tabulate_sizes:
     input:
         of_variants("data/checkpoints/{model}/{scheme}"),
     output:
-        report(f"{REPORTS}/tables/sizes.csv", caption="../report/sizes.rst", category="Tables"),
+        report(
+            f"{REPORTS}/tables/sizes.csv",
+            caption="../report/sizes.rst",
+            category="Tables",
+            labels={"table": "Sizes"},
+        ),
     log:
         f"logs/{REPORTS}/sizes.log",
     conda:

@@ -1,7 +1,7 @@
 """Draw what is left at fewer bits, in distribution."""
 
 from quantrust.job import job_log
-from quantrust.report.figures import degradation
+from quantrust.report.figures.degradation import degradation
 
 with job_log(snakemake.log[0]):
     degradation(

@@ -1,7 +1,7 @@
 """Draw accuracy and coverage at a risk limit against the share of questions in distribution."""
 
 from quantrust.job import job_log
-from quantrust.report.figures import mixtures
+from quantrust.report.figures.mixtures import mixtures
 
 with job_log(snakemake.log[0]):
     mixtures(

@@ -1,7 +1,7 @@
 """Draw risk against coverage in distribution."""
 
 from quantrust.job import job_log
-from quantrust.report.figures import risk_coverage
+from quantrust.report.figures.risk_coverage import risk_coverage
 
 with job_log(snakemake.log[0]):
     risk_coverage(
@@ -10,5 +10,6 @@ with job_log(snakemake.log[0]):
         snakemake.output.pdf,
         snakemake.output.png,
         home=snakemake.params.home,
+        risk=snakemake.params.risk,
         level=snakemake.params.level,
     )

@@ -10,7 +10,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.figure import Figure
 
-from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path
 from quantrust.quantization.scheme import Scheme, is_scheme_word, parse_scheme
 
@@ -45,6 +44,7 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.linewidth": 0.4,
     "grid.color": "#DDDDDD",
     "xtick.labelsize": 7,
@@ -120,7 +120,9 @@ def looks(names: Sequence[str]) -> list[Look]:
         if one is None:
             found.append(Look(name, None, None, name, UNQUANTIZED_COLOUR, UNQUANTIZED_MARKER))
         elif bits is None:
-            found.append(Look(name, one, None, name, OTHER_COLOURS[named.index(name) % len(OTHER_COLOURS)], markers[one]))
+            found.append(
+                Look(name, one, None, name, OTHER_COLOURS[named.index(name) % len(OTHER_COLOURS)], markers[one])
+            )
         else:
             found.append(Look(name, one, bits, f"{bits} bits", BIT_COLOURS[bits], markers[one]))
     order = [None, *series]
@@ -154,11 +156,10 @@ def _apart(series: Sequence[Series], own: dict[str, str], others: Sequence[str])
 
 
 def _series_and_bits(name: str) -> tuple[Series | None, int | None]:
-    try:
-        scheme = parse_scheme(name)
-    except QuantrustError:
-        # No word of the grammar, so the name of a table in the config, which has no one number of bits.
+    if not is_scheme_word(name):
+        # The name of a table in the config, which has no one number of bits.
         return NAMED, None
+    scheme = parse_scheme(name)
     if scheme.method is None:
         return None, None
     return series_of(scheme), scheme.component_bits("language")
@@ -188,8 +189,11 @@ def styled_figure(height: float, width: float = PAGE_WIDTH) -> Iterator[Figure]:
 
 def save_figure(figure: Figure, pdf: str | Path, png: str | Path) -> None:
     """Write a figure for print and for the screen; neither file says when it was made."""
+    figure.set_dpi(200)
+    # The layout is found once and is the same in both files.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     with atomic_path(pdf) as partial:
         FigureCanvasPdf(figure).print_pdf(partial, metadata={"CreationDate": None})
     with atomic_path(png) as partial, open(partial, "wb") as handle:
-        figure.set_dpi(200)
         FigureCanvasAgg(figure).print_png(handle)

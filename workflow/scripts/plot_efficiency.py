@@ -1,0 +1,15 @@
+"""Draw accuracy and coverage at a risk limit against bytes on disk."""
+
+from quantrust.job import job_log
+from quantrust.report.figures.efficiency import efficiency
+
+with job_log(snakemake.log[0]):
+    efficiency(
+        snakemake.input.metrics,
+        snakemake.input.sizes,
+        snakemake.output.pdf,
+        snakemake.output.png,
+        home=snakemake.params.home,
+        risk=snakemake.params.risk,
+        level=snakemake.params.level,
+    )

@@ -1,0 +1,86 @@
+"""Histograms of confidence, right answers above a scheme's line and wrong ones below."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from quantrust.report.figures.parts import blocks, in_percent, in_words, legend, shown_estimators, title
+from quantrust.report.results import distinct, pick, read_tables
+from quantrust.report.style import ESTIMATOR_LABELS, RIGHT_COLOUR, WRONG_COLOUR, looks, save_figure, styled_figure
+
+# Models beside each other.
+MOST_MODELS = 2
+
+
+def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str) -> None:
+    """Draw how confident right and wrong answers are in distribution: a line per scheme, a panel per model, estimator.
+
+    Parameters
+    ----------
+    bin_paths : iterable of str or Path
+        Tables of `quantrust.evaluation.breakdowns.BINS_SCHEMA`.
+    pdf, png : str or Path
+        The files to write.
+    home : str
+        The dataset in distribution.
+    """
+    bins = pick(read_tables(bin_paths), dataset=home)
+    total = pl.col("n").sum().over("model", "scheme", "estimator")
+    bins = bins.with_columns(
+        total=total, right_share=pl.col("right") / total, wrong_share=(pl.col("n") - pl.col("right")) / total
+    )
+    estimators = shown_estimators(bins)
+    bins = bins.filter(pl.col("estimator").is_in(estimators))
+    models = distinct(bins, "model")
+    names = [look.name for look in looks(distinct(bins, "scheme"))]
+    # The lines lie so far apart, in whole twentieths of the answers, that bars of neighbours do not meet.
+    tallest = bins["right_share"].max() + bins["wrong_share"].max()
+    pitch = max(1, math.ceil(20 * 1.05 * tallest)) / 20
+    wide = min(len(models), MOST_MODELS) * len(estimators)
+    deep = blocks(len(models), MOST_MODELS)
+    with styled_figure(height=1.0 + deep * (0.6 + 0.48 * len(names))) as figure:
+        grid = figure.subplots(deep, wide, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat:
+            axes.set_visible(False)
+        for place, model in enumerate(models):
+            for column, estimator in enumerate(estimators):
+                axes = grid[place // MOST_MODELS][place % MOST_MODELS * len(estimators) + column]
+                axes.set_visible(True)
+                _draw(axes, pick(bins, model=model, estimator=estimator), names, pitch)
+                title(axes, f"{model}\n{ESTIMATOR_LABELS[estimator]}", wide)
+                axes.set_xlabel("confidence")
+        legend(
+            figure,
+            [Patch(color=RIGHT_COLOUR, label="right (above)"), Patch(color=WRONG_COLOUR, label="wrong (below)")],
+            f"{home}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 bins of equal "
+            f"width, where two schemes' lines are {in_words(pitch)} apart; right: a soft accuracy of at least one half",
+        )
+        save_figure(figure, pdf, png)
+
+
+def _draw(axes: Axes, bins: pl.DataFrame, names: list[str], pitch: float) -> None:
+    for line, name in enumerate(names):
+        here = pick(bins, scheme=name)
+        # The axis runs downwards, one scheme after another.
+        for share, colour, sign in (("right_share", RIGHT_COLOUR, -1), ("wrong_share", WRONG_COLOUR, 1)):
+            axes.bar(
+                here["lower"],
+                sign * here[share] / pitch,
+                here["upper"] - here["lower"],
+                bottom=line,
+                align="edge",
+                color=colour,
+                edgecolor="white",
+                linewidth=0.3,
+            )
+        axes.axhline(line, color="black", linewidth=0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -1)
+    axes.grid(False, axis="y")
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.5, 1])
+    in_percent(axes.xaxis)

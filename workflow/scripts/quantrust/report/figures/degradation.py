@@ -1,0 +1,137 @@
+"""What is left at fewer bits, in distribution."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from quantrust.report.figures.parts import (
+    bars,
+    estimator_handles,
+    in_percent,
+    in_words,
+    legend,
+    manner_note,
+    risk_label,
+    short_label,
+    shown_estimators,
+    title,
+)
+from quantrust.report.results import distinct, in_distribution, pick, read_tables, rows_of
+from quantrust.report.style import (
+    BAND_ALPHA,
+    ESTIMATOR_DASHES,
+    Look,
+    by_series,
+    looks,
+    save_figure,
+    series_colours,
+    series_markers,
+    styled_figure,
+)
+
+REFERENCE_COLOUR = "#999999"
+
+
+def degradation(
+    metric_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str, risk: float, level: float
+) -> None:
+    """Draw what is left at fewer bits, in distribution: a column per model, a row per metric.
+
+    Parameters
+    ----------
+    metric_paths : iterable of str or Path
+    pdf, png : str or Path
+        The files to write.
+    home : str
+        The dataset in distribution.
+    risk : float in [0, 1]
+        The risk limit of the coverage.
+    level : float in (0, 1)
+        Confidence level of the intervals, for the note.
+    """
+    metrics = in_distribution(read_tables(metric_paths), home)
+    estimators = shown_estimators(metrics)
+    shown = looks(distinct(metrics, "scheme"))
+    series = by_series(shown)
+    models = distinct(metrics, "model")
+    rows = [
+        ("accuracy", rows_of(metrics, "accuracy"), estimators[-1:]),
+        (risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators),
+        ("AURC", rows_of(metrics, "aurc"), estimators),
+        ("ECE", rows_of(metrics, "ece"), estimators),
+    ]
+    bits = sorted({look.bits for look in shown if look.bits is not None}, reverse=True)
+    # Schemes without one number of bits follow, each in a place of its own.
+    named = [look.name for look in shown if look.series is not None and look.bits is None]
+    places = {str(number): place for place, number in enumerate(bits)}
+    places |= {name: len(bits) + place for place, name in enumerate(named)}
+    colours, markers = series_colours(list(series)), series_markers(list(series))
+    with styled_figure(height=0.6 + 1.35 * len(rows)) as figure:
+        grid = figure.subplots(len(rows), len(models), squeeze=False, sharex=True, sharey="row")
+        for row, (label, values, drawn) in enumerate(rows):
+            for column, model in enumerate(models):
+                axes = grid[row][column]
+                count = len(series) * len(drawn)
+                for second, estimator in enumerate(drawn):
+                    here = pick(values, model=model, estimator=estimator)
+                    for look in shown:
+                        if look.series is None:
+                            _draw_reference(axes, pick(here, scheme=look.name), estimator)
+                    for first, (one, schemes) in enumerate(series.items()):
+                        shift = min(0.09, 0.7 / count) * (first * len(drawn) + second - (count - 1) / 2)
+                        _draw(axes, here, schemes, places, shift, estimator, colours[one], markers[one])
+                in_percent(axes.yaxis)
+                axes.set_xticks(range(len(places)), list(places), rotation=20 if named else 0)
+                if row == 0:
+                    title(axes, model, len(models))
+                if row == len(rows) - 1:
+                    axes.set_xlabel("bits per weight of the language model")
+            grid[row][0].set_ylabel(label)
+        figure.align_ylabels()
+        handles = [
+            Line2D([], [], color=colours[one], marker=markers[one], label=short_label(one, list(series)))
+            for one in series
+        ]
+        handles += [Line2D([], [], color=REFERENCE_COLOUR, label=look.name) for look in shown if look.series is None]
+        legend(
+            figure,
+            [*handles, *estimator_handles(estimators)],
+            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: {level:.0%} bootstrap "
+            f"intervals over images; {risk_label(risk)}: coverage at a risk of at most {in_words(risk)}",
+        )
+        save_figure(figure, pdf, png)
+
+
+def _draw_reference(axes: Axes, row: pl.DataFrame, estimator: str) -> None:
+    if row.is_empty() or row["value"][0] is None:
+        return
+    axes.axhspan(row["low"][0], row["high"][0], color=REFERENCE_COLOUR, alpha=BAND_ALPHA, linewidth=0)
+    axes.axhline(row["value"][0], color=REFERENCE_COLOUR, linewidth=0.8, linestyle=ESTIMATOR_DASHES[estimator])
+
+
+def _draw(
+    axes: Axes,
+    values: pl.DataFrame,
+    schemes: list[Look],
+    places: dict[str, int],
+    shift: float,
+    estimator: str,
+    colour: str,
+    marker: str,
+) -> None:
+    rows = pl.concat([pick(values, scheme=look.name) for look in schemes])
+    axes.errorbar(
+        [places[look.name if look.bits is None else str(look.bits)] + shift for look in schemes],
+        rows["value"],
+        yerr=bars(rows),
+        color=colour,
+        marker=marker,
+        # Bits have an order; schemes that the config names have none, and no line leads from one to the next.
+        linestyle="none" if schemes[0].bits is None else ESTIMATOR_DASHES[estimator],
+        markerfacecolor="white" if estimator == "maxprob" else colour,
+        linewidth=1,
+        elinewidth=0.6,
+    )

@@ -1,0 +1,145 @@
+"""The efficiency-reliability plane: what is left of accuracy and coverage for how many bytes."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from quantrust.report.figures.parts import (
+    bars,
+    bit_handles,
+    in_percent,
+    legend,
+    manner_note,
+    risk_label,
+    series_handles,
+    shown_estimators,
+    title,
+)
+from quantrust.report.results import distinct, in_distribution, pick, read_tables, rows_of
+from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_figure
+
+FRONT_COLOUR = "#AAAAAA"
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def efficiency(
+    metric_paths: Iterable[str | Path],
+    sizes_path: str | Path,
+    pdf: str | Path,
+    png: str | Path,
+    *,
+    home: str,
+    risk: float,
+    level: float,
+) -> None:
+    """Draw accuracy and coverage at a risk limit against bytes on disk: a column per model, a row per metric.
+
+    Parameters
+    ----------
+    metric_paths : iterable of str or Path
+    sizes_path : str or Path
+        The table of sizes, CSV with the columns model, scheme and bytes_on_disk.
+    pdf, png : str or Path
+        The files to write.
+    home : str
+        The dataset in distribution.
+    risk : float in [0, 1]
+        The risk limit.
+    level : float in (0, 1)
+        Confidence level of the intervals, for the note.
+    """
+    metrics = in_distribution(read_tables(metric_paths), home)
+    sizes = pl.read_csv(sizes_path).select("model", "scheme", bytes=pl.col("bytes_on_disk"))
+    metrics = metrics.join(sizes, on=["model", "scheme"], how="left", maintain_order="left")
+    estimators = shown_estimators(metrics)
+    shown = looks(distinct(metrics, "scheme"))
+    models = distinct(metrics, "model")
+    coverage = rows_of(metrics, "coverage_at_risk", risk)
+    rows = [("accuracy", pick(rows_of(metrics, "accuracy"), estimator=estimators[0]))]
+    rows += [(f"{risk_label(risk)}, {ESTIMATOR_LABELS[name]}", pick(coverage, estimator=name)) for name in estimators]
+    with styled_figure(height=0.9 + 1.65 * len(rows)) as figure:
+        grid = figure.subplots(len(rows), len(models), squeeze=False, sharex="col", sharey="row")
+        for column, model in enumerate(models):
+            divisor, unit = _unit(metrics.filter(model=model)["bytes"].max())
+            for row, (label, values) in enumerate(rows):
+                axes = grid[row][column]
+                here = pick(values, model=model)
+                _draw_front(axes, here, divisor)
+                for look in shown:
+                    point = pick(here, scheme=look.name)
+                    axes.errorbar(
+                        point["bytes"] / divisor,
+                        point["value"],
+                        yerr=bars(point),
+                        color=look.colour,
+                        marker=look.marker,
+                        markersize=6 if look.series is None else 4.5,
+                        markeredgecolor="white",
+                        markeredgewidth=0.4,
+                        linestyle="none",
+                        elinewidth=0.7,
+                    )
+                in_percent(axes.yaxis)
+                axes.set_xlim(left=0)
+                if row == 0:
+                    title(axes, model, len(models))
+                if column == 0:
+                    axes.set_ylabel(label)
+            grid[-1][column].set_xlabel(f"checkpoint on disk in {unit}")
+        figure.align_ylabels()
+        front = Line2D([], [], color=FRONT_COLOUR, linewidth=1.6, label="Pareto front")
+        legend(
+            figure,
+            [*bit_handles(shown, with_marker=True), *series_handles(shown), front],
+            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: {level:.0%} bootstrap intervals "
+            "over images; on the front: points that no other checkpoint of the model beats with as few bytes",
+        )
+        save_figure(figure, pdf, png)
+
+
+def pareto_front(sizes: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Return the points that no other beats: none has as few bytes and a higher value, or fewer and as high a value.
+
+    Parameters
+    ----------
+    sizes, values : sequence of float, of one length
+
+    Returns
+    -------
+    list of int
+        Places of the points on the front, by rising size.
+
+    Examples
+    --------
+    >>> pareto_front([4, 2, 3, 1], [0.9, 0.6, 0.5, 0.3])
+    [3, 1, 0]
+    """
+    front: list[int] = []
+    for place in sorted(range(len(sizes)), key=lambda place: (sizes[place], -values[place])):
+        if not front or values[place] > values[front[-1]]:
+            front.append(place)
+    return front
+
+
+def _draw_front(axes: Axes, points: pl.DataFrame, divisor: float) -> None:
+    points = points.filter(pl.col("value").is_not_null())
+    front = points[pareto_front(points["bytes"].to_list(), points["value"].to_list())]
+    axes.step(front["bytes"] / divisor, front["value"], where="post", color=FRONT_COLOUR, linewidth=1.6, zorder=1)
+    axes.plot(
+        front["bytes"] / divisor,
+        front["value"],
+        linestyle="none",
+        marker="o",
+        markersize=10,
+        markerfacecolor="none",
+        markeredgecolor=FRONT_COLOUR,
+        markeredgewidth=1.2,
+        zorder=1,
+    )
+
+
+def _unit(largest: float) -> tuple[float, str]:
+    return next(((divisor, unit) for divisor, unit in UNITS if largest >= divisor), (1.0, "bytes"))

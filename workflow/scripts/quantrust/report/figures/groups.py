@@ -1,0 +1,135 @@
+"""Accuracy, coverage and risk by type of answer and by kind of question."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+
+from quantrust.report.figures.parts import (
+    bit_handles,
+    in_percent,
+    legend,
+    manner_note,
+    only_say,
+    risk_label,
+    series_handles,
+    shown_estimators,
+    title,
+)
+from quantrust.report.results import distinct, pick, read_tables, rows_of
+from quantrust.report.style import ESTIMATOR_LABELS, Look, looks, save_figure, styled_figure
+
+WORDS = {"answer_type": "type of answer", "question_kind": "kind of question"}
+
+
+def groups(
+    group_paths: Iterable[str | Path],
+    pdf: str | Path,
+    png: str | Path,
+    *,
+    grouping: str,
+    datasets: Sequence[str],
+    risk: float,
+    level: float,
+) -> None:
+    """Draw accuracy, coverage at a risk limit, and the risk that one threshold for all leaves in each group.
+
+    A row of panels per model; the estimator is the Selector where the study has it.
+
+    Parameters
+    ----------
+    group_paths : iterable of str or Path
+        Tables of `quantrust.evaluation.breakdowns.GROUPS_SCHEMA`.
+    pdf, png : str or Path
+        The files to write.
+    grouping : {"answer_type", "question_kind"}
+    datasets : sequence of str
+        The datasets whose groups are shown.
+    risk : float in [0, 1]
+        The risk limit.
+    level : float in (0, 1)
+        Confidence level of the intervals, for the note.
+    """
+    table = read_tables(group_paths).filter((pl.col("grouping") == grouping) & pl.col("dataset").is_in(list(datasets)))
+    if table.is_empty():
+        with styled_figure(height=1) as figure:
+            only_say(figure, f"No question of {', '.join(datasets)} has a {WORDS[grouping]}.")
+            save_figure(figure, pdf, png)
+        return
+    estimator = shown_estimators(table)[-1]
+    table = pick(table, estimator=estimator)
+    clusters = table.select("dataset", "group").unique(maintain_order=True).rows()
+    shown = looks(distinct(table, "scheme"))
+    models = distinct(table, "model")
+    columns = [
+        ("accuracy", rows_of(table, "accuracy")),
+        (f"{risk_label(risk)} within the group", rows_of(table, "coverage_at_risk", risk)),
+        ("risk under one threshold", rows_of(table, "deployed_risk", risk)),
+    ]
+    pitch = max(0.17, 0.05 + 0.02 * len(shown))
+    with styled_figure(height=1.0 + len(models) * (0.35 + pitch * len(clusters))) as figure:
+        grid = figure.subplots(len(models), len(columns), squeeze=False, sharex="col", sharey=True)
+        for row, model in enumerate(models):
+            for column, (label, values) in enumerate(columns):
+                axes = grid[row][column]
+                _draw(axes, pick(values, model=model), clusters, shown)
+                axes.set_xlim(left=-0.02)
+                in_percent(axes.xaxis)
+                if column == 0:
+                    title(axes, model, len(columns))
+                if column == 2:
+                    axes.axvline(risk, color="#555555", linestyle=":", linewidth=0.8)
+                if row == len(models) - 1:
+                    axes.set_xlabel(label)
+            _name(grid[row][0], clusters, len(datasets) > 1)
+        counts = pick(table, model=models[0], scheme=shown[0].name, metric="accuracy")
+        smallest, largest = counts["n"].min(), counts["n"].max()
+        legend(
+            figure,
+            [*bit_handles(shown, with_marker=True), *series_handles(shown)],
+            f"{', '.join(datasets)}: groups of {smallest:,} to {largest:,} test questions{manner_note(shown)}; bars: "
+            f"{level:.0%} bootstrap intervals over images; confidence of {ESTIMATOR_LABELS[estimator]}; one threshold: "
+            "the one that keeps the dotted risk on all val questions in distribution",
+        )
+        save_figure(figure, pdf, png)
+
+
+def _draw(axes: Axes, values: pl.DataFrame, clusters: list[tuple[str, str]], shown: list[Look]) -> None:
+    for place, look in enumerate(shown):
+        rows = {(row["dataset"], row["group"]): row for row in pick(values, scheme=look.name).iter_rows(named=True)}
+        drawn = [
+            (number, rows[cluster])
+            for number, cluster in enumerate(clusters)
+            if cluster in rows and rows[cluster]["value"] is not None
+        ]
+        shift = (place - (len(shown) - 1) / 2) * 0.82 / len(shown)
+        axes.errorbar(
+            [row["value"] for _, row in drawn],
+            [number + shift for number, _ in drawn],
+            xerr=[
+                [max(0, row["value"] - row["low"]) for _, row in drawn],
+                [max(0, row["high"] - row["value"]) for _, row in drawn],
+            ],
+            color=look.colour,
+            marker=look.marker,
+            markersize=2.4,
+            markeredgewidth=0,
+            linestyle="none",
+            elinewidth=0.5,
+        )
+    for number in range(1, len(clusters)):
+        other_dataset = clusters[number][0] != clusters[number - 1][0]
+        axes.axhline(
+            number - 0.5, color="#777777" if other_dataset else "#DDDDDD", linewidth=0.6 if other_dataset else 0.4
+        )
+    axes.grid(False, axis="y")
+    axes.set_ylim(len(clusters) - 0.5, -0.5)
+
+
+def _name(axes: Axes, clusters: list[tuple[str, str]], with_dataset: bool) -> None:
+    labels = []
+    for number, (dataset, group) in enumerate(clusters):
+        first = with_dataset and (number == 0 or clusters[number - 1][0] != dataset)
+        labels.append(f"{dataset}: {group}" if first else group)
+    axes.set_yticks(range(len(clusters)), labels)

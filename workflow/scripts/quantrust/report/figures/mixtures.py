@@ -1,0 +1,119 @@
+"""Accuracy and coverage at a risk limit as questions in distribution give way to shifted ones."""
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+
+from quantrust.report.figures.parts import (
+    bit_handles,
+    columns_of,
+    estimator_handles,
+    in_percent,
+    in_words,
+    legend,
+    manner_note,
+    risk_label,
+    short_label,
+    shown_estimators,
+    title,
+)
+from quantrust.report.results import distinct, pick, read_tables, rows_of
+from quantrust.report.style import (
+    BAND_ALPHA,
+    ESTIMATOR_DASHES,
+    ESTIMATOR_LABELS,
+    Look,
+    looks,
+    save_figure,
+    styled_figure,
+)
+
+# Panels beside each other.
+MOST_COLUMNS = 4
+
+
+def mixtures(
+    metric_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str, risk: float, level: float
+) -> None:
+    """Draw accuracy and coverage at a risk limit against the share of questions in distribution.
+
+    Panels per model, shift and series of schemes: accuracy, and under it the coverage under each estimator.
+
+    Parameters
+    ----------
+    metric_paths : iterable of str or Path
+    pdf, png : str or Path
+        The files to write.
+    home : str
+        The dataset in distribution.
+    risk : float in [0, 1]
+        The risk limit.
+    level : float in (0, 1)
+        Confidence level of the bands, for the note.
+    """
+    metrics = read_tables(metric_paths).filter((pl.col("dataset") != home) & pl.col("id_share").is_not_null())
+    estimators = shown_estimators(metrics)
+    shown = looks(distinct(metrics, "scheme"))
+    columns = columns_of(shown)
+    coverage = rows_of(metrics, "coverage_at_risk", risk)
+    # No confidence enters the accuracy; it is drawn like the last estimator, solid.
+    rows = [("accuracy", rows_of(metrics, "accuracy"), estimators[-1])]
+    rows += [(f"{risk_label(risk)}, {ESTIMATOR_LABELS[name]}", coverage, name) for name in estimators]
+    models, shifts = distinct(metrics, "model"), distinct(metrics, "dataset")
+    # All shifts beside each other where there is room, else under each other.
+    lines = [shifts] if len(shifts) * len(columns) <= MOST_COLUMNS else [[shift] for shift in shifts]
+    wide = len(lines[0]) * len(columns)
+    with styled_figure(height=0.8 + (0.3 + 1.15 * len(rows)) * len(models) * len(lines)) as figure:
+        grid = figure.subplots(len(rows) * len(models) * len(lines), wide, squeeze=False, sharex=True, sharey="row")
+        for first, (model, line) in zip(range(0, len(grid), len(rows)), itertools.product(models, lines), strict=True):
+            panels = [(shift, series, quantized) for shift in line for series, quantized in columns]
+            for column, (shift, series, quantized) in enumerate(panels):
+                schemes = [*quantized, *(look for look in shown if look.series is None)]
+                for row, (_, values, estimator) in enumerate(rows):
+                    here = pick(values, model=model, dataset=shift, estimator=estimator)
+                    _draw(grid[first + row][column], here, schemes, estimator)
+                    if row:
+                        grid[first + row][column].set_ylim(bottom=0)
+                title(
+                    grid[first][column],
+                    f"{model}, {short_label(series, [one for one, _ in columns])}\nto {shift}",
+                    wide,
+                )
+            for row, (label, _, _) in enumerate(rows):
+                grid[first + row][0].set_ylabel(label)
+        figure.align_ylabels()
+        figure.supxlabel(f"questions of {home} : questions of the shift", fontsize=7.5)
+        counts = " and ".join(f"{n:,}" for n in sorted(set(metrics["n"])))
+        legend(
+            figure,
+            [*bit_handles(shown), *estimator_handles(estimators)],
+            f"{counts} test questions in every mixture{manner_note(shown)}; bands: {level:.0%} bootstrap intervals "
+            f"over images; {risk_label(risk)}: coverage at a risk of at most {in_words(risk)}, with the threshold read "
+            "off the test labels",
+        )
+        save_figure(figure, pdf, png)
+
+
+def _draw(axes: Axes, values: pl.DataFrame, schemes: list[Look], estimator: str) -> None:
+    for look in schemes:
+        rows = pick(values, scheme=look.name).sort("id_share")
+        if rows.is_empty():
+            continue
+        axes.fill_between(rows["id_share"], rows["low"], rows["high"], color=look.colour, alpha=BAND_ALPHA, linewidth=0)
+        axes.plot(
+            rows["id_share"],
+            rows["value"],
+            color=look.colour,
+            linestyle=ESTIMATOR_DASHES[estimator],
+            marker=".",
+            markersize=2.5,
+        )
+    in_percent(axes.yaxis)
+    axes.set_xlim(1.02, -0.02)
+    axes.set_xticks([1, 0.5, 0], ["100:0", "50:50", "0:100"])
+    # The outer labels would meet those of the panels beside; panels above others have none.
+    for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=False):
+        label.set_horizontalalignment(side)

@@ -1,0 +1,131 @@
+"""Risk against coverage in distribution, with the low coverages where decisions are made enlarged."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from quantrust.report.figures.parts import (
+    bit_handles,
+    blocks,
+    columns_of,
+    estimator_handles,
+    in_percent,
+    in_words,
+    legend,
+    manner_note,
+    short_label,
+    shown_estimators,
+    title,
+)
+from quantrust.report.results import distinct, in_distribution, pick, read_tables, rows_of
+from quantrust.report.style import BAND_ALPHA, ESTIMATOR_DASHES, looks, save_figure, styled_figure
+
+# Where the small panel begins: below, a curve rests on a handful of answers.
+SMALLEST_COVERAGE = 0.02
+# The small panel in fractions of the large one: left, bottom, width, height.
+INSET = (0.14, 0.6, 0.44, 0.33)
+# Up to here, in limits, the small panel shows risks.
+LIMITS = 3
+
+
+def risk_coverage(
+    curve_paths: Iterable[str | Path],
+    metric_paths: Iterable[str | Path],
+    pdf: str | Path,
+    png: str | Path,
+    *,
+    home: str,
+    risk: float,
+    level: float,
+) -> None:
+    """Draw risk against coverage in distribution: rows of panels per model, a panel per series of schemes.
+
+    Parameters
+    ----------
+    curve_paths, metric_paths : iterable of str or Path
+        Curves and metrics of the study's variants.
+    pdf, png : str or Path
+        The files to write.
+    home : str
+        The dataset in distribution.
+    risk : float in (0, 1)
+        The risk limit, a line in the small panels.
+    level : float in (0, 1)
+        Confidence level of the bands, for the note.
+    """
+    curves = in_distribution(read_tables(curve_paths), home)
+    accuracy = in_distribution(rows_of(read_tables(metric_paths), "accuracy"), home)
+    models = distinct(curves, "model")
+    shown = looks(distinct(curves, "scheme"))
+    columns = columns_of(shown)
+    estimators = shown_estimators(curves)
+    wide = len(columns) if len(columns) <= 3 else (2 if len(columns) == 4 else 3)
+    deep = blocks(len(columns), wide)
+    with styled_figure(height=0.5 + 2.3 * len(models) * deep) as figure:
+        grid = figure.subplots(len(models) * deep, wide, squeeze=False, sharex=True)
+        for row, model in enumerate(models):
+            here = pick(curves, model=model)
+            top = _top(here)
+            cells = [axes for line in grid[row * deep : (row + 1) * deep] for axes in line]
+            for axes in cells[len(columns) :]:
+                axes.set_visible(False)
+            for axes, (series, quantized) in zip(cells, columns, strict=False):
+                inset = axes.inset_axes(INSET)
+                for look in [*quantized, *(look for look in shown if look.series is None)]:
+                    for estimator in estimators:
+                        curve = pick(here, scheme=look.name, estimator=estimator)
+                        for target in (axes, inset):
+                            _draw_curve(target, curve, look.colour, estimator)
+                _dress(axes, inset, top, risk)
+                title(axes, f"{model}: {short_label(series, [one for one, _ in columns])}", wide)
+        for place in range(wide):
+            in_column = [line[place] for line in grid if line[place].get_visible()]
+            in_column[-1].set_xlabel("coverage")
+            in_column[-1].tick_params(labelbottom=True)
+        for line in grid:
+            line[0].set_ylabel("risk (1 - soft accuracy)")
+            for axes in line[1:]:
+                axes.tick_params(labelleft=False)
+        count = accuracy["n"].max()
+        legend(
+            figure,
+            [*bit_handles(shown), *estimator_handles(estimators)],
+            f"{home}, {count:,} test questions{manner_note(shown)}; bands: {level:.0%} bootstrap intervals over "
+            f"images; small panels: the same, coverage on a log scale, dotted: a risk of {in_words(risk)}",
+        )
+        save_figure(figure, pdf, png)
+
+
+def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str, estimator: str) -> None:
+    if curve.is_empty():
+        return
+    curve = curve.filter(pl.col("coverage") >= SMALLEST_COVERAGE).sort("coverage")
+    axes.fill_between(curve["coverage"], curve["low"], curve["high"], color=colour, alpha=BAND_ALPHA, linewidth=0)
+    axes.plot(curve["coverage"], curve["risk"], color=colour, linestyle=ESTIMATOR_DASHES[estimator])
+
+
+def _top(curves: pl.DataFrame) -> float:
+    """Return a height at which no curve is taller than the panel or reaches the small panel."""
+    shown = curves.filter(pl.col("coverage") >= SMALLEST_COVERAGE)
+    left, bottom, width, _ = INSET
+    # The small panel's tick labels hang below it.
+    room = bottom - 0.1
+    under = shown.filter(pl.col("coverage") <= left + width)["high"].max()
+    return max(1.05 * shown["high"].max(), (under or 0.0) / room)
+
+
+def _dress(axes: Axes, inset: Axes, top: float, risk: float) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, top))
+    axes.yaxis.set_major_locator(FixedLocator([t for t in MaxNLocator(6).tick_values(0, min(top, 1)) if t <= 1]))
+    in_percent(axes.xaxis, axes.yaxis)
+    inset.axhline(risk, color="#555555", linestyle=":", linewidth=0.8)
+    inset.set(xscale="log", xlim=(SMALLEST_COVERAGE, 1), ylim=(0, LIMITS * risk))
+    inset.set_xticks([0.02, 0.1, 0.5])
+    inset.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    inset.xaxis.set_minor_formatter(NullFormatter())
+    inset.set_yticks([0, risk, 2 * risk, 3 * risk])
+    in_percent(inset.yaxis)
+    inset.tick_params(labelsize=5.5, length=2, pad=1.5)
