@@ -62,6 +62,20 @@ def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:
     assert all("/mbq-w3g32-full" in path or path.startswith(SHARED) for path in written)
 
 
+def test_editing_a_method_that_is_found_by_its_name_reruns_its_schemes(scratch) -> None:
+    edit(scratch, "quantization/methods/hqq.py")
+    jobs, written = scratch.plan()
+    assert jobs["quantize_model"] == jobs["train_selector"] == 1
+    assert all("/hqq-w3g32-full" in path or path.startswith(SHARED) for path in written)
+
+
+def test_editing_a_family_touches_its_models_alone(scratch) -> None:
+    edit(scratch, "models/families/idefics3.py")
+    jobs, written = scratch.plan()
+    assert jobs["quantize_model"] == VARIANTS
+    assert not any("/random" in path for path in written)
+
+
 def test_editing_the_checkpoint_format_reruns_quantization_and_what_follows(scratch) -> None:
     edit(scratch, "quantization/checkpoint.py")
     jobs, _ = scratch.plan()
