@@ -30,6 +30,7 @@ REPORTS = config["report"]["folder"]
 CANDIDATES = "scenes-language-candidates"
 # Datasets whose questions lie in one set of files, which is divided by image.
 DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys() & {"split", "split_file"}]
+SOURCED = [name for name, model in config["models"].items() if "source" in model]
 TRAINED = [name for name, model in config["models"].items() if "training" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
 FIGURES = [

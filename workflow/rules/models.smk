@@ -8,6 +8,8 @@ rule prepare_model:
         directory("data/models/{model}"),
     log:
         "logs/prepare_model/{model}.log",
+    wildcard_constraints:
+        model=one_of(SOURCED),
     conda:
         "../../envs/torch.yaml"
     threads: 1
