@@ -1,5 +1,6 @@
 """The whole chain from a model folder to a checkpoint and back, and what damaged checkpoints are told."""
 
+import hashlib
 import json
 import shutil
 
@@ -37,6 +38,13 @@ def read(folder):
     return json.loads((folder / "quantization.json").read_text())
 
 
+def write_record(folder, record):
+    """Write a record with the digest that its documentation states."""
+    content = {key: value for key, value in record.items() if key != "record_sha256"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (folder / "quantization.json").write_text(json.dumps(content | {"record_sha256": digest}))
+
+
 @pytest.fixture(scope="module")
 def hqq_folder(model_folders, tmp_path_factory):
     return quantized(model_folders["qwen2_vl"], "hqq-w3g64-mixed", tmp_path_factory.mktemp("hqq") / "checkpoint")
@@ -52,8 +60,7 @@ def damaged(hqq_folder, tmp_path):
         tensors = load_file(folder / "model.safetensors")
         edit(tensors)
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        record = read(folder) | {"sha256": sha256(folder / "model.safetensors")}
-        (folder / "quantization.json").write_text(json.dumps(record))
+        write_record(folder, read(folder) | {"sha256": sha256(folder / "model.safetensors")})
         return folder
 
     return folder, change
@@ -97,6 +104,10 @@ def test_a_round_trip_is_the_model_with_dequantized_weights(
     assert sizes["weights_file"] == (out / "model.safetensors").stat().st_size
     assert sizes["quantized"] + sizes["unquantized"] == sum(tensor.nbytes for tensor in tensors.values())
     assert sizes["bfloat16"] == 2 * sum(weight.numel() for weight in weights.values())
+    assert sizes["model_bits_per_weight"] == 8 * sizes["weights_file"] / sum(w.numel() for w in weights.values())
+    _, resident, _, _ = load_checkpoint(out, torch.bfloat16)
+    held = {id(tensor): tensor.nbytes for tensor in [*resident.parameters(), *resident.buffers()]}
+    assert sizes["resident"] == sum(held.values())
 
 
 def test_bits_per_weight_by_hand(model_folders, tmp_path):
@@ -191,13 +202,29 @@ def test_the_folder_is_self_contained(hqq_folder):
     assert str(hqq_folder.parent) not in (hqq_folder / "quantization.json").read_text()
 
 
-def test_a_flipped_byte_is_noticed(damaged):
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.999])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "preprocessor_config.json"])
+def test_a_flipped_bit_is_noticed_in_every_file(damaged, name, place):
     folder, _ = damaged
-    content = bytearray((folder / "model.safetensors").read_bytes())
-    content[-7] ^= 1
-    (folder / "model.safetensors").write_bytes(content)
-    with pytest.raises(QuantrustError, match=r"model\.safetensors has SHA-256 .* damaged"):
+    content = bytearray((folder / name).read_bytes())
+    content[int(place * len(content))] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(QuantrustError, match=rf"{name} has SHA-256 .* records .* damaged; quantize the model again"):
         load_checkpoint(folder)
+
+
+def test_a_changed_record_is_noticed(damaged):
+    folder, _ = damaged
+    text = (folder / "quantization.json").read_text()
+    assert '"bits": 3' in text
+    for changed, message in [
+        (text.replace('"bits": 3', '"bits": 2', 1), r"quantization\.json has the digest .* damaged or was edited"),
+        (text[:-20], r"quantization\.json is no JSON"),
+        ("[]", r"quantization\.json holds a list, expected an object"),
+    ]:
+        (folder / "quantization.json").write_text(changed)
+        with pytest.raises(QuantrustError, match=message):
+            load_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
@@ -233,8 +260,8 @@ def test_a_missing_file_is_named(damaged, name):
 
 def test_other_formats_are_refused(damaged):
     folder, _ = damaged
-    (folder / "quantization.json").write_text(json.dumps(read(folder) | {"format": 2}))
-    with pytest.raises(QuantrustError, match="format 2, this version reads 1"):
+    (folder / "quantization.json").write_text(json.dumps(read(folder) | {"format": 1}))
+    with pytest.raises(QuantrustError, match="format 1, this version reads 2"):
         load_checkpoint(folder)
 
 

@@ -47,6 +47,7 @@ def test_reliability_leaves_an_undefined_metric_empty(study, tmp_path: Path) -> 
 
 def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
     sizes = {"weights_file": 300, "bfloat16": 1200, "quantized_bits_per_weight": 3.5, "model_bits_per_weight": 4.0}
+    sizes |= {"resident": 310, "resident_bfloat16": 1240}
     for scheme, bits in (("bf16", None), ("mbq-w3g64", 3.5)):
         folder = tmp_path / "model-a" / scheme
         folder.mkdir(parents=True)
@@ -56,6 +57,7 @@ def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
     table = pl.read_csv(tmp_path / "s.csv")
     assert table["scheme"].to_list() == ["bf16", "mbq-w3g64"]
     assert table["share_of_bf16"].to_list() == [0.25, 0.25]
+    assert table.select("bytes_resident", "resident_share_of_bf16").rows() == [(310, 0.25)] * 2
     assert table["bits_per_quantized_weight"].to_list() == [None, 3.5]
 
 

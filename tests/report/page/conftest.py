@@ -130,6 +130,8 @@ def write_checkpoint(folder: Path, scheme: str) -> Path:
             "quantized": 0 if bits is None else 125_000 * bits,
             "unquantized": 60_000,
             "bfloat16": 2_000_000,
+            "resident": size + 100,
+            "resident_bfloat16": 2_000_100,
             "quantized_bits_per_weight": None if bits is None else bits + 0.5,
             "model_bits_per_weight": 16.0 if bits is None else bits + 1.25,
         },

@@ -9,17 +9,33 @@ The folder holds the model's own config, tokenizer, processor and chat template 
     tensor is bfloat16 under the name it has in the unquantized model. A head that is tied to the embedding is not
     stored.
 `quantization.json`
-    `format` (of this folder, 1), `scheme` and `settings`, `sha256` of `model.safetensors`, `bytes`, `calibration`,
-    `layers` (the plan, with each layer's relative error), `scales` (what a scale search chose) and `modality_ratios`.
-    `relative_error` is |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is
-    any. In `bytes`, `weights_file` is the size of `model.safetensors`, `quantized` and `unquantized` the tensors in
-    it, `bfloat16` what all weights take unquantized, and the two `bits_per_weight` divide by the number of weights
-    that are quantized and by the number of all weights.
+    `format` (of this folder, 2), `scheme` and `settings`, `sha256` of `model.safetensors`, `files` (the SHA-256 of
+    every other file), `bytes`, `calibration`, `modality_ratios`, `scales` (what a scale search chose), `layers` (the
+    plan, with each layer's relative error) and `record_sha256`, the digest of all that. `relative_error` is |dequantized - weight| / |weight| in the Frobenius
+    norm, after channel scaling where there is any.
+
+`bytes` counts
+
+`weights_file`
+    The size of `model.safetensors`.
+`quantized`, `unquantized`
+    The tensors in it: codes, scales and zeros, and all others.
+`resident`
+    The tensors of the model as `load_checkpoint` holds them in bfloat16 with the reference kernel: those, and buffers
+    that no checkpoint stores. Packed kernels may widen 2- and 3-bit codes.
+`bfloat16`, `resident_bfloat16`
+    What all weights take in the file and in memory if none is quantized.
+`quantized_bits_per_weight`
+    `quantized` by the number of weights that are quantized; null where none is.
+`model_bits_per_weight`
+    `weights_file` by the number of all weights.
 
 The unquantized scheme has the same layout, with no quantized layer.
 """
 
+import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,7 +54,7 @@ from quantrust.quantization.kernels import KERNEL_DTYPE, KERNELS, use_packed_ker
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 RECORD = "quantization.json"
 STORED_DTYPE = torch.bfloat16
@@ -85,33 +101,48 @@ def save_checkpoint(
                 shutil.copyfile(source, partial / name)
         # one entry of metadata only: the library writes several in no fixed order
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-        quantized = sum(tensors[name].nbytes for name in packed)
-        chosen = layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null())
-        quantized_weights = int((chosen["rows"] * chosen["columns"]).sum())
-        others = [tensor for name, tensor in tensors.items() if name not in packed]
-        weights = quantized_weights + sum(tensor.numel() for tensor in others)
+        layout = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        sizes = _sizes(layout, packed, layers, _bytes_not_stored(model))
         file_bytes = (partial / WEIGHTS).stat().st_size
-        write_json(
-            partial / RECORD,
-            {
-                "format": FORMAT,
-                "scheme": record["scheme"],
-                "settings": record["settings"],
-                "sha256": sha256(partial / WEIGHTS),
-                "bytes": {
-                    "weights_file": file_bytes,
-                    "quantized": quantized,
-                    "unquantized": sum(tensor.nbytes for tensor in others),
-                    "bfloat16": 2 * weights,
-                    "quantized_bits_per_weight": 8 * quantized / quantized_weights if quantized_weights else None,
-                    "model_bits_per_weight": 8 * file_bytes / weights,
-                },
-                "calibration": record["calibration"],
-                "modality_ratios": record["modality_ratios"],
-                "scales": record["scales"],
-                "layers": layers.to_dicts(),
+        content = {
+            "format": FORMAT,
+            "scheme": record["scheme"],
+            "settings": record["settings"],
+            "sha256": sha256(partial / WEIGHTS),
+            "files": {path.name: sha256(path) for path in sorted(partial.iterdir()) if path.name != WEIGHTS},
+            "bytes": {
+                "weights_file": file_bytes,
+                **sizes,
+                "model_bits_per_weight": 16 * file_bytes / sizes["bfloat16"],
             },
-        )
+            "calibration": record["calibration"],
+            "modality_ratios": record["modality_ratios"],
+            "scales": record["scales"],
+            "layers": layers.to_dicts(),
+        }
+        write_json(partial / RECORD, content | {"record_sha256": _record_digest(content)})
+
+
+def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[str, int | float | None]:
+    """Return the sizes of the checkpoint that a plan leads to, from shapes alone.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+        Unquantized; changed in place. Its weights may be on the meta device.
+    plan : polars.DataFrame
+        As `build_plan` returns it.
+
+    Returns
+    -------
+    dict
+        The entries of a checkpoint's `bytes` that do not depend on the file's header.
+    """
+    not_stored = _bytes_not_stored(model)
+    with torch.device("meta"):
+        tied_head, _ = _restore_layers(family, model, plan, STORED_DTYPE)
+    return _sizes(_expected_tensors(model, tied_head), _packed_names(model), plan, not_stored)
 
 
 def load_checkpoint(
@@ -149,14 +180,8 @@ def load_checkpoint(
     check_kernel(kernel, dtype)
     folder = Path(folder)
     record = read_record(folder)
+    _check_files(folder, {WEIGHTS: record["sha256"], **record["files"]})
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise QuantrustError(f"{path} is missing: the checkpoint is incomplete; quantize the model again")
-    if (digest := sha256(path)) != record["sha256"]:
-        raise QuantrustError(
-            f"{path} has SHA-256 {digest}, but {folder / RECORD} records {record['sha256']}: "
-            "the file is damaged; quantize the model again"
-        )
     try:
         tensors = load_file(path)
     except SafetensorError as error:
@@ -190,7 +215,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     QuantrustError
-        If it is missing, is not JSON, or is of a format that this version does not read.
+        If it is missing, is not JSON, is of a format that this version does not read, or is not what was written.
     """
     path = Path(folder) / RECORD
     if not path.is_file():
@@ -199,11 +224,64 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise QuantrustError(f"{path} is no JSON ({error}); quantize the model again") from error
+    if not isinstance(record, dict):
+        raise QuantrustError(f"{path} holds a {type(record).__name__}, expected an object; quantize the model again")
     if record.get("format") != FORMAT:
         raise QuantrustError(
             f"{path}: format {record.get('format')!r}, this version reads {FORMAT}; quantize the model again"
         )
+    if record.get("record_sha256") != (digest := _record_digest(record)):
+        raise QuantrustError(
+            f"{path} has the digest {digest}, but records {record.get('record_sha256')}: the file is damaged or was "
+            "edited; quantize the model again"
+        )
     return record
+
+
+def _record_digest(record: dict[str, Any]) -> str:
+    """Return the SHA-256 of a record's content; the digest itself does not count."""
+    content = {key: value for key, value in record.items() if key != "record_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _check_files(folder: Path, digests: dict[str, str]) -> None:
+    """Raise when a file of a checkpoint is missing or not what was written."""
+    for name, expected in digests.items():
+        path = folder / name
+        if not path.is_file():
+            raise QuantrustError(f"{path} is missing: the checkpoint is incomplete; quantize the model again")
+        if (digest := sha256(path)) != expected:
+            raise QuantrustError(
+                f"{path} has SHA-256 {digest}, but {folder / RECORD} records {expected}: the file is damaged; "
+                "quantize the model again"
+            )
+
+
+def _sizes(
+    layout: dict[str, tuple[tuple[int, ...], torch.dtype]], packed: set[str], layers: pl.DataFrame, not_stored: int
+) -> dict[str, int | float | None]:
+    """Return the entries of `bytes` that follow from the stored tensors' shapes and dtypes."""
+    counts = {name: math.prod(shape) for name, (shape, _) in layout.items()}
+    stored = {name: counts[name] * dtype.itemsize for name, (_, dtype) in layout.items()}
+    quantized = sum(size for name, size in stored.items() if name in packed)
+    unquantized = sum(size for name, size in stored.items() if name not in packed)
+    chosen = layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null())
+    quantized_weights = int((chosen["rows"] * chosen["columns"]).sum())
+    weights = quantized_weights + sum(count for name, count in counts.items() if name not in packed)
+    return {
+        "quantized": quantized,
+        "unquantized": unquantized,
+        "resident": quantized + unquantized + not_stored,
+        "bfloat16": STORED_DTYPE.itemsize * weights,
+        "resident_bfloat16": STORED_DTYPE.itemsize * weights + not_stored,
+        "quantized_bits_per_weight": 8 * quantized / quantized_weights if quantized_weights else None,
+    }
+
+
+def _bytes_not_stored(model: nn.Module) -> int:
+    """Return the bytes of the buffers that a checkpoint leaves out, such as rotary frequencies."""
+    stored = model.state_dict().keys()
+    return sum(buffer.nbytes for name, buffer in model.named_buffers() if name not in stored)
 
 
 def _fill(model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:

@@ -63,8 +63,9 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
     checkpoints : iterable of str or Path
         Folders `<model>/<scheme>` with a `quantization.json`.
     out_path : str or Path
-        CSV with the columns model, scheme, bytes_on_disk, bytes_bf16, share_of_bf16, bits_per_quantized_weight,
-        bits_per_weight.
+        CSV with the columns model, scheme, bytes_on_disk, bytes_bf16, share_of_bf16 (of the weights file),
+        bytes_resident, bytes_resident_bf16, resident_share_of_bf16 (of the loaded model in bfloat16),
+        bits_per_quantized_weight, bits_per_weight (of the whole model, on disk).
     """
     rows = []
     for folder in map(Path, checkpoints):
@@ -77,6 +78,9 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
                 "bytes_on_disk": size["weights_file"],
                 "bytes_bf16": size["bfloat16"],
                 "share_of_bf16": size["weights_file"] / size["bfloat16"],
+                "bytes_resident": size["resident"],
+                "bytes_resident_bf16": size["resident_bfloat16"],
+                "resident_share_of_bf16": size["resident"] / size["resident_bfloat16"],
                 "bits_per_quantized_weight": size["quantized_bits_per_weight"],
                 "bits_per_weight": size["model_bits_per_weight"],
             }
