@@ -9,11 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
+import datasets
 import pytest
 
 from quantrust import downloads
 from quantrust.errors import QuantrustError
 from quantrust.files import partial_path
+from quantrust.vqa.official import read_vizwiz
 
 CONTENT = bytes(range(256)) * 4096
 COMMIT, LATER = "a" * 40, "b" * 40
@@ -343,3 +345,21 @@ def test_without_a_network_the_repository_is_named(get, hub):
     hub.stop()
     with pytest.raises(QuantrustError, match=r"dataset owner/data: the hub can not be reached \(.*refused.*\); check"):
         get(url=None, hub=HUB)
+
+
+def test_rows_of_a_repository_become_official_files(get, server, tmp_path):
+    rows = {
+        "question_id": ["VizWiz_val_0.jpg", "VizWiz_val_1.jpg"],
+        "question": ["What is this?"] * 2,
+        "answers": [["a can"] * 10] * 2,
+        "image": [{"bytes": b"first", "path": None}, {"bytes": b"second", "path": None}],
+    }
+    for number in range(2):
+        part = {name: values[number : number + 1] for name, values in rows.items()}
+        datasets.Dataset.from_dict(part).cast_column("image", datasets.Image()).to_parquet(tmp_path / "part")
+        server.files[f"data/val-{number}.parquet"] = (tmp_path / "part").read_bytes()
+    folder = get(url=None, hub=HUB | {"files": ["data/val-*"]}, rows="vizwiz")
+    questions = read_vizwiz(folder / "annotations.json", folder / "images")
+    assert [question.image_id for question in questions] == rows["question_id"]
+    assert [(folder / "images" / question.image_id).read_bytes() for question in questions] == [b"first", b"second"]
+    assert lock(tmp_path)["files"].keys() == {"data/val-0.parquet", "data/val-1.parquet"}

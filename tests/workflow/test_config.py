@@ -97,6 +97,7 @@ FAULTS = [
     ("datasets/scenes/format", "vqav2", r"datasets\.scenes\.format is 'vqav2'; allowed: embedded"),
     ("on_bad_image", "ignore", r"on_bad_image is 'ignore'; allowed: stop, skip"),
     ("calibration/source", {"captions": "x"}, r"calibration\.source is .*; allowed: null, or captions and images"),
+    ("models/adversary/downloads", ["x"], r"models\.adversary\.downloads\[0\] is 'x'; allowed: a name under downloads"),
     ("calibration/downloads", ["x"], r"calibration\.downloads\[0\] is 'x'; allowed: a name under downloads: "),
     ("downloads/x", {"folder": "f"}, r"downloads\.x is .*; allowed: either url or hub, and folder"),
     ("downloads/x", {"url": "ftp://h/f", "folder": "f"}, r"downloads\.x\.url is .*; allowed: an address that begins"),

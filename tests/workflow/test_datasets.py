@@ -49,7 +49,7 @@ def vqav2_files(folder: Path, images: list[int], each: int) -> dict[str, str]:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the workflow, three datasets in published layouts, and the overlay that names them."""
     monkeypatch.chdir(tmp_path)
-    for name in ("Snakefile", "config.yaml", "workflow", "profiles", "envs"):
+    for name in ("Snakefile", "config.yaml", "workflow", "profiles", "envs", "resources"):
         (tmp_path / name).symlink_to(ROOT / name)
     for image in COCO:
         picture(Path(f"published/val2014/COCO_val2014_{image:012d}.jpg"), image)
@@ -188,6 +188,29 @@ def test_annotations_of_another_release_stop_the_run() -> None:
     value["annotations"][2]["question_id"] = 77
     write(path, value)
     assert "annotations.json: question 129000: has no annotation" in refused(TABLES[1])
+
+
+@pytest.mark.usefixtures("workspace")
+def test_calibration_is_drawn_from_the_configured_pairs_and_never_from_what_is_asked_about() -> None:
+    """A picture of val2014 that returns in train2017, one that does not, and one of another collection."""
+    shown = [f"coco/train2017/{COCO[0]:012d}.jpg", f"coco/train2017/{500_000:012d}.jpg", "sam/1.jpg"]
+    records = []
+    for k, image in enumerate(shown):
+        picture(Path("captioned") / image, k)
+        turns = [("human", "<image>\nWhat is there?"), ("gpt", "a red circle is above the green square")]
+        conversations = [{"from": speaker, "value": value} for speaker, value in turns]
+        records.append({"id": str(k), "image": image, "conversations": conversations})
+    source = {"captions": write(Path("captions.json"), records), "images": "captioned", "only": "coco/train2017/"}
+    change("calibration", value={"samples": 1, "source": source})
+    change("study", "schemes", value=["bf16", "mbq-w4g64"])
+    target = "data/calibration/qwen2-vl-tiny.parquet"
+    run(target)
+    assert pl.read_parquet(target)["image"].to_list() == [f"captioned/{shown[1]}"]
+
+    change("calibration", "samples", value=2)
+    printed = snakemake("--", target)
+    assert printed.returncode != 0
+    assert "captions.json holds 3 records, 2 were asked for and 1 may be drawn" in printed.stdout
 
 
 @pytest.fixture

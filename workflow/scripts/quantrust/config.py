@@ -124,6 +124,7 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
         if dataset["format"] != EMBEDDED:
             yield from _official_faults(f"datasets.{name}", dataset)
     for path, section in (
+        *((f"models.{name}", model) for name, model in config["models"].items()),
         *((f"datasets.{name}", dataset) for name, dataset in datasets.items()),
         ("calibration", config["calibration"]),
     ):
