@@ -92,7 +92,6 @@ SHAPES = [
 def test_products_are_within_the_rounding_of_the_kernel(bits, rows, columns, group_size, by_blocks, monkeypatch):
     weight = quantized(rows, columns, bits, group_size)
     monkeypatch.setattr(kernels, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else 100))
-    monkeypatch.setattr(kernels, "CHUNK", 96 * columns)  # more than one chunk
     kernel = kernel_weight(PackedWeight.from_quantized(weight))
     assert isinstance(kernel, Int4Weight)
     for shape in ((1, columns), (2, 3, columns), (37, columns)):

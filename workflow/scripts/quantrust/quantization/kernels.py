@@ -37,14 +37,11 @@ KERNEL_DTYPE = torch.bfloat16
 GROUP_SIZES = (256, 128, 64, 32)
 """What the int4 kernels take."""
 
-MOST_ROWS = {1: 40, 2: 24}
+MOST_ROWS = {1: 70, 2: 35}
 """By planes: up to so many rows of activations the CPU's int4 kernel is faster than dequantizing a block of weights at
 a time and multiplying. Measured by `benchmarks/bench_kernels.py`; the same on every machine, because results may
 depend on it in their last bits.
 """
-
-CHUNK = 2**20
-"""Weights that are unpacked at a time, so that what is between the codes and the product stays in the cache."""
 
 
 class Int4Weight(nn.Module):
@@ -72,14 +69,10 @@ class Int4Weight(nn.Module):
             "codes", torch.zeros(height // block, self.planes * self._depth, block // 2, dtype=torch.uint8)
         )
         self.register_buffer("grid", torch.zeros(self.planes * self._depth // group, height, 2, dtype=KERNEL_DTYPE))
-        for start in range(0, weight.rows, self._rows_at_once(block)):
-            rows = slice(start, min(start + self._rows_at_once(block), weight.rows))
+        for number, codes in enumerate(self.codes):
+            rows = slice(number * block, min((number + 1) * block, weight.rows))
             halves, steps, offsets = int4_parts(weight, rows)
-            count = rows.stop - start
-            packed = _pack(functional.pad(halves, (0, 0, 0, -count % block)))
-            self.codes[start // block : start // block + len(packed) // block] = packed.view(
-                -1, self.planes * self._depth, block // 2
-            )
+            codes.view(block, -1).copy_(_pack(functional.pad(halves, (0, 0, 0, rows.start + block - rows.stop))))
             self.grid[:, rows] = torch.stack([steps, offsets], dim=-1).transpose(0, 1)
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
@@ -106,9 +99,9 @@ class Int4Weight(nn.Module):
         half = self.codes.shape[-1]
         lane = rows % (2 * half)
         halves = self.codes[rows // (2 * half), :, lane % half] >> (lane // half * 4).to(torch.uint8).unsqueeze(-1)
-        weight = self._join(halves & 15).unflatten(1, (-1, self.group_size)).float()
-        step, offset = (part.T.unsqueeze(-1) for part in self._grid(rows))
-        return weight.mul_(step).add_(offset).flatten(1)[:, : self.columns].to(dtype)
+        weight = self._join(halves.T & 15).unflatten(0, (-1, self.group_size)).float()
+        step, offset = (part.unsqueeze(1) for part in self._grid(rows))
+        return weight.mul_(step).add_(offset).flatten(0, 1).T[:, : self.columns].to(dtype)
 
     def extra_repr(self) -> str:
         """Return shape, bits and group size."""
@@ -122,30 +115,26 @@ class Int4Weight(nn.Module):
 
     def _by_blocks(self, inputs: Tensor) -> Tensor:
         inputs = functional.pad(inputs, (0, self._depth - self.columns))
-        outputs = inputs.new_empty(len(inputs), self.grid.shape[1])
-        block = 2 * self.codes.shape[-1]
-        rows_at_once = self._rows_at_once(block)
-        unpacked = torch.empty(rows_at_once // block, self._depth, block)
-        weight = inputs.new_empty(self._depth, rows_at_once)
-        for start in range(0, self.grid.shape[1], rows_at_once):
-            stop = min(start + rows_at_once, self.grid.shape[1])
-            count = (stop - start) // block
-            codes = self.codes[start // block : stop // block]
-            unpacked[:count, :, : block // 2] = self._join(codes & 15)
-            unpacked[:count, :, block // 2 :] = self._join(codes >> 4)
-            step, offset = (
-                part.unflatten(1, (count, 1, block)).transpose(0, 1) for part in self._grid(slice(start, stop))
-            )
-            unpacked[:count].unflatten(1, (-1, self.group_size)).mul_(step).add_(offset)
-            weight[:, : stop - start].unflatten(1, (count, block)).copy_(unpacked[:count].transpose(0, 1))
-            outputs[:, start:stop] = inputs @ weight[:, : stop - start]
-        return outputs[:, : self.rows]
+        blocks, _, half = self.codes.shape
+        step, offset = (
+            part.unflatten(1, (blocks, 1, 2 * half)).transpose(0, 1).contiguous() for part in self._grid(slice(None))
+        )
+        outputs = inputs.new_empty(len(inputs), blocks, 2 * half)
+        # one block's weights stay in the cache between the codes and the product
+        weight = torch.empty(self._depth, 2 * half)
+        grouped = weight.unflatten(0, (-1, self.group_size))
+        for block, codes in enumerate(self.codes):
+            weight[:, :half] = self._join(codes & 15)
+            weight[:, half:] = self._join(codes >> 4)
+            torch.addcmul(offset[block], grouped, step[block], out=grouped)
+            outputs[:, block] = inputs @ weight.to(inputs.dtype)
+        return outputs.flatten(1)[:, : self.rows]
 
     def _join(self, halves: Tensor) -> Tensor:
-        """Join the planes of half bytes, uint8 (n, planes * columns, ...), into codes (n, columns, ...)."""
+        """Join planes of 4 bits, uint8, shape (planes * columns, ...), into codes, shape (columns, ...)."""
         if self.planes == 1:
             return halves
-        return halves[:, : self._depth] << 4 | halves[:, self._depth :]
+        return halves[: self._depth] << 4 | halves[self._depth :]
 
     def _grid(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return step and offset, float32 (columns / group, k), of w = code * step + offset for joined codes."""
@@ -154,9 +143,6 @@ class Int4Weight(nn.Module):
         offset = offset.unflatten(0, (self.planes, groups)).sum(dim=0)
         step = step[-groups:]
         return step, offset.sub_(step, alpha=_middle(self.planes))
-
-    def _rows_at_once(self, block: int) -> int:
-        return max(CHUNK // (self._depth * block), 1) * block
 
 
 def use_packed_kernels(model: nn.Module) -> None:

@@ -1,0 +1,268 @@
+"""Speed and memory of packed checkpoints of a Qwen2-VL-7B with few blocks, against bfloat16, in one run.
+
+Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_kernels.py [--quick] [--blocks 2]
+
+Weights are random. Every variant is written as a checkpoint, then loaded and timed in a process of its own, one after
+the other. Times are the least of several: what else runs on the machine only ever adds.
+"""
+
+import argparse
+import gc
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import polars as pl
+import psutil
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import DynamicCache
+
+from quantrust.models.skeleton import build_skeleton
+from quantrust.quantization.checkpoint import load_checkpoint, save_checkpoint
+from quantrust.quantization.kernels import MOST_ROWS, describe_kernels, kernel_weight, planes
+from quantrust.quantization.linear import PackedWeight, replace_layer
+from quantrust.quantization.plan import build_plan
+from quantrust.quantization.scheme import parse_scheme, resolve_scheme
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ROOT / "resources" / "models" / "qwen2-vl-tiny"
+GROUP = 128
+PROMPT = 1024
+FULL = {"hidden": 3584, "mlp": 18944, "vocabulary": 152064, "heads": 28, "key_heads": 4, "vision": 1280}
+QUICK = {"hidden": 512, "mlp": 1024, "vocabulary": 4096, "heads": 4, "key_heads": 2, "vision": 128}
+# bits of the blocks, and of head and embedding
+VARIANTS = [(16, 16), (8, 16), (8, 8), (8, 4), (4, 16), (4, 8), (4, 4), (3, 16), (3, 8), (3, 4)]
+
+
+def write_config(folder, shape, blocks):
+    """Write a model folder without weights: Qwen2-VL-7B's widths, few blocks, the tokenizer of a tiny model."""
+    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("*.safetensors", "training.*"))
+    config = json.loads((folder / "config.json").read_text())
+    width = shape["hidden"] // shape["heads"]
+    sections = [width // 8, width * 3 // 16, width * 3 // 16]
+    config["text_config"] |= {
+        "hidden_size": shape["hidden"],
+        "intermediate_size": shape["mlp"],
+        "vocab_size": shape["vocabulary"],
+        "num_attention_heads": shape["heads"],
+        "num_key_value_heads": shape["key_heads"],
+        "num_hidden_layers": blocks,
+        "layer_types": ["full_attention"] * blocks,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"mrope_section": sections, "rope_theta": 1e6, "rope_type": "default"},
+    }
+    config["vision_config"] |= {
+        "depth": 1,
+        "embed_dim": shape["vision"],
+        "hidden_size": shape["hidden"],
+        "mlp_ratio": 4,
+        "num_heads": 16,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def write_checkpoint(model_folder, folder, bits, head_bits):
+    """Write a checkpoint with random codes and weights."""
+    torch.manual_seed(0)
+    rows = [("language", bits), ("head", head_bits), ("embedding", head_bits)]
+    table = [{"component": component, "bits": width} for component, width in rows if width < 16]
+    definition = {"method": "rtn", "group": GROUP, "symmetric": False, "table": table}
+    scheme = resolve_scheme("benchmark", definition) if table else parse_scheme("bf16")
+    family, model = build_skeleton(model_folder)
+    plan = build_plan(family, model, scheme)
+    for layer in plan.filter(pl.col("bits").is_not_null()).iter_rows(named=True):
+        weight = random_weight(layer["rows"], layer["columns"], layer["bits"])
+        replace_layer(model, layer["layer"], weight, torch.bfloat16)
+    tile = torch.randn(2**20).mul_(0.02).bfloat16()
+    for name, parameter in list(model.named_parameters()):
+        parent, _, leaf = name.rpartition(".")
+        values = tile.repeat(-(-parameter.numel() // len(tile)))[: parameter.numel()].view(parameter.shape)
+        values = torch.ones(parameter.shape, dtype=torch.bfloat16) if "norm" in name and leaf == "weight" else values
+        setattr(model.get_submodule(parent), leaf, nn.Parameter(values, requires_grad=False))
+    save_checkpoint(
+        folder,
+        model_folder=model_folder,
+        model=model,
+        layers=plan.with_columns(relative_error=pl.lit(None, pl.Float64)),
+        record={
+            "scheme": scheme.name,
+            "settings": scheme.settings(),
+            "calibration": None,
+            "modality_ratios": [],
+            "scales": [],
+        },
+    )
+
+
+def random_weight(rows, columns, bits):
+    """Return a packed weight with random codes."""
+    weight = PackedWeight(rows, columns, bits, GROUP)
+    tile = torch.randint(0, 256, (2**20,), dtype=torch.uint8)
+    count = weight.codes.numel()
+    weight.codes = tile.repeat(-(-count // len(tile)))[:count].view(weight.codes.shape)
+    weight.scale = torch.full_like(weight.scale, 0.1 / 2**bits)
+    weight.zero = torch.full_like(weight.zero, 2 ** (bits - 1) - 0.4)
+    return weight
+
+
+def resident():
+    """Return the resident memory of this process in bytes."""
+    return psutil.Process().memory_info().rss
+
+
+def peak():
+    """Return the largest resident memory of this process since `reset_peak`, in bytes (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def reset_peak():
+    """Begin anew with what `peak` returns (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def seconds(function, repeats):
+    """Return the least time that a call takes, after one that does not count."""
+    function()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+@torch.inference_mode()
+def measure(folder, warm_up):
+    """Load a checkpoint and return its sizes, peaks and times; `warm_up` is a small one, loaded first."""
+    load_checkpoint(warm_up, torch.bfloat16, "packed")
+    gc.collect()
+    before = resident()
+    reset_peak()
+    family, model, _, record = load_checkpoint(folder, torch.bfloat16, "packed")
+    loading_peak = peak() - before
+    gc.collect()
+    loaded = resident() - before
+    embedding = model.get_submodule(family.embedding)
+    tokens = torch.arange(PROMPT)[None] % 500
+    places = torch.arange(PROMPT).expand(3, 1, -1)
+    mask = torch.ones(1, PROMPT, dtype=torch.long)
+    embeds = embedding(tokens)
+
+    def prefill(whole):
+        cache = DynamicCache(config=model.get_submodule(family.decoder).config)
+        inputs = embedding(tokens) if whole else embeds
+        hidden, cache = family.decode(model, inputs, mask, places, cache)
+        return cache, family.logits(model, hidden[:, -1]) if whole else hidden
+
+    def decode(cache, whole):
+        length = cache.get_seq_length()
+        inputs = embedding(tokens[:, :1]) if whole else embeds[:, :1]
+        places = torch.full((3, 1, 1), length)
+        hidden, _ = family.decode(model, inputs, torch.ones(1, length + 1, dtype=torch.long), places, cache)
+        return family.logits(model, hidden[:, -1]) if whole else hidden
+
+    result = {"file": record["bytes"]["weights_file"], "loaded": loaded, "loading_peak": loading_peak}
+    result["tensors"] = sum(
+        tensor.nbytes for tensor in {id(t): t for t in [*model.parameters(), *model.buffers()]}.values()
+    )
+    result["kernels"] = describe_kernels(model)
+    for name, whole in (("blocks", False), ("whole", True)):
+        result[f"prefill_{name}"] = PROMPT / seconds(lambda whole=whole: prefill(whole), 2)
+        cache, _ = prefill(whole)
+        result[f"decode_{name}"] = 1 / seconds(lambda whole=whole, cache=cache: decode(cache, whole), 12)
+        del cache
+    gc.collect()
+    result["used"] = resident() - before
+    return result
+
+
+def run(*arguments):
+    """Run this script in another process and return what it printed as JSON."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout or "null")
+
+
+def crossover(shape):
+    """Time one linear by rows of activations: torch's int4 kernel, blocks of dequantized weights, plain bfloat16."""
+    rows, columns = shape["mlp"], shape["hidden"]
+    dense = torch.randn(rows, columns).bfloat16()
+    print(f"\nOne linear, {columns} to {rows}, milliseconds (and times bfloat16):\n")
+    print("| rows | bf16 | 4 bits, kernel | 4 bits, blocks | 8 bits, kernel | 8 bits, blocks | 8 bits, reference |")
+    print("|---|---|---|---|---|---|---|")
+    reference = random_weight(rows, columns, 8)
+    weights = [kernel_weight(random_weight(rows, columns, bits)) for bits in (4, 8)]
+    for count in (1, 2, 4, 8, 16, 24, 32, 40, 56, 64, 72, 80, 128, 1024):
+        inputs = torch.randn(count, columns).bfloat16()
+        repeats = 7 if count <= 64 else 2
+        plain = seconds(lambda inputs=inputs: functional.linear(inputs, dense), repeats)
+        cells = [f"{plain * 1e3:.2f}"]
+        for weight in weights:
+            for way in (weight._by_kernel, weight._by_blocks):
+                taken = seconds(lambda way=way, inputs=inputs: way(inputs), repeats)
+                cells.append(f"{taken * 1e3:.2f} ({taken / plain:.2f})")
+        taken = seconds(lambda inputs=inputs: reference.linear(inputs, None), 2)
+        cells.append(f"{taken * 1e3:.2f} ({taken / plain:.2f})")
+        print(f"| {count} | {' | '.join(cells)} |", flush=True)
+    limits = ", ".join(f"{MOST_ROWS[planes(bits)]} at {bits} bits" for bits in (4, 8))
+    print(f"\nThe kernel is used up to so many rows: {limits}.")
+
+
+def main():
+    """Run everything and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a small model, to see that it runs")
+    parser.add_argument("--blocks", type=int, default=2, help="language blocks (default 2)")
+    parser.add_argument("--write", nargs=4, metavar=("MODEL", "OUT", "BITS", "HEAD_BITS"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, metavar=("CHECKPOINT", "WARM_UP"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.write:
+        model, out, bits, head_bits = options.write
+        write_checkpoint(Path(model), Path(out), int(bits), int(head_bits))
+        return
+    if options.measure:
+        print(json.dumps(measure(*options.measure)))
+        return
+    shape = QUICK if options.quick else FULL
+    print(f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
+    crossover(shape)
+    print(f"\n{options.blocks} blocks of Qwen2-VL-7B's width, group {GROUP}, {PROMPT} tokens of prompt.")
+    print("\nTokens/s (times bf16):\n")
+    print("| blocks / head and embedding | decode, blocks | prefill, blocks | decode, whole | prefill, whole |")
+    print("|---|---|---|---|---|")
+    results = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = Path(scratch)
+        write_config(scratch / "small", QUICK, 1)
+        run("--write", scratch / "small", scratch / "warm-up", 4, 4)
+        write_config(scratch / "model", shape, options.blocks)
+        for bits, head_bits in VARIANTS:
+            run("--write", scratch / "model", scratch / "checkpoint", bits, head_bits)
+            found = results[bits, head_bits] = run("--measure", scratch / "checkpoint", scratch / "warm-up")
+            plain = results[VARIANTS[0]]
+            cells = [
+                f"{found[key]:.3g} ({found[key] / plain[key]:.2f})"
+                for key in ("decode_blocks", "prefill_blocks", "decode_whole", "prefill_whole")
+            ]
+            print(f"| {bits} / {head_bits} | {' | '.join(cells)} |", flush=True)
+    print("\nMemory, MB (times the file):\n")
+    print(
+        "| blocks / head and embedding | file | tensors | peak of loading | resident, loaded | after a forward pass |"
+    )
+    print("|---|---|---|---|---|---|")
+    for (bits, head_bits), found in results.items():
+        cells = [
+            f"{found[key] / 1e6:,.0f} ({found[key] / found['file']:.3f})"
+            for key in ("tensors", "loading_peak", "loaded", "used")
+        ]
+        print(f"| {bits} / {head_bits} | {found['file'] / 1e6:,.0f} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
