@@ -2,10 +2,7 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ import polars as pl
 import pytest
 
 from quantrust.cli import main
-from quantrust.digest import SCRIPTS
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, compare
 from quantrust.evaluation.mixtures import mixture_table
@@ -241,17 +237,3 @@ def test_impossible_numbers_are_refused(options, files, capsys):
         run(files, *options)
     assert raised.value.code == 2
     assert options[0] in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", [[], ["score"], ["compare"]])
-def test_help_shows_examples_in_lines_that_a_terminal_holds(command):
-    done = subprocess.run(
-        [sys.executable, "-m", "quantrust.cli", *command, "--help"],
-        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "\nexamples:\n" in done.stdout
-    assert "    quantrust " in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80

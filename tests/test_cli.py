@@ -1,0 +1,52 @@
+"""The console command: help that a newcomer can follow, with examples that the parsers take."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from quantrust import cli
+from quantrust.digest import SCRIPTS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def help_of(*command: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", "quantrust.cli", *command, "--help"],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def examples_in(text: str) -> list[list[str]]:
+    """Return the command lines in a text, whose lines may end in a backslash."""
+    joined = re.sub(r"\\\n\s*", "", text)
+    lines = re.findall(r"^(?:\$|S=\S+)?\s*(quantrust [a-z]+ .*)$", joined, flags=re.MULTILINE)
+    return [shlex.split(line) for line in lines if "COMMAND" not in line]
+
+
+@pytest.mark.parametrize("command", [[], ["score"], ["compare"]])
+def test_help_shows_examples_in_lines_that_a_terminal_holds(command):
+    text = help_of(*command)
+    assert "\nexamples:\n" in text
+    assert examples_in(text)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_example_of_the_help_and_the_readme_is_a_command_that_parses(monkeypatch):
+    ran = []
+    for command in cli.COMMANDS:
+        monkeypatch.setattr(command, "run", ran.append)
+    texts = [help_of(), *(help_of(command.__name__.rpartition(".")[2]) for command in cli.COMMANDS)]
+    examples = [example for text in (*texts, (ROOT / "README.md").read_text()) for example in examples_in(text)]
+    assert {example[1] for example in examples} == {command.__name__.rpartition(".")[2] for command in cli.COMMANDS}
+    for example in examples:
+        assert cli.main(example[1:]) == 0
+    assert len(ran) == len(examples)
