@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import compare, score
+from quantrust.commands import compare, export, score
 from quantrust.errors import QuantrustError
 
-COMMANDS = (score, compare)
+COMMANDS = (score, compare, export)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: predictions in the official result format, and the

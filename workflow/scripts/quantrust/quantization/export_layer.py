@@ -1,0 +1,153 @@
+"""What the exported formats share: a layer as the checkpoint holds it, an integer grid for it, and 32-bit words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quantrust.quantization.grid import QuantizedWeight, dequantize, encode
+from quantrust.quantization.packing import pack
+from quantrust.quantization.rtn import quantize_rtn
+
+BYTES_PER_WORD = 4
+
+
+@dataclass(frozen=True)
+class ExportLayer:
+    """A quantized layer on its way into another format.
+
+    Attributes
+    ----------
+    name : str
+        Dotted.
+    weight : QuantizedWeight
+        With integer zeros from 0 to 2^bits - 1, unless the format holds others.
+    is_embedding : bool
+    is_tied : bool
+        Whether another layer uses the same weight.
+    """
+
+    name: str
+    weight: QuantizedWeight
+    is_embedding: bool
+    is_tied: bool
+
+    @property
+    def columns(self) -> int:
+        """Input channels."""
+        return self.weight.codes.shape[1]
+
+    @property
+    def has_integer_zeros(self) -> bool:
+        """Whether every zero is an integer from 0 to 2^bits - 1."""
+        return torch.equal(self.weight.zero, _nearest_codes(self.weight))
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether every zero is the middle code."""
+        return bool((self.weight.zero == 2 ** (self.weight.bits - 1)).all())
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A layer in another format.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        By the parameter names of the layer.
+    weight : QuantizedWeight
+        What a reader of the tensors gets.
+    stored : str
+        How the format holds it, in words.
+    """
+
+    tensors: dict[str, Tensor]
+    weight: QuantizedWeight
+    stored: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a format holds a model.
+
+    Attributes
+    ----------
+    quantization_config : dict
+        What `config.json` says under that key.
+    encoders : dict of str to callable
+        By layer; an `ExportLayer` becomes an `Encoded`.
+    dense : dict of str to str
+        Layers that the format can not hold quantized, each with the reason.
+    notes : tuple of str
+        What a user of the folder must know.
+    """
+
+    quantization_config: dict[str, Any]
+    encoders: dict[str, Callable[[ExportLayer], Encoded]]
+    dense: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def integer_zeros(weight: QuantizedWeight) -> QuantizedWeight:
+    """Move a weight to a grid whose zeros are integers from 0 to 2^bits - 1.
+
+    Each group takes the better of two grids, by its squared error: its own with the zero rounded, and a new one from
+    rounding its values to nearest (the only one that fits where the zero lies outside the code range).
+
+    Parameters
+    ----------
+    weight : QuantizedWeight
+        Returned as it is where its zeros are such integers.
+
+    Returns
+    -------
+    QuantizedWeight
+    """
+    rounded = _nearest_codes(weight)
+    if torch.equal(rounded, weight.zero):
+        return weight
+    values = weight.dequantize()
+    shifted = encode(values, weight.scale, rounded, weight.bits, weight.group_size)
+    anew = quantize_rtn(values, weight.bits, weight.group_size)
+    better = _group_error(anew, values) < _group_error(shifted, values)
+    columnwise = better.repeat_interleave(weight.group_size, dim=1)
+    return replace(
+        weight,
+        codes=torch.where(columnwise, anew.codes, shifted.codes),
+        scale=torch.where(better, anew.scale, shifted.scale),
+        zero=torch.where(better, anew.zero, shifted.zero),
+    )
+
+
+def words(codes: Tensor, bits: int) -> Tensor:
+    """Pack codes densely along the last dimension into 32-bit words.
+
+    The bits of a row are one stream, least significant first, as in `quantrust.quantization.packing`; its last word
+    is filled up with zeros.
+
+    Parameters
+    ----------
+    codes : Tensor, uint8, shape (rows, n)
+    bits : int
+
+    Returns
+    -------
+    Tensor, int32, shape (rows, ceil(n * bits / 32))
+    """
+    packed = pack(codes, bits)
+    filled = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % BYTES_PER_WORD))
+    # the first byte is the low end of a word whatever the machine's own byte order
+    parts = filled.unflatten(-1, (-1, BYTES_PER_WORD)).to(torch.int32)
+    return (parts << torch.arange(0, 32, 8, dtype=torch.int32)).sum(dim=-1, dtype=torch.int32)
+
+
+def _nearest_codes(weight: QuantizedWeight) -> Tensor:
+    return weight.zero.round().clamp(0, 2**weight.bits - 1)
+
+
+def _group_error(weight: QuantizedWeight, values: Tensor) -> Tensor:
+    change = dequantize(weight.codes, weight.scale, weight.zero) - values
+    return change.square_().unflatten(1, (-1, weight.group_size)).sum(dim=-1)
