@@ -84,13 +84,13 @@ rule tabulate_decisions:
             f"{REPORTS}/tables/decisions.csv",
             caption="../report/decisions.rst",
             category="Tables",
-            labels={"table": "thresholds and coverage for every risk limit"},
+            labels={"table": "Decisions: every risk limit"},
         ),
         shipping=report(
             f"{REPORTS}/tables/shipping.csv",
             caption="../report/shipping.rst",
             category="Tables",
-            labels={"table": "what every scheme keeps of bf16"},
+            labels={"table": "What schemes keep of bf16"},
         ),
     log:
         f"logs/{REPORTS}/decisions.log",
@@ -124,7 +124,7 @@ rule build_page:
             f"{REPORTS}/index.html",
             caption="../report/index.rst",
             category="Page",
-            labels={"page": "to decide from"},
+            labels={"page": "The page to decide from"},
         ),
     log:
         f"logs/{REPORTS}/index.log",

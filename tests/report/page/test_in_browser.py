@@ -14,6 +14,8 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: `make chromium` installs Debian's package"),
 ]
 WIDE, NARROW = 1200, 390
+# Milliseconds; a machine that does much else takes its time.
+PATIENCE = 180_000
 COLUMNS = (
     *("model", "scheme", "share_of_bf16", "coverage", "threshold", "deployed_coverage", "deployed_risk"),
     *("certified_threshold", "certified_coverage"),
@@ -24,7 +26,7 @@ COLUMNS = (
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # As root, which containers often are, Chromium starts without its sandbox only.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -38,6 +40,7 @@ def open_page(browser: Browser, page_study) -> Iterator[Callable[..., Page]]:
         window = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours)
         windows.append(window)
         page = window.new_page()
+        page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url[:80]}"))
