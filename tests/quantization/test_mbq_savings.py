@@ -1,0 +1,122 @@
+"""The cheap scale search chooses what the straightforward one of the benchmark chooses."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from quantrust.models.family import ScaleGroup
+from quantrust.quantization import scale_search
+from quantrust.quantization.fast_linear import FastLinears
+from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.scale_search import EXPONENTS, Call, search_scale
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("bench_quantization")
+    stack = importlib.import_module("quantization.stack")
+    monkeypatch.setitem(stack.WIDTHS, "tiny", SHAPE)
+    monkeypatch.setattr(module, "GROUP_SIZE", 32)
+    model = stack.build_model("tiny", 2)
+    return module, model, stack.build_samples(model, "tiny", 500)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("method", ["awq", "mbq"])
+def test_exponents_and_scales_are_those_of_the_plain_procedure(method, bits, bench, monkeypatch):
+    module, model, samples = bench
+    monkeypatch.setattr(module, "BITS", bits)
+    monkeypatch.setattr("quantrust.quantization.calibration.BATCH_STATES", 1)
+    monkeypatch.setattr(scale_search, "PIECE_TOKENS", 100)
+    monkeypatch.setattr(scale_search, "CHUNK_WEIGHTS", 1000)
+    fast, plain = module.search_fast(model, samples, method), module.search_plain(model, samples, method)
+    assert fast.keys() == plain.keys() and len(plain) == 6
+    assert len({choice["exponent"] for choice in plain.values()}) > 1
+    for name, choice in plain.items():
+        assert fast[name]["exponent"] == choice["exponent"]
+        torch.testing.assert_close(fast[name]["scale"], choice["scale"], rtol=1e-6, atol=0)
+
+
+def one_linear(tokens=40):
+    generator = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(32, 16, bias=False).requires_grad_(False)
+    linear.weight.normal_(generator=generator)
+    states = torch.randn(tokens, 32, generator=generator) * torch.rand(32, generator=generator).exp()
+    call = Call((states,), {}, linear(states), torch.ones(tokens))
+    return ScaleGroup("norm", ("linear",), "linear", "mlp"), linear, states.abs().mean(dim=0), [call]
+
+
+def search(group, linear, magnitude, calls, **options):
+    def quantize(weight):
+        return quantize_rtn(weight, 3, 16)
+
+    return search_scale(group, linear, {"weight": linear}, magnitude, calls, {"weight": quantize}, 1, **options)
+
+
+def test_where_the_search_begins_does_not_matter():
+    group, linear, magnitude, calls = one_linear()
+    found = [search(group, linear, magnitude, calls, first=first) for first in EXPONENTS]
+    assert {(choice.exponent, choice.error, choice.unscaled_error) for choice in found} == {
+        (found[0].exponent, found[0].error, found[0].unscaled_error)
+    }
+    assert 0 < found[0].error < found[0].unscaled_error
+
+
+def test_among_equals_the_smallest_exponent_wins():
+    group, linear, magnitude, calls = one_linear()
+    # channels of one magnitude have the scale 1 under every exponent
+    assert search(group, linear, torch.full_like(magnitude, 2.0), calls).exponent == 0.0
+
+
+def test_a_candidate_that_can_no_longer_win_is_given_up(monkeypatch):
+    group, linear, magnitude, calls = one_linear()
+    # under exponents that the first token's error rules out the second is not looked at
+    (call,) = calls
+    pieces = [
+        Call((call.args[0][rows],), {}, call.output[rows], weights)
+        for rows, weights in ((slice(0, 39), torch.ones(39)), (slice(39, 40), torch.full((1,), 1e-3)))
+    ]
+    runs = []
+    linear.register_forward_pre_hook(lambda module, args: runs.append(len(args[0])))
+    choice = search(group, linear, magnitude, pieces)
+    assert runs.count(39) == len(EXPONENTS)
+    # the first candidate, the plain grid and whatever was best for a while
+    assert 2 <= runs.count(1) < len(EXPONENTS) / 2
+    assert choice.exponent == search(group, linear, magnitude, calls).exponent
+
+
+def test_fast_linears_are_linears_with_the_gradient_of_their_inputs():
+    generator = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(48, 24).requires_grad_(False)
+    inputs = torch.randn(2, 5, 48, generator=generator)
+    upstream = torch.randn(2, 5, 24, generator=generator)
+    results = []
+    for double in (False, True):
+        layer, states = (linear.double(), inputs.double()) if double else (linear, inputs.clone())
+        states.requires_grad_()
+        if double:
+            output = layer(states)
+        else:
+            with FastLinears():
+                output = layer(states)
+        output.backward(upstream.to(output.dtype))
+        results.append((output.detach().double(), states.grad.double()))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_fast_linears_leave_trained_weights_and_other_dtypes_to_torch():
+    trained = torch.nn.Linear(8, 4)
+    states = torch.randn(3, 8)
+    with FastLinears():
+        trained(states).sum().backward()
+        assert trained.weight.grad is not None and trained.bias.grad is not None
+        half = torch.nn.Linear(8, 4, dtype=torch.bfloat16).requires_grad_(False)
+        assert half(states.bfloat16()).dtype == torch.bfloat16
+        assert torch.nn.functional.linear(states[:0], half.weight.float()).shape == (0, 4)
