@@ -54,6 +54,8 @@ chromium:  ## Install Debian's Chromium, in which the page is tested, where ther
 
 bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_evaluation.py
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_quantization.py --methods mbq hqq
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_quantization.py --methods awq gptq --blocks 1
 
 $(STUDY_READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
