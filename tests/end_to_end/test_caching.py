@@ -95,6 +95,17 @@ def test_changing_the_bits_of_one_scheme_touches_only_that_scheme(scratch) -> No
     assert all("/mbq-w2g32-full" in path or path.startswith(SHARED) for path in written)
 
 
+def test_changing_the_table_of_one_scheme_touches_only_that_scheme(scratch) -> None:
+    mix = {"method": "rtn", "group": 32, "symmetric": False, "table": [{"component": "language", "bits": 3}]}
+    scratch.change("schemes", value={"mix": mix, "other": mix})
+    # no scheme of the study has a table
+    assert scratch.plan() == (Counter(), set())
+    checkpoints = [f"data/checkpoints/{MODEL}/{name}" for name in ("mix", "other")]
+    scratch.run(*checkpoints)
+    scratch.change("schemes", "mix", "table", value=[{"component": "language", "bits": 4, "third": "last"}])
+    assert scratch.plan(*checkpoints) == (Counter(quantize_model=1), {checkpoints[0]})
+
+
 def test_changing_calibration_touches_only_data_aware_schemes(scratch) -> None:
     scratch.change("calibration", "samples", value=7)
     jobs, written = scratch.plan()

@@ -82,17 +82,24 @@ def factor_hessian(hessian: Tensor) -> HessianFactor:
     dead = diagonal == 0
     mean = float(diagonal[~dead].double().mean()) if not dead.all() else 1.0
     order = diagonal.argsort(descending=True, stable=True)
-    # in double precision, as rank-deficient Hessians of outlier channels need it
-    damped = hessian.double() / mean
-    damped.diagonal().add_(DAMPING).masked_fill_(dead, 1.0)
-    # H = R R^T with R upper triangular is Cholesky's factorisation from the last column on; H^-1 = R^-T R^-1
-    backwards = damped[order][:, order].flip(0, 1)
-    lower, failed = torch.linalg.cholesky_ex(backwards)
+    # H = R R^T with R upper triangular is Cholesky's factorisation from the last column on, and U = R^-1. In double
+    # precision, as rank-deficient Hessians of outlier channels need it; with few copies, as it may hold gigabytes.
+    backwards = order.flip(0)
+    damped = hessian[backwards][:, backwards].double().div_(mean)
+    damped.diagonal().add_(DAMPING).masked_fill_(dead[backwards], 1.0)
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    del damped
     if failed:
         raise QuantrustError("the Hessian of the calibration activations is not positive definite; use more samples")
-    identity = torch.eye(len(order), dtype=lower.dtype, device=lower.device)
-    inverse = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
-    return HessianFactor(order, inverse.float())
+    columns = len(order)
+    inverse = torch.zeros(columns, columns, dtype=torch.float32, device=lower.device)
+    for start in range(0, columns, BLOCK_COLUMNS):
+        stop = min(start + BLOCK_COLUMNS, columns)
+        left = columns - start
+        rows = torch.eye(stop - start, left, dtype=lower.dtype, device=lower.device).roll(columns - stop, 1)
+        solved = torch.linalg.solve_triangular(lower[:left, :left], rows, upper=False, left=False)
+        inverse[start:stop, start:] = solved.flip(0, 1)
+    return HessianFactor(order, inverse)
 
 
 def quantize_gptq(
@@ -124,23 +131,25 @@ def quantize_gptq(
     grid = quantize_rtn(weight, bits, group_size, symmetric)
     low, high = group_range(weight, group_size)
     # one row a column of the weight, in the order of quantization
-    groups = factor.order // group_size
-    scale, zero = grid.scale.float().t()[groups], grid.zero.float().t()[groups]
-    constant, nearest = (low == high).t()[groups], grid.codes.t()[factor.order].float()
-    columns = weight.float().t()[factor.order]
+    order, groups = factor.order, (factor.order // group_size).tolist()
+    scale, zero = grid.scale.float().t().contiguous(), grid.zero.float().t().contiguous()
+    constant, nearest = (low == high).t().contiguous(), grid.codes.t()[order]
+    columns = weight.float().t()[order]
     root, top = factor.inverse_root, 2**bits - 1
-    codes = torch.empty_like(columns)
+    codes = torch.empty_like(nearest)
     for start in range(0, len(columns), BLOCK_COLUMNS):
         stop = min(start + BLOCK_COLUMNS, len(columns))
         errors = columns.new_empty(stop - start, columns.shape[1])
         for index in range(start, stop):
+            group = groups[index]
             column = columns[index]
-            code = (column / scale[index] + zero[index]).round_().clamp_(0, top)
-            codes[index] = torch.where(constant[index], nearest[index], code)
-            error = (column - (codes[index] - zero[index]) * scale[index]) / root[index, index]
+            code = (column / scale[group] + zero[group]).round_().clamp_(0, top)
+            code = torch.where(constant[group], nearest[index], code)
+            codes[index] = code
+            error = (column - (code - zero[group]) * scale[group]) / root[index, index]
             columns[index + 1 : stop] -= root[index, index + 1 : stop, None] * error
             errors[index - start] = error
         columns[stop:] -= root[start:stop, stop:].t() @ errors
-    restored = torch.empty_like(grid.codes.t())
-    restored[factor.order] = codes.to(torch.uint8)
+    restored = torch.empty_like(codes)
+    restored[order] = codes
     return QuantizedWeight(restored.t().contiguous(), grid.scale, grid.zero, bits, group_size)
