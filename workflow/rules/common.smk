@@ -339,6 +339,17 @@ def example_settings():
     }
 
 
+def shown_config():
+    """The config as the page shows it: of models, datasets, schemes and downloads only what the study uses."""
+    stressed = [config["models"][name]["stress"]["model"] for name in STUDY["models"] if name in STRESSED]
+    models = [*STUDY["models"], *stressed]
+    used = {"models": models, "datasets": DATASETS, "schemes": STUDY["schemes"], "downloads": []}
+    return {
+        section: {name: part for name, part in content.items() if name in used[section]} if section in used else content
+        for section, content in config.items()
+    }
+
+
 def features_of_variants():
     """Features of every variant, and of each on every dataset, in the order of `of_variants`."""
     return [

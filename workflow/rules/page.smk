@@ -138,7 +138,7 @@ rule build_page:
         code=code("build_page"),
         variants=compared_variants(),
         datasets=DATASETS,
-        study=config,
+        study=shown_config(),
         workflow={"snakemake": snakemake_version},
     script:
         "../scripts/build_page.py"
