@@ -45,6 +45,8 @@ FIGURES = [
     "question_kinds",
 ]
 TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
+# The paper's main tables, which are written as Markdown and LaTeX as well.
+PAPER_TABLES = ["quantization", "selector"]
 
 
 wildcard_constraints:
@@ -130,6 +132,7 @@ def study_artifacts():
         f"{REPORTS}/index.html",
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
+        *expand("{reports}/tables/{table}.{format}", reports=REPORTS, table=PAPER_TABLES, format=["csv", "md", "tex"]),
     ]
 
 
@@ -297,6 +300,18 @@ def evaluation_settings():
 def breakdown_settings():
     """What every variant's breakdown is given."""
     return {name: value for name, value in evaluation_settings().items() if name != "costs"}
+
+
+def paper_table_settings(estimators):
+    """What a main table of the paper is given."""
+    evaluation = config["evaluation"]
+    return {
+        "home": HOME,
+        "estimators": estimators,
+        "risks": evaluation["risks"],
+        "costs": evaluation["costs"],
+        "level": evaluation["confidence_level"],
+    }
 
 
 def certification_settings():

@@ -326,3 +326,59 @@ rule tabulate_sizes:
         code=code("tabulate_sizes"),
     script:
         "../scripts/tabulate_sizes.py"
+
+
+rule tabulate_quantization:
+    input:
+        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        comparisons="data/comparisons.parquet",
+    output:
+        csv=report(
+            f"{REPORTS}/tables/quantization.csv",
+            caption="../report/quantization.rst",
+            category="Tables",
+            labels={"table": "Quantization under MaxProb (main table)"},
+        ),
+        markdown=f"{REPORTS}/tables/quantization.md",
+        latex=f"{REPORTS}/tables/quantization.tex",
+    log:
+        f"logs/{REPORTS}/quantization.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("tabulate_paper"),
+        settings=paper_table_settings(["maxprob"]),
+    script:
+        "../scripts/tabulate_paper.py"
+
+
+rule tabulate_selector:
+    input:
+        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        comparisons="data/comparisons.parquet",
+    output:
+        csv=report(
+            f"{REPORTS}/tables/selector.csv",
+            caption="../report/selector.rst",
+            category="Tables",
+            labels={"table": "MaxProb and Selector (main table)"},
+        ),
+        markdown=f"{REPORTS}/tables/selector.md",
+        latex=f"{REPORTS}/tables/selector.tex",
+    log:
+        f"logs/{REPORTS}/selector.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code("tabulate_paper"),
+        settings=paper_table_settings(["maxprob", "selector"]),
+    script:
+        "../scripts/tabulate_paper.py"

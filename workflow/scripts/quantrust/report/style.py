@@ -15,8 +15,7 @@ from quantrust.quantization.scheme import Scheme, is_scheme_word, parse_scheme
 
 # Inches: the text width of a two-column paper.
 PAGE_WIDTH = 7.0
-# One column of it.
-COLUMN_WIDTH = 3.3
+PNG_DPI = 200
 # Colours of bits: from Okabe and Ito's colour-blind-safe palette.
 BIT_COLOURS = {8: "#56B4E9", 6: "#0072B2", 5: "#CC79A7", 4: "#009E73", 3: "#E69F00", 2: "#D55E00"}
 UNQUANTIZED_COLOUR = "#000000"
@@ -189,11 +188,13 @@ def styled_figure(height: float, width: float = PAGE_WIDTH) -> Iterator[Figure]:
 
 def save_figure(figure: Figure, pdf: str | Path, png: str | Path) -> None:
     """Write a figure for print and for the screen; neither file says when it was made."""
-    figure.set_dpi(200)
+    figure.set_dpi(PNG_DPI)
     # The layout is found once and is the same in both files.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     with atomic_path(pdf) as partial:
         FigureCanvasPdf(figure).print_pdf(partial, metadata={"CreationDate": None})
+    # Writing a PDF has set the resolution to that of its own unit, the point.
+    figure.set_dpi(PNG_DPI)
     with atomic_path(png) as partial, open(partial, "wb") as handle:
         FigureCanvasAgg(figure).print_png(handle)

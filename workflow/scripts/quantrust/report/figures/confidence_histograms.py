@@ -79,7 +79,7 @@ def _draw(axes: Axes, bins: pl.DataFrame, names: list[str], pitch: float) -> Non
             )
         axes.axhline(line, color="black", linewidth=0.6)
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -1)
+    axes.set_ylim(len(names) - 0.4, -0.8)
     axes.grid(False, axis="y")
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1])

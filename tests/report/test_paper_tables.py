@@ -1,0 +1,143 @@
+"""The paper's tables: values, marks, bold and published figures, alike in all three files."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from quantrust.report import paper_tables
+
+SETTINGS = {"name": "t", "home": "scenes", "risks": [0.01, 0.05], "costs": [10, 100], "level": 0.95}
+
+
+def write(study, folder: Path, variants=None, **settings) -> tuple[pl.DataFrame, str, str]:
+    files = [folder / f"t.{ending}" for ending in ("csv", "md", "tex")]
+    paths = [study.metrics[variant] for variant in variants or study.metrics]
+    arguments = {**SETTINGS, "estimators": ["maxprob", "selector"], **settings}
+    paper_tables.write_paper_table(paths, study.comparisons, *files, **arguments)
+    return pl.read_csv(files[0]), files[1].read_text(), files[2].read_text()
+
+
+@pytest.fixture(scope="module")
+def written(study, tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, str, str]:
+    return write(study, tmp_path_factory.mktemp("tables"))
+
+
+def markdown_rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_rows_go_by_bits_with_maxprob_before_the_selector(written) -> None:
+    rows = written[0].filter(model="model-a").select("scheme", "estimator").rows()
+    assert rows[:6] == [
+        ("bf16", "maxprob"),
+        ("bf16", "selector"),
+        *((f"{method}-w8g64-full", name) for method in ("hqq", "mbq") for name in ("maxprob", "selector")),
+    ]
+    assert len(written[0]) == 2 * 9 * 2
+
+
+def test_figures_are_the_metrics_in_percent(study, written) -> None:
+    row = written[0].filter(model="model-b", scheme="mbq-w3g64-full", estimator="selector").row(0, named=True)
+    metrics = pl.read_parquet(study.metrics["model-b", "mbq-w3g64-full"]).filter(dataset="scenes", estimator="selector")
+    for name, metric, parameter in (
+        ("accuracy", "accuracy", None),
+        ("ece", "ece", None),
+        ("aurc", "aurc", None),
+        ("coverage_at_risk_0.05", "coverage_at_risk", 0.05),
+        ("effective_reliability_100", "effective_reliability", 100.0),
+    ):
+        expected = metrics.filter((pl.col("metric") == metric) & pl.col("parameter").eq_missing(parameter)).row(
+            0, named=True
+        )
+        for ending, column in (("", "value"), ("_low", "low"), ("_high", "high")):
+            assert row[name + ending] == pytest.approx(100 * expected[column], abs=1e-4)
+
+
+def test_marks_are_those_of_the_corrected_comparisons(written) -> None:
+    """The made-up comparisons are significant where they exceed 3 points, and only at a risk of 5 %."""
+    table, markdown, _ = written
+    rows = markdown_rows(markdown)
+    heading = rows[0]
+    found = {(row[0], row[1], row[2]): dict(zip(heading[3:], row[3:], strict=True)) for row in rows[2:]}
+    assert "\\*" in found["model-a", "hqq-w2g64-full", "MaxProb"]["C@5%"]
+    # The accuracy was compared under MaxProb alone; it is the same answers' under the Selector.
+    assert "\\*" in found["model-a", "hqq-w2g64-full", "Selector"]["Acc."]
+    assert "\\*" not in found["model-a", "mbq-w8g64-full", "MaxProb"]["C@5%"]
+    assert "†" in found["model-a", "bf16", "Selector"]["C@5%"]
+    assert "†" not in found["model-a", "bf16", "Selector"]["C@1%"]
+    assert "†" not in found["model-a", "bf16", "MaxProb"]["C@5%"]
+    row = table.filter(model="model-a", scheme="hqq-w2g64-full", estimator="selector").row(0, named=True)
+    assert (row["coverage_at_risk_0.05_p_bf16"], row["coverage_at_risk_0.05_p_maxprob"]) == (0.001, 0.001)
+    assert row["coverage_at_risk_0.01_p_bf16"] is None
+
+
+def test_bold_is_the_best_of_a_model_at_the_same_bits() -> None:
+    def row(model: str, scheme: str, bits: int | None, accuracy: float | None, ece: float) -> paper_tables.Row:
+        cells = {
+            ("accuracy", None): paper_tables.Cell(accuracy, None, None),
+            ("ece", None): paper_tables.Cell(ece, 0, 0),
+        }
+        return paper_tables.Row(model, scheme, "maxprob", bits, cells)
+
+    rows = [
+        row("a", "bf16", None, 90.0, 1.0),
+        row("a", "hqq-w4g64", 4, 80.0, 3.0),
+        row("a", "mbq-w4g64", 4, 81.0, 3.0),
+        row("a", "mbq-w3g64", 3, None, 5.0),
+        row("a", "hqq-w3g64", 3, 70.0, 4.0),
+        row("b", "mbq-w4g64", 4, 99.0, 9.0),
+    ]
+    paper_tables.mark_best(rows)
+    best = [tuple(cell.best for cell in row.cells.values()) for row in rows]
+    assert best == [(False, False), (False, False), (True, False), (False, False), (False, True), (False, False)]
+
+
+def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_dataset(study, tmp_path: Path) -> None:
+    study_of_paper = {
+        ("qwen2-vl-7b", "mbq-w4g128"): "mbq-w4g64-full",
+        ("qwen2-vl-7b", "mbq-w4g128-full"): "mbq-w4g64-full",
+        ("other", "mbq-w4g128"): "mbq-w4g64-full",
+    }
+    paths = []
+    for (model, scheme), source in study_of_paper.items():
+        table = pl.read_parquet(study.metrics["model-a", source]).filter(dataset="scenes")
+        path = tmp_path / f"{model}-{scheme}.parquet"
+        table.with_columns(model=pl.lit(model), scheme=pl.lit(scheme), dataset=pl.lit("vqav2")).write_parquet(path)
+        paths.append(path)
+    files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
+    settings = {**SETTINGS, "home": "vqav2", "estimators": ["maxprob", "selector"]}
+    paper_tables.write_paper_table(paths, study.comparisons, *files, **settings)
+    published = pl.read_csv(files[0]).filter(pl.col("coverage_at_risk_0.01_published").is_not_null())
+    columns = ["model", "scheme", "estimator", "accuracy_published", "ece_published", "coverage_at_risk_0.01_published"]
+    assert published.select(columns).rows() == [
+        ("qwen2-vl-7b", "mbq-w4g128", "maxprob", 82.5, 3.7, 41.1),
+        ("qwen2-vl-7b", "mbq-w4g128", "selector", None, 2.2, 45.4),
+    ]
+    assert "(41.1)" in files[1].read_text() and "(41.1)" in files[2].read_text()
+    assert "arXiv 2602.13289" in files[1].read_text() and "arXiv 2602.13289" in files[2].read_text()
+
+
+def test_a_study_of_other_data_has_no_published_figures(written) -> None:
+    table, markdown, latex = written
+    assert all(table[name].null_count() == len(table) for name in table.columns if name.endswith("_published"))
+    assert "arXiv" not in markdown + latex
+
+
+def test_latex_rows_have_a_cell_per_column_and_no_bare_percent(written) -> None:
+    latex = written[2]
+    (columns,) = re.findall(r"\\begin\{tabular\}\{(l+c+)\}", latex)
+    body = latex[latex.index(r"\toprule") : latex.index(r"\bottomrule")]
+    lines = [line for line in body.splitlines() if line.endswith((r"\\", r"\\*[-3pt]")) and "multicolumn" not in line]
+    assert len(lines) == 1 + 2 * 36
+    assert {line.count("&") + 1 for line in lines} == {len(columns)}
+    assert re.search(r"(?<!\\)%", latex) is None
+    assert r"$\Phi_{100}$" in latex
+    assert latex.count("{") == latex.count("}")
+
+
+def test_the_table_of_maxprob_alone_marks_nothing_from_maxprob(study, tmp_path: Path) -> None:
+    table, markdown, _ = write(study, tmp_path, estimators=["maxprob"])
+    assert set(table["estimator"]) == {"maxprob"}
+    assert "†" not in "".join(markdown.splitlines()[2:-1])

@@ -1,0 +1,322 @@
+"""The paper's two main tables, MaxProb under quantization and what the Selector gives back, as CSV, Markdown, LaTeX."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from quantrust.files import atomic_path
+from quantrust.quantization.scheme import UNQUANTIZED
+from quantrust.report.results import distinct, in_distribution, pick, read_tables
+from quantrust.report.style import ESTIMATOR_LABELS, looks
+
+REFERENCE = Path(__file__).with_name("paper_reference.yaml")
+SIGNIFICANT = 0.05
+"""The corrected p-value below which a difference is marked."""
+FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
+LOWER_IS_BETTER = ("ece", "aurc")
+OF_ANSWERS_ALONE = ("accuracy",)
+Key = tuple[str, float | None]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of the tables: its key, its name in a CSV and its heading."""
+
+    key: Key
+    name: str
+    heading: str
+
+
+@dataclass
+class Cell:
+    """One figure, in percent; None where undefined.
+
+    Attributes
+    ----------
+    value, low, high : float or None
+    marks : str
+        Of `FROM_UNQUANTIZED` and `FROM_MAXPROB` those that differ significantly.
+    p_values : mapping of str to float or None
+        Corrected, by mark.
+    published : float or None
+        The paper's figure.
+    best : bool
+        Whether no other of the model at these bits is better.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    marks: str = ""
+    p_values: dict[str, float | None] = field(default_factory=dict)
+    published: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant under an estimator: its names, bits of the language model (None without one number) and figures."""
+
+    model: str
+    scheme: str
+    estimator: str
+    bits: int | None
+    cells: dict[Key, Cell]
+
+
+def write_paper_table(
+    metric_paths: Iterable[str | Path],
+    comparisons_path: str | Path,
+    csv: str | Path,
+    markdown: str | Path,
+    latex: str | Path,
+    *,
+    name: str,
+    home: str,
+    estimators: Sequence[str],
+    risks: Sequence[float],
+    costs: Sequence[float],
+    level: float,
+) -> None:
+    """Write one of the paper's tables in distribution: a row per model, scheme and estimator, a column per metric.
+
+    Figures are in percent. Marked are differences, significant after Holm's correction, from the unquantized model
+    under the same estimator (*) and from MaxProb on the same answers (†), where the study compares them. Bold is the
+    best of a model at the same number of bits, where there is a choice. Beside them stand the paper's figures, where
+    the study is of its models, dataset and schemes.
+
+    Parameters
+    ----------
+    metric_paths : iterable of str or Path
+        Metrics of the study's variants.
+    comparisons_path : str or Path
+        The table of `quantrust.evaluation.comparison.write_comparisons`.
+    csv, markdown, latex : str or Path
+        The files to write. The CSV has the columns model, scheme, estimator and n, then for each metric value, low,
+        high, p_bf16, p_maxprob (corrected) and published.
+    name : str
+        The table's label in LaTeX.
+    home : str
+        The dataset in distribution.
+    estimators : sequence of str
+        A row of each variant for each of these that the study has.
+    risks, costs : sequence of float
+        Risk limits of the coverages and costs of the effective reliabilities.
+    level : float in (0, 1)
+        Confidence level of the intervals, for the caption.
+    """
+    metrics = in_distribution(read_tables(metric_paths), home).filter(pl.col("estimator").is_in(list(estimators)))
+    columns = _columns(risks, costs)
+    rows = _rows(metrics, pl.read_parquet(comparisons_path).filter(pl.col("dataset") == home), columns, home)
+    mark_best(rows)
+    count = metrics["n"].max()
+    caption = (
+        f"{home}, {count:,} test questions; in percent, with {level:.0%} bootstrap intervals over images. Best of a "
+        f"model at the same number of bits in bold. Different at {SIGNIFICANT:.0%} after Holm's correction, paired: "
+        f"{FROM_UNQUANTIZED} from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb."
+    )
+    if any(cell.published is not None for row in rows for cell in row.cells.values()):
+        caption += f" In parentheses: {yaml.safe_load(REFERENCE.read_text(encoding='utf-8'))['source']}."
+    with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
+        _table(rows, columns, count).write_csv(first, float_precision=4)
+        second.write_text(as_markdown(rows, columns, caption), encoding="utf-8")
+        third.write_text(as_latex(rows, columns, caption, name), encoding="utf-8")
+
+
+def _columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
+    columns = [Column(("accuracy", None), "accuracy", "Acc."), Column(("ece", None), "ece", "ECE")]
+    columns += [
+        Column(("coverage_at_risk", risk), f"coverage_at_risk_{risk}", f"C@{round(100 * risk, 6):g}%") for risk in risks
+    ]
+    columns.append(Column(("aurc", None), "aurc", "AUC"))
+    return columns + [
+        Column(("effective_reliability", cost), f"effective_reliability_{cost:g}", f"Φ{cost:g}") for cost in costs
+    ]
+
+
+def _rows(metrics: pl.DataFrame, comparisons: pl.DataFrame, columns: Sequence[Column], home: str) -> list[Row]:
+    published = published_figures(home)
+    # Like the paper: by bits, the methods at the same bits one after another.
+    shown = sorted(looks(distinct(metrics, "scheme")), key=lambda look: (look.series is not None, -(look.bits or 0)))
+    rows = []
+    for model in distinct(metrics, "model"):
+        for look in shown:
+            for estimator in [name for name in ESTIMATOR_LABELS if name in distinct(metrics, "estimator")]:
+                here = pick(metrics, model=model, scheme=look.name, estimator=estimator)
+                if here.is_empty():
+                    continue
+                values = {(row["metric"], row["parameter"]): row for row in here.iter_rows(named=True)}
+                own = _p_values(comparisons, model, look.name, estimator)
+                cells = {}
+                for column in columns:
+                    cell = _cell(values[column.key])
+                    cell.p_values = {mark: found.get(column.key) for mark, found in own.items()}
+                    cell.marks = "".join(m for m, p in cell.p_values.items() if p is not None and p < SIGNIFICANT)
+                    cell.published = published.get((model, paper_scheme(look.name), estimator), {}).get(column.key)
+                    cells[column.key] = cell
+                rows.append(Row(model, look.name, estimator, look.bits, cells))
+    return rows
+
+
+def _cell(row: Mapping[str, Any]) -> Cell:
+    return Cell(*(None if row[name] is None else 100 * row[name] for name in ("value", "low", "high")))
+
+
+def _p_values(comparisons: pl.DataFrame, model: str, scheme: str, estimator: str) -> dict[str, dict[Key, float | None]]:
+    """Return corrected p-values of a variant by mark and metric; of the answers' metrics under whatever estimator."""
+    of_variant = (
+        (pl.col("first_model") == model) & (pl.col("first_scheme") == scheme) & (pl.col("second_model") == model)
+    )
+    from_unquantized = comparisons.filter(
+        of_variant
+        & (pl.col("second_scheme") == UNQUANTIZED)
+        & (pl.col("first_scheme") != UNQUANTIZED)
+        & (pl.col("first_estimator") == pl.col("second_estimator"))
+        & ((pl.col("first_estimator") == estimator) | pl.col("metric").is_in(OF_ANSWERS_ALONE))
+    )
+    from_maxprob = comparisons.filter(
+        of_variant
+        & (pl.col("second_scheme") == scheme)
+        & (pl.col("first_estimator") == estimator)
+        & (pl.col("second_estimator") == "maxprob")
+    )
+    return {
+        mark: {(row["metric"], row["parameter"]): row["p_holm"] for row in table.iter_rows(named=True)}
+        for mark, table in ((FROM_UNQUANTIZED, from_unquantized), (FROM_MAXPROB, from_maxprob))
+    }
+
+
+def paper_scheme(scheme: str) -> str:
+    """Return the name that a scheme has in the paper, which quantizes the language model's linears in groups.
+
+    Examples
+    --------
+    >>> paper_scheme("mbq-w4g128"), paper_scheme("bf16"), paper_scheme("mbq-w4g128-full")
+    ('mbq-w4', 'bf16', 'mbq-w4g128-full')
+    """
+    head, _, group = scheme.partition("g")
+    return head if group.isdigit() else scheme
+
+
+def published_figures(home: str) -> dict[tuple[str, str, str], dict[Key, float]]:
+    """Return the paper's figures, in percent, by (model, scheme, estimator) and metric; none for another dataset."""
+    reference = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))
+    if home != reference["dataset"]:
+        return {}
+    keys = [tuple(key) for key in reference["metrics"]]
+    return {
+        (model, scheme, estimator): {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        for model, schemes in reference["models"].items()
+        for scheme, by_estimator in schemes.items()
+        for estimator, values in by_estimator.items()
+    }
+
+
+def mark_best(rows: Sequence[Row]) -> None:
+    """Mark the best figures of each model at the same number of bits, where there is more than one and they differ."""
+    places = list(dict.fromkeys((row.model, row.scheme == UNQUANTIZED, row.bits) for row in rows))
+    for model, unquantized, bits in places:
+        if bits is None and not unquantized:
+            # Schemes that the config names have no one number of bits at which they could be compared.
+            continue
+        together = [
+            row for row in rows if (row.model, row.scheme == UNQUANTIZED, row.bits) == (model, unquantized, bits)
+        ]
+        for key in together[0].cells:
+            sign = -1 if key[0] in LOWER_IS_BETTER else 1
+            worth = [sign * row.cells[key].value for row in together if row.cells[key].value is not None]
+            if len(set(worth)) < 2:
+                continue
+            for row in together:
+                value = row.cells[key].value
+                row.cells[key].best = value is not None and sign * value == max(worth)
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column], count: int) -> pl.DataFrame:
+    records = []
+    for row in rows:
+        record: dict[str, Any] = {"model": row.model, "scheme": row.scheme, "estimator": row.estimator, "n": count}
+        for column in columns:
+            cell = row.cells[column.key]
+            record[column.name] = cell.value
+            record[f"{column.name}_low"] = cell.low
+            record[f"{column.name}_high"] = cell.high
+            record[f"{column.name}_p_bf16"] = cell.p_values[FROM_UNQUANTIZED]
+            record[f"{column.name}_p_maxprob"] = cell.p_values[FROM_MAXPROB]
+            record[f"{column.name}_published"] = cell.published
+        records.append(record)
+    return pl.DataFrame(records, infer_schema_length=None)
+
+
+def as_markdown(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
+    """Return the table in Markdown, the caption under it."""
+    lines = ["| " + " | ".join(["model", "scheme", "confidence", *(column.heading for column in columns)]) + " |"]
+    lines.append("|" + " --- |" * 3 + " ---: |" * len(columns))
+    for row in rows:
+        cells = [_markdown_cell(row.cells[column.key]) for column in columns]
+        lines.append("| " + " | ".join([row.model, row.scheme, ESTIMATOR_LABELS[row.estimator], *cells]) + " |")
+    return "\n".join([*lines, "", caption.replace("*", r"\*"), ""])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.value is None:
+        return "-"
+    value = f"**{cell.value:.1f}**" if cell.best else f"{cell.value:.1f}"
+    parts = [value + cell.marks.replace("*", r"\*")]
+    if cell.low is not None and cell.high is not None:
+        parts.append(f"[{cell.low:.1f}, {cell.high:.1f}]")
+    if cell.published is not None:
+        parts.append(f"({cell.published:.1f})")
+    return " ".join(parts)
+
+
+def as_latex(rows: Sequence[Row], columns: Sequence[Column], caption: str, name: str) -> str:
+    """Return the table in LaTeX over both columns of a page, intervals under the figures; it needs `booktabs`."""
+    width = 2 + len(columns)
+    lines = [
+        r"\begin{table*}",
+        r"\centering",
+        r"\small",
+        r"\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{_escaped(caption)}}}",
+        rf"\label{{tab:{name}}}",
+        rf"\begin{{tabular}}{{ll{'c' * len(columns)}}}",
+        r"\toprule",
+        " & ".join(["scheme", "confidence", *(_escaped(column.heading) for column in columns)]) + r" \\",
+    ]
+    model = None
+    for row in rows:
+        if row.model != model:
+            model = row.model
+            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_escaped(model)}}}}} \\"]
+        cells = [row.cells[column.key] for column in columns]
+        values = [_latex_value(cell) for cell in cells]
+        lines.append(" & ".join([_escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *values]) + r" \\*[-3pt]")
+        lines.append(" & ".join(["", "", *map(_latex_interval, cells)]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+
+
+def _latex_value(cell: Cell) -> str:
+    if cell.value is None:
+        return "--"
+    value = rf"\textbf{{{cell.value:.1f}}}" if cell.best else f"{cell.value:.1f}"
+    marks = cell.marks.replace(FROM_MAXPROB, r"\dagger")
+    value += f"$^{{{marks}}}$" if marks else ""
+    return value if cell.published is None else f"{value} ({cell.published:.1f})"
+
+
+def _latex_interval(cell: Cell) -> str:
+    if cell.low is None or cell.high is None:
+        return ""
+    return rf"{{\tiny [{cell.low:.1f}, {cell.high:.1f}]}}"
+
+
+def _escaped(text: str) -> str:
+    for plain, written in (("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("#", r"\#"), (FROM_MAXPROB, r"$\dagger$")):
+        text = text.replace(plain, written)
+    # The Greek letter with its cost as an index.
+    return text if not text.startswith("Φ") else rf"$\Phi_{{{text[1:]}}}$"
