@@ -5,16 +5,39 @@ from pathlib import Path
 
 MODEL = "adversary"
 VARIANTS, DATASETS = 3, 3
-REPORT = Counter(risk_coverage=1, mixtures=1, degradation=1, tabulate_accuracy=1, tabulate_reliability=1)
-EVALUATION = Counter(evaluate_variant=VARIANTS) + REPORT
+# What follows from metrics; the main tables and the page also from comparisons, sizes and decisions.
+REPORT = Counter(
+    risk_coverage=1,
+    mixtures=1,
+    degradation=1,
+    efficiency=1,
+    tabulate_accuracy=1,
+    tabulate_reliability=1,
+    tabulate_quantization=1,
+    tabulate_selector=1,
+    build_page=1,
+)
+GROUP_FIGURES = Counter(reliability_diagrams=1, confidence_histograms=1, answer_types=1, question_kinds=1)
+EVALUATION = Counter(evaluate_variant=VARIANTS, break_down_variant=VARIANTS) + REPORT + GROUP_FIGURES
 CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 # All variants are compared with one another, so that any change of scores compares all anew.
-SHARED = ("data/comparisons.parquet", "reports/")
-COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1)
+SHARED = ("data/comparisons.parquet", "data/shipping.parquet", "data/examples.parquet", "reports/")
+COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
+DECISION_TABLES = Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1)
+DECISION = Counter(decide_variant=VARIANTS) + DECISION_TABLES
 ONE_VARIANT = Counter(
-    quantize_model=1, dump_features=DATASETS, train_selector=1, write_scores=1, evaluate_variant=1, certify_variant=1
+    quantize_model=1,
+    dump_features=DATASETS,
+    train_selector=1,
+    write_scores=1,
+    evaluate_variant=1,
+    break_down_variant=1,
+    certify_variant=1,
+    decide_variant=1,
 )
-SCORES = Counter(write_scores=VARIANTS) + EVALUATION + CERTIFICATION + COMPARISON
+# What is written anew for all variants when one changes.
+FOR_ALL = REPORT + GROUP_FIGURES + COMPARISON + DECISION_TABLES + Counter(tabulate_sizes=1, tabulate_certification=1)
+SCORES = Counter(write_scores=VARIANTS) + EVALUATION + CERTIFICATION + COMPARISON + DECISION
 
 
 def edit(workspace, module: str) -> None:
@@ -47,18 +70,21 @@ def test_adding_an_estimator_that_no_study_names_reruns_nothing(scratch) -> None
 
 def test_editing_the_bootstrap_reruns_evaluations_and_what_follows(scratch) -> None:
     edit(scratch, "evaluation/resampling.py")
-    assert scratch.plan()[0] == EVALUATION + CERTIFICATION + COMPARISON
+    assert scratch.plan()[0] == EVALUATION + CERTIFICATION + COMPARISON + DECISION
 
 
 def test_editing_the_figures_redraws_them(scratch) -> None:
-    edit(scratch, "report/figures.py")
-    assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1, degradation=1)
+    edit(scratch, "report/figures/degradation.py")
+    assert scratch.plan()[0] == Counter(degradation=1)
+    edit(scratch, "report/figures/parts.py")
+    drawn = Counter(risk_coverage=1, mixtures=1, degradation=1, efficiency=1, selector_gain=1)
+    assert scratch.plan()[0] == drawn + GROUP_FIGURES
 
 
 def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:
     edit(scratch, "quantization/mbq.py")
     jobs, written = scratch.plan()
-    assert jobs == ONE_VARIANT + REPORT + COMPARISON + Counter(tabulate_sizes=1, tabulate_certification=1)
+    assert jobs == ONE_VARIANT + FOR_ALL
     assert all("/mbq-w3g32-full" in path or path.startswith(SHARED) for path in written)
 
 
@@ -91,7 +117,7 @@ def test_editing_what_no_job_runs_reruns_nothing(scratch) -> None:
 def test_changing_the_bits_of_one_scheme_touches_only_that_scheme(scratch) -> None:
     scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full", "mbq-w2g32-full"])
     jobs, written = scratch.plan()
-    assert jobs == ONE_VARIANT + REPORT + COMPARISON + Counter(tabulate_sizes=1, tabulate_certification=1)
+    assert jobs == ONE_VARIANT + FOR_ALL
     assert all("/mbq-w2g32-full" in path or path.startswith(SHARED) for path in written)
 
 
