@@ -8,6 +8,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet
 STUDY_READY := .venv/.study-ready
 TEST_READY := .venv/.test-ready
+EXPORT_READY := .venv-export/.ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
@@ -40,7 +41,7 @@ format: $(TEST_READY)  ## Format everything.
 test: lint  ## Check style and run all tests but the slow ones.
 	$(BIN)/pytest -m "not slow" --numprocesses auto --dist worksteal $(ARGS)
 
-test-slow: $(TEST_READY) chromium  ## Run the slow tests alone.
+test-slow: $(TEST_READY) $(EXPORT_READY) chromium  ## Run the slow tests alone.
 	$(BIN)/pytest -m slow --numprocesses auto --dist worksteal $(ARGS)
 
 test-all: test  ## Run all tests.
@@ -66,4 +67,10 @@ $(STUDY_READY): requirements.txt pyproject.toml
 
 $(TEST_READY): $(STUDY_READY) requirements-dev.txt
 	$(PIP) -r requirements-dev.txt
+	touch $@
+
+$(EXPORT_READY): requirements-export.txt
+	$(PYTHON) -m venv .venv-export
+	@echo "Installing requirements-export.txt into .venv-export: what loads exported GPTQ folders"
+	.venv-export/bin/python -m pip install --quiet -r requirements-export.txt
 	touch $@

@@ -11,7 +11,7 @@ COMMANDS = (score, compare, export)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: predictions in the official result format, and the
-scores that a study leaves in data/scores/. A study itself is run with
+scores and checkpoints that a study leaves in data/. A study itself is run with
 snakemake; the README says how."""
 EPILOG = """\
 examples:
@@ -20,6 +20,9 @@ examples:
   what did quantization cost, and is the difference more than chance?
     quantrust compare data/scores/qwen2-vl-tiny/bf16.parquet \\
         data/scores/qwen2-vl-tiny/hqq-w3g64-full.parquet
+  a quantized checkpoint for users of transformers
+    quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64-full \\
+        --format compressed-tensors --out exported
 
 quantrust COMMAND --help explains a command with its options."""
 

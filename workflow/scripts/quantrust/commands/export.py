@@ -4,32 +4,49 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from quantrust.commands.outputs import check_writable
+
 FORMATS = ("compressed-tensors", "gptq")
 
-EXAMPLES = """\
-examples:
-  quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64 --format compressed-tensors --out exported
-  python -c "from transformers import AutoModelForImageTextToText as A; A.from_pretrained('exported')"
+DESCRIPTION = """\
+Write a quantized checkpoint as a folder that transformers loads without this
+package, with AutoModelForImageTextToText.from_pretrained. What the format can
+not hold is said and measured, here and in DIR/export.json."""
 
-compressed-tensors: every width and component; pip install compressed-tensors to load it.
-gptq: 2, 3, 4 or 8 bits, one width and group size a model, linears only; envs/export.yaml has what loads it.
-Packed layers have no float zero-points: exporting an hqq checkpoint of less than 8 bits rounds them, which loses about
-as much as quantization did. Export rtn, awq, mbq or gptq checkpoints, or hqq ones with --exact."""
+EPILOG = """\
+examples:
+  a folder to share
+    quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64-full \\
+        --format compressed-tensors --out exported/qwen2-vl-tiny
+  the float zero-points of HQQ as they are, at a byte a weight
+    quantrust export data/checkpoints/qwen2-vl-tiny/hqq-w4g64-full \\
+        --format compressed-tensors --exact --out exported/qwen2-vl-tiny-hqq
+
+formats:
+  compressed-tensors  every width and component; loads with the package
+                      compressed-tensors
+  gptq                2, 3, 4 or 8 bits, linears only, one width and group size
+                      for all; loads with optimum and gptqmodel, which need an
+                      environment of their own: envs/export.yaml, or
+                      requirements-export.txt
+
+Packed layers have no float zero-points. Those of HQQ below 8 bits are rounded,
+which loses about as much again as quantization did: better export a checkpoint
+of another method, or an exact one."""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the parser of `quantrust`."""
     parser = subparsers.add_parser(
         "export",
-        help="write a checkpoint in a format that transformers loads",
-        description="Write a quantized checkpoint as a folder that transformers.AutoModelForImageTextToText loads "
-        "without this package. What the format can not hold is said and measured, here and in DIR/export.json.",
-        epilog=EXAMPLES,
+        help="write a checkpoint as a folder that transformers loads",
+        description=DESCRIPTION,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a quantized checkpoint")
     parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new or empty folder to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     parser.add_argument(
         "--exact", action="store_true", help="keep every weight as it is, at whatever size (compressed-tensors only)"
     )
@@ -37,14 +54,16 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export and say what was stored, lost and saved.
+    """Export a checkpoint and print what was stored, lost and saved.
 
     Raises
     ------
     QuantrustError
-        For a checkpoint that is damaged or that the format can not hold, or a folder that can not be written.
+        For a checkpoint that is damaged or that the format can not hold, or a folder that can not be written; nothing
+        is then written.
     """
     # torch takes seconds to import, which the other commands need not wait for
-    from quantrust.quantization.export import describe_export, export_checkpoint
+    from quantrust.quantization.export import REPORT, describe_export, export_checkpoint
 
+    check_writable(arguments.out / REPORT)
     print(describe_export(export_checkpoint(arguments.checkpoint, arguments.format, arguments.out, arguments.exact)))

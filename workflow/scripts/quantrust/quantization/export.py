@@ -85,7 +85,7 @@ def export_checkpoint(
         If the format does not exist or can not hold the checkpoint, the checkpoint is damaged or quantizes nothing, or
         something stands at `out_folder` or it can not be written. Nothing is written then.
     """
-    folder, out_folder = Path(folder), Path(out_folder)
+    folder, out_folder = Path(folder), Path(out_folder).resolve()
     if format_name not in FORMATS:
         raise QuantrustError(f"format {format_name!r} does not exist; allowed: {', '.join(FORMATS)}")
     if out_folder.exists() and not (out_folder.is_dir() and not any(out_folder.iterdir())):

@@ -1,0 +1,375 @@
+"""Exported checkpoints: read by the formats' definitions, bit by bit, and loaded by `transformers`."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+
+from quantrust.commands.export import FORMATS as OFFERED
+from quantrust.errors import QuantrustError
+from quantrust.models.family import Role
+from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.export import FORMATS, export_checkpoint
+from quantrust.quantization.export_layer import integer_zeros
+from quantrust.quantization.grid import QuantizedWeight
+from quantrust.quantization.quantize import quantize_model
+
+ROOT = Path(__file__).resolve().parents[2]
+FAMILIES = ["qwen2_vl", "idefics3"]
+GPTQ_PYTHON = ROOT / ".venv-export" / "bin" / "python"
+LOAD_GPTQ = """
+import json, sys, torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+for folder in sys.argv[1:]:
+    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    keys = {what: sorted(map(str, found)) for what, found in info.items() if found}
+    layers = [name for name, module in model.named_modules() if hasattr(module, "qweight")]
+    with torch.no_grad():
+        logits = model(**load_file(folder + "/inputs")).logits
+    save_file({"logits": logits.float().contiguous()}, folder + "/logits")
+    print("REPORT", json.dumps({"keys": keys, "layers": layers}))
+"""
+
+
+@pytest.fixture(scope="session")
+def checkpoint(model_folders, tmp_path_factory):
+    """A function that quantizes a random model under a scheme, once."""
+    made = {}
+
+    def make(family, scheme, model_folder=None):
+        key = (family, scheme, model_folder)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("checkpoints") / scheme
+            quantize_model(model_folder or model_folders[family], scheme, None, made[key])
+        return made[key]
+
+    return make
+
+
+def exported(folder, format_name, out, exact=False):
+    report = export_checkpoint(folder, format_name, out, exact)
+    assert report == json.loads((out / "export.json").read_text())
+    return report
+
+
+def inputs_of(folder, picture):
+    """A question about a picture, as the model's own `forward` takes it."""
+    family, model, processor, _ = load_checkpoint(folder)
+    vision = family.preprocess(processor, [picture])
+    encoded = family.encode_images(model, vision)
+    prompt = family.language_inputs(model, processor, ["is there a 3 below it?"], encoded)
+    inputs = {"input_ids": prompt.token_ids, "attention_mask": prompt.attention_mask.long(), **vision.tensors}
+    if family.name == "qwen2_vl":
+        inputs["mm_token_type_ids"] = (prompt.roles == Role.IMAGE).int()
+    return inputs
+
+
+@torch.no_grad()
+def logits_of(model, inputs):
+    return model(**inputs).logits.float()
+
+
+def loaded(folder, dtype=torch.float32):
+    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    assert not any(info.values()), info
+    return model
+
+
+def stored_weights(folder):
+    """What each quantized layer of a checkpoint is, and its weight in float32."""
+    record = json.loads((folder / "quantization.json").read_text())
+    _, model, _, _ = load_checkpoint(folder)
+    chosen = {layer["layer"]: layer for layer in record["layers"] if layer["bits"] is not None}
+    return {name: (layer, model.get_submodule(name).weight.dequantize(torch.float32)) for name, layer in chosen.items()}
+
+
+def stream(words, bits, count):
+    """Codes of rows of 32-bit words: code i is the bits from i * bits on, least significant first."""
+    rows = []
+    for row in words.numpy().astype("<u4"):
+        number = int.from_bytes(row.tobytes(), "little")
+        rows.append([number >> i * bits & (1 << bits) - 1 for i in range(count)])
+    return torch.tensor(rows)
+
+
+def spread(per_group, columns):
+    return per_group.repeat_interleave(columns // per_group.shape[1], dim=1).float()
+
+
+def read_compressed_tensors(tensors, config, name):
+    """Dequantize a layer by the definition of its format."""
+    (group,) = (group for group in config["config_groups"].values() if name in group["targets"])
+    arguments = group["weights"]
+    bits, middle = arguments["num_bits"], 2 ** (arguments["num_bits"] - 1)
+    scale = tensors[f"{name}.weight_scale"]
+    if group["format"] == "pack-quantized":
+        rows, columns = tensors[f"{name}.weight_shape"].tolist()
+        values = stream(tensors[f"{name}.weight_packed"], bits, columns) - middle
+    else:
+        values = tensors[f"{name}.weight"].int()
+        rows, columns = values.shape
+    zeros = torch.zeros(rows, 1)
+    if not arguments["symmetric"]:
+        zeros = tensors[f"{name}.weight_zero_point"]
+        if group["format"] == "pack-quantized":
+            zeros = stream(zeros.T.contiguous(), bits, rows).T - middle
+    groups = 1 if arguments["strategy"] == "channel" else columns // arguments["group_size"]
+    assert scale.shape == (rows, groups) and zeros.shape[1] in (1, groups)
+    return (values - spread(zeros, columns)) * spread(scale, columns)
+
+
+def read_gptq(tensors, config, name):
+    """Dequantize a layer by the definition of its format."""
+    bits, offset = config["bits"], {"gptq": 1, "gptq_v2": 0}[config["checkpoint_format"]]
+    scales, group_of = tensors[f"{name}.scales"], tensors[f"{name}.g_idx"]
+    columns, rows = len(group_of), scales.shape[1]
+    assert scales.dtype == torch.float16 and columns == scales.shape[0] * config["group_size"]
+    codes = stream(tensors[f"{name}.qweight"].T.contiguous(), bits, columns).T
+    zeros = stream(tensors[f"{name}.qzeros"], bits, rows) + offset
+    return ((codes - zeros[group_of]).float() * scales[group_of].float()).T
+
+
+READERS = {"compressed-tensors": read_compressed_tensors, "gptq": read_gptq}
+
+
+@pytest.mark.parametrize("format_name", ["compressed-tensors", "gptq"])
+@pytest.mark.parametrize("scheme", ["rtn-w4g64", "rtn-w3g64s-full", "rtn-w4g32-mixed", "rtn-w2c-full", "rtn-w8g64"])
+def test_a_reader_of_the_definition_gets_the_weights_to_the_bit(format_name, scheme, checkpoint, tmp_path):
+    folder = checkpoint("qwen2_vl", scheme)
+    report = exported(folder, format_name, tmp_path / "out")
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    weights = stored_weights(folder)
+    assert [row["layer"] for row in report["layers"]] == list(weights)
+    held = [row["layer"] for row in report["layers"] if row["stored"] != "bfloat16"]
+    assert len(held) >= (8 if format_name == "gptq" else len(weights))
+    for name, (layer, weight) in weights.items():
+        if name not in held:
+            assert torch.equal(tensors[f"{name}.weight"], weight.bfloat16())
+        elif format_name == "gptq" and layer["bits"] == 8:
+            # the format has float16 scales only
+            torch.testing.assert_close(read_gptq(tensors, config, name), weight, rtol=2**-11, atol=1e-7)
+        else:
+            assert torch.equal(READERS[format_name](tensors, config, name), weight)
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+@pytest.mark.parametrize("scheme", ["rtn-w3g64s-full", "rtn-w4g32-mixed", "hqq-w8g64"])
+def test_transformers_loads_compressed_tensors_and_computes_the_same(
+    family_name, scheme, checkpoint, pictures, tmp_path
+):
+    folder = checkpoint(family_name, scheme)
+    exported(folder, "compressed-tensors", tmp_path / "out")
+    inputs = inputs_of(folder, pictures[0])
+    expected = logits_of(load_checkpoint(folder)[1], inputs)
+    assert torch.equal(logits_of(loaded(tmp_path / "out"), inputs), expected)
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+@pytest.mark.parametrize("scheme", ["rtn-w4g64-full", "rtn-w3c"])
+def test_packed_asymmetric_layers_differ_by_the_rounding_of_float16(
+    family_name, scheme, checkpoint, pictures, tmp_path
+):
+    folder = checkpoint(family_name, scheme)
+    report = exported(folder, "compressed-tensors", tmp_path / "out")
+    assert {row["stored"] for row in report["layers"]} == {f"{scheme[5]} bits, asymmetric"}
+    inputs = inputs_of(folder, pictures[0])
+    expected = logits_of(load_checkpoint(folder)[1], inputs)
+    found = logits_of(loaded(tmp_path / "out"), inputs)
+    # transformers multiplies in the scales' float16: 2^-11 a weight, over a dozen layers
+    torch.testing.assert_close(found, expected, rtol=0, atol=2**-9 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+@pytest.mark.parametrize("scheme", ["hqq-w3g64-full", "hqq-w4g64-mixed", "rtn-w4g64-full"])
+def test_an_exact_export_computes_the_same(family_name, scheme, checkpoint, pictures, tmp_path):
+    folder = checkpoint(family_name, scheme)
+    report = exported(folder, "compressed-tensors", tmp_path / "out", exact=True)
+    assert all(row["relative_change"] == 0 for row in report["layers"])
+    inputs = inputs_of(folder, pictures[0])
+    expected = logits_of(load_checkpoint(folder)[1], inputs)
+    assert torch.equal(logits_of(loaded(tmp_path / "out"), inputs), expected)
+
+
+@pytest.mark.parametrize("format_name", ["compressed-tensors", "gptq"])
+def test_rounded_zeros_are_said_and_measured(format_name, checkpoint, tmp_path):
+    folder = checkpoint("idefics3", "hqq-w3g64")
+    report = exported(folder, format_name, tmp_path / "out")
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    changes = []
+    for row, (layer, weight) in zip(report["layers"], stored_weights(folder).values(), strict=True):
+        found = READERS[format_name](tensors, config, row["layer"])
+        changes.append(float((found - weight).norm() / weight.norm()))
+        assert row["zeros_rounded"] and row["relative_error"] == layer["relative_error"]
+        assert row["relative_change"] == pytest.approx(changes[-1], rel=1e-5)
+    assert 0.05 < max(changes) < 0.5
+    assert f"float zero-points of {len(changes)} layers are rounded to integers" in report["notes"][0]
+    assert f"({max(changes):.2%})" in report["notes"][0]
+
+
+@pytest.mark.parametrize("format_name", ["compressed-tensors", "gptq"])
+def test_a_tied_head_stays_tied_and_in_bfloat16(format_name, model_folders, checkpoint, pictures, tmp_path):
+    tied = tmp_path / "tied"
+    shutil.copytree(model_folders["qwen2_vl"], tied)
+    config = json.loads((tied / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    (tied / "config.json").write_text(json.dumps(config))
+    tensors = load_file(tied / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, tied / "model.safetensors", metadata={"format": "pt"})
+    folder = checkpoint("qwen2_vl", "rtn-w4g64-full", tied)
+    out = tmp_path / "out"
+    report = exported(folder, format_name, out)
+    stored = load_file(out / "model.safetensors")
+    embedding = "model.language_model.embed_tokens"
+    assert "lm_head.weight" not in stored and stored[f"{embedding}.weight"].dtype == torch.bfloat16
+    (row,) = (row for row in report["layers"] if row["layer"] == embedding)
+    assert 0 < row["relative_change"] < 2**-8
+    assert sum("stored in bfloat16" in note for note in report["notes"]) == (1 if format_name != "gptq" else 2)
+    if format_name == "compressed-tensors":
+        inputs = inputs_of(folder, pictures[0])
+        expected = logits_of(load_checkpoint(folder)[1], inputs)
+        torch.testing.assert_close(logits_of(loaded(out), inputs), expected, rtol=0, atol=0.02)
+
+
+def test_gptq_leaves_what_its_loader_does_not_find_and_what_is_on_another_grid(checkpoint, tmp_path):
+    report = exported(checkpoint("qwen2_vl", "rtn-w4g64-mixed"), "gptq", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    reasons = {row["layer"]: row["reason"] for row in report["layers"]}
+    # the language model at 4 bits would save less than vision at 8 on a model this small
+    assert (config["bits"], config["group_size"], config["sym"]) == (8, 64, False)
+    assert config["modules_in_block_to_quantize"] == [[name for name, reason in reasons.items() if reason is None]]
+    assert reasons["model.visual.merger.mlp.0"] == "the gptq loader does not find layers of a sequence"
+    assert reasons["model.language_model.embed_tokens"] == "gptq holds no embedding"
+    assert reasons["model.language_model.layers.0.mlp.up_proj"] == (
+        "gptq holds one grid a model, here 8 bits in groups of 64"
+    )
+    assert reasons["lm_head"] == "rows or columns do not fill 32-bit words"
+
+
+def test_gptq_cuts_groups_to_a_size_that_all_layers_have(checkpoint, tmp_path):
+    exported(checkpoint("qwen2_vl", "rtn-w2c-full"), "gptq", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert config["group_size"] == 64
+
+
+def test_gptq_takes_its_second_version_for_zeros_of_0(model_folders, tmp_path):
+    positive = tmp_path / "positive"
+    shutil.copytree(model_folders["idefics3"], positive)
+    tensors = load_file(positive / "model.safetensors")
+    name = "model.text_model.layers.0.mlp.up_proj"
+    tensors[f"{name}.weight"].abs_()
+    save_file(tensors, positive / "model.safetensors", metadata={"format": "pt"})
+    for model, version in ((positive, "gptq_v2"), (model_folders["idefics3"], "gptq")):
+        folder, out = tmp_path / f"checkpoint-{version}", tmp_path / f"out-{version}"
+        quantize_model(model, "rtn-w4g64", None, folder)
+        report = exported(folder, "gptq", out)
+        config = json.loads((out / "config.json").read_text())["quantization_config"]
+        assert config["checkpoint_format"] == version
+        assert any("gptq_v2" in note for note in report["notes"]) == (version == "gptq_v2")
+        assert torch.equal(
+            read_gptq(load_file(out / "model.safetensors"), config, name), stored_weights(folder)[name][1]
+        )
+
+
+def test_an_export_is_the_same_bytes_again(checkpoint, tmp_path):
+    for name in ("one", "two"):
+        exported(checkpoint("idefics3", "hqq-w4g64-mixed"), "compressed-tensors", tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert "tokenizer.json" in files and "chat_template.jinja" in files
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_integer_zeros_take_the_better_grid_of_each_group():
+    # values of the groups: -1.4 .. 1.6 (a zero between codes) and 5 .. 8 (a zero below the codes)
+    codes = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3]], dtype=torch.uint8)
+    weight = QuantizedWeight(codes, torch.ones(1, 2).half(), torch.tensor([[1.4, -5]]).half(), 2, 4)
+    found = integer_zeros(weight)
+    # in the first 1.4 becomes 1; the second is spread over 0 .. 8, as its grid has no zero of -5
+    assert found.zero.tolist() == [[1, 0]]
+    assert found.scale[0, 1] == torch.tensor(8 / 3).half()
+    assert found.codes.tolist() == [[0, 1, 2, 3, 2, 2, 3, 3]]
+
+
+def test_integer_zeros_leave_integer_zeros_alone():
+    weight = QuantizedWeight(
+        torch.tensor([[0, 1, 2, 3]], dtype=torch.uint8), torch.ones(1, 1).half(), torch.full((1, 1), 3.0).half(), 2, 4
+    )
+    assert integer_zeros(weight) is weight
+
+
+@pytest.mark.parametrize(
+    ("scheme", "format_name", "exact", "message"),
+    [
+        ("bf16", "compressed-tensors", False, "scheme bf16 quantizes nothing"),
+        ("rtn-w5g64", "gptq", False, r"gptq holds 2, 3, 4, 8 bits, but \S+ has 5; export it as compressed-tensors"),
+        ("rtn-w4g16", "gptq", False, "gptq holds no groups of 16: 21 layers"),
+        ("rtn-w4g64", "gptq", True, "gptq rounds .* so an export can not be exact; choose compressed-tensors"),
+        ("rtn-w4g64", "onnx", False, "format 'onnx' does not exist; allowed: compressed-tensors, gptq"),
+    ],
+)
+def test_what_a_format_can_not_hold_is_refused(scheme, format_name, exact, message, checkpoint, tmp_path):
+    with pytest.raises(QuantrustError, match=message):
+        export_checkpoint(checkpoint("qwen2_vl", scheme), format_name, tmp_path / "out", exact)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_offers_every_format():
+    assert tuple(FORMATS) == OFFERED
+
+
+def pins_of(path):
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return dict(line.split("==") for line in lines if line and not line.startswith("-r"))
+
+
+def test_the_environment_that_loads_exports_has_the_pins_of_its_requirements_and_of_the_project():
+    declared = yaml.safe_load((ROOT / "envs" / "export.yaml").read_text())["dependencies"]
+    conda = dict(entry.split("=") for entry in declared if "=" in entry)
+    assert conda.pop("python") == "3.11"
+    (pip,) = (entry["pip"] for entry in declared if isinstance(entry, dict))
+    required = pins_of(ROOT / "requirements-export.txt")
+    assert conda | dict(entry.split("==") for entry in pip) == required
+    own = pins_of(ROOT / "requirements.txt") | pins_of(ROOT / "requirements-dev.txt")
+    # gptqmodel asks for this very version, which is why the environment is a separate one
+    differing = {package for package, version in required.items() if own.get(package, version) != version}
+    assert differing == {"numpy"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not GPTQ_PYTHON.exists(), reason="needs .venv-export with requirements-export.txt: `make test-slow` makes it"
+)
+def test_transformers_loads_gptq_and_computes_the_same(checkpoint, pictures, tmp_path):
+    schemes = ["rtn-w4g64-full", "rtn-w3g64s-full", "rtn-w2g32-mixed", "rtn-w8g64", "rtn-w4c"]
+    cases = [(family, scheme) for family in FAMILIES for scheme in schemes]
+    expected, layers = [], []
+    for family, scheme in cases:
+        folder, out = checkpoint(family, scheme), tmp_path / f"{family}-{scheme}"
+        report = exported(folder, "gptq", out)
+        layers.append([row["layer"] for row in report["layers"] if row["reason"] is None])
+        inputs = inputs_of(folder, pictures[0])
+        save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, out / "inputs")
+        expected.append(logits_of(load_checkpoint(folder)[1], inputs))
+    done = subprocess.run(
+        [GPTQ_PYTHON, "-c", LOAD_GPTQ, *(str(tmp_path / f"{family}-{scheme}") for family, scheme in cases)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    reports = [json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("REPORT")]
+    for (family, scheme), report, wanted, logits in zip(cases, reports, layers, expected, strict=True):
+        assert report["keys"] == {}
+        assert sorted(report["layers"]) == sorted(wanted)
+        found = load_file(tmp_path / f"{family}-{scheme}" / "logits")["logits"]
+        # gptqmodel computes in bfloat16 or float16 whatever the model's dtype
+        torch.testing.assert_close(found, logits, rtol=0, atol=0.03 * float(logits.abs().max()))
