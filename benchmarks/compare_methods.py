@@ -1,0 +1,107 @@
+"""What quantization does to a model inside and to its answers: a table over the checkpoints of a finished study.
+
+Usage: PYTHONPATH=workflow/scripts python benchmarks/compare_methods.py MODEL [--data data] [--samples 64]
+
+For every checkpoint of the model: bits per weight; the relative error |h' - h| / |h| of image features and of the
+language model's last hidden states (after the final norm, every token that is no padding) on image-caption pairs that
+calibrated nothing; the share of questions in distribution that are answered as by bf16; soft accuracy and coverage at
+5 % risk of `maxprob` there, as the study's metrics have them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from quantrust.quantization.calibration import build_calibration_table, language_batches, vision_batches
+from quantrust.quantization.checkpoint import load_checkpoint
+
+REFERENCE = "bf16"
+SEED = 1
+RISK = 0.05
+KEYS = ["question_id", "split"]
+
+
+def held_out_pairs(data: Path, model: str, dataset: str, samples: int) -> pl.DataFrame:
+    """Draw image-caption pairs whose images are not in the calibration table."""
+    folder = data / "embedded" / dataset
+    calibrated = pl.read_parquet(data / "calibration" / f"{model}.parquet")["image"].to_list()
+    return build_calibration_table(
+        data / "models" / model,
+        folder / "captions.json",
+        folder / "images",
+        samples=samples,
+        seed=SEED,
+        asked_about=[Path(image).relative_to(folder / "images").as_posix() for image in calibrated],
+    )
+
+
+@torch.inference_mode()
+def activations(checkpoint: Path, pairs: pl.DataFrame) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return image features and last hidden states, rows of tokens, computed in float32."""
+    family, model, processor, _ = load_checkpoint(checkpoint)
+    encoded = [
+        image for inputs in vision_batches(family, processor, pairs) for image in family.encode_images(model, inputs)
+    ]
+    hidden = []
+    for inputs in language_batches(family, model, processor, pairs, encoded):
+        states, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden.append(states[inputs.attention_mask])
+    return torch.cat([image.features for image in encoded]), torch.cat(hidden)
+
+
+def relative_error(found: torch.Tensor, reference: torch.Tensor) -> float:
+    """Return |found - reference| / |reference|, Frobenius norms."""
+    return float((found - reference).norm() / reference.norm())
+
+
+def agreement(data: Path, model: str, scheme: str, dataset: str) -> float:
+    """Return the share of test questions with the answer that the unquantized model gives."""
+    mine, reference = (
+        pl.read_parquet(data / "features" / model / name / f"{dataset}.parquet", columns=[*KEYS, "answer"])
+        for name in (scheme, REFERENCE)
+    )
+    both = mine.filter(split="test").join(reference, on=KEYS, how="inner", validate="1:1")
+    return (both["answer"] == both["answer_right"]).mean()
+
+
+def metric(data: Path, model: str, scheme: str, dataset: str, name: str, parameter: float | None) -> float:
+    """Return a metric of `maxprob` on the test questions in distribution."""
+    rows = pl.read_parquet(data / "metrics" / model / f"{scheme}.parquet").filter(
+        pl.col("parameter").eq_missing(parameter), estimator="maxprob", metric=name, id_share=1, dataset=dataset
+    )
+    return rows["value"].unique().item()
+
+
+def main() -> None:
+    """Print the table, in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--dataset", default="scenes", help="the embedded dataset in distribution")
+    parser.add_argument("--samples", type=int, default=64)
+    options = parser.parse_args()
+    pairs = held_out_pairs(options.data, options.model, options.dataset, options.samples)
+    folder = options.data / "checkpoints" / options.model
+    reference = activations(folder / REFERENCE, pairs)
+    print(f"{options.model}, {len(pairs)} held-out pairs, {options.dataset}/test\n")
+    print("| scheme | bits per weight | image features | hidden states | agreement | accuracy | C@5 % |")
+    print("|---|---|---|---|---|---|---|")
+    for checkpoint in sorted(folder.iterdir()):
+        scheme = checkpoint.name
+        size = json.loads((checkpoint / "quantization.json").read_text())["bytes"]["quantized_bits_per_weight"]
+        errors = [relative_error(*both) for both in zip(activations(checkpoint, pairs), reference, strict=True)]
+        where = (options.data, options.model, scheme, options.dataset)
+        values = [
+            *errors,
+            agreement(*where),
+            metric(*where, "accuracy", None),
+            metric(*where, "coverage_at_risk", RISK),
+        ]
+        print(f"| {scheme} | {size or 16:.2f} | " + " | ".join(f"{value:.3f}" for value in values) + " |")
+
+
+if __name__ == "__main__":
+    main()
