@@ -11,8 +11,8 @@ The folder holds the model's own config, tokenizer, processor and chat template 
 `quantization.json`
     `format` (of this folder, 2), `scheme` and `settings`, `sha256` of `model.safetensors`, `files` (the SHA-256 of
     every other file), `bytes`, `calibration`, `modality_ratios`, `scales` (what a scale search chose), `layers` (the
-    plan, with each layer's relative error) and `record_sha256`, the digest of all that. `relative_error` is |dequantized - weight| / |weight| in the Frobenius
-    norm, after channel scaling where there is any.
+    plan, with each layer's relative error) and `record_sha256`, the digest of all that. `relative_error` is
+    |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is any.
 
 `bytes` counts
 
@@ -50,7 +50,8 @@ from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, sha256, write_json
 from quantrust.models.family import Family
 from quantrust.models.skeleton import build_skeleton
-from quantrust.quantization.kernels import KERNEL_DTYPE, KERNELS, use_packed_kernels
+from quantrust.quantization.int4_grid import KERNEL_DTYPE
+from quantrust.quantization.kernels import KERNELS, use_packed_kernels
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
 
