@@ -23,7 +23,7 @@ CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 # All variants are compared with one another, so that any change of scores compares all anew.
 SHARED = ("data/comparisons.parquet", "data/shipping.parquet", "data/examples.parquet", "reports/")
 COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
-DECISION_TABLES = Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1)
+DECISION_TABLES = Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1, tabulate_shipping=1)
 DECISION = Counter(decide_variant=VARIANTS) + DECISION_TABLES
 ONE_VARIANT = Counter(
     quantize_model=1,
@@ -79,6 +79,16 @@ def test_editing_the_figures_redraws_them(scratch) -> None:
     edit(scratch, "report/figures/parts.py")
     drawn = Counter(risk_coverage=1, mixtures=1, degradation=1, efficiency=1, selector_gain=1)
     assert scratch.plan()[0] == drawn + GROUP_FIGURES
+
+
+def test_editing_the_page_builds_it_alone(scratch) -> None:
+    edit(scratch, "report/page/words.py")
+    assert scratch.plan()[0] == Counter(build_page=1)
+
+
+def test_changing_what_may_ship_judges_anew_and_computes_nothing_else(scratch) -> None:
+    scratch.change("report", "shipping", "keeps", value=0.9)
+    assert scratch.plan()[0] == Counter(judge_schemes=1, tabulate_shipping=1, build_page=1)
 
 
 def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:

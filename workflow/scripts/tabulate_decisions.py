@@ -1,7 +1,7 @@
-"""Write the tables whose values the page shows."""
+"""Write the table of thresholds and coverages over a grid of risk limits."""
 
 from quantrust.job import job_log
-from quantrust.report.page.build import write_tables
+from quantrust.report.tables import write_decisions_table
 
 with job_log(snakemake.log[0]):
-    write_tables(snakemake.input.decisions, snakemake.input.shipping, dict(snakemake.output.items()))
+    write_decisions_table(snakemake.input, snakemake.output[0])

@@ -19,8 +19,8 @@ from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.shipping import write_shipping
 from quantrust.evaluation.study import write_evaluation
 from quantrust.files import write_json
-from quantrust.report.page.build import Sources, write_page, write_tables
-from quantrust.report.tables import write_sizes_table
+from quantrust.report.page.build import Sources, write_page
+from quantrust.report.tables import write_decisions_table, write_shipping_table, write_sizes_table
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME, SHIFT = "scenes", "scenes-language"
@@ -222,7 +222,8 @@ def write_study(folder: Path) -> PageStudy:
     reports = folder / "reports"
     write_sizes_table(checkpoints.values(), reports / "tables" / "sizes.csv")
     tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping")}
-    write_tables(paths["decisions"].values(), folder / "shipping.parquet", tables)
+    write_decisions_table(paths["decisions"].values(), tables["decisions"])
+    write_shipping_table(folder / "shipping.parquet", tables["shipping"])
     sources = Sources(
         metrics=paths["metrics"],
         curves=paths["curves"],

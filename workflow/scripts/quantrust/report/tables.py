@@ -114,6 +114,32 @@ def write_comparisons_table(path: str | Path, out_path: str | Path) -> None:
     _write(pl.read_parquet(path), out_path)
 
 
+def write_decisions_table(paths: Iterable[str | Path], out_path: str | Path) -> None:
+    """Write thresholds and coverages over a grid of risk limits, a row per variant, estimator, dataset and limit.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Decision tables of the study's variants.
+    out_path : str or Path
+        CSV with the columns of `quantrust.evaluation.decisions.SCHEMA`.
+    """
+    _write(read_tables(paths), out_path)
+
+
+def write_shipping_table(path: str | Path, out_path: str | Path) -> None:
+    """Write what every scheme keeps of the unquantized model, a row per variant, dataset and metric.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file of `quantrust.evaluation.shipping.write_shipping`.
+    out_path : str or Path
+        CSV with the same columns.
+    """
+    _write(pl.read_parquet(path), out_path)
+
+
 def write_data_table(
     question_paths: Iterable[str | Path], skipped_paths: Iterable[str | Path], out_path: str | Path, *, home: str
 ) -> None:

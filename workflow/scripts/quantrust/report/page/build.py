@@ -21,7 +21,6 @@ from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
 from quantrust.report.page.words import criterion, percent, span, summary
 from quantrust.report.results import distinct, read_tables, whole_test_sets
-from quantrust.report.tables import PLACES
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -127,13 +126,6 @@ def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any]
     )
     with atomic_path(out_path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-def write_tables(decisions: Sequence[str | Path], shipping: str | Path, out: Mapping[str, str | Path]) -> None:
-    """Write the tables whose values the page shows, as CSV: ``decisions`` and ``shipping``."""
-    for table, path in ((read_tables(decisions), out["decisions"]), (pl.read_parquet(shipping), out["shipping"])):
-        with atomic_path(path) as partial:
-            table.write_csv(partial, float_precision=PLACES)
 
 
 def _asset(name: str) -> str:
