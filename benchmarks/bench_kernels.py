@@ -3,7 +3,8 @@
 Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_kernels.py [--quick] [--blocks 2]
 
 Weights are random. Every variant is written as a checkpoint, then loaded and timed in a process of its own, one after
-the other. Times are the least of several: what else runs on the machine only ever adds.
+the other. Times are the least of several, of the processor's time where there is one thread, so that what else runs on
+the machine disturbs them little.
 """
 
 import argparse
@@ -25,7 +26,8 @@ from transformers import DynamicCache
 
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import load_checkpoint, save_checkpoint
-from quantrust.quantization.kernels import MOST_ROWS, describe_kernels, kernel_weight, planes
+from quantrust.quantization.int4_grid import planes
+from quantrust.quantization.kernels import MOST_ROWS, describe_kernels, kernel_weight
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import build_plan
 from quantrust.quantization.scheme import parse_scheme, resolve_scheme
@@ -129,12 +131,13 @@ def reset_peak():
 
 def seconds(function, repeats):
     """Return the least time that a call takes, after one that does not count."""
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     function()
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         function()
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return min(times)
 
 
@@ -174,7 +177,7 @@ def measure(folder, warm_up):
     )
     result["kernels"] = describe_kernels(model)
     for name, whole in (("blocks", False), ("whole", True)):
-        result[f"prefill_{name}"] = PROMPT / seconds(lambda whole=whole: prefill(whole), 2)
+        result[f"prefill_{name}"] = PROMPT / seconds(lambda whole=whole: prefill(whole), 1)
         cache, _ = prefill(whole)
         result[f"decode_{name}"] = 1 / seconds(lambda whole=whole, cache=cache: decode(cache, whole), 12)
         del cache
@@ -183,10 +186,10 @@ def measure(folder, warm_up):
     return result
 
 
-def run(*arguments):
-    """Run this script in another process and return what it printed as JSON."""
-    command = [sys.executable, __file__, *map(str, arguments)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout or "null")
+def measured(folder, warm_up):
+    """Run `measure` in a process of its own."""
+    command = [sys.executable, __file__, "--measure", str(folder), str(warm_up)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def crossover(shape):
@@ -219,18 +222,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small model, to see that it runs")
     parser.add_argument("--blocks", type=int, default=2, help="language blocks (default 2)")
-    parser.add_argument("--write", nargs=4, metavar=("MODEL", "OUT", "BITS", "HEAD_BITS"), help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, metavar=("CHECKPOINT", "WARM_UP"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.write:
-        model, out, bits, head_bits = options.write
-        write_checkpoint(Path(model), Path(out), int(bits), int(head_bits))
-        return
     if options.measure:
         print(json.dumps(measure(*options.measure)))
         return
     shape = QUICK if options.quick else FULL
-    print(f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
+    clock = "processor time" if torch.get_num_threads() == 1 else "wall-clock time"
+    capability = torch.backends.cpu.get_cpu_capability()
+    print(f"{clock}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {capability}")
     crossover(shape)
     print(f"\n{options.blocks} blocks of Qwen2-VL-7B's width, group {GROUP}, {PROMPT} tokens of prompt.")
     print("\nTokens/s (times bf16):\n")
@@ -240,11 +240,11 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         write_config(scratch / "small", QUICK, 1)
-        run("--write", scratch / "small", scratch / "warm-up", 4, 4)
+        write_checkpoint(scratch / "small", scratch / "warm-up", 4, 4)
         write_config(scratch / "model", shape, options.blocks)
         for bits, head_bits in VARIANTS:
-            run("--write", scratch / "model", scratch / "checkpoint", bits, head_bits)
-            found = results[bits, head_bits] = run("--measure", scratch / "checkpoint", scratch / "warm-up")
+            write_checkpoint(scratch / "model", scratch / "checkpoint", bits, head_bits)
+            found = results[bits, head_bits] = measured(scratch / "checkpoint", scratch / "warm-up")
             plain = results[VARIANTS[0]]
             cells = [
                 f"{found[key]:.3g} ({found[key] / plain[key]:.2f})"

@@ -23,14 +23,8 @@ from torch import nn
 
 from quantrust.quantization import kernels
 from quantrust.quantization.grid import QuantizedWeight
-from quantrust.quantization.kernels import (
-    Int4Weight,
-    block_rows,
-    kernel_group_size,
-    kernel_weight,
-    planes,
-    use_packed_kernels,
-)
+from quantrust.quantization.int4_grid import kernel_group_size, planes
+from quantrust.quantization.kernels import Int4Weight, block_rows, kernel_weight, use_packed_kernels
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.rtn import quantize_rtn
@@ -226,3 +220,16 @@ def test_processors_whose_layout_is_unknown_keep_the_reference():
         "weight = PackedWeight(64, 64, 4, 32); print(block_rows(), kernel_weight(weight) is weight)"
     )
     assert run_with("default", "-c", code).stdout.strip() == "None True"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU of compute capability 8.0 or later")
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize(("rows", "columns", "group_size"), SHAPES)
+def test_products_on_a_gpu_are_within_the_rounding_of_the_kernel(bits, rows, columns, group_size):
+    weight = quantized(rows, columns, bits, group_size)
+    kernel = kernel_weight(PackedWeight.from_quantized(weight).cuda())
+    assert not isinstance(kernel, PackedWeight)
+    for count in (1, 37):
+        inputs = torch.randn(count, columns).bfloat16()
+        expected, error = bounds(weight, inputs, None, by_blocks=False)
+        assert ((kernel.linear(inputs.cuda(), None).cpu().double() - expected).abs() <= error).all()

@@ -1,18 +1,8 @@
 """Packed kernels: matrix products on codes that stay packed.
 
 The reference is `PackedWeight`: it dequantizes the whole weight in float32 for every product. The weights here hold the
-same codes in the layout of torch's int4 kernels, which compute in bfloat16 and accumulate in float32.
-
-Widths. The kernels take 4-bit codes q and a grid of their own, w = (q - 8) * step + offset with a float offset, so any
-float zero fits: offset = (8 - zero) * step. Codes of 2 and 3 bits are held as 4-bit codes. Codes of 5 to 8 bits are
-split into two planes, code = 16 * high + low, which lie side by side as one matrix with twice the input channels; the
-input is repeated, and both planes are accumulated in float32 within one product. So 2 to 4 bits take half a byte a
-weight and 5 to 8 bits a whole one, whatever the checkpoint takes.
-
-Rounding. Step and offset are rounded to bfloat16 (8 significant bits), which moves a weight by at most
-2^-8 * (|code - zero| + |8 - zero|) * scale at 4 bits and below. Above, the offset keeps 16 significant bits, because
-each plane carries a part of it, and the error is 2^-8 * |code - zero| * scale, that of rounding the weight itself to
-bfloat16. Groups whose codes are all equal are put into the offset alone: constant groups stay exact.
+same codes in the layout of torch's int4 CPU kernel, which takes bfloat16 and accumulates in float32, on the grid that
+`quantrust.quantization.int4_grid` describes; `quantrust.quantization.cuda_kernels` has the ones for GPUs.
 
 Layout on the CPU (aten/src/ATen/native/cpu/int4mm_kernel.cpp). Rows come in blocks of 64 with AVX-512 and 32 with AVX2.
 A block is a matrix of bytes, input channels by half the rows of the block: the low halves of the bytes are the first
@@ -27,15 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quantrust.quantization.cuda_kernels import cuda_weight
+from quantrust.quantization.int4_grid import (
+    KERNEL_DTYPE,
+    int4_parts,
+    kernel_group_size,
+    kernel_name,
+    middle,
+    padded,
+    planes,
+)
 from quantrust.quantization.linear import PackedWeight, QuantizedLinear
-from quantrust.quantization.packing import unpack
 
 KERNELS = ("reference", "packed")
 """What a run may ask for: plain dequantizing, or the kernels of this module where they apply."""
-
-KERNEL_DTYPE = torch.bfloat16
-GROUP_SIZES = (256, 128, 64, 32)
-"""What the int4 kernels take."""
 
 MOST_ROWS = {1: 70, 2: 35}
 """By planes: up to so many rows of activations the CPU's int4 kernel is faster than dequantizing a block of weights at
@@ -62,9 +57,9 @@ class Int4Weight(nn.Module):
         assert group is not None and block is not None
         self.rows, self.columns, self.bits = weight.rows, weight.columns, weight.bits
         self.group_size, self.planes = group, planes(weight.bits)
-        self.kernel = "int4" if self.planes == 1 else "int4 in two planes"
-        self._depth = _padded(weight.columns, group)
-        height = _padded(weight.rows, block)
+        self.kernel = kernel_name(weight.bits)
+        self._depth = padded(weight.columns, group)
+        height = padded(weight.rows, block)
         self.register_buffer(
             "codes", torch.zeros(height // block, self.planes * self._depth, block // 2, dtype=torch.uint8)
         )
@@ -142,14 +137,15 @@ class Int4Weight(nn.Module):
         groups = self._depth // self.group_size
         offset = offset.unflatten(0, (self.planes, groups)).sum(dim=0)
         step = step[-groups:]
-        return step, offset.sub_(step, alpha=_middle(self.planes))
+        return step, offset.sub_(step, alpha=middle(self.planes))
 
 
 def use_packed_kernels(model: nn.Module) -> None:
     """Put the weights of a model's quantized linears into the layout of the packed kernels.
 
-    A weight that an embedding shares with the head moves with it. Weights that no kernel takes (groups of 16, say) and
-    those of embeddings alone, of which only rows are read, stay as they are.
+    A weight that an embedding shares with the head moves with it, if rows can be read from the kernel's layout; on CUDA
+    they can not, and the embedding keeps the packed codes. Weights that no kernel takes (groups of 16, say) and those
+    of embeddings alone, of which only rows are read, stay as they are.
 
     Parameters
     ----------
@@ -165,7 +161,8 @@ def use_packed_kernels(model: nn.Module) -> None:
         if any(isinstance(module, QuantizedLinear) for module in sharing):
             replaced = kernel_weight(weight)
             for module in sharing:
-                module.weight = replaced
+                if isinstance(module, QuantizedLinear) or hasattr(replaced, "dequantize"):
+                    module.weight = replaced
 
 
 def describe_kernels(model: nn.Module) -> dict[str, int]:
@@ -176,61 +173,11 @@ def describe_kernels(model: nn.Module) -> dict[str, int]:
 
 def kernel_weight(weight: PackedWeight) -> nn.Module:
     """Return a weight in the layout of a packed kernel, or itself where none takes it."""
-    if kernel_group_size(weight) is None or block_rows() is None:
+    if kernel_group_size(weight) is None:
         return weight
-    return Int4Weight(weight)
-
-
-def kernel_group_size(weight: PackedWeight) -> int | None:
-    """Return the group size under which the int4 kernels take a weight, or None.
-
-    Groups that are too large are cut into equal parts with the same grid. A row that is one group may have any length;
-    it is padded.
-    """
-    for size in GROUP_SIZES:
-        if weight.group_size % size == 0:
-            return size
-    return GROUP_SIZES[-1] if weight.group_size == weight.columns else None
-
-
-def planes(bits: int) -> int:
-    """Return the number of 4-bit planes that hold codes of so many bits."""
-    return 1 if bits <= 4 else 2
-
-
-def int4_parts(weight: PackedWeight, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Return rows of a weight as the int4 kernels want them.
-
-    Parameters
-    ----------
-    weight : PackedWeight
-    rows : slice
-
-    Returns
-    -------
-    halves : Tensor, uint8, shape (rows, planes * padded columns)
-        In [0, 15].
-    steps, offsets : Tensor, bfloat16, shape (rows, planes * groups)
-        w = (half - 8) * step + offset, summed over the planes.
-    """
-    group, count = kernel_group_size(weight), planes(weight.bits)
-    codes = unpack(weight.codes[rows], weight.bits, weight.columns)
-    scale, zero = weight.scale[rows].float(), weight.zero[rows].float()
-    step = scale.to(KERNEL_DTYPE).float()
-    offset = (_middle(count) - zero) * step
-    low, high = codes.unflatten(1, (-1, weight.group_size)).aminmax(dim=-1)
-    constant = low == high
-    step = torch.where(constant, 0.0, step)
-    offset = torch.where(constant, (low.float() - zero) * scale, offset)
-    codes = functional.pad(codes, (0, -weight.columns % group))
-    parts = codes.shape[1] // group // scale.shape[1]
-    step, offset = (part.repeat_interleave(parts, dim=1) for part in (step, offset))
-    if count == 1:
-        return codes, step.to(KERNEL_DTYPE), offset.to(KERNEL_DTYPE)
-    first = offset.to(KERNEL_DTYPE)
-    halves = torch.cat([codes >> 4, codes & 15], dim=1)
-    steps = torch.cat([16 * step, step], dim=1)
-    return halves, steps.to(KERNEL_DTYPE), torch.cat([first, (offset - first.float()).to(KERNEL_DTYPE)], dim=1)
+    if weight.codes.is_cuda:
+        return cuda_weight(weight)
+    return weight if block_rows() is None else Int4Weight(weight)
 
 
 @cache
@@ -247,12 +194,3 @@ def block_rows() -> int | None:
 
 def _pack(halves: Tensor) -> Tensor:
     return torch.ops.aten._convert_weight_to_int4pack_for_cpu(halves.int(), 1)
-
-
-def _middle(count: int) -> int:
-    """Return the code that the kernel's grid counts from: 8 in one plane, 16 * 8 + 8 in two."""
-    return 8 if count == 1 else 136
-
-
-def _padded(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
