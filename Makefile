@@ -57,6 +57,7 @@ bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the s
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_evaluation.py
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_quantization.py --methods mbq hqq
 	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_quantization.py --methods awq gptq --blocks 1
+	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_kernels.py
 
 $(STUDY_READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,6 @@
 """Speed and memory of packed checkpoints of a Qwen2-VL-7B with few blocks, against bfloat16, in one run.
 
-Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_kernels.py [--quick] [--blocks 2]
+Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_kernels.py [--quick] [--blocks 1]
 
 Weights are random. Every variant is written as a checkpoint, then loaded and timed in a process of its own, one after
 the other. Times are the least of several, of the processor's time where there is one thread, so that what else runs on
@@ -221,7 +221,7 @@ def main():
     """Run everything and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small model, to see that it runs")
-    parser.add_argument("--blocks", type=int, default=2, help="language blocks (default 2)")
+    parser.add_argument("--blocks", type=int, default=1, help="language blocks (default 1)")
     parser.add_argument("--measure", nargs=2, metavar=("CHECKPOINT", "WARM_UP"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
@@ -234,8 +234,6 @@ def main():
     crossover(shape)
     print(f"\n{options.blocks} blocks of Qwen2-VL-7B's width, group {GROUP}, {PROMPT} tokens of prompt.")
     print("\nTokens/s (times bf16):\n")
-    print("| blocks / head and embedding | decode, blocks | prefill, blocks | decode, whole | prefill, whole |")
-    print("|---|---|---|---|---|")
     results = {}
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
@@ -244,13 +242,22 @@ def main():
         write_config(scratch / "model", shape, options.blocks)
         for bits, head_bits in VARIANTS:
             write_checkpoint(scratch / "model", scratch / "checkpoint", bits, head_bits)
-            found = results[bits, head_bits] = measured(scratch / "checkpoint", scratch / "warm-up")
-            plain = results[VARIANTS[0]]
-            cells = [
-                f"{found[key]:.3g} ({found[key] / plain[key]:.2f})"
-                for key in ("decode_blocks", "prefill_blocks", "decode_whole", "prefill_whole")
-            ]
-            print(f"| {bits} / {head_bits} | {' | '.join(cells)} |", flush=True)
+            results[bits, head_bits] = measured(scratch / "checkpoint", scratch / "warm-up")
+            print(bits, head_bits, json.dumps(results[bits, head_bits]), file=sys.stderr, flush=True)
+    print_results(results)
+
+
+def print_results(results):
+    """Print the tables of speed and memory."""
+    plain = results[VARIANTS[0]]
+    print("| blocks / head and embedding | decode, blocks | prefill, blocks | decode, whole | prefill, whole |")
+    print("|---|---|---|---|---|")
+    for (bits, head_bits), found in results.items():
+        cells = [
+            f"{found[key]:.3g} ({found[key] / plain[key]:.2f})"
+            for key in ("decode_blocks", "prefill_blocks", "decode_whole", "prefill_whole")
+        ]
+        print(f"| {bits} / {head_bits} | {' | '.join(cells)} |")
     print("\nMemory, MB (times the file):\n")
     print(
         "| blocks / head and embedding | file | tensors | peak of loading | resident, loaded | after a forward pass |"
