@@ -184,7 +184,8 @@ def test_one_figure_builds_only_what_it_needs(scratch) -> None:
 
 def test_changing_the_number_of_resamples_reruns_evaluations_and_what_follows(scratch) -> None:
     scratch.change("evaluation", "resamples", value=21)
-    assert scratch.plan()[0] == EVALUATION
+    decisions = Counter(decide_variant=VARIANTS, pick_examples=1, tabulate_decisions=1)
+    assert scratch.plan()[0] == EVALUATION + decisions
 
 
 def test_new_weights_rerun_all_of_their_model(scratch) -> None:
@@ -201,7 +202,7 @@ def test_deleted_artifacts_are_rebuilt_byte_for_byte(scratch) -> None:
     before = scratch.digests("data", "reports")
     for path in (f"data/scores/{MODEL}/bf16.parquet", "data/mixtures/scenes-language.parquet", "reports/mixtures.png"):
         (scratch.folder / path).unlink()
-    rebuilt = Counter(write_scores=1, build_mixtures=1, evaluate_variant=VARIANTS)
-    assert scratch.plan()[0] == rebuilt + REPORT + CERTIFICATION + COMPARISON
+    rebuilt = Counter(write_scores=1, build_mixtures=1)
+    assert scratch.plan()[0] == rebuilt + EVALUATION + CERTIFICATION + COMPARISON + DECISION
     scratch.run()
     assert scratch.digests("data", "reports") == before

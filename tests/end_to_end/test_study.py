@@ -62,9 +62,20 @@ def test_fewer_bits_take_fewer_bytes(study) -> None:
 
 def test_every_figure_and_table_is_made(study) -> None:
     made = {str(path.relative_to(study.folder / "reports")) for path in (study.folder / "reports").rglob("*.*")}
-    figures = {f"{name}.{kind}" for name in ("risk_coverage", "mixtures", "degradation") for kind in ("pdf", "png")}
-    tables = ("data", "accuracy", "reliability", "sizes", "certification", "comparisons")
-    assert made == figures | {f"tables/{name}.csv" for name in tables}
+    figures = ("risk_coverage", "mixtures", "efficiency", "degradation", "reliability_diagrams", "selector_gain")
+    figures += ("confidence_histograms", "answer_types", "question_kinds")
+    expected = {f"{name}.{kind}" for name in figures for kind in ("pdf", "png")}
+    tables = ("data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping")
+    expected |= {f"tables/{name}.csv" for name in tables}
+    expected |= {f"tables/{name}.{kind}" for name in ("quantization", "selector") for kind in ("csv", "md", "tex")}
+    assert made == expected | {"index.html"}
+
+
+def test_the_page_is_made_of_this_study(study) -> None:
+    page = (study.folder / "reports" / "index.html").read_text(encoding="utf-8")
+    assert str(study.folder) not in page
+    for name in (*DATASETS, MODEL, *SCHEMES):
+        assert f'<option value="{name}">' in page
 
 
 def test_schemes_are_compared_with_bf16_and_estimators_with_maxprob_on_whole_test_sets(study) -> None:
