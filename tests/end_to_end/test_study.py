@@ -71,10 +71,10 @@ def test_every_figure_and_table_is_made(study) -> None:
     assert made == expected | {"index.html"}
 
 
-def test_the_page_is_made_of_this_study(study) -> None:
+def test_the_page_is_made_of_this_study(study, schemes: list[str]) -> None:
     page = (study.folder / "reports" / "index.html").read_text(encoding="utf-8")
     assert str(study.folder) not in page
-    for name in (*DATASETS, MODEL, *SCHEMES):
+    for name in (*DATASETS, MODEL, *schemes):
         assert f'<option value="{name}">' in page
 
 
