@@ -105,8 +105,8 @@ def test_mbq_with_ratios_of_one_is_awq_with_absolute_errors(calibrated):
     balanced = batches_of(family, model, prompts, partial(mbq.token_weights, ratio=1.0, other=1.0))
     plain = batches_of(family, model, prompts, awq.token_weights)
     for one, other in zip(
-        search(family, model, "language", balanced, mbq.POWER),
-        search(family, model, "language", plain, mbq.POWER),
+        search(family, model, "language", balanced, power=1),
+        search(family, model, "language", plain, power=1),
         strict=True,
     ):
         assert torch.equal(one.scale, other.scale) and one.error == other.error

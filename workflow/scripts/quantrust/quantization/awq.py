@@ -4,8 +4,6 @@ from torch import Tensor
 
 from quantrust.models.family import Role
 
-POWER = 2
-
 
 def token_weights(roles: Tensor) -> Tensor:
     """Return what the error of each token counts: 1, or 0 for padding.

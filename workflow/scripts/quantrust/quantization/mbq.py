@@ -17,7 +17,6 @@ from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, LanguageInputs, Role
 from quantrust.quantization.fast_linear import FastLinears
 
-POWER = 1
 KINDS = ("attention", "mlp")
 
 
