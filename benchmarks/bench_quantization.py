@@ -1,6 +1,6 @@
 """Seconds and memory of the quantizers against straightforward implementations of the same procedures, in one run.
 
-Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_quantization.py [--width small] [--blocks N] [--tokens N]
+Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_quantization.py [--width 2b] [--blocks N] [--tokens N]
 """
 
 import argparse
@@ -228,7 +228,7 @@ def compare_errors(plain, fast):
 def main():
     """Run every method in processes of their own, print a Markdown table and what it rests on."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--width", choices=("7b", "small"), default="7b")
+    parser.add_argument("--width", choices=("7b", "2b", "small"), default="7b")
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)

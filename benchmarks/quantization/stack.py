@@ -10,6 +10,7 @@ from quantrust.models.loading import load_family
 FAMILY = load_family("qwen2_vl")
 WIDTHS = {
     "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4},
+    "2b": {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2},
     "small": {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 8, "num_key_value_heads": 2},
 }
 VOCABULARY = 512
