@@ -7,6 +7,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 import vl_convert
+from polars.testing import assert_frame_equal
 
 from quantrust.files import sha256
 from quantrust.report.page import charts
@@ -42,6 +43,15 @@ def test_every_section_is_there_and_the_file_is_small(page_study) -> None:
     text = page_study.page.read_text(encoding="utf-8")
     assert all(f'<section id="{name}"' in text for name in SECTIONS)
     assert page_study.page.stat().st_size < 2_000_000
+
+
+def test_the_csv_files_hold_what_was_computed_for_every_variant(page_study) -> None:
+    folder, variants = page_study.folder, page_study.sources.scores
+    decided = pl.concat([pl.read_parquet(folder / "decisions" / m / f"{s}.parquet") for m, s in variants])
+    stored = {"decisions": decided, "shipping": pl.read_parquet(folder / "shipping.parquet")}
+    for name, table in stored.items():
+        written = pl.read_csv(getattr(page_study.sources, name), schema=table.schema)
+        assert_frame_equal(written, table, rel_tol=0, abs_tol=5.1e-7)
 
 
 def test_the_page_carries_the_values_of_the_csv_files(page_study, page_data) -> None:
