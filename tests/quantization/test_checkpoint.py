@@ -119,9 +119,10 @@ def test_bits_per_weight_by_hand(model_folders, tmp_path):
     assert read(out)["bytes"]["quantized_bits_per_weight"] == 9.0
 
 
-def test_same_input_same_bytes(model_folders, calibration_tables, tmp_path):
+@pytest.mark.parametrize("scheme", ["mbq-w3g64", "gptq-w3g64-full"])
+def test_same_input_same_bytes(scheme, model_folders, calibration_tables, tmp_path):
     first, second = (
-        quantized(model_folders["idefics3"], "mbq-w3g64", tmp_path / name, calibration_tables["idefics3"])
+        quantized(model_folders["idefics3"], scheme, tmp_path / name, calibration_tables["idefics3"])
         for name in ("first", "second")
     )
     assert sorted(path.name for path in first.iterdir()) == sorted(path.name for path in second.iterdir())

@@ -120,7 +120,7 @@ def describe_plan(plan: pl.DataFrame) -> str:
         )
         for column in ("note", "reason"):
             for (said,), some in group.drop_nulls(column).group_by(column, maintain_order=True):
-                lines.append(f"  {len(some)} layers, {said}")
+                lines.append(f"  {len(some)} {'layer' if len(some) == 1 else 'layers'}, {said}")
     return "\n".join(lines)
 
 

@@ -111,8 +111,7 @@ class _Surgery:
     Attributes
     ----------
     errors : dict of str to float
-        |dequantized - weight| / |weight| of each layer that is quantized already, Frobenius norms, in the order of
-        the plan at the end.
+        |dequantized - weight| / |weight| of each layer that is quantized already, Frobenius norms.
     ratios : list of ModalityRatio
     choices : list of ScaleChoice
         In the order of the forward pass.
