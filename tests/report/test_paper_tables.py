@@ -98,6 +98,7 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
     study_of_paper = {
         ("qwen2-vl-7b", "mbq-w4g128"): "mbq-w4g64-full",
         ("qwen2-vl-7b", "mbq-w4g128-full"): "mbq-w4g64-full",
+        ("idefics3-8b-llama3", "hqq-w3g64"): "hqq-w3g64-full",
         ("other", "mbq-w4g128"): "mbq-w4g64-full",
     }
     paths = []
@@ -114,6 +115,8 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
     assert published.select(columns).rows() == [
         ("qwen2-vl-7b", "mbq-w4g128", "maxprob", 82.5, 3.7, 41.1),
         ("qwen2-vl-7b", "mbq-w4g128", "selector", None, 2.2, 45.4),
+        ("idefics3-8b-llama3", "hqq-w3g64", "maxprob", 64.0, 7.9, 0.1),
+        ("idefics3-8b-llama3", "hqq-w3g64", "selector", None, 7.0, 7.0),
     ]
     assert "(41.1)" in files[1].read_text() and "(41.1)" in files[2].read_text()
     assert "arXiv 2602.13289" in files[1].read_text() and "arXiv 2602.13289" in files[2].read_text()

@@ -98,7 +98,12 @@ rule tabulate_data:
         questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
         skipped=expand("data/skipped/{dataset}.parquet", dataset=DATASETS),
     output:
-        report(f"{REPORTS}/tables/data.csv", caption="../report/data.rst", category="Tables"),
+        report(
+            f"{REPORTS}/tables/data.csv",
+            caption="../report/data.rst",
+            category="Tables",
+            labels={"table": "Data"},
+        ),
     log:
         f"logs/{REPORTS}/data.log",
     conda:

@@ -210,8 +210,9 @@ def published_figures(home: str) -> dict[tuple[str, str, str], dict[Key, float]]
     keys = [tuple(key) for key in reference["metrics"]]
     return {
         (model, scheme, estimator): {key: value for key, value in zip(keys, values, strict=True) if value is not None}
-        for model, schemes in reference["models"].items()
-        for scheme, by_estimator in schemes.items()
+        for entry in reference["models"]
+        for model in entry["names"]
+        for scheme, by_estimator in entry["figures"].items()
         for estimator, values in by_estimator.items()
     }
 
