@@ -50,6 +50,7 @@ STAGES = {
     "judge_schemes": "data/shipping.parquet",
     "pick_examples": "data/examples.parquet",
     "tabulate_decisions": "reports/tables/decisions.csv",
+    "tabulate_shipping": "reports/tables/shipping.csv",
     "build_page": "reports/index.html",
     "tabulate_comparisons": "reports/tables/comparisons.csv",
 }
