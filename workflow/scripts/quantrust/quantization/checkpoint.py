@@ -37,6 +37,7 @@ import hashlib
 import json
 import math
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ from quantrust.files import atomic_directory, sha256, write_json
 from quantrust.models.family import Family
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.int4_grid import KERNEL_DTYPE
-from quantrust.quantization.kernels import KERNELS, use_packed_kernels
+from quantrust.quantization.kernels import KERNELS, holders_of_weights, use_packed_kernel
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
 
@@ -192,11 +193,9 @@ def load_checkpoint(
     tied_head, tied_embedding = _restore_layers(family, model, layers, dtype)
     expected = _expected_tensors(model, tied_head)
     _check_tensors(path, tensors, expected)
-    _fill(model, path, tensors, dtype)
+    _fill(model, path, tensors, dtype, kernel)
     if tied_head is not None and isinstance(model.get_submodule(tied_head), nn.Linear):
         model.get_submodule(tied_head).weight = model.get_submodule(tied_embedding).weight
-    if kernel == "packed":
-        use_packed_kernels(model)
     return family, model.requires_grad_(False).eval(), family.load_processor(str(folder)), record
 
 
@@ -285,18 +284,30 @@ def _bytes_not_stored(model: nn.Module) -> int:
     return sum(buffer.nbytes for name, buffer in model.named_buffers() if name not in stored)
 
 
-def _fill(model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch.dtype) -> None:
-    """Copy tensors of a file into a model, the largest first; `tensors` maps the file and is emptied."""
-    names = sorted(tensors, key=lambda name: tensors[name].nbytes, reverse=True)
-    tensors.clear()
-    for name in names:
-        # pages that were read count as memory until the mapping is closed: one mapping for each tensor
-        with safe_open(path, "pt") as file:
-            tensor = file.get_tensor(name)
-        # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
-        tensor = tensor.to(dtype if tensor.dtype == STORED_DTYPE else tensor.dtype, copy=True)
+def _fill(model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch.dtype, kernel: str) -> None:
+    """Copy tensors of a file into a model, module by module, the largest first; `tensors` maps the file and is emptied.
+
+    Packed kernels get each weight as soon as it is read, so that no more than one is held twice.
+    """
+    modules: dict[str, list[str]] = {}
+    sizes: Counter[str] = Counter()
+    for name, tensor in tensors.items():
         parent, _, leaf = name.rpartition(".")
-        model.get_submodule(parent).load_state_dict({leaf: tensor}, strict=False, assign=True)
+        modules.setdefault(parent, []).append(leaf)
+        sizes[parent] += tensor.nbytes
+    tensors.clear()
+    holders = holders_of_weights(model) if kernel == "packed" else {}
+    for parent, _ in sizes.most_common():
+        module = model.get_submodule(parent)
+        for leaf in modules[parent]:
+            # pages that were read count as memory until the mapping is closed: one mapping for each tensor
+            with safe_open(path, "pt") as file:
+                tensor = file.get_tensor(f"{parent}.{leaf}" if parent else leaf)
+            # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
+            tensor = tensor.to(dtype if tensor.dtype == STORED_DTYPE else tensor.dtype, copy=True)
+            module.load_state_dict({leaf: tensor}, strict=False, assign=True)
+        if module in holders:
+            use_packed_kernel(module, holders.pop(module))
 
 
 def _packed_names(model: nn.Module) -> set[str]:

@@ -143,26 +143,40 @@ class Int4Weight(nn.Module):
 def use_packed_kernels(model: nn.Module) -> None:
     """Put the weights of a model's quantized linears into the layout of the packed kernels.
 
-    A weight that an embedding shares with the head moves with it, if rows can be read from the kernel's layout; on CUDA
-    they can not, and the embedding keeps the packed codes. Weights that no kernel takes (groups of 16, say) and those
-    of embeddings alone, of which only rows are read, stay as they are.
+    Weights that no kernel takes (groups of 16, say) and those of embeddings alone, of which only rows are read, stay as
+    they are.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In bfloat16; changed in place. The packed codes are given up one layer at a time.
+        In bfloat16; changed in place. The packed codes are given up one weight at a time.
     """
+    holders = holders_of_weights(model)
+    while holders:
+        use_packed_kernel(*holders.popitem())
+
+
+def holders_of_weights(model: nn.Module) -> dict[PackedWeight, list[nn.Module]]:
+    """Return the layers that hold each packed weight of a model."""
     holders: dict[PackedWeight, list[nn.Module]] = {}
     for module in model.modules():
         if isinstance(getattr(module, "weight", None), PackedWeight):
             holders.setdefault(module.weight, []).append(module)
-    while holders:
-        weight, sharing = holders.popitem()
-        if any(isinstance(module, QuantizedLinear) for module in sharing):
-            replaced = kernel_weight(weight)
-            for module in sharing:
-                if isinstance(module, QuantizedLinear) or hasattr(replaced, "dequantize"):
-                    module.weight = replaced
+    return holders
+
+
+def use_packed_kernel(weight: PackedWeight, holders: list[nn.Module]) -> None:
+    """Replace one weight in all layers that hold it.
+
+    An embedding that shares the weight of a head gets the kernel's as well, if rows can be read from its layout. On
+    CUDA they can not, and the embedding keeps the packed codes.
+    """
+    if not any(isinstance(module, QuantizedLinear) for module in holders):
+        return
+    replaced = kernel_weight(weight)
+    for module in holders:
+        if isinstance(module, QuantizedLinear) or hasattr(replaced, "dequantize"):
+            module.weight = replaced
 
 
 def describe_kernels(model: nn.Module) -> dict[str, int]:
