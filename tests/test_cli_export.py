@@ -38,7 +38,7 @@ def test_what_is_stored_lost_and_saved_is_printed(checkpoint, tmp_path, capsys):
     report = json.loads((out / "export.json").read_text())
     size = (out / "model.safetensors").stat().st_size
     assert size == report["bytes"]["export"]
-    assert "21 layers: 5 bits, symmetric" in captured.out
+    assert "5 bits, symmetric: 21 layers" in captured.out
     assert "float zero-points of 21 layers are rounded to integers: their weights change by " in captured.out
     assert f"{size:,} bytes; the checkpoint has {(checkpoint / 'model.safetensors').stat().st_size:,}" in captured.out
     assert "pip install transformers compressed-tensors" in captured.out

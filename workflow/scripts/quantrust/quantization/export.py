@@ -23,9 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -34,11 +33,12 @@ from quantrust.files import atomic_directory, write_json
 from quantrust.progress import progress
 from quantrust.quantization import export_compressed_tensors, export_gptq
 from quantrust.quantization.checkpoint import COMPANIONS, STORED_DTYPE, WEIGHTS, load_checkpoint
-from quantrust.quantization.export_layer import ExportLayer, Layout, integer_zeros
+from quantrust.quantization.export_layer import ExportLayer, Layout, count_layers, integer_zeros
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.packing import unpack
 
 REPORT = "export.json"
+PARTS = ("codes", "scale", "zero")
 
 
 @dataclass(frozen=True)
@@ -92,46 +92,47 @@ def export_checkpoint(
         raise QuantrustError(f"{out_folder} exists; expected the path of a new or empty folder")
     form = FORMATS[format_name]
     _, model, _, record = load_checkpoint(folder, STORED_DTYPE)
-    plan = pl.DataFrame(record["layers"], infer_schema_length=None).filter(pl.col("bits").is_not_null())
-    if plan.is_empty():
+    rows = [row for row in record["layers"] if row["bits"] is not None]
+    if not rows:
         raise QuantrustError(
             f"{folder}: scheme {record['scheme']} quantizes nothing, so there is nothing to export; the folder itself "
             "is in the Hugging Face layout"
         )
-    shared = set(plan["shares"].drop_nulls()) if plan["shares"].dtype == pl.String else set()
-    rows = plan.filter(pl.col("shares").is_null()).to_dicts()
-    unquantized_linears = [name for name, module in model.named_modules() if type(module) is nn.Linear]
-    unquantized_linears += [name for name in plan["layer"] if name not in {row["layer"] for row in rows}]
+    # a tied head takes its weight from the embedding in every format
+    heads = {row["layer"]: row["shares"] for row in rows if row["shares"] is not None}
+    rows = [row for row in rows if row["layer"] not in heads]
+    linears = [name for name, module in model.named_modules() if type(module) is nn.Linear] + list(heads)
     del model
     with (
-        safe_open(folder / WEIGHTS, framework="pt") as weights,
+        safe_open(folder / WEIGHTS, framework="pt") as file,
         progress(f"exporting to {format_name}", 2 * len(rows), "steps") as bar,
     ):
         layers = []
         for row in rows:
-            weight = _read(weights.get_tensor, row)
+            weight = _read(file.get_tensor, row)
             # unpacked, they are held as they are; at 8 bits that takes no more room
             if not (form.float_zeros and (exact or weight.bits == 8)):
                 weight = integer_zeros(weight)
-            layers.append(ExportLayer(row["layer"], weight, row["component"] == "embedding", row["layer"] in shared))
+            is_tied = row["layer"] in heads.values()
+            layers.append(ExportLayer(row["layer"], weight, row["component"] == "embedding", is_tied))
             bar.update()
-        layout = form.lay_out(layers, unquantized_linears, exact)
-        tensors, reports = {}, []
+        layout = form.lay_out(layers, linears, exact)
+        packed = {f"{row['layer']}.weight.{part}" for row in rows for part in PARTS}
+        tensors = {name: file.get_tensor(name) for name in set(file.keys()) - packed}
+        reports = []
         for row, layer in zip(rows, layers, strict=True):
-            original = _read(weights.get_tensor, row)
+            original = _read(file.get_tensor, row)
             encoded, report = _export(layer, original, layout, torch.float32 if exact else STORED_DTYPE)
             tensors |= {f"{layer.name}.{part}": tensor for part, tensor in encoded.items()}
             reports.append({**report, "relative_error": row["relative_error"]})
             bar.update()
-        packed = {f"{row['layer']}.weight.{part}" for row in rows for part in ("codes", "scale", "zero")}
-        tensors |= {name: weights.get_tensor(name) for name in weights.keys() if name not in packed}  # noqa: SIM118
     return _write(folder, out_folder, format_name, record, layout, tensors, reports)
 
 
 def describe_export(report: dict[str, Any]) -> str:
     """Return what `export.json` says in a few lines: how layers are stored, what is lost, the size."""
     layers = report["layers"]
-    lines = [f"{count} layers: {stored}" for stored, count in Counter(row["stored"] for row in layers).items()]
+    lines = [f"{stored}: {count_layers(count)}" for stored, count in Counter(row["stored"] for row in layers).items()]
     lines += report["notes"]
     size = report["bytes"]
     lines.append(
@@ -142,7 +143,7 @@ def describe_export(report: dict[str, Any]) -> str:
 
 
 def _read(get_tensor: Callable[[str], Tensor], row: dict[str, Any]) -> QuantizedWeight:
-    codes, scale, zero = (get_tensor(f"{row['layer']}.weight.{part}") for part in ("codes", "scale", "zero"))
+    codes, scale, zero = (get_tensor(f"{row['layer']}.weight.{part}") for part in PARTS)
     return QuantizedWeight(unpack(codes, row["bits"], row["columns"]), scale, zero, row["bits"], row["group"])
 
 
@@ -203,9 +204,10 @@ def _write(
                 "layers": reports,
             }
             write_json(partial / REPORT, report)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise QuantrustError(
-            f"{out_folder}: can not be written ({error.strerror or error}); expected a folder in a writable place"
+            f"{out_folder}: can not be written ({reason}); expected a folder in a place with room for it"
         ) from None
     return report
 
@@ -218,7 +220,7 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
         changes = [row["relative_change"] for row in rounded]
         errors = [row["relative_error"] for row in rounded]
         losses.append(
-            f"float zero-points of {len(rounded)} layers are rounded to integers: their weights change by "
+            f"float zero-points of {count_layers(len(rounded))} are rounded to integers: their weights change by "
             f"{sum(changes) / len(changes):.2%} on average, most in {worst['layer']} "
             f"({worst['relative_change']:.2%}); quantization itself had changed them by "
             f"{sum(errors) / len(errors):.2%} on average"
@@ -228,6 +230,6 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
         rows = [row for row in dense if row["reason"] == reason]
         largest = max(row["relative_change"] for row in rows)
         losses.append(
-            f"{len(rows)} layers are stored in {stored} ({reason}): their weights change by at most {largest:.2%}"
+            f"in {stored} ({reason}): {count_layers(len(rows))}, whose weights change by at most {largest:.2%}"
         )
     return losses

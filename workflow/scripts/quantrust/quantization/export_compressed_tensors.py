@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.export_layer import Encoded, ExportLayer, Layout, words
+from quantrust.quantization.export_layer import Encoded, ExportLayer, Layout, count_layers, words
 from quantrust.quantization.scheme import GROUP_SIZES
 
 PACKED = "pack-quantized"
@@ -82,14 +82,14 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     widened = sum(encoder is encode_widened for encoder in encoders.values())
     if widened:
         notes.append(
-            f"{widened} asymmetric layers take one bit a weight more: they are written as symmetric ones of the same "
-            "values, because transformers reads packed asymmetric layers of one width and group size only"
+            f"one bit a weight more in {count_layers(widened)}: asymmetric, they are written as symmetric ones of the "
+            "same values, because transformers reads packed asymmetric layers of one width and group size only"
         )
     bytewise = sum(encoders[layer.name] is encode_bytes and layer.weight.bits < 8 for layer in held)
     if bytewise:
         notes.append(
-            f"{bytewise} layers of less than 8 bits take a byte a weight: transformers reads no packed embedding, and "
-            "packed layers have no float zero-points"
+            f"a byte a weight in {count_layers(bytewise)} of less than 8 bits: transformers reads no packed embedding, "
+            "and packed layers have no float zero-points"
         )
     if uniform:
         config["dequantize"] = True

@@ -17,7 +17,7 @@ from functools import partial
 import torch
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.export_layer import Encoded, ExportLayer, Layout, words
+from quantrust.quantization.export_layer import Encoded, ExportLayer, Layout, count_layers, words
 
 BITS = (2, 3, 4, 8)
 GROUP_SIZES = (128, 64, 32)
@@ -65,7 +65,7 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
             # a group has a scale of 16 bits and a zero
             saved[bits, group_size] += layer.weight.codes.numel() * (16 - bits - (16 + bits) / group_size)
     if not saved:
-        reasons = "; ".join(f"{reason}: {count} layers" for reason, count in Counter(dense.values()).items())
+        reasons = "; ".join(f"{reason}: {count_layers(count)}" for reason, count in Counter(dense.values()).items())
         raise QuantrustError(
             f"gptq holds no layer of this checkpoint ({reasons}); export it as compressed-tensors, which does"
         )

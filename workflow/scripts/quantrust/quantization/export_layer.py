@@ -144,6 +144,11 @@ def words(codes: Tensor, bits: int) -> Tensor:
     return (parts << torch.arange(0, 32, 8, dtype=torch.int32)).sum(dim=-1, dtype=torch.int32)
 
 
+def count_layers(count: int) -> str:
+    """Return a number of layers in words."""
+    return f"{count} layer" + ("" if count == 1 else "s")
+
+
 def _nearest_codes(weight: QuantizedWeight) -> Tensor:
     return weight.zero.round().clamp(0, 2**weight.bits - 1)
 
