@@ -61,7 +61,7 @@ class Int4Weight(nn.Module):
         self._depth = padded(weight.columns, group)
         height = padded(weight.rows, block)
         self.register_buffer(
-            "codes", torch.zeros(height // block, self.planes * self._depth, block // 2, dtype=torch.uint8)
+            "codes", torch.empty(height // block, self.planes * self._depth, block // 2, dtype=torch.uint8)
         )
         self.register_buffer("grid", torch.zeros(self.planes * self._depth // group, height, 2, dtype=KERNEL_DTYPE))
         for number, codes in enumerate(self.codes):

@@ -16,7 +16,8 @@ class PackedWeight(nn.Module):
     """A quantized weight with dense codes.
 
     Buffers: `codes` uint8 (rows, ceil(columns * bits / 8)), `scale` and `zero` (rows, columns / group_size) in the
-    storage dtype of the bits. They are zero until a checkpoint or `from_quantized` fills them.
+    storage dtype of the bits. They are memory that nothing has written to until a checkpoint or `from_quantized` fills
+    them, so that a model can be built before any weight is read.
     """
 
     kernel = "reference"
@@ -24,10 +25,10 @@ class PackedWeight(nn.Module):
     def __init__(self, rows: int, columns: int, bits: int, group_size: int) -> None:
         super().__init__()
         self.rows, self.columns, self.bits, self.group_size = rows, columns, bits, group_size
-        self.register_buffer("codes", torch.zeros(rows, packed_width(columns, bits), dtype=torch.uint8))
+        self.register_buffer("codes", torch.empty(rows, packed_width(columns, bits), dtype=torch.uint8))
         grid = (rows, columns // group_size)
-        self.register_buffer("scale", torch.zeros(grid, dtype=storage_dtype(bits)))
-        self.register_buffer("zero", torch.zeros(grid, dtype=storage_dtype(bits)))
+        self.register_buffer("scale", torch.empty(grid, dtype=storage_dtype(bits)))
+        self.register_buffer("zero", torch.empty(grid, dtype=storage_dtype(bits)))
 
     @classmethod
     def from_quantized(cls, weight: QuantizedWeight) -> "PackedWeight":
