@@ -91,7 +91,8 @@ def test_every_overlay_of_the_readme_is_a_study_that_can_run(run_with):
 ESTIMATOR = """
 import sys
 import polars as pl
-from quantrust.confidence.catalogue import check_estimator, confidence_columns
+from quantrust.confidence.catalogue import check_estimator
+from quantrust.confidence.columns import confidence_columns
 
 check_estimator("first-token+platt")
 print(pl.read_parquet(sys.argv[1]).select(confidence_columns(["first-token", "maxprob"])).write_json())

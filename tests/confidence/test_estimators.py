@@ -5,7 +5,8 @@ import math
 import polars as pl
 import pytest
 
-from quantrust.confidence.catalogue import confidence_columns, plain_estimators
+from quantrust.confidence.catalogue import plain_estimators
+from quantrust.confidence.columns import confidence_columns
 
 
 def test_estimators_of_one_answer_by_hand():

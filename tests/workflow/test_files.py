@@ -15,11 +15,21 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
 PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
-HEAVY = {"write_dataset", "train_model", "quantize_model", "dump_features", "train_selector", "evaluate_variant"} | {
+HEAVY = {
+    "write_dataset",
+    "break_down_variant",
+    "train_model",
+    "quantize_model",
+    "dump_features",
+    "train_selector",
+    "evaluate_variant",
+} | {
     "certify_variant",
     "compare_variants",
     "judge_schemes",
 }
+# Used where they are installed; nothing requires them.
+OPTIONAL = {"gemlite"}
 # What a package is called where it is imported, installed and found in a conda channel.
 INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "vl_convert": "vl-convert-python"}
 IN_CONDA = {"matplotlib": "matplotlib-base"}
@@ -60,7 +70,7 @@ def imports(path: Path) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module.split(".")[0])
-    return {INSTALLED_AS.get(name, name) for name in names - set(sys.stdlib_module_names) - {"quantrust"}}
+    return {INSTALLED_AS.get(name, name) for name in names - set(sys.stdlib_module_names) - {"quantrust"} - OPTIONAL}
 
 
 @pytest.mark.parametrize("rule", rules())

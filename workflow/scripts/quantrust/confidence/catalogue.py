@@ -1,8 +1,6 @@
 """Which confidence estimators there are: those that need no training, found as modules, and the learned ones."""
 
-from collections.abc import Sequence
-
-import polars as pl
+from types import ModuleType
 
 from quantrust.errors import QuantrustError
 from quantrust.named_modules import ESTIMATORS, load_module, module_names
@@ -33,25 +31,10 @@ def check_estimator(name: str) -> None:
     known = [*plain_estimators(), *LEARNED]
     if plain not in known:
         raise QuantrustError(f"no estimator of this name; allowed: {', '.join(known)}, or one of them +<calibration>")
-    if calibration and plain not in LEARNED and not _load(plain).IS_PROBABILITY:
+    if calibration and plain not in LEARNED and not load_estimator(plain).IS_PROBABILITY:
         raise QuantrustError(f"{plain} is no probability and has no calibration; allowed: {plain}")
 
 
-def confidence_columns(names: Sequence[str]) -> list[pl.Expr]:
-    """Return an expression over the columns of a features file for every named estimator.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of `plain_estimators`.
-
-    Returns
-    -------
-    list of polars.Expr
-        Named after the estimators, float64.
-    """
-    return [_load(name).confidence().cast(pl.Float64).alias(name) for name in names]
-
-
-def _load(name: str):
+def load_estimator(name: str) -> ModuleType:
+    """Return the module of an estimator that needs no training."""
     return load_module(ESTIMATORS, name.replace("-", "_"), ("confidence", "IS_PROBABILITY"))

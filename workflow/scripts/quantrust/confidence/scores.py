@@ -5,7 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from quantrust.confidence.catalogue import LEARNED, confidence_columns
+from quantrust.confidence.catalogue import LEARNED
+from quantrust.confidence.columns import confidence_columns
 from quantrust.confidence.selector import load_selector, selector_confidence
 from quantrust.files import atomic_path
 
