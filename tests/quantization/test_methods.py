@@ -199,5 +199,4 @@ def test_every_method_at_every_width_answers(
     decoded, reference = (answers(folder, pictures) for folder in (out, tmp_path / "bf16"))
     assert all(len(ids) > 0 and min(values) > -20 for ids, values in zip(*decoded[:2], strict=True))
     error = float((decoded[2] - reference[2]).norm() / reference[2].norm())
-    print("ERR", method, bits, family_name, error)
     assert error < WIDEST_ERROR[bits]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from quantrust.confidence.catalogue import LEARNED, plain_estimators
 from quantrust.config import check_config
@@ -34,6 +35,18 @@ def test_a_study_may_name_a_scheme_of_the_table(shipped_config: dict) -> None:
 
 def test_the_shipped_configs_are_valid(shipped_config: dict) -> None:
     check_config(shipped_config, SCHEMA)
+
+
+@pytest.mark.parametrize("overlay", [None, *sorted((ROOT / "config").glob("*.yaml"))], ids=lambda path: str(path))
+def test_a_study_has_the_resamples_to_find_a_difference_after_correction(shipped_config: dict, overlay: Path) -> None:
+    """Holm's correction multiplies the smallest p-value, 2 / (resamples + 1), by the number of rows."""
+    if overlay:
+        update_config(shipped_config, yaml.safe_load(overlay.read_text()))
+    study, estimators = shipped_config["study"], len(shipped_config["comparison"]["estimators"])
+    schemes, datasets = len(study["schemes"]), 1 + len(study["shifts"])
+    # Of four metrics, accuracy does not depend on the estimator: it is compared once a scheme.
+    rows = len(study["models"]) * datasets * ((schemes - 1) * (3 * estimators + 1) + schemes * (estimators - 1) * 3)
+    assert 2 / (shipped_config["comparison"]["resamples"] + 1) * rows < 0.05
 
 
 MIX = {"method": "rtn", "group": 64, "symmetric": False, "table": [{"component": "language", "bits": 4}]}

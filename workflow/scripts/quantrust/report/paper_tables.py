@@ -217,8 +217,13 @@ def published_figures(home: str) -> dict[tuple[str, str, str], dict[Key, float]]
     }
 
 
+def as_shown(value: float) -> float:
+    """Return a figure in percent rounded like the printed one, so that no difference is marked that can not be seen."""
+    return float(f"{value:.1f}")
+
+
 def mark_best(rows: Sequence[Row]) -> None:
-    """Mark the best figures of each model at the same number of bits, where there is more than one and they differ."""
+    """Mark the best figures of each model at the same number of bits, where there are more and they differ as shown."""
     places = list(dict.fromkeys((row.model, row.scheme == UNQUANTIZED, row.bits) for row in rows))
     for model, unquantized, bits in places:
         if bits is None and not unquantized:
@@ -229,12 +234,12 @@ def mark_best(rows: Sequence[Row]) -> None:
         ]
         for key in together[0].cells:
             sign = -1 if key[0] in LOWER_IS_BETTER else 1
-            worth = [sign * row.cells[key].value for row in together if row.cells[key].value is not None]
+            worth = [sign * as_shown(row.cells[key].value) for row in together if row.cells[key].value is not None]
             if len(set(worth)) < 2:
                 continue
             for row in together:
                 value = row.cells[key].value
-                row.cells[key].best = value is not None and sign * value == max(worth)
+                row.cells[key].best = value is not None and sign * as_shown(value) == max(worth)
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column], count: int) -> pl.DataFrame:

@@ -74,7 +74,6 @@ def groups(
             for column, (label, values) in enumerate(columns):
                 axes = grid[row][column]
                 _draw(axes, pick(values, model=model), clusters, shown)
-                axes.set_xlim(left=-0.02)
                 in_percent(axes.xaxis)
                 if column == 0:
                     title(axes, model, len(columns))
@@ -83,6 +82,9 @@ def groups(
                 if row == len(models) - 1:
                     axes.set_xlabel(label)
             _name(grid[row][0], clusters, len(datasets) > 1)
+        # Once everything is drawn: a limit that is set ends the axes' growth, and the models share them.
+        for axes in grid[0]:
+            axes.set_xlim(left=-0.02)
         counts = pick(table, model=models[0], scheme=shown[0].name, metric="accuracy")
         smallest, largest = counts["n"].min(), counts["n"].max()
         legend(

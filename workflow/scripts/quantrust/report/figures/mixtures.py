@@ -75,8 +75,6 @@ def mixtures(
                 for row, (_, values, estimator) in enumerate(rows):
                     here = pick(values, model=model, dataset=shift, estimator=estimator)
                     _draw(grid[first + row][column], here, schemes, estimator)
-                    if row:
-                        grid[first + row][column].set_ylim(bottom=0)
                 title(
                     grid[first][column],
                     f"{model}, {short_label(series, [one for one, _ in columns])}\nto {shift}",
@@ -84,6 +82,9 @@ def mixtures(
                 )
             for row, (label, _, _) in enumerate(rows):
                 grid[first + row][0].set_ylabel(label)
+                if row:
+                    # Once the line is drawn: a limit that is set ends the growth of the axes that the panels share.
+                    grid[first + row][0].set_ylim(bottom=0)
         figure.align_ylabels()
         figure.supxlabel(f"questions of {home} : questions of the shift", fontsize=7.5)
         counts = " and ".join(f"{n:,}" for n in sorted(set(metrics["n"])))
