@@ -15,7 +15,7 @@ rule certify_variant:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         code=code("certify_variant"),
@@ -41,7 +41,7 @@ rule tabulate_certification:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_certification"),

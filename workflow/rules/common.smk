@@ -47,12 +47,19 @@ FIGURES = [
 TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
 # The paper's main tables, which are written as Markdown and LaTeX as well.
 PAPER_TABLES = ["quantization", "selector"]
+# How many GPUs a job takes that runs a model.
+GPUS = 1 if config["compute"]["device"] == "cuda" else 0
 
 
 wildcard_constraints:
     model="|".join(config["models"]),
     scheme="[a-z0-9-]+",
     dataset="|".join([CANDIDATES, *config["datasets"]]),
+
+
+def memory(mb):
+    """Memory of a job in MB: so much at the first attempt, and as much again at every further one."""
+    return lambda wildcards, attempt: attempt * mb
 
 
 def code(script):

@@ -14,7 +14,7 @@ rule train_selector:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         code=code("train_selector"),
@@ -36,7 +36,7 @@ rule write_scores:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=15,
     params:
         code=code("write_scores"),

@@ -14,7 +14,7 @@ rule write_dataset:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=10,
     params:
         code=code("write_dataset"),
@@ -35,7 +35,7 @@ rule select_adversarial:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("select_adversarial"),
@@ -60,7 +60,7 @@ rule divide_dataset:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=10,
     params:
         code=code("divide_dataset"),
@@ -83,7 +83,7 @@ rule build_questions:
         "../../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         code=code("build_questions"),
@@ -110,7 +110,7 @@ rule tabulate_data:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_data"),

@@ -14,7 +14,7 @@ rule fetch_download:
         "../../envs/download.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=1440,
     params:
         code=code("fetch_download"),

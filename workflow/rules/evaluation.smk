@@ -13,7 +13,7 @@ rule build_mixtures:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("build_mixtures"),
@@ -38,7 +38,7 @@ rule evaluate_variant:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         code=code("evaluate_variant"),
@@ -63,7 +63,7 @@ rule break_down_variant:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=30,
     params:
         code=code("break_down_variant"),
@@ -87,7 +87,7 @@ rule compare_variants:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         code=code("compare_variants"),
@@ -114,7 +114,7 @@ rule tabulate_comparisons:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_comparisons"),

@@ -17,7 +17,8 @@ rule dump_features:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        gpu=GPUS,
+        mem_mb=memory(4000),
         runtime=120,
     params:
         code=code("dump_features"),

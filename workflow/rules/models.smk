@@ -14,7 +14,7 @@ rule prepare_model:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=5,
     params:
         code=code("prepare_model"),
@@ -36,7 +36,7 @@ rule train_model:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=memory(6000),
         runtime=240,
     params:
         code=code("train_model"),
@@ -59,7 +59,7 @@ rule stress_model:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=10,
     params:
         code=code("stress_model"),

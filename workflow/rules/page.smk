@@ -13,7 +13,7 @@ rule decide_variant:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=15,
     params:
         code=code("decide_variant"),
@@ -38,7 +38,7 @@ rule judge_schemes:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=30,
     params:
         code=code("judge_schemes"),
@@ -64,7 +64,7 @@ rule pick_examples:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=15,
     params:
         code=code("pick_examples"),
@@ -91,7 +91,7 @@ rule tabulate_decisions:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_decisions"),
@@ -115,7 +115,7 @@ rule tabulate_shipping:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_shipping"),
@@ -149,7 +149,7 @@ rule build_page:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=5,
     params:
         code=code("build_page"),

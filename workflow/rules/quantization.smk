@@ -13,7 +13,7 @@ rule build_calibration:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
         runtime=10,
     params:
         code=code("build_calibration"),
@@ -40,7 +40,8 @@ rule quantize_model:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        gpu=GPUS,
+        mem_mb=memory(4000),
         runtime=60,
     params:
         code=quantization_code,

@@ -19,7 +19,7 @@ rule risk_coverage:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_risk_coverage"),
@@ -47,7 +47,7 @@ rule mixtures:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_mixtures"),
@@ -76,7 +76,7 @@ rule efficiency:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_efficiency"),
@@ -104,7 +104,7 @@ rule degradation:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_degradation"),
@@ -132,7 +132,7 @@ rule reliability_diagrams:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_reliability_diagrams"),
@@ -159,7 +159,7 @@ rule confidence_histograms:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_confidence_histograms"),
@@ -185,7 +185,7 @@ rule selector_gain:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_selector_gain"),
@@ -212,7 +212,7 @@ rule answer_types:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_groups"),
@@ -241,7 +241,7 @@ rule question_kinds:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("plot_groups"),
@@ -269,7 +269,7 @@ rule tabulate_accuracy:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_accuracy"),
@@ -294,7 +294,7 @@ rule tabulate_reliability:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_reliability"),
@@ -320,7 +320,7 @@ rule tabulate_sizes:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_sizes"),
@@ -347,7 +347,7 @@ rule tabulate_quantization:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_paper"),
@@ -375,7 +375,7 @@ rule tabulate_selector:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
         runtime=5,
     params:
         code=code("tabulate_paper"),
