@@ -1,0 +1,62 @@
+"""What a features file takes on disk, and whether the disk has room for it. No torch: plans are made from this."""
+
+import shutil
+from pathlib import Path
+
+from quantrust.errors import QuantrustError
+
+STATE_BYTES = 3 * 2
+"""Of a question, for each channel of the language model: three pooled states in float16."""
+LOGIT_BYTES = 4 + 4
+"""Of a question, for each logit that is kept: its token and its value."""
+OTHER_BYTES = 96
+"""Of a question: identifiers, answer, tokens and numbers, and its share in the description of its row group."""
+FILE_BYTES = 16 * 1024
+"""Schema and metadata."""
+
+
+def features_bytes(questions: int, hidden: int, top_k: int) -> int:
+    """Return an upper bound of the bytes of a features file.
+
+    It counts states and logits as they are, without the compression that brings the files of the default study, whose
+    states are narrow, to 0.6 of it and those of wide models to between 0.6 and 0.95, the lower the more questions share
+    an image. It holds for answers of up to a dozen tokens and row groups of a hundred questions or more.
+
+    Parameters
+    ----------
+    questions : int
+    hidden : int
+        Channels of the language model.
+    top_k : int
+        Logits that are kept of the first answer token; the size of the vocabulary where all are.
+
+    Returns
+    -------
+    int
+    """
+    return FILE_BYTES + questions * (STATE_BYTES * hidden + LOGIT_BYTES * top_k + OTHER_BYTES)
+
+
+def check_disk(path: str | Path, needed: int) -> None:
+    """Raise when the disk has no room for a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where it will be written; its folder need not exist yet.
+    needed : int
+        Its bytes.
+
+    Raises
+    ------
+    QuantrustError
+    """
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise QuantrustError(
+            f"{path} takes up to {needed / 1e9:.3g} GB, but {folder} has {free / 1e9:.3g} GB free; make room, move the "
+            "study to another disk, or keep fewer logits (features.top_k)"
+        )
