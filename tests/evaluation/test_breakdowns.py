@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from quantrust.evaluation import metrics
-from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA, break_down, write_breakdown
+from quantrust.evaluation.answers import write_from_scores
+from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA, break_down
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 
@@ -136,6 +137,7 @@ def test_files_hold_the_tables(tmp_path, scores, mixtures, tables) -> None:
     scores.write_parquet(tmp_path / "scores.parquet")
     mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
     paths = (tmp_path / "groups.parquet", tmp_path / "bins.parquet")
-    write_breakdown(tmp_path / "scores.parquet", {"shift": tmp_path / "shift.parquet"}, *paths, **SETTINGS)
+    mixture_paths = {"shift": tmp_path / "shift.parquet"}
+    write_from_scores(break_down, tmp_path / "scores.parquet", mixture_paths, paths, **SETTINGS)
     for path, table in zip(paths, tables, strict=True):
         assert pl.read_parquet(path).equals(table)

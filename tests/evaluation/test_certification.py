@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import binom
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.certification import (
     SCHEMA,
     Population,
@@ -14,7 +15,6 @@ from quantrust.evaluation.certification import (
     evaluate_certification,
     fewest_faultless,
     hoeffding_bentkus,
-    write_certification,
 )
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
@@ -205,8 +205,8 @@ def test_the_same_seed_gives_the_same_table(scores, mixtures, table):
 def test_the_file_holds_the_table(tmp_path, scores, mixtures, table):
     scores.write_parquet(tmp_path / "scores.parquet")
     mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
-    paths = tmp_path / "scores.parquet", {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet"
-    write_certification(*paths, **SETTINGS)
+    paths = tmp_path / "scores.parquet", {"shift": tmp_path / "shift.parquet"}, [tmp_path / "out.parquet"]
+    write_from_scores(evaluate_certification, *paths, **SETTINGS)
     assert pl.read_parquet(tmp_path / "out.parquet").equals(table)
 
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.certification import evaluate_certification
-from quantrust.evaluation.decisions import SCHEMA, decide_variant, write_decisions
+from quantrust.evaluation.decisions import SCHEMA, decide_variant
 from quantrust.evaluation.examples import KINDS, LONGEST_SIDE, write_examples
 from quantrust.evaluation.limits import risk_limits
 from quantrust.evaluation.mixtures import mixture_table
@@ -210,10 +211,11 @@ def examples(scores, mixtures, tmp_path):
         paths[name] = {kind: tmp_path / f"{name}-{kind}.parquet" for kind in ("scores", "decisions", "home", "shift")}
         one.write_parquet(paths[name]["scores"])
         mixtures["shift"].write_parquet(tmp_path / "mixture.parquet")
-        write_decisions(
+        write_from_scores(
+            decide_variant,
             paths[name]["scores"],
             {"shift": tmp_path / "mixture.parquet"},
-            paths[name]["decisions"],
+            [paths[name]["decisions"]],
             risks=RISKS,
             delta=0.1,
             resamples=5,

@@ -5,6 +5,7 @@ from polars.testing import assert_frame_equal
 
 from quantrust.errors import QuantrustError
 from quantrust.evaluation import metrics
+from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.study import (
@@ -13,7 +14,6 @@ from quantrust.evaluation.study import (
     draw_setting,
     evaluate_variant,
     settings_of,
-    write_evaluation,
 )
 
 SETTINGS = {
@@ -209,11 +209,11 @@ def test_files_hold_the_tables_and_are_the_same_bytes_twice(tmp_path, scores, mi
     scores.write_parquet(tmp_path / "scores.parquet")
     mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
     for run in ("one", "two"):
-        write_evaluation(
+        write_from_scores(
+            evaluate_variant,
             tmp_path / "scores.parquet",
             {"shift": tmp_path / "shift.parquet"},
-            tmp_path / run / "metrics.parquet",
-            tmp_path / run / "curves.parquet",
+            [tmp_path / run / "metrics.parquet", tmp_path / run / "curves.parquet"],
             **SETTINGS,
         )
     for name, table in zip(("metrics.parquet", "curves.parquet"), tables, strict=True):

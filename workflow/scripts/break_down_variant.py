@@ -1,14 +1,15 @@
 """Break a variant's test answers down by kind of question and by bin of confidence."""
 
-from quantrust.evaluation.breakdowns import write_breakdown
+from quantrust.evaluation.answers import write_from_scores
+from quantrust.evaluation.breakdowns import break_down
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
-    write_breakdown(
+    write_from_scores(
+        break_down,
         snakemake.input.scores,
         dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
-        snakemake.output.groups,
-        snakemake.output.bins,
+        [snakemake.output.groups, snakemake.output.bins],
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
         **snakemake.params.settings,

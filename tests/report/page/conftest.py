@@ -11,16 +11,17 @@ import pytest
 import yaml
 from PIL import Image
 
+from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.comparison import write_comparisons
-from quantrust.evaluation.decisions import write_decisions
+from quantrust.evaluation.decisions import decide_variant
 from quantrust.evaluation.examples import write_examples
 from quantrust.evaluation.limits import risk_limits
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.shipping import write_shipping
-from quantrust.evaluation.study import write_evaluation
+from quantrust.evaluation.study import evaluate_variant
 from quantrust.files import write_json
 from quantrust.report.page.build import Sources, write_page
-from quantrust.report.tables import write_decisions_table, write_shipping_table, write_sizes_table
+from quantrust.report.tables import write_as_csv, write_sizes_table
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME, SHIFT = "scenes", "scenes-language"
@@ -131,6 +132,7 @@ def write_checkpoint(folder: Path, scheme: str) -> Path:
             "unquantized": 60_000,
             "bfloat16": 2_000_000,
             "resident": size + 100,
+            "resident_packed": size + 200,
             "resident_bfloat16": 2_000_100,
             "quantized_bits_per_weight": None if bits is None else bits + 0.5,
             "model_bits_per_weight": 16.0 if bits is None else bits + 1.25,
@@ -163,11 +165,11 @@ def write_study(folder: Path) -> PageStudy:
         if not mixtures[SHIFT].exists():
             home, shift = (scores.filter(pl.col("dataset") == name) for name in (HOME, SHIFT))
             mixture_table(home, shift, config["evaluation"]["id_shares"], seed=0).write_parquet(mixtures[SHIFT])
-        write_evaluation(
+        write_from_scores(
+            evaluate_variant,
             paths["scores"][variant],
             mixtures,
-            paths["metrics"][variant],
-            paths["curves"][variant],
+            [paths["metrics"][variant], paths["curves"][variant]],
             model=model,
             scheme=scheme,
             estimators=ESTIMATORS,
@@ -175,10 +177,11 @@ def write_study(folder: Path) -> PageStudy:
             costs=config["evaluation"]["costs"],
             **common,
         )
-        write_decisions(
+        write_from_scores(
+            decide_variant,
             paths["scores"][variant],
             mixtures,
-            paths["decisions"][variant],
+            [paths["decisions"][variant]],
             model=model,
             scheme=scheme,
             estimators=ESTIMATORS,
@@ -222,8 +225,8 @@ def write_study(folder: Path) -> PageStudy:
     reports = folder / "reports"
     write_sizes_table(checkpoints.values(), reports / "tables" / "sizes.csv")
     tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping")}
-    write_decisions_table(paths["decisions"].values(), tables["decisions"])
-    write_shipping_table(folder / "shipping.parquet", tables["shipping"])
+    write_as_csv(paths["decisions"].values(), tables["decisions"])
+    write_as_csv([folder / "shipping.parquet"], tables["shipping"])
     sources = Sources(
         metrics=paths["metrics"],
         curves=paths["curves"],

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from quantrust.commands.numbers import count, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.intervals import LEVEL, metric_interval
+from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
@@ -213,7 +213,7 @@ def _document(
     undefined: Mapping[Key, int],
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    nulled = {key: None if math.isnan(value) else value for key, value in values.items()}
+    nulled = {key: null_if_nan(value) for key, value in values.items()}
     at_risk = AT_RISK if deployment is not None else {"coverage_at_risk": AT_RISK["coverage_at_risk"]}
 
     def nested(source: Mapping[Key, Any]) -> dict[str, Any]:

@@ -3,20 +3,17 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, figures_of
-from quantrust.evaluation.intervals import LEVEL, interval, metric_interval
+from quantrust.evaluation.intervals import LEVEL, interval, metric_interval, null_if_nan
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key
-from quantrust.files import atomic_path
 
 GROUPINGS = ("answer_type", "question_kind")
 """Columns of the scores by which questions are grouped."""
@@ -118,7 +115,7 @@ def break_down(
             for key in metrics:
                 value = found.values[key]
                 numbers = (value, *metric_interval(key[0], value, found.resampled[key], level))
-                group_rows.append((*head, *key, *map(_null_if_nan, numbers), setting.answers.height))
+                group_rows.append((*head, *key, *map(null_if_nan, numbers), setting.answers.height))
         if scores[estimator].is_between(0.0, 1.0).all():
             for setting in settings:
                 head = (model, scheme, estimator, setting.dataset)
@@ -127,38 +124,6 @@ def break_down(
         pl.DataFrame(group_rows, schema=GROUPS_SCHEMA, orient="row"),
         pl.DataFrame(bin_rows, schema=BINS_SCHEMA, orient="row"),
     )
-
-
-def write_breakdown(
-    scores_path: str | Path,
-    mixture_paths: Mapping[str, str | Path],
-    groups_path: str | Path,
-    bins_path: str | Path,
-    **settings: Any,
-) -> None:
-    """Break a variant's answers down from its files and write the two tables of `break_down`.
-
-    Parameters
-    ----------
-    scores_path : str or Path
-        Parquet file with the scores table.
-    mixture_paths : mapping of str to str or Path
-        For each shifted dataset the Parquet file of its mixtures.
-    groups_path, bins_path : str or Path
-        Parquet files to write.
-    **settings
-        The keyword arguments of `break_down`.
-
-    Raises
-    ------
-    QuantrustError
-        As `break_down`; neither file is then written.
-    """
-    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
-    groups, bins = break_down(pl.read_parquet(scores_path), mixtures, **settings)
-    with atomic_path(groups_path) as partial_groups, atomic_path(bins_path) as partial_bins:
-        groups.write_parquet(partial_groups)
-        bins.write_parquet(partial_bins)
 
 
 def _groups(settings: Sequence[Setting]) -> Iterator[tuple[str, str, Setting]]:
@@ -199,7 +164,3 @@ def _resampled_accuracies(bins: np.ndarray, accuracy: Floats, draws: ImageDraws)
     tenths = np.bincount(cells, 10 * accuracy, minlength=shape[0] * BINS).reshape(shape)
     drawn, drawn_tenths = (draws.counts.astype(np.float64) @ table for table in (counts, tenths))
     return np.divide(drawn_tenths, 10 * drawn, out=np.full(drawn.shape, math.nan), where=drawn > 0)
-
-
-def _null_if_nan(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -10,6 +10,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.metrics import Floats
 
 Calibrator = Callable[[Floats], Floats]
@@ -123,9 +124,9 @@ def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: 
         If an estimator to calibrate is missing or no probability, a method is unknown, or there are no ID val answers.
     """
     wanted = [name for name in estimators if "+" in name and name not in scores.columns]
-    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
-    if wanted and val.is_empty():
-        raise QuantrustError(f"scores: no answers of {id_dataset} in split val, which calibration is fitted on")
+    if not wanted:
+        return scores
+    val = val_answers(scores, id_dataset, "scores", "calibration is fitted on")
     columns = []
     for name in wanted:
         estimator, method = name.rsplit("+", 1)

@@ -13,8 +13,6 @@ mean of soft losses over all questions, answered or not; the selective risk is a
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,10 +20,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, xlogy
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.intervals import null_if_nan
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.study import Setting, check_confidences, settings_of
-from quantrust.files import atomic_path
 
 CANDIDATES = 100
 """Candidate thresholds: the confidences of val at as many evenly spaced coverages."""
@@ -259,9 +258,7 @@ def evaluate_certification(
             )
     scores = add_calibrated(scores, estimators, id_dataset)
     check_confidences(scores, estimators, f"{model}/{scheme}")
-    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
-    if val.is_empty():
-        raise QuantrustError(f"{model}/{scheme}: no answers of {id_dataset} in split val, which candidates are set on")
+    val = val_answers(scores, id_dataset, f"{model}/{scheme}", "candidates are set on")
     settings = list(settings_of(scores, mixtures, id_dataset))
     names = pl.concat([_image_names(setting.answers) for setting in settings]).unique().sort()
     rows: list[tuple[object, ...]] = []
@@ -282,33 +279,6 @@ def evaluate_certification(
                 head = (model, scheme, estimator, population.setting.dataset, population.setting.id_share)
                 rows.append((*head, risk, delta, *figure))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-
-
-def write_certification(
-    scores_path: str | Path, mixture_paths: Mapping[str, str | Path], out_path: str | Path, **settings: Any
-) -> None:
-    """Certify a variant from its files and write the table.
-
-    Parameters
-    ----------
-    scores_path : str or Path
-        Parquet file with the scores table.
-    mixture_paths : mapping of str to str or Path
-        For each shifted dataset the Parquet file of its mixtures.
-    out_path : str or Path
-        Parquet file to write.
-    **settings
-        The keyword arguments of `evaluate_certification`.
-
-    Raises
-    ------
-    QuantrustError
-        As `evaluate_certification`.
-    """
-    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
-    table = evaluate_certification(pl.read_parquet(scores_path), mixtures, **settings)
-    with atomic_path(out_path) as partial:
-        table.write_parquet(partial)
 
 
 def _image_names(answers: pl.DataFrame) -> pl.Series:
@@ -355,7 +325,7 @@ def _split_figures(
                 in_distribution,
                 thresholds[0],
                 float(coverages[0]),
-                None if math.isnan(found[0]) else float(found[0]),
+                null_if_nan(float(found[0])),
                 splits,
                 certified,
                 float(coverages.mean()),

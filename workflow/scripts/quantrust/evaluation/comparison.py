@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, interval
 from quantrust.evaluation.metrics import Floats, rank
@@ -240,9 +241,7 @@ def figures_of(
         If there are no val answers in distribution, or a metric is not one that is resampled.
     """
     scores, estimator = estimates.scores, estimates.estimator
-    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
-    if val.is_empty():
-        raise QuantrustError(f"comparison: no answers of {id_dataset} in split val, which thresholds are set on")
+    val = val_answers(scores, id_dataset, "comparison", "thresholds are set on")
     risks, costs = _parameters(metrics, "risk"), _parameters(metrics, "effective_reliability")
     deployment = deploy(rank(val["accuracy"], val[estimator]), risks, costs)
     is_probability = bool(scores[estimator].is_between(0.0, 1.0).all())

@@ -1,20 +1,17 @@
 """What a risk limit costs a variant, over a grid of limits: the coverage it leaves, and where to put the threshold."""
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import polars as pl
 
+from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import Estimates, figures_of
-from quantrust.evaluation.intervals import LEVEL, metric_interval
+from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.study import check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key, deploy
-from quantrust.files import atomic_path
 
 SCHEMA = pl.Schema(
     {
@@ -99,7 +96,7 @@ def decide_variant(
         splits=1,
         seed=seed,
     )
-    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
+    val = val_answers(scores, id_dataset, f"{model}/{scheme}", "thresholds are set on")
     wanted: list[Key] = [(metric, risk) for metric in RESAMPLED for risk in risks]
     rows: list[tuple[object, ...]] = []
     for estimator in estimators:
@@ -128,35 +125,8 @@ def decide_variant(
                 rows.append(
                     (
                         *(model, scheme, estimator, setting.dataset, risk, setting.answers.height),
-                        *(None if value is None or math.isnan(value) else value for value in numbers),
+                        *map(null_if_nan, numbers),
                         *(certificate[column] for column in ("threshold", "coverage", "risk")),
                     )
                 )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-
-
-def write_decisions(
-    scores_path: str | Path, mixture_paths: Mapping[str, str | Path], out_path: str | Path, **settings: Any
-) -> None:
-    """Tabulate a variant's thresholds and coverages from its files and write the table.
-
-    Parameters
-    ----------
-    scores_path : str or Path
-        Parquet file with the scores table.
-    mixture_paths : mapping of str to str or Path
-        For each shifted dataset the Parquet file of its mixtures.
-    out_path : str or Path
-        Parquet file to write.
-    **settings
-        The keyword arguments of `decide_variant`.
-
-    Raises
-    ------
-    QuantrustError
-        As `decide_variant`.
-    """
-    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
-    table = decide_variant(pl.read_parquet(scores_path), mixtures, **settings)
-    with atomic_path(out_path) as partial:
-        table.write_parquet(partial)

@@ -10,6 +10,11 @@ LEVEL = 0.95
 """Nominal coverage of intervals where nothing else is asked for."""
 
 
+def null_if_nan(value: float | None) -> float | None:
+    """Return a figure as tables hold it: None where it is undefined."""
+    return None if value is None or math.isnan(value) else value
+
+
 def metric_interval(name: str, value: float, resampled: Floats, level: float = LEVEL) -> tuple[float, float]:
     """Return the interval of a metric: that of `interval`, but for calibration errors.
 

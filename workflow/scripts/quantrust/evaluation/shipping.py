@@ -10,7 +10,7 @@ import polars as pl
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, figures_of
-from quantrust.evaluation.intervals import LEVEL, interval
+from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key
@@ -143,7 +143,7 @@ def write_shipping(
                     rows.append(
                         (
                             *(model, scheme, estimator, setting.dataset, *key),
-                            *(None if math.isnan(number) else number for number in numbers),
+                            *map(null_if_nan, numbers),
                             *(judged, setting.answers.height),
                         )
                     )

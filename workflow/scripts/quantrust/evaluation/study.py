@@ -4,19 +4,17 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
-from quantrust.evaluation.intervals import LEVEL, metric_interval
+from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
 from quantrust.evaluation.metrics import Floats, Ranking, rank, risk_coverage_curve
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
 from quantrust.evaluation.summary import Key, deploy, summarise
-from quantrust.files import atomic_path
 
 CURVE_POINTS = 200
 """Points at most that a curve is stored with."""
@@ -171,9 +169,7 @@ def evaluate_variant(
     """
     scores = add_calibrated(scores, estimators, id_dataset)
     check_confidences(scores, estimators, f"{model}/{scheme}")
-    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
-    if val.is_empty():
-        raise QuantrustError(f"{model}/{scheme}: no answers of {id_dataset} in split val, which thresholds are set on")
+    val = val_answers(scores, id_dataset, f"{model}/{scheme}", "thresholds are set on")
     deployments = {e: deploy(rank(val["accuracy"], val[e]), risks, costs) for e in estimators}
     probabilities = {e: bool(scores[e].is_between(0.0, 1.0).all()) for e in estimators}
 
@@ -193,38 +189,6 @@ def evaluate_variant(
         pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
         pl.DataFrame(curve_rows, schema=CURVES_SCHEMA, orient="row"),
     )
-
-
-def write_evaluation(
-    scores_path: str | Path,
-    mixture_paths: Mapping[str, str | Path],
-    metrics_path: str | Path,
-    curves_path: str | Path,
-    **settings: Any,
-) -> None:
-    """Evaluate a variant from its files and write its metrics and curves.
-
-    Parameters
-    ----------
-    scores_path : str or Path
-        Parquet file with the scores table.
-    mixture_paths : mapping of str to str or Path
-        For each shifted dataset the Parquet file of its mixtures.
-    metrics_path, curves_path : str or Path
-        Parquet files to write.
-    **settings
-        The keyword arguments of `evaluate_variant`.
-
-    Raises
-    ------
-    QuantrustError
-        As `evaluate_variant`; neither file is then written.
-    """
-    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
-    metrics, curves = evaluate_variant(pl.read_parquet(scores_path), mixtures, **settings)
-    with atomic_path(metrics_path) as partial_metrics, atomic_path(curves_path) as partial_curves:
-        metrics.write_parquet(partial_metrics)
-        curves.write_parquet(partial_curves)
 
 
 def check_confidences(scores: pl.DataFrame, estimators: Sequence[str], variant: str) -> None:
@@ -264,7 +228,7 @@ def _metric_rows(
     for key, value in values.items():
         has_interval = key in resampled
         low, high = metric_interval(key[0], value, resampled[key], level) if has_interval else (math.nan, math.nan)
-        yield (*key, *(None if math.isnan(x) else x for x in (value, low, high)))
+        yield (*key, *map(null_if_nan, (value, low, high)))
 
 
 def _curve_rows(ranking: Ranking, resampler: Resampler, level: float) -> Iterator[tuple[float, ...]]:

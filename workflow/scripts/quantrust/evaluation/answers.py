@@ -1,0 +1,66 @@
+"""From a variant's scores: the answers that thresholds are fixed on, and the tables that an evaluation writes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from quantrust.errors import QuantrustError
+from quantrust.files import atomic_path
+
+Tables = pl.DataFrame | tuple[pl.DataFrame, ...]
+
+
+def val_answers(scores: pl.DataFrame, id_dataset: str, where: str, purpose: str) -> pl.DataFrame:
+    """Return the answers on which thresholds and calibrations are fixed: those of the ID dataset in split val.
+
+    Parameters
+    ----------
+    scores : polars.DataFrame
+        The scores table of a variant.
+    id_dataset : str
+        The in-distribution dataset.
+    where, purpose : str
+        For the message: whose scores they are, and what the answers are for.
+
+    Raises
+    ------
+    QuantrustError
+        If there are none.
+    """
+    val = scores.filter((pl.col("dataset") == id_dataset) & (pl.col("split") == "val"))
+    if val.is_empty():
+        raise QuantrustError(f"{where}: no answers of {id_dataset} in split val, which {purpose}")
+    return val
+
+
+def write_from_scores(
+    evaluate: Callable[..., Tables],
+    scores_path: str | Path,
+    mixture_paths: Mapping[str, str | Path],
+    out_paths: Sequence[str | Path],
+    **settings: Any,
+) -> None:
+    """Evaluate a variant from its files and write the tables that come of it.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Takes the scores table, the mixtures by shifted dataset and `settings`; returns a table, or a tuple of them.
+    scores_path : str or Path
+        Parquet file with the scores table.
+    mixture_paths : mapping of str to str or Path
+        For each shifted dataset the Parquet file of its mixtures.
+    out_paths : sequence of str or Path
+        Parquet files to write, as many as there are tables. None is written where `evaluate` raises.
+    **settings
+        The keyword arguments of `evaluate`.
+    """
+    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    found = evaluate(pl.read_parquet(scores_path), mixtures, **settings)
+    tables = (found,) if isinstance(found, pl.DataFrame) else found
+    with ExitStack() as stack:
+        for table, path in zip(tables, out_paths, strict=True):
+            table.write_parquet(stack.enter_context(atomic_path(path)))
