@@ -47,7 +47,7 @@ def test_reliability_leaves_an_undefined_metric_empty(study, tmp_path: Path) -> 
 
 def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
     sizes = {"weights_file": 300, "bfloat16": 1200, "quantized_bits_per_weight": 3.5, "model_bits_per_weight": 4.0}
-    sizes |= {"resident": 310, "resident_bfloat16": 1240}
+    sizes |= {"resident": 310, "resident_bfloat16": 1240, "resident_packed": 372}
     for scheme, bits in (("bf16", None), ("mbq-w3g64", 3.5)):
         folder = tmp_path / "model-a" / scheme
         folder.mkdir(parents=True)
@@ -58,13 +58,14 @@ def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
     assert table["scheme"].to_list() == ["bf16", "mbq-w3g64"]
     assert table["share_of_bf16"].to_list() == [0.25, 0.25]
     assert table.select("bytes_resident", "resident_share_of_bf16").rows() == [(310, 0.25)] * 2
+    assert table.select("bytes_resident_packed", "resident_packed_share_of_bf16").rows() == [(372, 0.3)] * 2
     assert table["bits_per_quantized_weight"].to_list() == [None, 3.5]
 
 
 def test_comparisons_are_written_as_they_are(tmp_path: Path) -> None:
     table = pl.DataFrame({"first_scheme": ["mbq-w3g64"], "parameter": [None], "p_holm": [0.25], "n": [4500]})
     table.write_parquet(tmp_path / "comparisons.parquet")
-    tables.write_comparisons_table(tmp_path / "comparisons.parquet", tmp_path / "c.csv")
+    tables.write_as_csv([tmp_path / "comparisons.parquet"], tmp_path / "c.csv")
     assert (tmp_path / "c.csv").read_text() == "first_scheme,parameter,p_holm,n\nmbq-w3g64,,0.250000,4500\n"
 
 

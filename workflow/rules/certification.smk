@@ -44,6 +44,6 @@ rule tabulate_certification:
         mem_mb=memory(1000),
         runtime=5,
     params:
-        code=code("tabulate_certification"),
+        code=code("tabulate_as_is"),
     script:
-        "../scripts/tabulate_certification.py"
+        "../scripts/tabulate_as_is.py"

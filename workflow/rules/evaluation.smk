@@ -117,6 +117,6 @@ rule tabulate_comparisons:
         mem_mb=memory(1000),
         runtime=5,
     params:
-        code=code("tabulate_comparisons"),
+        code=code("tabulate_as_is"),
     script:
-        "../scripts/tabulate_comparisons.py"
+        "../scripts/tabulate_as_is.py"

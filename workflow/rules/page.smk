@@ -94,9 +94,9 @@ rule tabulate_decisions:
         mem_mb=memory(1000),
         runtime=5,
     params:
-        code=code("tabulate_decisions"),
+        code=code("tabulate_as_is"),
     script:
-        "../scripts/tabulate_decisions.py"
+        "../scripts/tabulate_as_is.py"
 
 
 rule tabulate_shipping:
@@ -118,9 +118,9 @@ rule tabulate_shipping:
         mem_mb=memory(1000),
         runtime=5,
     params:
-        code=code("tabulate_shipping"),
+        code=code("tabulate_as_is"),
     script:
-        "../scripts/tabulate_shipping.py"
+        "../scripts/tabulate_as_is.py"
 
 
 rule build_page:

@@ -65,6 +65,8 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
     out_path : str or Path
         CSV with the columns model, scheme, bytes_on_disk, bytes_bf16, share_of_bf16 (of the weights file),
         bytes_resident, bytes_resident_bf16, resident_share_of_bf16 (of the loaded model in bfloat16),
+        bytes_resident_packed, resident_packed_share_of_bf16 (the same with packed kernels on the CPU, which widen codes
+        of 2, 3, 5 and 6 bits),
         bits_per_quantized_weight, bits_per_weight (of the whole model, on disk).
     """
     rows = []
@@ -81,6 +83,8 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
                 "bytes_resident": size["resident"],
                 "bytes_resident_bf16": size["resident_bfloat16"],
                 "resident_share_of_bf16": size["resident"] / size["resident_bfloat16"],
+                "bytes_resident_packed": size["resident_packed"],
+                "resident_packed_share_of_bf16": size["resident_packed"] / size["resident_bfloat16"],
                 "bits_per_quantized_weight": size["quantized_bits_per_weight"],
                 "bits_per_weight": size["model_bits_per_weight"],
             }
@@ -88,56 +92,17 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
     _write(pl.DataFrame(rows, infer_schema_length=None), out_path)
 
 
-def write_certification_table(paths: Iterable[str | Path], out_path: str | Path) -> None:
-    """Write what certified thresholds are worth, a row per variant, estimator, risk limit and setting.
+def write_as_csv(paths: Iterable[str | Path], out_path: str | Path) -> None:
+    """Write tables of the evaluation as they are, one after another.
 
     Parameters
     ----------
     paths : iterable of str or Path
-        Certification tables of the study's variants.
+        Parquet files of one schema.
     out_path : str or Path
-        CSV with the columns of `quantrust.evaluation.certification.SCHEMA`.
+        CSV with their columns.
     """
     _write(read_tables(paths), out_path)
-
-
-def write_comparisons_table(path: str | Path, out_path: str | Path) -> None:
-    """Write paired differences of variants and estimators, a row per pair, test set and metric.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file of `quantrust.evaluation.comparison.write_comparisons`.
-    out_path : str or Path
-        CSV with the same columns.
-    """
-    _write(pl.read_parquet(path), out_path)
-
-
-def write_decisions_table(paths: Iterable[str | Path], out_path: str | Path) -> None:
-    """Write thresholds and coverages over a grid of risk limits, a row per variant, estimator, dataset and limit.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Decision tables of the study's variants.
-    out_path : str or Path
-        CSV with the columns of `quantrust.evaluation.decisions.SCHEMA`.
-    """
-    _write(read_tables(paths), out_path)
-
-
-def write_shipping_table(path: str | Path, out_path: str | Path) -> None:
-    """Write what every scheme keeps of the unquantized model, a row per variant, dataset and metric.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file of `quantrust.evaluation.shipping.write_shipping`.
-    out_path : str or Path
-        CSV with the same columns.
-    """
-    _write(pl.read_parquet(path), out_path)
 
 
 def write_data_table(
