@@ -10,7 +10,7 @@ from quantrust.models.family import Family
 from quantrust.models.loading import family_of
 
 
-def build_skeleton(folder: str | Path) -> tuple[Family, nn.Module]:
+def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family, nn.Module]:
     """Build the model that a folder's `config.json` describes, with float32 weights that nothing has written to.
 
     The weights' memory is reserved and never touched, so that a model of any size takes none until its weights are
@@ -20,6 +20,8 @@ def build_skeleton(folder: str | Path) -> tuple[Family, nn.Module]:
     Parameters
     ----------
     folder : str or Path
+    attention : {"eager", "sdpa", "flash_attention_2"}
+        How its vision tower and language model attend.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def build_skeleton(folder: str | Path) -> tuple[Family, nn.Module]:
     """
     family = family_of(folder)
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
-    config = family.model_class.config_class.from_pretrained(folder)
+    config = family.model_class.config_class.from_pretrained(folder, attn_implementation=attention)
     with no_init_weights():
         model = family.model_class(config)
     model.tie_weights()
