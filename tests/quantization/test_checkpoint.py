@@ -15,7 +15,7 @@ from quantrust.models.loading import load_model
 from quantrust.quantization.calibration import CALIBRATION_SCHEMA
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.grid import dequantize
-from quantrust.quantization.kernels import describe_kernels
+from quantrust.quantization.kernels import WIDEST_BLOCK, block_rows, describe_kernels
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.quantize import quantize_model
 
@@ -108,6 +108,19 @@ def test_a_round_trip_is_the_model_with_dequantized_weights(
     _, resident, _, _ = load_checkpoint(out, torch.bfloat16)
     held = {id(tensor): tensor.nbytes for tensor in [*resident.parameters(), *resident.buffers()]}
     assert sizes["resident"] == sum(held.values())
+
+
+# 2 and 3 bits are widened to 4, 5 and 6 to 8; embeddings alone, tied and untied heads; groups that no kernel takes
+@pytest.mark.skipif(block_rows() != WIDEST_BLOCK, reason="states the layout of torch's int4 kernel with AVX-512")
+@pytest.mark.parametrize("family_name", ["qwen2_vl", "idefics3"])
+@pytest.mark.parametrize(
+    "scheme", ["bf16", "rtn-w2g32-full", "rtn-w3c-full", "rtn-w4g64-mixed", "rtn-w5g32-full", "rtn-w8g64", "rtn-w4g16"]
+)
+def test_resident_bytes_with_packed_kernels_are_those_of_the_loaded_model(family_name, scheme, model_folders, tmp_path):
+    out = quantized(model_folders[family_name], scheme, tmp_path / "out")
+    _, model, _, record = load_checkpoint(out, torch.bfloat16, "packed")
+    held = {id(tensor): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
+    assert record["bytes"]["resident_packed"] == sum(held.values())
 
 
 def test_bits_per_weight_by_hand(model_folders, tmp_path):

@@ -22,7 +22,10 @@ The folder holds the model's own config, tokenizer, processor and chat template 
     The tensors in it: codes, scales and zeros, and all others.
 `resident`
     The tensors of the model as `load_checkpoint` holds them in bfloat16 with the reference kernel: those, and buffers
-    that no checkpoint stores. Packed kernels may widen 2- and 3-bit codes.
+    that no checkpoint stores.
+`resident_packed`
+    The same with packed kernels on a CPU with AVX-512, which hold 2- and 3-bit codes in 4 bits and those of 5 and 6 in
+    8, step and offset in bfloat16, and pad rows and columns. Embeddings alone stay as they are.
 `bfloat16`, `resident_bfloat16`
     What all weights take in the file and in memory if none is quantized.
 `quantized_bits_per_weight`
@@ -52,7 +55,7 @@ from quantrust.files import atomic_directory, sha256, write_json
 from quantrust.models.family import Family
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.int4_grid import KERNEL_DTYPE
-from quantrust.quantization.kernels import KERNELS, holders_of_weights, use_packed_kernel
+from quantrust.quantization.kernels import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
 
@@ -272,10 +275,22 @@ def _sizes(
         "quantized": quantized,
         "unquantized": unquantized,
         "resident": quantized + unquantized + not_stored,
+        "resident_packed": _packed_bytes(layers) + unquantized + not_stored,
         "bfloat16": STORED_DTYPE.itemsize * weights,
         "resident_bfloat16": STORED_DTYPE.itemsize * weights + not_stored,
         "quantized_bits_per_weight": 8 * quantized / quantized_weights if quantized_weights else None,
     }
+
+
+def _packed_bytes(layers: pl.DataFrame) -> int:
+    """Return what the quantized weights of a plan take with packed kernels."""
+    shared = set(layers["shares"])
+    total = 0
+    for layer in layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null()).iter_rows(named=True):
+        with torch.device("meta"):
+            weight = PackedWeight(layer["rows"], layer["columns"], layer["bits"], layer["group"])
+        total += packed_bytes(weight, lookup=layer["component"] == "embedding" and layer["layer"] not in shared)
+    return total
 
 
 def _bytes_not_stored(model: nn.Module) -> int:

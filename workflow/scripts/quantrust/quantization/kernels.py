@@ -29,6 +29,9 @@ from quantrust.quantization.int4_grid import (
 )
 from quantrust.quantization.linear import PackedWeight, QuantizedLinear
 
+WIDEST_BLOCK = 64
+"""Rows of a block with AVX-512."""
+
 KERNELS = ("reference", "packed")
 """What a run may ask for: plain dequantizing, or the kernels of this module where they apply."""
 
@@ -192,6 +195,25 @@ def kernel_weight(weight: PackedWeight) -> nn.Module:
     if weight.codes.is_cuda:
         return cuda_weight(weight)
     return weight if block_rows() is None else Int4Weight(weight)
+
+
+def packed_bytes(weight: PackedWeight, lookup: bool, block: int = WIDEST_BLOCK) -> int:
+    """Return what a weight takes once `use_packed_kernels` has been at it on the CPU, from its shape alone.
+
+    Parameters
+    ----------
+    weight : PackedWeight
+        It may be on the meta device.
+    lookup : bool
+        Whether only an embedding holds it, of which rows are read.
+    block : int
+        Rows of a block in the layout of the kernel.
+    """
+    group = kernel_group_size(weight)
+    if lookup or group is None:
+        return sum(buffer.nbytes for buffer in weight.buffers())
+    height, depth = padded(weight.rows, block), planes(weight.bits) * padded(weight.columns, group)
+    return height * depth // 2 + height * depth // group * 2 * KERNEL_DTYPE.itemsize
 
 
 @cache
