@@ -56,7 +56,7 @@ def test_what_was_not_announced_is_refused(tmp_path):
     with pytest.raises(ValueError, match="1 tensors were not written, among them b"):  # noqa: SIM117
         with open_tensor_file(tmp_path / "file", layout) as writer:
             writer.write("a", torch.zeros(2))
-    with pytest.raises(ValueError, match="a .* is not what is to be written"):  # noqa: SIM117
+    with pytest.raises(ValueError, match=r"a .* is not what is to be written"):  # noqa: SIM117
         with open_tensor_file(tmp_path / "file", layout) as writer:
             writer.write("a", torch.zeros(2))
             writer.write("a", torch.zeros(2))
