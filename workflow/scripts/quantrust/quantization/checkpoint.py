@@ -58,6 +58,7 @@ from quantrust.quantization.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
+from quantrust.quantization.tensor_file import file_bytes
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
@@ -108,18 +109,13 @@ def save_checkpoint(
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
         layout = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         sizes = _sizes(layout, packed, layers, _bytes_not_stored(model))
-        file_bytes = (partial / WEIGHTS).stat().st_size
         content = {
             "format": FORMAT,
             "scheme": record["scheme"],
             "settings": record["settings"],
             "sha256": sha256(partial / WEIGHTS),
             "files": {path.name: sha256(path) for path in sorted(partial.iterdir()) if path.name != WEIGHTS},
-            "bytes": {
-                "weights_file": file_bytes,
-                **sizes,
-                "model_bits_per_weight": 16 * file_bytes / sizes["bfloat16"],
-            },
+            "bytes": sizes,
             "calibration": record["calibration"],
             "modality_ratios": record["modality_ratios"],
             "scales": record["scales"],
@@ -142,7 +138,7 @@ def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[
     Returns
     -------
     dict
-        The entries of a checkpoint's `bytes` that do not depend on the file's header.
+        A checkpoint's `bytes`.
     """
     not_stored = _bytes_not_stored(model)
     with torch.device("meta"):
@@ -271,7 +267,9 @@ def _sizes(
     chosen = layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null())
     quantized_weights = int((chosen["rows"] * chosen["columns"]).sum())
     weights = quantized_weights + sum(count for name, count in counts.items() if name not in packed)
+    weights_file = file_bytes(layout)
     return {
+        "weights_file": weights_file,
         "quantized": quantized,
         "unquantized": unquantized,
         "resident": quantized + unquantized + not_stored,
@@ -279,6 +277,7 @@ def _sizes(
         "bfloat16": STORED_DTYPE.itemsize * weights,
         "resident_bfloat16": STORED_DTYPE.itemsize * weights + not_stored,
         "quantized_bits_per_weight": 8 * quantized / quantized_weights if quantized_weights else None,
+        "model_bits_per_weight": 8 * weights_file / weights,
     }
 
 
