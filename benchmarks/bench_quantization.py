@@ -232,6 +232,7 @@ def main():
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--keep", type=Path, help="folder to keep figures in; what it holds is not measured again")
     parser.add_argument("--worker", nargs=3, metavar=("METHOD", "IMPLEMENTATION", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -241,14 +242,17 @@ def main():
         return
     shape = ["--width", options.width, "--blocks", str(options.blocks), "--tokens", str(options.tokens)]
     notes, rows = [], []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         for method in options.methods:
             figures = {}
             for implementation in ("plain", "fast"):
-                command = [sys.executable, __file__, *shape, "--worker", method, implementation, name]
-                subprocess.run(command, check=True)
-                figures[implementation] = json.loads((folder / f"{method}-{implementation}.json").read_text())
+                found = folder / f"{method}-{implementation}.json"
+                if not found.exists():
+                    command = [sys.executable, __file__, *shape, "--worker", method, implementation, str(folder)]
+                    subprocess.run(command, check=True)
+                figures[implementation] = json.loads(found.read_text())
             plain, fast = figures["plain"], figures["fast"]
             rows.append(
                 f"| {method} | {plain['seconds']:.1f} | {fast['seconds']:.1f} "

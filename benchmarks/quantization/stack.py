@@ -22,7 +22,10 @@ OUTLIER_SHARE = 0.01
 
 
 def build_model(width, blocks):
-    """Return a float32 model on the CPU whose norms and gated values have outlier channels, as real ones have."""
+    """Return a float32 model on the CPU whose norms and gated values have outlier channels, as real ones have.
+
+    Its weights are numbers that bfloat16 holds, as those of published models are.
+    """
     shape = WIDTHS[width]
     head = shape["hidden_size"] // shape["num_attention_heads"]
     sections = [head // 8, 3 * head // 16, 3 * head // 16]
@@ -46,6 +49,7 @@ def build_model(width, blocks):
                 parameter.zero_()
             if name.endswith("up_proj.weight"):
                 parameter.mul_(_with_outliers(torch.ones(len(parameter), 1), 4.0, generator))
+            parameter.copy_(parameter.bfloat16())
     return model.requires_grad_(False)
 
 
