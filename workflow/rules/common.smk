@@ -14,6 +14,7 @@ from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, spl
 from quantrust.confidence.catalogue import LEARNED, estimator_module
 from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
+from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
@@ -91,11 +92,23 @@ def base_model(wildcards):
     return config["models"][model["stress"]["model"]] if "stress" in model else model
 
 
-def model_record(wildcards):
-    """The file that stands for a model's folder: its list of digests, or the config of a model without one."""
-    source = Path(config["models"][wildcards.model]["source"])
-    listed = (source / "training.json").is_file() or not (source / "config.json").is_file()
-    return str(source / ("training.json" if listed else "config.json"))
+def model_files(wildcards):
+    """The files that a model is made from: the list of their digests, or of a folder without one the files themselves."""
+    key, model = f"models.{wildcards.model}", config["models"][wildcards.model]
+    source = Path(_existing(f"{key}.source", [model["source"]], model)[0])
+    if (record := source / "training.json").is_file():
+        return [str(record)]
+    _existing(f"{key}.source", [str(source / "config.json")], model)
+    names = [*COMPANIONS, INDEX, *sorted(path.name for path in source.glob("*.safetensors"))]
+    return [str(source / name) for name in names if (source / name).is_file()]
+
+
+def chat_template_of(wildcards):
+    """The file whose chat template takes the place of a model's own."""
+    model = config["models"][wildcards.model]
+    if "chat_template" not in model:
+        return []
+    return _existing(f"models.{wildcards.model}.chat_template", [model["chat_template"]], model)
 
 
 def family_code(wildcards):
@@ -106,6 +119,12 @@ def family_code(wildcards):
 def one_of(names):
     """Pattern of a wildcard that is one of these names; of none, a pattern that nothing matches."""
     return "|".join(names) or "(?!)"
+
+
+def features_settings(wildcards):
+    """How a variant's answers are decoded: the section of the config, with the model's own prompt where it has one."""
+    model = base_model(wildcards)
+    return {**config["features"], **{key: model[key] for key in ("prompt",) if key in model}}
 
 
 def of_variants(pattern):
@@ -203,19 +222,18 @@ def sources_of(wildcards):
         return f"data/embedded/{wildcards.dataset}"
     keys = ("questions", "annotations", "images")
     parts = official_files(wildcards).values()
-    return _existing(
-        wildcards.dataset, list(dict.fromkeys(files[key] for files in parts for key in keys if key in files))
-    )
+    paths = list(dict.fromkeys(files[key] for files in parts for key in keys if key in files))
+    return _existing(f"datasets.{wildcards.dataset}", paths, config["datasets"][wildcards.dataset])
 
 
-def _existing(dataset, paths):
-    """Return paths that the config names, or say how they are had."""
+def _existing(key, paths, section):
+    """Return paths that a key of the config names, or say how they are had."""
     for path in paths:
         if not Path(path).exists():
-            raise WorkflowError(
-                f"{path} does not exist, but datasets.{dataset} of the config names it; correct the path, or get the "
-                "files with `snakemake download` and the same --configfile, where the config says from where"
+            download = (
+                ", or get it with `snakemake download` and the same --configfile" if "downloads" in section else ""
             )
+            raise WorkflowError(f"{path} does not exist, but {key} of the config names it; correct the path{download}")
     return paths
 
 
@@ -235,7 +253,9 @@ def division_settings(wildcards):
 def split_file_of(wildcards):
     """The published split file of a dataset, if it is divided by one."""
     dataset = config["datasets"][wildcards.dataset]
-    return _existing(wildcards.dataset, [dataset["split_file"]]) if "split_file" in dataset else []
+    if "split_file" not in dataset:
+        return []
+    return _existing(f"datasets.{wildcards.dataset}", [dataset["split_file"]], dataset)
 
 
 def images_of(wildcards):

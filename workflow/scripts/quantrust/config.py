@@ -11,6 +11,7 @@ from jsonschema.exceptions import ValidationError
 from quantrust.confidence.catalogue import check_estimator
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
+from quantrust.models.processor_settings import unknown_settings
 from quantrust.named_modules import FAMILIES, module_names
 from quantrust.quantization.scheme import resolve_scheme
 from quantrust.vqa.official import SPLITS as ID_SPLITS
@@ -98,10 +99,14 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     for name, model in config["models"].items():
         if "family" in model and model["family"] not in families:
             yield f"models.{name}.family is {model['family']!r}; allowed: {', '.join(families)}"
+        elif "family" in model:
+            for fault in unknown_settings(model["family"], model.get("processor", {})):
+                yield f"models.{name}.processor: {fault}"
         base = model.get("stress", {}).get("model")
         if base is not None and "source" not in config["models"].get(base, {}):
             known = ", ".join(name for name, model in config["models"].items() if "source" in model)
             yield f"models.{name}.stress.model is {base!r}; allowed: a model with a source: {known}"
+        yield from _model_faults(name, model, config["models"].get(base, {}))
     yield from _unknown_names("study.shifts", study["shifts"], datasets, "datasets")
     home = study["in_distribution"]
     if home not in datasets:
@@ -203,6 +208,21 @@ def _calibration_faults(config: dict[str, Any], home: str) -> Iterator[str]:
             f"calibration.samples is {calibration['samples']}; allowed: at most {dataset['captions']}, which is "
             f"datasets.{home}.captions"
         )
+
+
+def _model_faults(name: str, model: dict[str, Any], base: dict[str, Any]) -> Iterator[str]:
+    """Yield what a model with outlier channels can not have: it is written anew, in the embedded models' layout."""
+    if "stress" not in model:
+        return
+    for key in ("processor", "chat_template", "prompt"):
+        if key in model:
+            yield f"models.{name}.{key} is given beside stress; allowed: with source only"
+    for key in ("processor", "chat_template"):
+        if key in base:
+            yield (
+                f"models.{name}.stress.model is {model['stress']['model']!r}, which has {key}; allowed: a model "
+                "without one"
+            )
 
 
 def _official_faults(path: str, dataset: dict[str, Any]) -> Iterator[str]:
