@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import nn
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -10,8 +9,8 @@ from transformers.models.llava.modeling_llava import LlavaForConditionalGenerati
 from transformers.models.llava.processing_llava import LlavaProcessor
 
 from quantrust.models.decoder import decoder_scale_groups
-from quantrust.models.family import EncodedImage, Family, Role, ScaleGroup, VisionInputs
-from quantrust.models.processing import load_chat_template, load_tokenizer
+from quantrust.models.family import Family, ScaleGroup, VisionInputs
+from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
 
 class Llava(Family):
@@ -48,7 +47,7 @@ class Llava(Family):
         """Load image processor, tokenizer and chat template of a model folder."""
         config = self.model_class.config_class.from_pretrained(folder)
         return LlavaProcessor(
-            CLIPImageProcessorPil.from_pretrained(folder),
+            load_image_processor(CLIPImageProcessorPil, folder),
             load_tokenizer(folder),
             patch_size=config.vision_config.patch_size,
             vision_feature_select_strategy=config.vision_feature_select_strategy,
@@ -62,18 +61,6 @@ class Llava(Family):
         output = processor.image_processor(images, return_tensors="pt")
         placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
         return VisionInputs({"pixel_values": output["pixel_values"]}, placeholders, (None,) * len(images))
-
-    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        return list(model.model.get_image_features(**tensors).pooler_output)
-
-    def _position_ids(
-        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
-    ) -> torch.Tensor:
-        return ((roles != Role.PAD).long().cumsum(dim=1) - 1).clamp(min=0)
-
-    def image_token(self, processor: Any) -> str:
-        """Return the image placeholder token."""
-        return processor.image_token
 
     def end_token(self, processor: Any) -> str:
         """Return the token that ends an answer."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from quantrust.errors import QuantrustError
 from quantrust.files import sha256
-from quantrust.models.embedded import prepare_model
+from quantrust.models.preparing import prepare_model
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 

@@ -23,6 +23,6 @@ rule dump_features:
     params:
         code=code("dump_features"),
         family_code=family_code,
-        settings=config["features"],
+        settings=features_settings,
     script:
         "../scripts/dump_features.py"

@@ -1,9 +1,11 @@
-# Model folders: copied, and checked where their digests are known; and, as targets of their own, the training that made them.
+# Model folders: checked, with the processor and chat template of the config; and, as targets of their own, the training
+# that made the embedded ones.
 
 
 rule prepare_model:
     input:
-        model_record,
+        files=model_files,
+        chat_template=chat_template_of,
     output:
         directory("data/models/{model}"),
     log:
@@ -18,7 +20,10 @@ rule prepare_model:
         runtime=5,
     params:
         code=code("prepare_model"),
-        family=lambda wildcards: base_model(wildcards)["family"],
+        family_code=family_code,
+        source=lambda wildcards: config["models"][wildcards.model]["source"],
+        family=lambda wildcards: config["models"][wildcards.model]["family"],
+        processor=lambda wildcards: config["models"][wildcards.model].get("processor"),
     script:
         "../scripts/prepare_model.py"
 

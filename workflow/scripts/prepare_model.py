@@ -1,9 +1,13 @@
-"""Copy a model folder, checking every file against its digest where that is known."""
-
-from pathlib import Path
+"""Make a model folder as the study uses it, and check it."""
 
 from quantrust.job import job_log
-from quantrust.models.embedded import prepare_model
+from quantrust.models.preparing import prepare_model
 
 with job_log(snakemake.log[0]):
-    prepare_model(Path(snakemake.input[0]).parent, snakemake.output[0], snakemake.params.family)
+    prepare_model(
+        snakemake.params.source,
+        snakemake.output[0],
+        snakemake.params.family,
+        processor=snakemake.params.processor,
+        chat_template=snakemake.input.chat_template or None,
+    )

@@ -6,7 +6,6 @@ other.
 """
 
 import json
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, sha256
-from quantrust.models.loading import load_family, model_type_of, quiet_library
+from quantrust.models.loading import load_family, quiet_library
 
 IMAGE_SIZE = 64
 PATCH = 8
@@ -205,41 +202,3 @@ def save_model_folder(
     }[family]
     text = json.dumps(image_processor, indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
-
-
-def prepare_model(source: str | Path, out_dir: str | Path, family: str) -> None:
-    """Copy a model folder, checking every file against the digests in its `training.json`.
-
-    Parameters
-    ----------
-    source : str or Path
-        In the Hugging Face layout. Without a `training.json` all files in it are copied, unchecked.
-    out_dir : str or Path
-    family : str
-        What the model's `model_type` must be.
-
-    Raises
-    ------
-    QuantrustError
-        If a listed file is missing or has another digest, or the model is of another family.
-    """
-    source = Path(source)
-    record = source / "training.json"
-    if record.is_file():
-        digests = json.loads(record.read_text(encoding="utf-8"))["files"]
-    else:
-        digests = dict.fromkeys(path.name for path in source.iterdir() if path.is_file())
-    with atomic_directory(out_dir) as partial:
-        for name, digest in sorted(digests.items()):
-            path = source / name
-            if not path.is_file():
-                raise QuantrustError(f"{path} is missing, though {record} lists it; restore it from the repository")
-            if digest is not None and sha256(path) != digest:
-                raise QuantrustError(f"{path} differs from the digest in {record}; restore it from the repository")
-            shutil.copyfile(path, partial / name)
-        found = model_type_of(partial)
-        if found != family:
-            raise QuantrustError(
-                f"{source}: config.json has model_type {found!r}, but the config says that the model's family is "
-                f"{family!r}; correct models.<name>.family"
-            )

@@ -145,6 +145,8 @@ class Family(ABC):
     connector_body: str
     # What the published prompt format puts between the assistant's turn and the answer.
     answer_prefix: str
+    # Settings of preprocessor_config.json that a study may set, those in maps with dots; read from the source as well.
+    processor_keys: tuple[str, ...] = ()
 
     def component_of(self, name: str) -> tuple[str, int | None, str | None]:
         """Return (component, block, layer type) of the module or parameter called `name`."""
@@ -195,20 +197,20 @@ class Family(ABC):
         """Turn RGB images into the tensors of the vision tower."""
 
     @abstractmethod
-    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]: ...
-
-    @abstractmethod
-    def _position_ids(
-        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
-    ) -> torch.Tensor: ...
-
-    @abstractmethod
-    def image_token(self, processor: Any) -> str:
-        """Return the token that stands for one row of image features."""
-
-    @abstractmethod
     def end_token(self, processor: Any) -> str:
         """Return the token that ends an answer."""
+
+    def image_token(self, processor: Any) -> str:
+        """Return the token that stands for one row of image features."""
+        return processor.image_token
+
+    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        return list(model.model.get_image_features(**tensors).pooler_output)
+
+    def _position_ids(
+        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
+    ) -> torch.Tensor:
+        return ((roles != Role.PAD).long().cumsum(dim=1) - 1).clamp(min=0)
 
     def layers(self, model: nn.Module) -> list[LayerRef]:
         """Return every module with a matrix of weights, in the order of `named_modules`."""

@@ -16,9 +16,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from quantrust.errors import QuantrustError
-
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+from quantrust.models.companions import INDEX, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -185,6 +183,8 @@ def _read_index(path: Path) -> dict[str, str]:
     named = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(named, dict) or not named or not all(isinstance(shard, str) for shard in named.values()):
         raise QuantrustError(f"{path}: weight_map is missing or no map of keys to shards; get it again")
+    if elsewhere := [shard for shard in named.values() if Path(shard).name != shard]:
+        raise QuantrustError(f"{path} names the shard {elsewhere[0]}; expected a file beside it")
     return named
 
 

@@ -30,9 +30,10 @@ from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, write_json
+from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.progress import progress
 from quantrust.quantization import export_compressed_tensors, export_gptq
-from quantrust.quantization.checkpoint import COMPANIONS, STORED_DTYPE, WEIGHTS, load_checkpoint
+from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
 from quantrust.quantization.export_layer import ExportLayer, Layout, count_layers, integer_zeros
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.packing import unpack

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import nn
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
@@ -10,8 +9,8 @@ from transformers.models.idefics3.modeling_idefics3 import Idefics3ForConditiona
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
 from quantrust.models.decoder import decoder_scale_groups
-from quantrust.models.family import EncodedImage, Family, Role, ScaleGroup, VisionInputs
-from quantrust.models.processing import load_chat_template, load_tokenizer
+from quantrust.models.family import Family, ScaleGroup, VisionInputs
+from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
 
 class Idefics3(Family):
@@ -26,6 +25,7 @@ class Idefics3(Family):
     connector = "model.connector"
     connector_body = "model.connector.modality_projection"
     answer_prefix = " "
+    processor_keys = ("do_image_splitting", "size.longest_edge")
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of one vision or language block, or of the connector."""
@@ -51,7 +51,7 @@ class Idefics3(Family):
 
     def load_processor(self, folder: str) -> Idefics3Processor:
         """Load image processor, tokenizer and chat template of a model folder."""
-        image_processor = Idefics3ImageProcessorPil.from_pretrained(folder)
+        image_processor = load_image_processor(Idefics3ImageProcessorPil, folder)
         return Idefics3Processor(
             image_processor,
             load_tokenizer(folder),
@@ -70,18 +70,6 @@ class Idefics3(Family):
         placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
         tensors = {name: output[name] for name in ("pixel_values", "pixel_attention_mask")}
         return VisionInputs(tensors, placeholders, (None,) * len(images))
-
-    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        return list(model.model.get_image_features(**tensors).pooler_output)
-
-    def _position_ids(
-        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
-    ) -> torch.Tensor:
-        return ((roles != Role.PAD).long().cumsum(dim=1) - 1).clamp(min=0)
-
-    def image_token(self, processor: Any) -> str:
-        """Return the image placeholder token."""
-        return processor.image_token
 
     def end_token(self, processor: Any) -> str:
         """Return the token that ends the assistant's turn."""

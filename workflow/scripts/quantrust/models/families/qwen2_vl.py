@@ -10,9 +10,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
+from quantrust.errors import QuantrustError
 from quantrust.models.decoder import decoder_scale_groups
 from quantrust.models.family import EncodedImage, Family, Role, ScaleGroup, VisionInputs
-from quantrust.models.processing import load_chat_template, load_tokenizer
+from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
 
 class ImageOnlyQwen2VLProcessor(Qwen2VLProcessor):
@@ -44,6 +45,7 @@ class Qwen2VL(Family):
     connector = "model.visual.merger"
     connector_body = "model.visual.merger.mlp"
     answer_prefix = ""
+    processor_keys = ("min_pixels", "max_pixels")
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of one vision or language block, or of the connector."""
@@ -75,9 +77,15 @@ class Qwen2VL(Family):
 
     def load_processor(self, folder: str) -> ImageOnlyQwen2VLProcessor:
         """Load image processor, tokenizer and chat template of a model folder."""
-        return ImageOnlyQwen2VLProcessor(
-            Qwen2VLImageProcessorPil.from_pretrained(folder), load_tokenizer(folder), load_chat_template(folder)
-        )
+        image_processor = load_image_processor(Qwen2VLImageProcessorPil, folder)
+        # the library's names of min_pixels and max_pixels
+        least, most = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
+        if least > most:
+            raise QuantrustError(
+                f"{folder}: the image processor scales pictures to min_pixels {least:,} at least and max_pixels "
+                f"{most:,} at most; expected min_pixels not above max_pixels"
+            )
+        return ImageOnlyQwen2VLProcessor(image_processor, load_tokenizer(folder), load_chat_template(folder))
 
     def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
         """Turn RGB images into flat patches and their grids."""
@@ -85,9 +93,6 @@ class Qwen2VL(Family):
         placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
         grids = tuple(tuple(int(v) for v in row) for row in output["image_grid_thw"])
         return VisionInputs(dict(output), placeholders, grids)
-
-    def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        return list(model.model.get_image_features(**tensors).pooler_output)
 
     def _position_ids(
         self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
@@ -99,10 +104,6 @@ class Qwen2VL(Family):
             attention_mask=(roles != Role.PAD).int(),
         )
         return positions
-
-    def image_token(self, processor: Any) -> str:
-        """Return the image placeholder token."""
-        return processor.image_token
 
     def end_token(self, processor: Any) -> str:
         """Return the token that ends the assistant's turn."""

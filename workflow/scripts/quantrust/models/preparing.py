@@ -1,0 +1,116 @@
+"""Model folders as a study uses them: what a folder is used for, checked, with the config's processor and template."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quantrust.errors import QuantrustError
+from quantrust.files import atomic_directory, sha256
+from quantrust.models.companions import COMPANIONS, INDEX, WEIGHTS
+from quantrust.models.loading import model_type_of
+from quantrust.models.processing import CHAT_TEMPLATE, override_processor
+from quantrust.models.processor_settings import unknown_settings
+from quantrust.models.skeleton import build_skeleton
+from quantrust.models.weights import stored_tensors, weight_files
+
+
+def prepare_model(
+    source: str | Path,
+    out_dir: str | Path,
+    family: str,
+    *,
+    processor: Mapping[str, Any] | None = None,
+    chat_template: str | Path | None = None,
+) -> None:
+    """Make a model folder that every later stage reads, and check it.
+
+    Parameters
+    ----------
+    source : str or Path
+        In the Hugging Face layout. With a `training.json` the files that it lists are copied and checked against their
+        digests. Of any other folder the files that a model is made of are taken: weights as hard links where the file
+        system allows, so that gigabytes do not lie on the disk twice, else as copies.
+    out_dir : str or Path
+    family : str
+        What the model's `model_type` must be.
+    processor : mapping, optional
+        Settings that take the place of those in the folder's `preprocessor_config.json`.
+    chat_template : str or Path, optional
+        A file that takes the place of the folder's chat template.
+
+    Raises
+    ------
+    QuantrustError
+        If a listed file is missing or has another digest, the model is of another family, a shard or a key of the
+        weights is missing, unexpected or of another shape, a setting is none of the family's processor, or the folder
+        lacks a part of its processor.
+    """
+    source = Path(source)
+    with atomic_directory(out_dir) as folder:
+        if (record := source / "training.json").is_file():
+            _copy_listed(source, record, folder)
+        else:
+            _take_published(source, folder)
+        found = model_type_of(source)
+        if found != family:
+            raise QuantrustError(
+                f"{source}: config.json has model_type {found!r}, but the config says that the model's family is "
+                f"{family!r}; correct models.<name>.family"
+            )
+        for fault in unknown_settings(family, processor or {}):
+            raise QuantrustError(f"models.<name>.processor: {fault}")
+        if processor:
+            override_processor(folder, processor)
+        if chat_template is not None:
+            shutil.copyfile(chat_template, folder / CHAT_TEMPLATE)
+        # on the meta device: only names and shapes are compared
+        with _named_as(source, folder), torch.device("meta"):
+            adapter, model = build_skeleton(folder)
+        with _named_as(source, folder):
+            stored_tensors(folder, model)
+            adapter.load_processor(str(folder))
+
+
+@contextmanager
+def _named_as(source: Path, folder: Path) -> Iterator[None]:
+    """Say in errors where what is wrong came from: the folder itself is gone when they are read."""
+    try:
+        yield
+    except QuantrustError as error:
+        raise QuantrustError(str(error).replace(str(folder), str(source))) from None
+
+
+def _copy_listed(source: Path, record: Path, folder: Path) -> None:
+    for name, digest in sorted(json.loads(record.read_text(encoding="utf-8"))["files"].items()):
+        path = source / name
+        if not path.is_file():
+            raise QuantrustError(f"{path} is missing, though {record} lists it; restore it from the repository")
+        if sha256(path) != digest:
+            raise QuantrustError(f"{path} differs from the digest in {record}; restore it from the repository")
+        shutil.copyfile(path, folder / name)
+
+
+def _take_published(source: Path, folder: Path) -> None:
+    files = dict.fromkeys(weight_files(source).values())
+    for name in COMPANIONS:
+        if (path := source / name).is_file():
+            shutil.copyfile(path, folder / name)
+    if source / WEIGHTS not in files:
+        shutil.copyfile(source / INDEX, folder / INDEX)
+    for path in files:
+        _link(path, folder / path.name)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Make a hard link, or a copy where that is impossible: on another file system, or on one without links."""
+    try:
+        # what a link of the hub's cache points to, not the link itself
+        os.link(path.resolve(), target)
+    except OSError:
+        shutil.copyfile(path, target)

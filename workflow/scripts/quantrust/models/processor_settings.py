@@ -1,0 +1,58 @@
+"""What a config may set of a family's processor.
+
+The adapter says so in `processor_keys`. It is read here without importing the adapter, which takes the model library:
+the config is checked where that is not installed.
+"""
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from quantrust.digest import SCRIPTS
+from quantrust.named_modules import FAMILIES
+
+NAME = "processor_keys"
+
+
+def processor_keys(family: str) -> tuple[str, ...]:
+    """Return the settings of a family's processor that a config may give, those in maps with dots.
+
+    Parameters
+    ----------
+    family : str
+        The name of a module of the families' package.
+    """
+    path = SCRIPTS.joinpath(*FAMILIES.split("."), f"{family}.py")
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+        if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == NAME for to in node.targets):
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
+def unknown_settings(family: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the faults of the settings that a config gives for a family's processor.
+
+    Parameters
+    ----------
+    family : str
+        The name of a module of the families' package.
+    settings : mapping
+        By the names of `preprocessor_config.json`.
+
+    Yields
+    ------
+    str
+        Of a setting that the family does not have: its name, with dots, and the names that are allowed.
+    """
+    allowed = processor_keys(family)
+    for name in _leaves(settings):
+        if name not in allowed:
+            yield f"{name} is no setting of the processor of {family}; allowed: {', '.join(allowed) or 'nothing'}"
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
