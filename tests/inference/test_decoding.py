@@ -1,11 +1,15 @@
 """Greedy decoding: batches change nothing, and the library's own generation agrees."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
 from quantrust.inference.decoding import decode_greedily
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
+from quantrust.models.skeleton import build_skeleton
 
 QUESTIONS = [
     "is it?",
@@ -29,8 +33,8 @@ def _decode(loaded, questions, images):
     with torch.inference_mode():
         encoded = family.encode_images(model, family.preprocess(processor, images))
         inputs = family.language_inputs(model, processor, questions, encoded)
-    end = processor.tokenizer.convert_tokens_to_ids(family.end_token(processor))
-    return inputs, decode_greedily(family, model, inputs, end_token_id=end, max_new_tokens=6)
+    ends = family.end_token_ids(model, processor)
+    return inputs, decode_greedily(family, model, inputs, end_token_ids=ends, max_new_tokens=6)
 
 
 def test_a_batch_answers_as_single_questions_do(loaded, pictures):
@@ -90,3 +94,42 @@ def test_question_tokens_spell_the_question_and_image_tokens_are_as_many_as_feat
     question = processor.tokenizer.decode(inputs.token_ids[0][inputs.roles[0] == Role.QUESTION])
     assert question.strip() == QUESTIONS[1]
     assert int((inputs.roles[0] == Role.IMAGE).sum()) == 16
+
+
+def test_an_answer_ends_at_the_first_of_any_end_token(loaded, pictures):
+    family, model, processor = loaded
+    inputs, unended = _decode(loaded, QUESTIONS, pictures)
+    tokens = max(unended.token_ids, key=len)
+    assert len(tokens) > 2
+    ends = (*family.end_token_ids(model, processor), tokens[1])
+    decoded = decode_greedily(family, model, inputs, end_token_ids=ends, max_new_tokens=6)
+    row = unended.token_ids.index(tokens)
+    assert decoded.token_ids[row] == tokens[: tokens.index(tokens[1]) + 1]
+    assert decoded.finished[row]
+    assert len(decoded.token_log_probs[row]) == len(decoded.token_ids[row])
+
+
+@pytest.mark.parametrize("family_name", ["qwen2_vl", "idefics3"])
+def test_the_end_tokens_are_the_turn_s_and_those_of_the_folder(family_name, model_folders, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folders[family_name], folder)
+    _, model, processor = load_model(folder)
+    family, skeleton = build_skeleton(folder)
+    own = processor.tokenizer.eos_token_id
+    assert family.end_token_ids(model, processor) == family.end_token_ids(skeleton, processor) == (own,)
+
+    # as Qwen2-VL-7B-Instruct has it
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "eos_token_id": [own, 0]}))
+    _, model, _ = load_model(folder)
+    _, skeleton = build_skeleton(folder)
+    assert family.end_token_ids(model, processor) == family.end_token_ids(skeleton, processor) == (own, 0)
+
+    # as Idefics3-8B-Llama3 has it: no such file, and the end tokens of Llama, without its own, in the text model's part
+    path.unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = [3, 4]
+    (folder / "config.json").write_text(json.dumps(config))
+    _, model, _ = load_model(folder)
+    _, skeleton = build_skeleton(folder)
+    assert family.end_token_ids(model, processor) == family.end_token_ids(skeleton, processor) == (own, 3, 4)

@@ -46,8 +46,8 @@ def answers(folder: Path, pictures) -> tuple[list, list, torch.Tensor]:
     with torch.no_grad():
         images = family.encode_images(model, family.preprocess(processor, pictures))
         inputs = family.language_inputs(model, processor, ["what color is the red circle?"] * len(pictures), images)
-    end = processor.tokenizer.convert_tokens_to_ids(family.end_token(processor))
-    decoded = decode_greedily(family, model, inputs, end_token_id=end, max_new_tokens=4)
+    ends = family.end_token_ids(model, processor)
+    decoded = decode_greedily(family, model, inputs, end_token_ids=ends, max_new_tokens=4)
     return decoded.token_ids, decoded.token_log_probs, decoded.first_logits
 
 

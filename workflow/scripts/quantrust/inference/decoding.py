@@ -1,5 +1,6 @@
 """Batched greedy decoding, with log-probabilities and the hidden states that confidence estimators read."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,12 @@ class Decoded:
 
 def _max_pool(hidden: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Maximum over the chosen tokens of each row; (batch, tokens, hidden) and (batch, tokens) to (batch, hidden)."""
-    return hidden.float().masked_fill(~chosen[..., None], -torch.inf).amax(dim=1)
+    return hidden.masked_fill(~chosen[..., None], -torch.inf).amax(dim=1).float()
 
 
 @torch.inference_mode()
 def decode_greedily(
-    family: Family, model: nn.Module, inputs: LanguageInputs, *, end_token_id: int, max_new_tokens: int
+    family: Family, model: nn.Module, inputs: LanguageInputs, *, end_token_ids: Collection[int], max_new_tokens: int
 ) -> Decoded:
     """Answer a batch of left-padded prompts with the most probable token at every step.
 
@@ -56,8 +57,8 @@ def decode_greedily(
     model : torch.nn.Module
     inputs : LanguageInputs
         Prompts without answers.
-    end_token_id : int
-        Ends an answer; its probability belongs to the answer's.
+    end_token_ids : collection of int
+        Each ends an answer; its probability belongs to the answer's.
     max_new_tokens : int
         Limit on generated tokens, the end token included.
 
@@ -89,7 +90,7 @@ def decode_greedily(
             if not finished[row]:
                 token_ids[row].append(token)
                 log_probs[row].append(value)
-                finished[row] = token == end_token_id
+                finished[row] = token in end_token_ids
         if all(finished) or step + 1 == max_new_tokens:
             break
         mask = torch.cat([mask, mask.new_ones(batch, 1)], dim=1)

@@ -122,7 +122,7 @@ class FeatureDumper:
     def __init__(self, family: Family, model: nn.Module, processor: Any, settings: DumpSettings) -> None:
         self.family, self.model, self.processor, self.settings = family, model, processor, settings
         self.hidden = model.lm_head.in_features
-        self.end_token_id = processor.tokenizer.convert_tokens_to_ids(family.end_token(processor))
+        self.end_token_ids = family.end_token_ids(model, processor)
 
     @torch.inference_mode()
     def _encode(self, images: list[Image.Image]) -> list[EncodedImage]:
@@ -138,7 +138,7 @@ class FeatureDumper:
             self.family,
             self.model,
             inputs,
-            end_token_id=self.end_token_id,
+            end_token_ids=self.end_token_ids,
             max_new_tokens=self.settings.max_new_tokens,
         )
 
@@ -171,10 +171,10 @@ class FeatureDumper:
         k = logits.shape[-1] if self.settings.top_k is None else min(self.settings.top_k, logits.shape[-1])
         top = logits.topk(k, dim=-1)
         log_probs = torch.log_softmax(logits, dim=-1)
-        end = self.end_token_id
+        ends = self.end_token_ids
         return {
             "answer": [
-                self.processor.tokenizer.decode([t for t in ids if t != end], skip_special_tokens=True).strip()
+                self.processor.tokenizer.decode([t for t in ids if t not in ends], skip_special_tokens=True).strip()
                 for ids in decoded.token_ids
             ],
             "token_ids": decoded.token_ids,

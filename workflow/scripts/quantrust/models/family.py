@@ -200,6 +200,13 @@ class Family(ABC):
     def end_token(self, processor: Any) -> str:
         """Return the token that ends an answer."""
 
+    def end_token_ids(self, model: nn.Module, processor: Any) -> tuple[int, ...]:
+        """Return the tokens that end an answer: that of the turn, and those at which the model's folder ends one."""
+        own = processor.tokenizer.convert_tokens_to_ids(self.end_token(processor))
+        published = model.generation_config.eos_token_id
+        others = published if isinstance(published, list) else [] if published is None else [published]
+        return tuple(dict.fromkeys([own, *others]))
+
     def image_token(self, processor: Any) -> str:
         """Return the token that stands for one row of image features."""
         return processor.image_token

@@ -4,7 +4,9 @@ import logging
 from pathlib import Path
 
 from torch import nn
+from transformers import GenerationConfig
 from transformers.initialization import no_init_weights
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
@@ -39,5 +41,7 @@ def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family,
     config = family.model_class.config_class.from_pretrained(folder, attn_implementation=attention)
     with no_init_weights():
         model = family.model_class(config)
+    if (Path(folder) / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
     model.tie_weights()
     return family, model.eval()
