@@ -7,7 +7,10 @@ grid, and float32 sums of K (or, with two planes, 2 K) products:
     |w' - w|  <= u |code - zero| scale + u |m - zero| scale (1 + u)       one plane, m = 8
     |w' - w|  <= u |code - zero| scale + u^2 |m - zero| scale (1 + u)     two planes, m = 136
     |y' - y|  <= |x| |w' - w|                                     the kernel's grid
-               + |x| |w'| u                                       weights rounded to bfloat16; only by blocks
+               + |x| |w'| u                                       weights rounded to bfloat16; only by blocks and on
+                                                                  GPUs, where each plane is rounded: + |x| 16 scale u
+               + 17 u |x| |w'|                                    products and up to 16 partial sums in bfloat16; only
+                                                                  gemlite
                + 2 K 2^-23 |x| (|high plane| + |low plane|)       sums in float32
                + u |y'|                                           the product, rounded to bfloat16
                + u (|y'| + |bias|)                                adding the bias, rounded again
@@ -21,8 +24,9 @@ import pytest
 import torch
 from torch import nn
 
-from quantrust.quantization import kernels
-from quantrust.quantization.grid import QuantizedWeight
+from quantrust.quantization import cuda_kernels, kernels
+from quantrust.quantization.cuda_kernels import LEAST_CAPABILITY, GemliteWeight, cuda_weight
+from quantrust.quantization.grid import QuantizedWeight, storage_dtype
 from quantrust.quantization.int4_grid import kernel_group_size, planes
 from quantrust.quantization.kernels import Int4Weight, block_rows, kernel_weight, use_packed_kernels
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear
@@ -35,6 +39,11 @@ pytestmark = pytest.mark.skipif(
     block_rows() is None, reason="torch's int4 CPU kernel needs AVX2 or AVX-512, which this processor lacks"
 )
 
+NEEDS_GPU = pytest.mark.skipif(
+    not torch.cuda.is_available() or torch.cuda.get_device_capability() < LEAST_CAPABILITY,
+    reason="needs an NVIDIA GPU of compute capability 8.0 or later, and a torch that is built for CUDA",
+)
+
 
 def quantized(rows, columns, bits, group_size, method=quantize_hqq):
     generator = torch.Generator().manual_seed(rows * columns + bits)
@@ -43,7 +52,7 @@ def quantized(rows, columns, bits, group_size, method=quantize_hqq):
     return method(weight, bits, group_size)
 
 
-def bounds(quantize: QuantizedWeight, inputs, bias, by_blocks):
+def bounds(quantize: QuantizedWeight, inputs, bias, by_blocks, by_planes=False, by_gemlite=False):
     """Return the float32 product and the largest error that a kernel may make of each element."""
     expand = quantize.group_size
     codes = quantize.codes.double()
@@ -58,7 +67,10 @@ def bounds(quantize: QuantizedWeight, inputs, bias, by_blocks):
     # what is added up before it cancels: each plane is its code's part and its part of the offset
     terms = ((codes - middle).abs() + 2 * (middle - zero).abs() + 16) * scale * (1 + U)
     x = inputs.double().flatten(0, -2).abs()
-    error = x @ (grid_error + (U * most if by_blocks else 0) + 2 * weight.shape[1] * 2.0**-23 * terms).T
+    rounding = U * most if by_blocks else 0
+    rounding += U * 16 * scale * (1 + U) if by_planes and two else 0
+    rounding += 17 * U * most if by_gemlite else 0
+    error = x @ (grid_error + rounding + 2 * weight.shape[1] * 2.0**-23 * terms).T
     expected = inputs.double().flatten(0, -2) @ weight.T
     error = error + U * (expected.abs() + error)
     if bias is not None:
@@ -97,15 +109,58 @@ def test_products_are_within_the_rounding_of_the_kernel(bits, rows, columns, gro
             assert ((outputs.double() - expected).abs() <= error).all()
 
 
-def test_the_bounds_are_far_below_one_step_of_the_grid():
-    # or else they could hide a wrong code: an error of one step in every weight exceeds them fourfold
-    weight = quantized(64, 256, 8, 64)
+@pytest.mark.parametrize(("bits", "steps"), [(4, 1), (8, 16)])
+def test_the_bounds_are_far_below_one_step_of_four_bits(bits, steps):
+    # or else they could hide wrong codes; the low plane of 8 bits is below them and is held by unit vectors, exactly
+    weight = quantized(64, 256, bits, 64)
     inputs = torch.randn(4, 256).bfloat16()
-    expected, _ = bounds(weight, inputs, None, by_blocks=False)
-    wrong = QuantizedWeight(weight.codes ^ 16, weight.scale, weight.zero, 8, 64)
-    _, error = bounds(weight, inputs, None, by_blocks=False)
+    expected, error = bounds(weight, inputs, None, by_blocks=False)
+    wrong = QuantizedWeight(weight.codes ^ steps, weight.scale, weight.zero, bits, 64)
     off, _ = bounds(wrong, inputs, None, by_blocks=False)
     assert ((off - expected).abs() > error).float().mean() > 0.5
+
+
+def every_code(rows, columns, bits, group_size):
+    """A weight with all codes on grids that bfloat16 holds: steps are powers of two and zeros whole numbers.
+
+    Then every product with a unit vector is a whole number below 2^8 times a power of two, and exact.
+    """
+    generator = torch.Generator().manual_seed(rows * columns + bits)
+    codes = torch.stack([torch.randperm(columns, generator=generator) for _ in range(rows)]) % 2**bits
+    scale = 2.0 ** -torch.randint(1, 8, (rows, columns // group_size), generator=generator)
+    zero = torch.randint(0, 2**bits, scale.shape, generator=generator)
+    dtype = storage_dtype(bits)
+    return QuantizedWeight(codes.to(torch.uint8), scale.to(dtype), zero.to(dtype), bits, group_size)
+
+
+def products_with_unit_vectors(weight, by_blocks, monkeypatch):
+    monkeypatch.setattr(kernels, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else weight.columns))
+    return weight.linear(torch.eye(weight.columns, device=weight.codes.device).bfloat16(), None).float().cpu().T
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize(("rows", "columns", "group_size"), SHAPES)
+def test_every_code_comes_back(bits, rows, columns, group_size, monkeypatch):
+    packed = PackedWeight.from_quantized(every_code(rows, columns, bits, group_size))
+    expected = packed.dequantize(torch.float32)
+    kernel = kernel_weight(packed)
+    assert isinstance(kernel, Int4Weight)
+    assert torch.equal(kernel.dequantize(torch.float32), expected)
+    for by_blocks in (False, True):
+        assert torch.equal(products_with_unit_vectors(kernel, by_blocks, monkeypatch), expected)
+
+
+@pytest.mark.parametrize("by_blocks", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "plane", "steps"), [(3, 0, 1), (4, 0, 1), (5, 0, 16), (5, 1, 1), (8, 0, 16), (8, 1, 1)]
+)
+def test_one_wrong_bit_of_either_plane_shows(bits, plane, steps, by_blocks, monkeypatch):
+    packed = PackedWeight.from_quantized(every_code(64, 128, bits, 32))
+    kernel = kernel_weight(packed)
+    kernel.codes[0, plane * 128 + 5, 3] ^= 1
+    change = products_with_unit_vectors(kernel, by_blocks, monkeypatch) - packed.dequantize(torch.float32)
+    assert change.nonzero().tolist() == [[3, 5]]
+    assert change[3, 5].abs() == steps * packed.scale[3, 0]
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
@@ -130,16 +185,6 @@ def test_constant_groups_are_exact(bits, value):
     kernel = kernel_weight(PackedWeight.from_quantized(quantize_rtn(rows, bits, 32)))
     assert kernel.dequantize(torch.float32)[3].eq(value).all()
     assert kernel.linear(torch.eye(64)[:1].bfloat16(), None)[0, 3] == value
-
-
-def test_integer_zeros_and_steps_of_powers_of_two_are_exact():
-    # every quantity fits into bfloat16, so the kernel owes the very product
-    codes = torch.randint(0, 16, (64, 64), dtype=torch.uint8)
-    weight = QuantizedWeight(codes, torch.full((64, 2), 0.25).half(), torch.full((64, 2), 5.0).half(), 4, 32)
-    inputs = torch.eye(64).bfloat16()
-    kernel = kernel_weight(PackedWeight.from_quantized(weight))
-    assert torch.equal(kernel.linear(inputs[:8], None).float(), weight.dequantize()[:, :8].T)
-    assert torch.equal(kernel.linear(inputs, None).float(), weight.dequantize().T)
 
 
 def test_empty_batches_give_empty_outputs():
@@ -222,14 +267,42 @@ def test_processors_whose_layout_is_unknown_keep_the_reference():
     assert run_with("default", "-c", code).stdout.strip() == "None True"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU of compute capability 8.0 or later")
-@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+@NEEDS_GPU
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize(("rows", "columns", "group_size"), SHAPES)
 def test_products_on_a_gpu_are_within_the_rounding_of_the_kernel(bits, rows, columns, group_size):
     weight = quantized(rows, columns, bits, group_size)
     kernel = kernel_weight(PackedWeight.from_quantized(weight).cuda())
     assert not isinstance(kernel, PackedWeight)
-    for count in (1, 37):
+    by_gemlite = isinstance(kernel, GemliteWeight)
+    for count in (0, 1, 37):
         inputs = torch.randn(count, columns).bfloat16()
-        expected, error = bounds(weight, inputs, None, by_blocks=False)
+        expected, error = bounds(weight, inputs, None, True, by_planes=not by_gemlite, by_gemlite=by_gemlite)
         assert ((kernel.linear(inputs.cuda(), None).cpu().double() - expected).abs() <= error).all()
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+@pytest.mark.parametrize(("rows", "columns", "group_size"), SHAPES)
+@pytest.mark.parametrize("at_once", [1, 8, 1000])
+def test_every_code_comes_back_on_a_gpu(bits, rows, columns, group_size, at_once):
+    packed = PackedWeight.from_quantized(every_code(rows, columns, bits, group_size))
+    expected = packed.dequantize(torch.float32)
+    kernel = kernel_weight(packed.cuda())
+    shown = [kernel.linear(units, None) for units in torch.eye(columns, device="cuda").bfloat16().split(at_once)]
+    assert torch.equal(torch.cat(shown).float().cpu().T, expected)
+
+
+def test_a_gpu_gets_the_kernel_that_takes_the_width(monkeypatch):
+    # which kernel is chosen needs no GPU, only somebody to ask about one
+    monkeypatch.setattr(cuda_kernels, "CudaInt4Weight", lambda weight: "torch")
+    monkeypatch.setattr(cuda_kernels, "GemliteWeight", lambda weight: "gemlite")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    weights = [PackedWeight(8, 64, bits, 32) for bits in (2, 3, 4, 5, 6, 8)]
+    monkeypatch.setattr(cuda_kernels, "find_spec", lambda name: None)
+    assert [cuda_weight(weight) for weight in weights] == ["torch"] * 6
+    monkeypatch.setattr(cuda_kernels, "find_spec", lambda name: name)
+    assert [cuda_weight(weight) for weight in weights] == ["gemlite", "torch", "torch", "gemlite", "gemlite", "gemlite"]
+    assert cuda_weight(PackedWeight(8, 70, 8, 70)) == "torch"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert [cuda_weight(weight) for weight in weights] == weights

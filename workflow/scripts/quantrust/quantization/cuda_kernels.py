@@ -1,8 +1,10 @@
-"""Packed kernels for NVIDIA GPUs: torch's int4 kernel, and gemlite for 5 to 8 bits where it is installed.
+"""Packed kernels for NVIDIA GPUs: torch's int4 kernel, and gemlite for 2, 5, 6 and 8 bits where it is installed.
 
-None of this has been run: it was written from the sources of torch 2.13 and gemlite, without a GPU.
+None of this has been run: it was written from the sources of torch 2.13 (aten/src/ATen/native/cuda/int4mm.cu) and
+gemlite 0.6.0 (gemlite/core.py), without a GPU.
 """
 
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import torch
@@ -14,15 +16,18 @@ from quantrust.quantization.linear import PackedWeight
 from quantrust.quantization.packing import unpack
 
 LEAST_CAPABILITY = (8, 0)
-"""Compute capability from which torch's int4 kernel runs."""
+"""Compute capability from which torch's int4 kernel runs, and products in bfloat16 altogether."""
 
 OUTPUT_TILE = 8
-INNER_TILES = 2
-"""Tiles of 16 input channels that the kernel reads together; 2 fits every group size."""
+INPUT_TILE = 16
+INNER_TILES = (8, 4, 2)
+"""Tiles of input channels that the kernel may read together, the fastest first; 2 fits every group size."""
 
 
 class CudaInt4Weight(nn.Module):
     """A quantized weight in the layout of torch's int4 CUDA kernel, used for any number of rows.
+
+    The kernel rounds each weight, of each plane, to bfloat16 before it multiplies, and sums in float32.
 
     Buffers: `codes` int32, tiled by torch; `grid` bfloat16, shape (planes * columns / group, rows, 2): step and offset.
 
@@ -44,40 +49,45 @@ class CudaInt4Weight(nn.Module):
         halves = functional.pad(halves, (0, 0, 0, below))
         # of two neighbouring input channels the first is the high half of the byte
         pairs = halves[:, ::2] << 4 | halves[:, 1::2]
-        self.register_buffer("codes", torch.ops.aten._convert_weight_to_int4pack(pairs.contiguous(), INNER_TILES))
+        together = next(tiles for tiles in INNER_TILES if self.planes * self._depth % (INPUT_TILE * tiles) == 0)
+        self.register_buffer("codes", torch.ops.aten._convert_weight_to_int4pack(pairs.contiguous(), together))
         grid = functional.pad(torch.stack([steps, offsets], dim=-1), (0, 0, 0, 0, 0, below))
         self.register_buffer("grid", grid.transpose(0, 1).contiguous())
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Map (..., columns), bfloat16, to (..., rows)."""
         flat = functional.pad(inputs.reshape(-1, self.columns), (0, self._depth - self.columns)).repeat(1, self.planes)
+        if not len(flat):
+            # a grid without blocks can not be launched
+            return inputs.new_empty(*inputs.shape[:-1], self.rows)
         outputs = torch.ops.aten._weight_int4pack_mm(flat.contiguous(), self.codes, self.group_size, self.grid)
         outputs = outputs[:, : self.rows].unflatten(0, inputs.shape[:-1])
         return outputs if bias is None else outputs + bias
 
 
 class GemliteWeight(nn.Module):
-    """A quantized weight as 8-bit codes with its own scales and zeros in float32, multiplied by gemlite.
+    """A quantized weight with its own scales and zeros in float32, multiplied by gemlite.
+
+    gemlite holds codes of 1, 2, 4 and 8 bits; those of 5 and 6 bits are widened to 8.
 
     Parameters
     ----------
     weight : PackedWeight
-        On a GPU, with a multiple of 32 columns.
+        On a GPU, of 2, 5, 6 or 8 bits, with a group size that is a multiple of what `kernel_group_size` returns.
     """
-
-    kernel = "gemlite"
 
     def __init__(self, weight: PackedWeight) -> None:
         super().__init__()
         from gemlite.core import DType, GemLiteLinearTriton
 
         self.columns, self.rows = weight.columns, weight.rows
+        self.kernel = f"gemlite {version('gemlite')}"
         group = kernel_group_size(weight)
         assert group is not None
         parts = weight.group_size // group
         scale, zero = (part.float().repeat_interleave(parts, dim=1) for part in (weight.scale, weight.zero))
         self.product = GemLiteLinearTriton(
-            W_nbits=8,
+            W_nbits=weight.bits if weight.bits == 2 else 8,
             group_size=group,
             in_features=weight.columns,
             out_features=weight.rows,
@@ -87,6 +97,9 @@ class GemliteWeight(nn.Module):
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Map (..., columns), bfloat16, to (..., rows)."""
+        if not inputs.numel():
+            # a grid without blocks can not be launched
+            return inputs.new_empty(*inputs.shape[:-1], self.rows)
         outputs = self.product(inputs.contiguous())
         return outputs if bias is None else outputs + bias
 
@@ -99,9 +112,9 @@ def cuda_weight(weight: PackedWeight) -> nn.Module:
     weight : PackedWeight
         With a group size that `kernel_group_size` finds a kernel's group for.
     """
-    whole_groups = weight.group_size % kernel_group_size(weight) == 0
-    if planes(weight.bits) == 2 and whole_groups and find_spec("gemlite") is not None:
-        return GemliteWeight(weight)
     if torch.cuda.get_device_capability(weight.codes.device) < LEAST_CAPABILITY:
         return weight
+    whole_groups = weight.group_size % kernel_group_size(weight) == 0
+    if weight.bits not in (3, 4) and whole_groups and find_spec("gemlite") is not None:
+        return GemliteWeight(weight)
     return CudaInt4Weight(weight)

@@ -183,7 +183,10 @@ def use_packed_kernel(weight: PackedWeight, holders: list[nn.Module]) -> None:
 
 
 def describe_kernels(model: nn.Module) -> dict[str, int]:
-    """Return how many quantized linears use each kernel: `reference`, `int4` or `int4 in two planes`."""
+    """Return how many quantized linears use each kernel.
+
+    `reference`, `int4`, `int4 in two planes`, or `gemlite` and its version.
+    """
     counts = Counter(module.weight.kernel for module in model.modules() if isinstance(module, QuantizedLinear))
     return dict(sorted(counts.items()))
 
