@@ -11,7 +11,7 @@ import polars as pl
 from tqdm import tqdm
 
 from quantrust.commands.numbers import count, parsed, share
-from quantrust.commands.outputs import check_not_read, check_writable, same_file, unwritable
+from quantrust.commands.outputs import check_table, same_file, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, figures_of
@@ -20,7 +20,6 @@ from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key
-from quantrust.files import atomic_path, write_json
 
 RISKS = (0.01, 0.05)
 RESAMPLES = 2000
@@ -109,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
         For input that can not be compared or a file that can not be written; nothing is then written.
     """
     if arguments.out is not None:
-        _check_out(arguments)
+        check_table(arguments.out, (arguments.a, arguments.b))
     scores = [read_scores(path) for path in (arguments.a, arguments.b)]
     home = _in_distribution(scores[0], arguments.a)
     datasets = _datasets(scores, home, arguments)
@@ -145,7 +144,8 @@ def run(arguments: argparse.Namespace) -> None:
             )
     table = _table(sides, metrics, arguments.level)
     if arguments.out is not None:
-        _write(table, arguments)
+        head = {name: getattr(arguments, name) for name in ("resamples", "seed", "level")}
+        write_table(arguments.out, table, head)
     print(_text(table, sides[0], home, estimators, arguments))
 
 
@@ -275,25 +275,6 @@ def _table(sides: Sequence[Sequence[Figures]], metrics: Sequence[Key], level: fl
         values = np.array([figures.values[key] for figures in side for key in metrics])
         table = table.with_columns(pl.Series(name, values).fill_nan(None))
     return table.select(TABLE)
-
-
-def _check_out(arguments: argparse.Namespace) -> None:
-    if arguments.out.suffix not in (".csv", ".json"):
-        raise QuantrustError(f"{arguments.out}: expected --out with a name that ends in .csv or .json")
-    check_writable(arguments.out)
-    check_not_read(arguments.out, (arguments.a, arguments.b))
-
-
-def _write(table: pl.DataFrame, arguments: argparse.Namespace) -> None:
-    try:
-        if arguments.out.suffix == ".csv":
-            with atomic_path(arguments.out) as partial_file:
-                table.write_csv(partial_file)
-        else:
-            head = {name: getattr(arguments, name) for name in ("resamples", "seed", "level")}
-            write_json(arguments.out, {**head, "rows": table.to_dicts()})
-    except OSError as error:
-        raise unwritable(arguments.out, error.strerror or error) from None
 
 
 def _text(

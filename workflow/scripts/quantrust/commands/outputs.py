@@ -1,11 +1,16 @@
-"""Whether the files that a command is asked to write can be written: found out before any work."""
+"""The files that a command is asked to write: whether they can be written is found out before any work."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import polars as pl
 
 from quantrust.errors import QuantrustError
-from quantrust.files import partial_path
+from quantrust.files import atomic_path, partial_path, write_json
+
+TABLE_SUFFIXES = (".csv", ".json")
 
 
 def check_writable(path: Path) -> None:
@@ -57,3 +62,37 @@ def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
     for other in inputs:
         if same_file(path, other):
             raise QuantrustError(f"{path}: is also read, as {other}; expected the path of another file")
+
+
+def check_table(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise a `QuantrustError` if a table can not be written to `path`, or that is one of the files that are read."""
+    if path.suffix not in TABLE_SUFFIXES:
+        raise QuantrustError(f"{path}: expected --out with a name that ends in {' or '.join(TABLE_SUFFIXES)}")
+    check_writable(path)
+    check_not_read(path, inputs)
+
+
+def write_table(path: Path, table: pl.DataFrame, head: Mapping[str, Any]) -> None:
+    """Write a table as CSV or, below what is said of the whole, as JSON.
+
+    Parameters
+    ----------
+    path : Path
+        Its suffix is one of `TABLE_SUFFIXES`.
+    table : polars.DataFrame
+    head : mapping
+        What JSON holds beside the rows.
+
+    Raises
+    ------
+    QuantrustError
+        If it can not be written.
+    """
+    try:
+        if path.suffix == ".csv":
+            with atomic_path(path) as partial_file:
+                table.write_csv(partial_file)
+        else:
+            write_json(path, {**head, "rows": table.to_dicts()})
+    except OSError as error:
+        raise unwritable(path, error.strerror or error) from None
