@@ -33,8 +33,12 @@ def snakemake(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[s
 
 @pytest.fixture
 def official_files(workspace: Path, overlaid: dict[str, dict]) -> Iterator[None]:
-    """Empty files and folders in the place of all that the shipped studies' datasets and calibration name."""
+    """Empty files and folders in the place of all that the shipped studies' datasets, calibration and models name."""
     for config in overlaid.values():
+        for model in config["models"].values():
+            if "source" in model and not (workspace / model["source"]).exists():
+                (workspace / model["source"]).mkdir(parents=True)
+                (workspace / model["source"] / "config.json").touch()
         for file, folder in named_files(config):
             (workspace / folder).mkdir(parents=True, exist_ok=True)
             (workspace / file).parent.mkdir(parents=True, exist_ok=True)
