@@ -120,6 +120,18 @@ FAULTS = [
     ("features/dtype", "fp16", r"features\.dtype is 'fp16'; allowed: float32, bfloat16"),
     ("features/kernel", "packed", r"features\.dtype is 'float32'; allowed: bfloat16, as features\.kernel is packed"),
     ("features/kernel", "fast", r"features\.kernel is 'fast'; allowed: reference, packed"),
+    (
+        "compute",
+        {"device": "cpu", "attention": "flash_attention_2"},
+        r"compute\.attention is 'flash_attention_2'; allowed: eager, sdpa, as compute\.device is not cuda",
+    ),
+    (
+        "compute",
+        {"device": "cuda", "attention": "flash_attention_2"},
+        r"features\.dtype is 'float32'; allowed: bfloat16, as compute\.attention is flash_attention_2",
+    ),
+    ("features/workers", -1, r"features\.workers is -1; allowed: a whole number from 0 on"),
+    ("features/shards", 0, r"features\.shards is 0; allowed: a whole number from 1 on"),
     ("features/top_k", 1, r"features\.top_k is 1; allowed: a whole number from 2 on, or all"),
     ("features/prompt", "answer:", r"features\.prompt is 'answer:'; allowed: a text with {question} in it"),
     ("selector/dropout", 1, r"selector\.dropout is 1; allowed: a number from 0 to below 1"),
@@ -267,17 +279,18 @@ def test_every_key_of_the_default_is_explained() -> None:
 
 def test_settings_and_schema_have_the_same_names(config: dict) -> None:
     from quantrust.confidence.selector import SelectorSettings
-    from quantrust.inference.features import DumpSettings
+    from quantrust.inference.settings import DumpSettings
     from quantrust.models.training import TrainingSettings
 
     schema = yaml.safe_load(SCHEMA.read_text())["properties"]
     training = schema["models"]["additionalProperties"]["properties"]["training"]
     for section, settings in (
         (schema["selector"], SelectorSettings),
-        (schema["features"], DumpSettings),
         (training, TrainingSettings),
     ):
         assert set(section["properties"]) == {field.name for field in dataclasses.fields(settings)}
+    answering = {*schema["features"]["properties"], *schema["compute"]["properties"]} - {"workers", "shards"}
+    assert answering == {field.name for field in dataclasses.fields(DumpSettings)}
 
 
 def test_every_estimator_and_calibration_of_the_package_is_allowed_and_no_other(config: dict) -> None:

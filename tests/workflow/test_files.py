@@ -21,6 +21,7 @@ HEAVY = {
     "train_model",
     "quantize_model",
     "dump_features",
+    "dump_shard",
     "train_selector",
     "evaluate_variant",
 } | {

@@ -29,6 +29,7 @@ HOME = STUDY["in_distribution"]
 DATASETS = [HOME, *STUDY["shifts"]]
 REPORTS = config["report"]["folder"]
 CANDIDATES = "scenes-language-candidates"
+DUMPED = [CANDIDATES, *config["datasets"]]
 # Datasets whose questions lie in one set of files, which is divided by image.
 DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys() & {"split", "split_file"}]
 SOURCED = [name for name, model in config["models"].items() if "source" in model]
@@ -48,6 +49,8 @@ FIGURES = [
 TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
 # The paper's main tables, which are written as Markdown and LaTeX as well.
 PAPER_TABLES = ["quantization", "selector"]
+# Jobs that share the questions of a variant and dataset.
+SHARDS = config["features"]["shards"]
 # How many GPUs a job takes that runs a model.
 GPUS = 1 if config["compute"]["device"] == "cuda" else 0
 
@@ -55,7 +58,7 @@ GPUS = 1 if config["compute"]["device"] == "cuda" else 0
 wildcard_constraints:
     model="|".join(config["models"]),
     scheme="[a-z0-9-]+",
-    dataset="|".join([CANDIDATES, *config["datasets"]]),
+    dataset="|".join(DUMPED),
 
 
 def memory(mb):
@@ -121,10 +124,22 @@ def one_of(names):
     return "|".join(names) or "(?!)"
 
 
+def prompt_of(wildcards):
+    """The user's text around a question: the model's own, or that of all models."""
+    return base_model(wildcards).get("prompt", config["features"]["prompt"])
+
+
 def features_settings(wildcards):
-    """How a variant's answers are decoded: the section of the config, with the model's own prompt where it has one."""
-    model = base_model(wildcards)
-    return {**config["features"], **{key: model[key] for key in ("prompt",) if key in model}}
+    """What a variant's answers may depend on; how the work is spread does not count."""
+    spread = ("workers", "shards")
+    features = {key: value for key, value in config["features"].items() if key not in spread}
+    return {**features, **config["compute"], "prompt": prompt_of(wildcards)}
+
+
+def shards_of(wildcards):
+    """The files that share the questions of a variant and dataset."""
+    folder = f"data/shards/{wildcards.model}/{wildcards.scheme}/{wildcards.dataset}"
+    return [f"{folder}/{shard}-of-{SHARDS}.parquet" for shard in range(1, SHARDS + 1)]
 
 
 def of_variants(pattern):

@@ -1,4 +1,4 @@
-# Answers of a variant to a dataset, and all that confidence estimators need of them.
+# Answers of a variant to a dataset, and all that confidence estimators need of them: by one job, or by shards of it.
 
 
 rule dump_features:
@@ -13,6 +13,8 @@ rule dump_features:
         "logs/dump_features/{model}/{scheme}/{dataset}.log",
     benchmark:
         "benchmarks/runs/dump_features/{model}/{scheme}/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=one_of(DUMPED if SHARDS == 1 else []),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -26,3 +28,58 @@ rule dump_features:
         settings=features_settings,
     script:
         "../scripts/dump_features.py"
+
+
+rule dump_shard:
+    input:
+        checkpoint="data/checkpoints/{model}/{scheme}",
+        questions="data/questions/{dataset}.parquet",
+        images=images_of,
+    output:
+        temp("data/shards/{model}/{scheme}/{dataset}/{shard}-of-{shards}.parquet"),
+    log:
+        "logs/dump_shard/{model}/{scheme}/{dataset}/{shard}-of-{shards}.log",
+    benchmark:
+        "benchmarks/runs/dump_shard/{model}/{scheme}/{dataset}/{shard}-of-{shards}.tsv"
+    wildcard_constraints:
+        shard="[0-9]+",
+        shards="[0-9]+",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=120,
+    params:
+        code=code("dump_features"),
+        family_code=family_code,
+        settings=features_settings,
+    script:
+        "../scripts/dump_features.py"
+
+
+rule gather_features:
+    input:
+        shards=shards_of,
+        questions="data/questions/{dataset}.parquet",
+    output:
+        "data/features/{model}/{scheme}/{dataset}.parquet",
+    log:
+        "logs/gather_features/{model}/{scheme}/{dataset}.log",
+    wildcard_constraints:
+        dataset=one_of(DUMPED if SHARDS > 1 else []),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=30,
+    params:
+        code=code("gather_features"),
+        # Shards are gone once they are gathered: what would change them must be seen here.
+        dump_code=code("dump_features"),
+        family_code=family_code,
+        settings=features_settings,
+    script:
+        "../scripts/gather_features.py"

@@ -1,10 +1,17 @@
-"""Answer the questions of a dataset with a variant and write its features."""
+"""Answer the questions of a dataset, or of a shard of it, with a variant and write their features."""
 
-from quantrust.inference.features import DumpSettings, dump_features
+from quantrust.inference.features import dump_features
+from quantrust.inference.settings import DumpSettings
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
-    settings = dict(snakemake.params.settings)
-    if settings["top_k"] == "all":
-        settings["top_k"] = None
-    dump_features(snakemake.input.checkpoint, snakemake.input.questions, snakemake.output[0], DumpSettings(**settings))
+    dump_features(
+        snakemake.input.checkpoint,
+        snakemake.input.questions,
+        snakemake.output[0],
+        DumpSettings.from_config(snakemake.params.settings),
+        # Not a parameter: files do not depend on it, and another number is no reason to dump them again.
+        workers=snakemake.config["features"]["workers"],
+        shard=int(snakemake.wildcards.get("shard", 1)),
+        shards=int(snakemake.wildcards.get("shards", 1)),
+    )

@@ -143,6 +143,13 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     features = config["features"]
     if features["kernel"] == "packed" and features["dtype"] != "bfloat16":
         yield f"features.dtype is {features['dtype']!r}; allowed: bfloat16, as features.kernel is packed"
+    if config["compute"]["attention"] == "flash_attention_2":
+        if config["compute"]["device"] != "cuda":
+            yield "compute.attention is 'flash_attention_2'; allowed: eager, sdpa, as compute.device is not cuda"
+        if features["dtype"] != "bfloat16":
+            yield (
+                f"features.dtype is {features['dtype']!r}; allowed: bfloat16, as compute.attention is flash_attention_2"
+            )
     shares = config["evaluation"]["id_shares"]
     if not {0, 1} <= set(shares):
         yield f"evaluation.id_shares is {shares}; allowed: shares that include 1 and 0, each dataset alone"

@@ -1,12 +1,13 @@
 """Feature dumps: what one variant answers to one dataset, and all that confidence estimators need of it.
 
-Questions are taken image by image, so that each image passes the vision tower once; within a chunk of images they are
-batched by length, and rows are written in the order of the questions table, one row group a chunk.
+Questions are taken chunk by chunk, as `quantrust.inference.chunks` plans them: the images of a chunk pass the vision
+tower once, its questions are decoded in batches of like lengths, and its rows, in the order of the questions table, are
+a row group of the file.
 """
 
 import json
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,119 +15,77 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path
+from quantrust.inference.chunks import batch_by_length, cut_into_chunks, plan_digest, shard_chunks
 from quantrust.inference.decoding import Decoded, decode_greedily
-from quantrust.models.family import EncodedImage, Family
+from quantrust.inference.features_file import (
+    DEVICE,
+    HALVED,
+    SHARD,
+    features_schema,
+    place_of_shard,
+    writing_features,
+)
+from quantrust.inference.memory import Halving
+from quantrust.inference.preparation import NeededImage, prepare_images, prepared_batches
+from quantrust.inference.settings import DumpSettings
+from quantrust.inference.sizes import check_disk, features_bytes
+from quantrust.models.device import check_device, device_name
+from quantrust.models.family import EncodedImage, Family, VisionInputs
+from quantrust.models.loading import family_of
 from quantrust.progress import progress
-from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.checkpoint import check_kernel, load_checkpoint
 from quantrust.quantization.kernels import describe_kernels
 from quantrust.vqa.accuracy import soft_accuracy
-from quantrust.vqa.images import read_image
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
-class DumpSettings:
-    """How features are dumped; the config's `features` section.
-
-    Attributes
-    ----------
-    prompt : str
-        The user's text around `{question}`.
-    max_new_tokens : int
-        Limit on generated tokens, the end token included.
-    top_k : int or None
-        Logits kept of the first answer token; None keeps the whole vocabulary.
-    batch_size : int
-        Questions that are decoded together.
-    images_per_chunk : int
-        Images that are encoded together and whose rows make a row group.
-    dtype : {"float32", "bfloat16"}
-        The dtype that the model computes in.
-    kernel : {"reference", "packed"}
-        How quantized linears multiply; see `load_checkpoint`.
-    """
-
-    prompt: str = "{question}"
-    max_new_tokens: int = 8
-    top_k: int | None = 20
-    batch_size: int = 256
-    images_per_chunk: int = 128
-    dtype: str = "float32"
-    kernel: str = "reference"
-
-
-def features_schema(hidden: int) -> pa.Schema:
-    """Return the Arrow schema of a features file for a language model of `hidden` channels."""
-    state = pa.list_(pa.float16(), hidden)
-    text = ("question_id", "dataset", "split", "image_id", "answer_type", "question_kind", "answer")
-    return pa.schema(
-        [(name, pa.string()) for name in text]
-        + [
-            ("token_ids", pa.list_(pa.int32())),
-            ("token_log_probs", pa.list_(pa.float32())),
-            ("finished", pa.bool_()),
-            ("joint_log_prob", pa.float32()),
-            ("top_ids", pa.list_(pa.int32())),
-            ("top_logits", pa.list_(pa.float32())),
-            ("log_sum_exp", pa.float32()),
-            ("entropy", pa.float32()),
-            ("image_state", state),
-            ("question_state", state),
-            ("answer_state", state),
-            ("accuracy", pa.float64()),
-        ]
-    )
-
-
-def open_image(path: str | Path, question_id: str) -> Image.Image:
-    """Open an image as RGB.
-
-    Raises
-    ------
-    QuantrustError
-        If it is missing or broken; names the image and a question that needs it.
-    """
-    try:
-        return read_image(path)
-    except QuantrustError as error:
-        raise QuantrustError(f"{path} can not be read ({error}), but question {question_id} needs it") from None
-
-
-def _chunks(questions: pl.DataFrame, images_per_chunk: int) -> Iterator[pl.DataFrame]:
-    """Yield the questions of so many images at a time; all questions of an image are in one chunk."""
-    order = questions.select("image").unique(maintain_order=True).with_row_index("_place")
-    placed = questions.join(order, on="image", maintain_order="left")
-    chunk = (pl.col("_place") // images_per_chunk).alias("_chunk")
-    for _, rows in placed.with_columns(chunk).group_by("_chunk", maintain_order=True):
-        yield rows.drop("_place", "_chunk")
-
-
-def _batches(questions: list[str], batch_size: int) -> Iterator[list[int]]:
-    """Yield places of questions of like lengths, longest first, so that a batch holds little padding."""
-    order = sorted(range(len(questions)), key=lambda k: (-len(questions[k]), k))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
 class FeatureDumper:
-    """One variant, ready to answer questions."""
+    """One variant, ready to answer questions.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+        On the device that it computes on.
+    processor : object
+    settings : DumpSettings
+    """
 
     def __init__(self, family: Family, model: nn.Module, processor: Any, settings: DumpSettings) -> None:
         self.family, self.model, self.processor, self.settings = family, model, processor, settings
         self.hidden = model.lm_head.in_features
         self.end_token_ids = family.end_token_ids(model, processor)
+        self.halving = Halving()
 
-    @torch.inference_mode()
-    def _encode(self, images: list[Image.Image]) -> list[EncodedImage]:
-        return self.family.encode_images(self.model, self.family.preprocess(self.processor, images))
+    def encode(self, images: list[NeededImage], inputs: VisionInputs, what: str) -> list[EncodedImage]:
+        """Pass images through the vision tower.
+
+        Parameters
+        ----------
+        images : list of NeededImage
+        inputs : VisionInputs
+            The same images, prepared.
+        what : str
+            Names them in the log.
+        """
+
+        def encode(places: list[int]) -> list[EncodedImage]:
+            whole = len(places) == len(images)
+            # The tensors of a batch belong together: a part of it, which is rare, is prepared again.
+            part = inputs if whole else prepare_images(self.family, self.processor, [images[k] for k in places])
+            with torch.inference_mode():
+                return self.family.encode_images(self.model, part)
+
+        def name(place: int) -> str:
+            return f"image {images[place].path} (question {images[place].question_id})"
+
+        parts = self.halving.run(encode, list(range(len(images))), f"{what} images", name)
+        return [image for _, encoded in parts for image in encoded]
 
     @torch.inference_mode()
     def answer(self, questions: list[str], images: list[EncodedImage]) -> Decoded:
@@ -142,27 +101,44 @@ class FeatureDumper:
             max_new_tokens=self.settings.max_new_tokens,
         )
 
-    def chunk_table(self, chunk: pl.DataFrame) -> pa.Table:
-        """Return the features of a chunk of the questions table, in its order."""
-        first = chunk.unique("image", keep="first", maintain_order=True)
-        opened = [open_image(path, question) for path, question in first.select("image", "question_id").iter_rows()]
-        encoded = dict(zip(first["image"].to_list(), self._encode(opened), strict=True))
-        questions, paths = chunk["question"].to_list(), chunk["image"].to_list()
-        columns: dict[str, list[Any]] = {
-            field.name: [None] * len(chunk) for field in features_schema(self.hidden) if field.name not in chunk.columns
-        }
-        for places in _batches(questions, self.settings.batch_size):
-            decoded = self.answer([questions[k] for k in places], [encoded[paths[k]] for k in places])
-            for name, values in self._columns(decoded).items():
-                for place, value in zip(places, values, strict=True):
-                    columns[name][place] = value
+    def chunk_table(self, chunk: pl.DataFrame, encoded: dict[str, EncodedImage], what: str) -> pa.Table:
+        """Return the features of a chunk of the questions table, in its order.
+
+        Parameters
+        ----------
+        chunk : polars.DataFrame
+        encoded : dict of str to EncodedImage
+            Its images by their paths.
+        what : str
+            Names the chunk in the log.
+        """
+        questions, ids = chunk["question"].to_list(), chunk["question_id"].to_list()
+        images = [encoded[path] for path in chunk["image"]]
+        schema = features_schema(self.hidden)
+        made = [name for name in schema.names if name not in chunk.columns]
+        columns: dict[str, list[Any]] = {name: [None] * len(chunk) for name in made}
+
+        def answer(places: list[int]) -> dict[str, list[Any]]:
+            return self._columns(self.answer([questions[k] for k in places], [images[k] for k in places]))
+
+        for number, batch in enumerate(self._batches(questions, images), start=1):
+            where = f"{what}, batch {number}: questions"
+            for places, answered in self.halving.run(answer, batch, where, lambda k: f"question {ids[k]}"):
+                for name, values in answered.items():
+                    for place, value in zip(places, values, strict=True):
+                        columns[name][place] = value
         columns["accuracy"] = [
             soft_accuracy(answer, references)
             for answer, references in zip(columns["answer"], chunk["answers"].to_list(), strict=True)
         ]
-        schema = features_schema(self.hidden)
         kept = {name: chunk[name].to_list() for name in schema.names if name in chunk.columns}
         return pa.table({name: pa.array((kept | columns)[name], schema.field(name).type) for name in schema.names})
+
+    def _batches(self, questions: list[str], images: list[EncodedImage]) -> list[list[int]]:
+        """Batch questions by the tokens of question and image; the rest of the prompt is the same for all."""
+        tokens = self.processor.tokenizer(questions, add_special_tokens=False)["input_ids"]
+        lengths = [len(ids) + len(image.features) for ids, image in zip(tokens, images, strict=True)]
+        return batch_by_length(lengths, self.settings.batch_size)
 
     def _columns(self, decoded: Decoded) -> dict[str, list[Any]]:
         logits = decoded.first_logits
@@ -186,16 +162,26 @@ class FeatureDumper:
             "log_sum_exp": torch.logsumexp(logits, dim=-1).tolist(),
             "entropy": (-(log_probs.exp() * log_probs).sum(dim=-1)).tolist(),
             **{
-                name: list(getattr(decoded, name).to(torch.float16).numpy())
+                name: list(getattr(decoded, name).to("cpu", torch.float16).numpy())
                 for name in ("image_state", "question_state", "answer_state")
             },
         }
 
 
 def dump_features(
-    checkpoint_folder: str | Path, questions_path: str | Path, out_path: str | Path, settings: DumpSettings
+    checkpoint_folder: str | Path,
+    questions_path: str | Path,
+    out_path: str | Path,
+    settings: DumpSettings,
+    *,
+    workers: int = 0,
+    shard: int = 1,
+    shards: int = 1,
 ) -> None:
-    """Answer every question of a questions table with a variant and write the features file.
+    """Answer the questions of a questions table with a variant and write the features file.
+
+    A batch that does not fit the memory of the device is halved, which is logged; its log-probabilities may then differ
+    in their last bits from those of a device with more memory. Otherwise neither workers nor shards change a byte.
 
     Parameters
     ----------
@@ -203,31 +189,75 @@ def dump_features(
         A variant, as `quantrust.quantization.checkpoint` writes it.
     questions_path : str or Path
     out_path : str or Path
-        Parquet with the columns of `features_schema`; its metadata name the digest of the weights, the settings, the
-        kernels by the quantized layers that use them, and the library versions.
+        Parquet with the columns of `features_schema`. Its metadata name the scheme, the digest of the weights and of
+        the plan of chunks, the settings, the device, the kernels by the quantized layers that use them, the batches
+        that were halved, and the library versions.
     settings : DumpSettings
+    workers : int
+        Processes that prepare images ahead of the device; 0 prepares them in this one.
+    shard, shards : int
+        Only the chunks of this shard, from 1 on, of so many are answered; `gather_features` puts the files together.
 
     Raises
     ------
     QuantrustError
-        If an image is missing or broken, or the model's logits are not finite.
+        If there is no such device or attention, the disk has too little room, an image is missing or broken, a question
+        does not fit the memory of the device, or the model's logits are not finite.
     """
-    family, model, processor, metadata = load_checkpoint(checkpoint_folder, DTYPES[settings.dtype], settings.kernel)
+    dtype = DTYPES[settings.dtype]
+    check_kernel(settings.kernel, dtype)
+    check_device(settings.device, settings.attention, dtype)
+    chunks = cut_into_chunks(pl.read_parquet(questions_path), settings.images_per_chunk)
+    chosen = shard_chunks([len(chunk) for chunk in chunks], shard, shards)
+    count = sum(len(chunks[number]) for number in chosen)
+    check_disk(out_path, _bytes_needed(checkpoint_folder, count, settings))
+    family, model, processor, record = load_checkpoint(
+        checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
+    )
     dumper = FeatureDumper(family, model, processor, settings)
-    questions = pl.read_parquet(questions_path)
     notes = {
-        "scheme": metadata["scheme"],
-        "weights_sha256": metadata["sha256"],
-        "settings": repr(settings),
+        "scheme": record["scheme"],
+        "weights_sha256": record["sha256"],
+        "plan": plan_digest(questions_path, settings.images_per_chunk),
+        "settings": settings.record(),
+        DEVICE: device_name(settings.device),
         "kernels": json.dumps(describe_kernels(model)),
         **{library: version(library) for library in ("torch", "transformers")},
     }
-    schema = features_schema(dumper.hidden).with_metadata(notes)
+    name, place = Path(questions_path).stem, place_of_shard(shard, shards)
+    if shards > 1:
+        notes[SHARD] = place
+        logging.getLogger(__name__).info("shard %s: %d of %d chunks", place, len(chosen), len(chunks))
+    batches = {number: _image_batches(chunks[number], settings.images_per_batch) for number in chosen}
+    prepared = prepared_batches(family, processor, [batch for part in batches.values() for batch in part], workers)
     with (
-        atomic_path(out_path) as partial,
-        pq.ParquetWriter(partial, schema, compression="zstd") as writer,
-        progress(f"answering {Path(questions_path).stem}", len(questions), "questions") as bar,
+        writing_features(out_path, features_schema(dumper.hidden)) as writer,
+        progress(f"answering {name}", count, "questions") as bar,
     ):
-        for chunk in _chunks(questions, settings.images_per_chunk):
-            writer.write_table(dumper.chunk_table(chunk).replace_schema_metadata(schema.metadata))
-            bar.update(len(chunk))
+        for number in chosen:
+            what = f"{name}, chunk {number + 1}"
+            encoded = dict(_encoded(dumper, batches[number], prepared, what))
+            writer.write(dumper.chunk_table(chunks[number], encoded, what))
+            bar.update(len(chunks[number]))
+        writer.describe(notes | {HALVED: str(dumper.halving.count)})
+
+
+def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpSettings) -> int:
+    config = family_of(checkpoint_folder).model_class.config_class.from_pretrained(checkpoint_folder).get_text_config()
+    return features_bytes(questions, config.hidden_size, settings.top_k or config.vocab_size)
+
+
+def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[NeededImage]]:
+    """Return the images of a chunk, each once, in the batches that pass the vision tower together."""
+    first = chunk.unique("image", keep="first", maintain_order=True)
+    images = [NeededImage(*row) for row in first.select("image", "question_id").iter_rows()]
+    return [images[start : start + images_per_batch] for start in range(0, len(images), images_per_batch)]
+
+
+def _encoded(
+    dumper: FeatureDumper, batches: list[list[NeededImage]], prepared: Iterator[VisionInputs], what: str
+) -> Iterator[tuple[str, EncodedImage]]:
+    """Take the next prepared batches and yield what the language model reads of each image, with its path."""
+    for number, images in enumerate(batches, start=1):
+        encoded = dumper.encode(images, next(prepared), f"{what}, image batch {number}:")
+        yield from zip((image.path for image in images), encoded, strict=True)

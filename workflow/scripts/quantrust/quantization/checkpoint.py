@@ -52,6 +52,8 @@ from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, sha256, write_json
+from quantrust.models.companions import COMPANIONS, WEIGHTS
+from quantrust.models.device import check_device
 from quantrust.models.family import Family
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.int4_grid import KERNEL_DTYPE
@@ -61,25 +63,8 @@ from quantrust.quantization.plan import tied_layers
 from quantrust.quantization.tensor_file import file_bytes
 
 FORMAT = 2
-WEIGHTS = "model.safetensors"
 RECORD = "quantization.json"
 STORED_DTYPE = torch.bfloat16
-COMPANIONS = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""The files of a model folder that are not weights, where it has them."""
 
 
 def save_checkpoint(
@@ -147,11 +132,16 @@ def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[
 
 
 def load_checkpoint(
-    folder: str | Path, dtype: torch.dtype = torch.float32, kernel: str = "reference"
+    folder: str | Path,
+    dtype: torch.dtype = torch.float32,
+    kernel: str = "reference",
+    device: str = "cpu",
+    attention: str = "sdpa",
 ) -> tuple[Family, nn.Module, Any, dict[str, Any]]:
     """Load a checkpoint folder.
 
-    Tensors are read one at a time, so that the memory of the process never holds the file beside the model.
+    Tensors are read one at a time and put where the model computes, so that the memory of the process never holds the
+    file beside the model, and no more than a layer of a model on a GPU.
 
     Parameters
     ----------
@@ -162,12 +152,15 @@ def load_checkpoint(
     kernel : {"reference", "packed"}
         How quantized linears multiply: by dequantizing their weight in float32, or with the kernels of
         `quantrust.quantization.kernels`, which need bfloat16.
+    device : {"cpu", "cuda"}
+    attention : {"eager", "sdpa", "flash_attention_2"}
+        How vision tower and language model attend.
 
     Returns
     -------
     family : Family
     model : torch.nn.Module
-        In evaluation mode, on the CPU, without gradients.
+        In evaluation mode, on the device, without gradients.
     processor : object
     record : dict
         The content of `quantization.json`.
@@ -176,9 +169,10 @@ def load_checkpoint(
     ------
     QuantrustError
         If a file is missing or damaged, a tensor is missing, unexpected, or of another shape or dtype than the record
-        calls for, or the kernel is unknown or does not compute in the dtype.
+        calls for, the kernel is unknown or does not compute in the dtype, or there is no such device or attention here.
     """
     check_kernel(kernel, dtype)
+    check_device(device, attention, dtype)
     folder = Path(folder)
     record = read_record(folder)
     _check_files(folder, {WEIGHTS: record["sha256"], **record["files"]})
@@ -187,15 +181,17 @@ def load_checkpoint(
         tensors = load_file(path)
     except SafetensorError as error:
         raise QuantrustError(f"{path} is no safetensors file ({error}); quantize the model again") from error
-    family, model = build_skeleton(folder)
+    family, model = build_skeleton(folder, attention)
     layers = pl.DataFrame(record["layers"], infer_schema_length=None)
     tied_head, tied_embedding = _restore_layers(family, model, layers, dtype)
     expected = _expected_tensors(model, tied_head)
     _check_tensors(path, tensors, expected)
-    _fill(model, path, tensors, dtype, kernel)
+    _fill(model, path, tensors, dtype, kernel, device)
     if tied_head is not None and isinstance(model.get_submodule(tied_head), nn.Linear):
         model.get_submodule(tied_head).weight = model.get_submodule(tied_embedding).weight
-    return family, model.requires_grad_(False).eval(), family.load_processor(str(folder)), record
+    # What no checkpoint stores, such as rotary frequencies, was computed on the CPU.
+    model = model.to(device).requires_grad_(False).eval()
+    return family, model, family.load_processor(str(folder)), record
 
 
 def check_kernel(kernel: str, dtype: torch.dtype) -> None:
@@ -298,7 +294,9 @@ def _bytes_not_stored(model: nn.Module) -> int:
     return sum(buffer.nbytes for name, buffer in model.named_buffers() if name not in stored)
 
 
-def _fill(model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch.dtype, kernel: str) -> None:
+def _fill(
+    model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch.dtype, kernel: str, device: str
+) -> None:
     """Copy tensors of a file into a model, module by module, the largest first; `tensors` maps the file and is emptied.
 
     Packed kernels get each weight as soon as it is read, so that no more than one is held twice.
@@ -318,7 +316,7 @@ def _fill(model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch
             with safe_open(path, "pt") as file:
                 tensor = file.get_tensor(f"{parent}.{leaf}" if parent else leaf)
             # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
-            tensor = tensor.to(dtype if tensor.dtype == STORED_DTYPE else tensor.dtype, copy=True)
+            tensor = tensor.to(device, dtype if tensor.dtype == STORED_DTYPE else tensor.dtype, copy=True)
             module.load_state_dict({leaf: tensor}, strict=False, assign=True)
         if module in holders:
             use_packed_kernel(module, holders.pop(module))

@@ -1,0 +1,80 @@
+"""Which questions are answered together: chunks of images, planned once for a dataset, and shards of whole chunks.
+
+A chunk is answered by itself: its images pass the vision tower in batches of their own, and its questions are decoded
+in batches of like lengths. Nothing in a chunk depends on another one, so that it does not matter how many jobs share
+them.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+import polars as pl
+
+from quantrust.files import sha256
+
+
+def cut_into_chunks(questions: pl.DataFrame, images_per_chunk: int) -> list[pl.DataFrame]:
+    """Cut a questions table into the questions of so many images each; all questions of an image are in one chunk.
+
+    Parameters
+    ----------
+    questions : polars.DataFrame
+        With the column `image`.
+    images_per_chunk : int
+
+    Returns
+    -------
+    list of polars.DataFrame
+        Images in the order in which they first occur, the questions of a chunk in that of the table.
+    """
+    order = questions.select("image").unique(maintain_order=True).with_row_index("_place")
+    placed = questions.join(order, on="image", how="left", maintain_order="left")
+    chunk = (pl.col("_place") // images_per_chunk).alias("_chunk")
+    parts = placed.with_columns(chunk).drop("_place").partition_by("_chunk", maintain_order=True, include_key=False)
+    return parts if len(questions) else []
+
+
+def shard_chunks(sizes: Sequence[int], shard: int, shards: int) -> range:
+    """Return the chunks of a shard: contiguous ones, with about as many questions in every shard.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Questions of every chunk.
+    shard, shards : int
+        The first shard is 1 of `shards`. Where there are more shards than chunks, some have none.
+
+    Returns
+    -------
+    range
+        A chunk belongs to the shard that its middle question falls into.
+    """
+    total = sum(sizes)
+    middles = [end - size / 2 for size, end in zip(sizes, accumulate(sizes), strict=True)]
+    owners = [int(shards * middle / total) for middle in middles]
+    return range(*(sum(owner < bound for owner in owners) for bound in (shard - 1, shard)))
+
+
+def plan_digest(questions_path: str | Path, images_per_chunk: int) -> str:
+    """Return the SHA-256 of what chunks and their order depend on: the questions table and the images of a chunk."""
+    return hashlib.sha256(f"{sha256(questions_path)} {images_per_chunk}".encode()).hexdigest()
+
+
+def batch_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Batch prompts of like lengths, so that a batch holds little padding.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of each prompt.
+    batch_size : int
+
+    Returns
+    -------
+    list of list of int
+        Places in `lengths`, the longest first, so that what does not fit the memory shows at once.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

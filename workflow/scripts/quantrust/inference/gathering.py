@@ -1,0 +1,82 @@
+"""The shards of a features file put together; the bytes are those of the file that a single job writes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from quantrust.errors import QuantrustError
+from quantrust.inference.chunks import plan_digest
+from quantrust.inference.features_file import (
+    DEVICE,
+    HALVED,
+    SHARD,
+    features_notes,
+    place_of_shard,
+    writing_features,
+)
+from quantrust.inference.settings import DumpSettings
+from quantrust.inference.sizes import check_disk
+
+
+def gather_features(
+    shard_paths: Sequence[str | Path],
+    questions_path: str | Path,
+    out_path: str | Path,
+    settings: DumpSettings,
+) -> None:
+    """Put the shards of a variant and a dataset together.
+
+    Parameters
+    ----------
+    shard_paths : sequence of str or Path
+        All of them, in order, as `quantrust.inference.features.dump_features` writes them.
+    questions_path : str or Path
+        The questions table that they answer.
+    out_path : str or Path
+        The features file: the row groups of the shards one after another. Its metadata are theirs, with the halved
+        batches added up and the devices listed, and without a shard's place.
+    settings : DumpSettings
+        What the shards must have been dumped under.
+
+    Raises
+    ------
+    QuantrustError
+        If a shard is missing or damaged, at another place, of another plan, or dumped under other settings, or not of
+        the same variant, kernels and library versions as the first.
+    """
+    every = [features_notes(path) for path in shard_paths]
+    planned = {"plan": plan_digest(questions_path, settings.images_per_chunk), "settings": settings.record()}
+    first = {key: value for key, value in every[0].items() if key not in (SHARD, HALVED, DEVICE)}
+    for number, (path, notes) in enumerate(zip(shard_paths, every, strict=True), start=1):
+        _check(path, notes, planned | {SHARD: place_of_shard(number, len(every))}, "this run")
+        _check(path, notes, first, str(shard_paths[0]))
+    check_disk(out_path, sum(Path(path).stat().st_size for path in shard_paths))
+    described = {key: value for key, value in every[0].items() if key != SHARD}
+    described[HALVED] = str(sum(int(notes[HALVED]) for notes in every))
+    described[DEVICE] = ", ".join(sorted({notes[DEVICE] for notes in every}))
+    rows = 0
+    with writing_features(out_path, pq.read_schema(shard_paths[0]).remove_metadata()) as writer:
+        for path in shard_paths:
+            with pq.ParquetFile(path) as shard:
+                for number in range(shard.num_row_groups):
+                    table = shard.read_row_group(number)
+                    rows += len(table)
+                    writer.write(table)
+        writer.describe(described)
+        asked = pl.scan_parquet(questions_path).select(pl.len()).collect().item()
+        if rows != asked:
+            raise QuantrustError(
+                f"{out_path}: its shards answer {rows} questions, but {questions_path} asks {asked}; delete the shards "
+                "and run the same command again"
+            )
+
+
+def _check(path: str | Path, notes: Mapping[str, str], expected: Mapping[str, str], whose: str) -> None:
+    for key, value in expected.items():
+        if notes.get(key) != value:
+            raise QuantrustError(
+                f"{path} has {key} {notes.get(key)}, but {whose} has {value}: it was dumped by another run; delete it "
+                "and run the same command again"
+            )

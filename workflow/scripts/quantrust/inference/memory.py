@@ -1,0 +1,81 @@
+"""Batches that do not fit the memory of the device are halved."""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from quantrust.errors import QuantrustError
+
+Result = TypeVar("Result")
+
+
+class Halving:
+    """Does the work of a batch, or of its halves where it does not fit.
+
+    Every batch starts whole, so that a batch is halved or not whatever came before it.
+
+    Attributes
+    ----------
+    count : int
+        Batches and parts of batches that were halved.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def run(
+        self,
+        work: Callable[[list[int]], Result],
+        places: list[int],
+        what: str,
+        name: Callable[[int], str],
+    ) -> Iterator[tuple[list[int], Result]]:
+        """Yield the results of parts of a batch, in its order.
+
+        Parameters
+        ----------
+        work : callable
+            Maps places to a result; raises `torch.OutOfMemoryError` where they are too many.
+        places : list of int
+            The batch.
+        what : str
+            Names the batch in the log.
+        name : callable
+            Names one place in an error.
+
+        Yields
+        ------
+        part : list of int
+        result : object
+            Of `work`.
+
+        Raises
+        ------
+        QuantrustError
+            If one place alone does not fit.
+        """
+        waiting = [places]
+        while waiting:
+            part = waiting.pop()
+            try:
+                result = work(part)
+            except torch.OutOfMemoryError as error:
+                # Only its text is kept: the traceback holds the tensors that filled the memory.
+                reason = str(error).split("\n")[0]
+            else:
+                yield part, result
+                continue
+            torch.cuda.empty_cache()
+            if len(part) == 1:
+                raise QuantrustError(
+                    f"{name(part[0])} does not fit the memory of the device alone ({reason}); let the model's "
+                    "processor make smaller pictures, or take a larger device"
+                )
+            self.count += 1
+            half = (len(part) + 1) // 2
+            logging.getLogger(__name__).warning(
+                "%s: %d do not fit the memory of the device, so they are halved (%s)", what, len(part), reason
+            )
+            waiting += [part[half:], part[:half]]

@@ -1,0 +1,122 @@
+"""Images for the vision tower, read and preprocessed ahead of the device by worker processes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from quantrust.errors import QuantrustError
+from quantrust.models.family import Family, VisionInputs
+from quantrust.vqa.images import read_image
+
+
+@dataclass(frozen=True)
+class NeededImage:
+    """An image, and one of the questions that need it."""
+
+    path: str
+    question_id: str
+
+
+def prepare_images(family: Family, processor: Any, images: Sequence[NeededImage]) -> VisionInputs:
+    """Read and preprocess images that pass the vision tower together.
+
+    Parameters
+    ----------
+    family : Family
+    processor : object
+        As `family.load_processor` returns it.
+    images : sequence of NeededImage
+
+    Returns
+    -------
+    VisionInputs
+
+    Raises
+    ------
+    QuantrustError
+        If one is missing or broken, or the processor refuses it; names the image and the question that needs it.
+    """
+    opened = [_open(image) for image in images]
+    try:
+        return family.preprocess(processor, opened)
+    except ValueError:
+        for image, picture in zip(images, opened, strict=True):
+            _try_alone(family, processor, image, picture)
+        raise
+
+
+def _open(image: NeededImage) -> Image.Image:
+    try:
+        return read_image(image.path)
+    except QuantrustError as error:
+        raise QuantrustError(
+            f"{image.path} can not be read ({error}), but question {image.question_id} needs it"
+        ) from None
+
+
+def _try_alone(family: Family, processor: Any, image: NeededImage, picture: Image.Image) -> None:
+    """Say that it is this image which the processor refuses, if it is."""
+    try:
+        family.preprocess(processor, [picture])
+    except ValueError as error:
+        raise QuantrustError(
+            f"{image.path}, {picture.width} x {picture.height}, is refused by the model's processor ({error}), but "
+            f"question {image.question_id} needs it; leave the image out of the dataset or replace it"
+        ) from error
+
+
+class _Batches(Dataset):
+    """Prepares a batch where it is asked for; an error is an item, because a worker can not raise it as it is."""
+
+    def __init__(self, family: Family, processor: Any, batches: Sequence[Sequence[NeededImage]]) -> None:
+        self.family, self.processor, self.batches = family, processor, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, number: int) -> VisionInputs | QuantrustError:
+        try:
+            return prepare_images(self.family, self.processor, self.batches[number])
+        except QuantrustError as error:
+            return error
+
+
+def prepared_batches(
+    family: Family, processor: Any, batches: Sequence[Sequence[NeededImage]], workers: int
+) -> Iterator[VisionInputs]:
+    """Yield batches of images for the vision tower, in order.
+
+    Parameters
+    ----------
+    family : Family
+    processor : object
+    batches : sequence of sequence of NeededImage
+    workers : int
+        Processes that work ahead, two batches each; 0 prepares every batch in this process when it is asked for.
+
+    Yields
+    ------
+    VisionInputs
+        On the CPU; the same for any number of workers.
+
+    Raises
+    ------
+    QuantrustError
+        As `prepare_images` does; and if a worker dies, which is what too little memory looks like.
+    """
+    loader = DataLoader(_Batches(family, processor, batches), batch_size=None, num_workers=workers)
+    try:
+        for item in loader:
+            if isinstance(item, QuantrustError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise QuantrustError(
+            f"a process that prepares images died ({error}); ask for more memory, or set fewer features.workers or "
+            "features.images_per_batch"
+        ) from error

@@ -1,0 +1,55 @@
+"""How features are dumped. No torch: gathering shards and making plans read it."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DumpSettings:
+    """What an answer may depend on: the config's `features` and `compute`, less what only spreads the work.
+
+    Attributes
+    ----------
+    prompt : str
+        The user's text around `{question}`.
+    max_new_tokens : int
+        Limit on generated tokens, the end token included.
+    top_k : int or None
+        Logits kept of the first answer token; None keeps the whole vocabulary.
+    batch_size : int
+        Questions that are decoded together.
+    images_per_batch : int
+        Images that pass the vision tower together.
+    images_per_chunk : int
+        Images whose features are held until all their questions are answered; the rows make a row group.
+    dtype : {"float32", "bfloat16"}
+        The dtype that the model computes in.
+    kernel : {"reference", "packed"}
+        How quantized linears multiply; see `load_checkpoint`.
+    device : {"cpu", "cuda"}
+    attention : {"eager", "sdpa", "flash_attention_2"}
+        How vision tower and language model attend.
+    """
+
+    prompt: str = "{question}"
+    max_new_tokens: int = 8
+    top_k: int | None = 20
+    batch_size: int = 256
+    images_per_batch: int = 128
+    images_per_chunk: int = 128
+    dtype: str = "float32"
+    kernel: str = "reference"
+    device: str = "cpu"
+    attention: str = "sdpa"
+
+    @classmethod
+    def from_config(cls, settings: Mapping[str, Any]) -> "DumpSettings":
+        """Read the settings as a config has them, where the whole vocabulary is called `all`."""
+        return cls(**{**settings, "top_k": None if settings["top_k"] == "all" else settings["top_k"]})
+
+    def record(self) -> str:
+        """Return the settings as JSON, as a features file names them."""
+        return json.dumps(dataclasses.asdict(self))
