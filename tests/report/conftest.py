@@ -16,8 +16,8 @@ MODELS = ("model-a", "model-b")
 BITS = (8, 4, 3, 2)
 SCHEMES = ("bf16", *(f"{method}-w{bits}g64-full" for method in ("hqq", "mbq") for bits in BITS))
 RISKS, COSTS = (0.005, 0.01, 0.05), (10.0, 100.0)
-# The risk limit that the figures show and that the comparisons are made at.
-RISK = 0.05
+# The risk limits that the figures show and that the comparisons are made at.
+SHOWN_RISKS = (0.01, 0.05)
 SHARES = (1.0, 0.9, 0.67, 0.5, 0.33, 0.1, 0.0)
 
 
@@ -105,6 +105,7 @@ def group_rows(model: str, scheme: str) -> list[tuple[object, ...]]:
             values = [("accuracy", None, accuracy)]
             for risk in RISKS:
                 values += [("coverage_at_risk", risk, max(0.0, accuracy - 0.4)), ("deployed_risk", risk, 1 - accuracy)]
+                values.append(("deployed_coverage", risk, 0.6))
             for metric, parameter, value in values:
                 low, high = value - 0.03, value + 0.03
                 rows.append(
@@ -134,7 +135,8 @@ def comparison_table(models: tuple[str, ...], schemes: tuple[str, ...]) -> pl.Da
                 continue
             second = ("bf16", estimator) if other == "scheme" else (scheme, "maxprob")
             loss = quality(model, scheme) - quality(model, "bf16") if other == "scheme" else 0.02
-            metrics = [("aurc", None, -loss), ("ece", None, -loss), ("coverage_at_risk", RISK, 2 * loss)]
+            metrics = [("aurc", None, -loss), ("ece", None, -loss)]
+            metrics += [("coverage_at_risk", risk, 2 * loss) for risk in SHOWN_RISKS]
             metrics += [("accuracy", None, loss)] if other == "scheme" and estimator == "maxprob" else []
             for metric, parameter, difference in metrics:
                 p = 0.001 if abs(difference) > 0.03 else 0.4

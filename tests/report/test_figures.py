@@ -24,7 +24,7 @@ from quantrust.report.figures import (
     selector_gain,
 )
 
-HOME, LEVEL, RISK = "scenes", 0.95, 0.05
+HOME, LEVEL, RISK, RISKS = "scenes", 0.95, 0.05, [0.01, 0.05]
 SHIFTS = ("scenes-language", "scenes-multimodal")
 COMMON = {"home": HOME, "level": LEVEL}
 Variants = Sequence[tuple[str, str]]
@@ -34,21 +34,21 @@ def metrics_of(study, variants: Variants) -> list[Path]:
     return [study.metrics[variant] for variant in variants]
 
 
-def draw_risk_coverage(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+def draw_risk_coverage(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
     curves = [study.curves[variant] for variant in variants]
-    risk_coverage.risk_coverage(curves, metrics_of(study, variants), *files, risk=risk, **COMMON)
+    risk_coverage.risk_coverage(curves, metrics_of(study, variants), *files, risks=risks, **COMMON)
 
 
-def draw_mixtures(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
-    mixtures.mixtures(metrics_of(study, variants), *files, risk=risk, **COMMON)
+def draw_mixtures(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
+    mixtures.mixtures(metrics_of(study, variants), *files, risks=risks, **COMMON)
 
 
-def draw_degradation(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
-    degradation.degradation(metrics_of(study, variants), *files, risk=risk, **COMMON)
+def draw_degradation(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
+    degradation.degradation(metrics_of(study, variants), *files, risks=risks, **COMMON)
 
 
-def draw_efficiency(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
-    efficiency.efficiency(metrics_of(study, variants), study.sizes, *files, risk=risk, **COMMON)
+def draw_efficiency(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
+    efficiency.efficiency(metrics_of(study, variants), study.sizes, *files, risks=risks, **COMMON)
 
 
 def draw_reliability_diagrams(study, variants: Variants, *files: Path) -> None:
@@ -60,7 +60,7 @@ def draw_confidence_histograms(study, variants: Variants, *files: Path) -> None:
 
 
 def draw_selector_gain(study, variants: Variants, *files: Path) -> None:
-    selector_gain.selector_gain(study.comparisons, *files, risk=RISK, level=LEVEL)
+    selector_gain.selector_gain(study.comparisons, *files, risks=RISKS, level=LEVEL)
 
 
 def draw_answer_types(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
@@ -190,6 +190,27 @@ def test_risk_coverage_shows_the_stored_points_and_no_curve_reaches_the_small_pa
     assert axes.get_ylim()[1] >= curve["high"].max()
 
 
+def test_risk_coverage_has_one_scale_that_only_what_is_shown_stretches(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    paths = {}
+    for model, scheme in study.curves:
+        table = pl.read_parquet(study.curves[model, scheme])
+        risk = pl.when(pl.col("estimator") == "entropy").then(0.99).otherwise(pl.col("risk"))
+        paths[model, scheme] = tmp_path / f"{model}-{scheme}.parquet"
+        table.with_columns(
+            risk=risk, high=pl.when(pl.col("estimator") == "entropy").then(1.0).otherwise("high")
+        ).write_parquet(paths[model, scheme])
+    metrics = metrics_of(study, list(paths))
+    risk_coverage.risk_coverage(paths.values(), metrics, tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)
+    shown = pl.concat([pl.read_parquet(path) for path in paths.values()]).filter(pl.col("estimator") != "entropy")
+    limits = {axes.get_ylim() for axes in drawn[0].axes}
+    assert len(limits) == 1
+    assert shown["high"].max() < limits.pop()[1] < 1.5 * shown["high"].max()
+    dotted = [line.get_ydata()[0] for line in drawn[0].axes[0].child_axes[0].get_lines() if line.get_linestyle() == ":"]
+    assert dotted == RISKS
+
+
 def test_degradation_puts_each_value_over_its_bits(study, tmp_path: Path, drawn: list[Figure]) -> None:
     draw_degradation(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
     axes, lowest = drawn[0].axes[0], drawn[0].axes[-1]
@@ -207,7 +228,7 @@ def test_degradation_gives_a_scheme_that_the_config_names_a_place_of_its_own(
     table = pl.read_parquet(study.metrics["model-a", "mbq-w3g64-full"]).with_columns(scheme=pl.lit("last-third"))
     table.write_parquet(tmp_path / "named.parquet")
     paths = [*metrics_of(study, [("model-a", "bf16"), ("model-a", "hqq-w3g64-full")]), tmp_path / "named.parquet"]
-    degradation.degradation(paths, tmp_path / "f.pdf", tmp_path / "f.png", risk=RISK, **COMMON)
+    degradation.degradation(paths, tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)
     assert [label.get_text() for label in drawn[0].axes[-1].get_xticklabels()] == ["3", "last-third"]
 
 
@@ -219,11 +240,25 @@ def test_mixtures_run_from_in_distribution_to_shift_and_leave_out_what_is_no_mix
         id_share=None, value=pl.lit(0.5), n=9999
     )
     pl.concat([table, whole.cast(table.schema)]).write_parquet(tmp_path / "bf16.parquet")
-    mixtures.mixtures([tmp_path / "bf16.parquet"], tmp_path / "m.pdf", tmp_path / "m.png", risk=RISK, **COMMON)
+    mixtures.mixtures([tmp_path / "bf16.parquet"], tmp_path / "m.pdf", tmp_path / "m.png", risks=RISKS, **COMMON)
     axes = drawn[0].axes[0]
     assert axes.get_xlim()[0] > axes.get_xlim()[1]
     assert len(axes.get_lines()[0].get_xdata()) == 7
     assert "9,999" not in note_of(drawn[0])
+
+
+def test_mixtures_have_a_panel_for_every_risk_limit_and_one_scale_for_all_models(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw_mixtures(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
+    lefts = [axes for axes in drawn[0].axes if axes.get_ylabel()]
+    assert [axes.get_ylabel() for axes in lefts] == ["accuracy", "C@1%", "C@5%"] * 2
+    for first, second in zip(lefts[:3], lefts[3:], strict=True):
+        assert first.get_ylim() == second.get_ylim()
+    # A dashed line for MaxProb and a solid one for the Selector, of each of five schemes; model-a is the better one.
+    styles = [line.get_linestyle() for line in lefts[1].get_lines()]
+    assert (styles.count("--"), styles.count("-")) == (5, 5)
+    assert lefts[1].get_lines()[0].get_ydata()[-1] > lefts[4].get_lines()[0].get_ydata()[-1]
 
 
 def test_pareto_front_is_what_no_point_beats() -> None:
@@ -274,17 +309,34 @@ def test_confidence_histograms_draw_right_answers_up_and_wrong_ones_down(
     right, wrong = drawn[0].axes[0].containers
     heights = [[-bar.get_height() for bar in bars] for bars in (right, wrong)]
     # At most 290 right and 270 wrong answers of 4,203 in a bin, 7 % and 6 %, need lines 15 % apart.
-    assert "lines are 15% apart" in note_of(drawn[0])
     assert sum(heights[0]) - sum(heights[1]) == pytest.approx(1 / 0.15)
     assert heights[0][14] == pytest.approx(round(300 * 0.8 * 14.5 / 15) / 4203 / 0.15)
     assert max(heights[1]) <= 0 <= min(heights[0])
+
+
+def test_confidence_histograms_have_a_scale_on_which_bars_are_shares_of_all_answers(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    variants = [("model-a", scheme) for scheme in ("bf16", "mbq-w2g64-full")]
+    draw_confidence_histograms(study, variants, tmp_path / "f.pdf", tmp_path / "f.png")
+    *others, last = drawn[0].axes
+    (scale,) = last.child_axes
+    assert not any(axes.child_axes for axes in others)
+    assert last.get_ylim() == others[0].get_ylim()
+    marks = list(zip(scale.get_yticks(), (label.get_text() for label in scale.get_yticklabels()), strict=True))
+    # Two schemes, each with a zero at its line and a share above it; the y axis runs downwards.
+    assert [label for _, label in marks] == ["0%", "10%"] * 2
+    assert [place for place, label in marks if label == "0%"] == [0, 1]
+    bar = last.containers[0][14]
+    share = round(300 * 14.5 / 15) / 4203
+    assert -bar.get_height() / (marks[0][0] - marks[1][0]) == pytest.approx(share / 0.1)
 
 
 def test_selector_gain_points_right_where_the_selector_is_better_and_fills_what_is_significant(
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     draw_selector_gain(study, [], tmp_path / "f.pdf", tmp_path / "f.png")
-    coverage, aurc, ece = drawn[0].axes[:3]
+    _, coverage, aurc, ece = drawn[0].axes[:4]
     for axes, gain in ((coverage, 0.04), (aurc, 0.02), (ece, 0.02)):
         points = [container.lines[0] for container in axes.containers]
         assert len(points) == 9 * 3
@@ -297,7 +349,7 @@ def test_selector_gain_of_a_study_without_that_comparison_says_so(study, tmp_pat
     table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
     table.write_parquet(tmp_path / "comparisons.parquet")
     selector_gain.selector_gain(
-        tmp_path / "comparisons.parquet", tmp_path / "f.pdf", tmp_path / "f.png", risk=RISK, level=LEVEL
+        tmp_path / "comparisons.parquet", tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, level=LEVEL
     )
     assert "compares no Selector" in drawn[0].texts[0].get_text()
 
@@ -313,6 +365,40 @@ def test_groups_show_each_dataset_and_group_and_the_limit(study, tmp_path: Path,
     assert any(line.get_linestyle() == ":" and line.get_xdata()[0] == RISK for line in risk.get_lines())
 
 
+def test_groups_draw_nothing_as_measured_that_rests_on_a_handful_of_answers(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    """Of 700 questions: 10 kept answers are drawn, 9 are a hollow point without a bar, and no risk."""
+    table = pl.read_parquet(study.groups["model-a", "bf16"]).filter(dataset=HOME, grouping="answer_type")
+    for group, metric, kept in (
+        ("yes/no", "deployed_coverage", 9),
+        ("number", "deployed_coverage", 10),
+        ("yes/no", "coverage_at_risk", 10),
+        ("number", "coverage_at_risk", 9),
+    ):
+        here = (pl.col("group") == group) & (pl.col("metric") == metric)
+        table = table.with_columns(value=pl.when(here).then(kept / 700).otherwise("value"))
+    few = table.filter(group="number").with_columns(group=pl.lit("rare"), n=pl.lit(9, dtype=pl.Int64))
+    pl.concat([table, few]).write_parquet(tmp_path / "groups.parquet")
+    files = (tmp_path / "f.pdf", tmp_path / "f.png")
+    groups.groups(
+        [tmp_path / "groups.parquet"], *files, grouping="answer_type", datasets=[HOME], risk=RISK, level=LEVEL
+    )
+    accuracy, coverage, risk = drawn[0].axes
+
+    def points(axes, *, hollow: bool) -> list[float]:
+        lines = axes.get_lines()[1] if hollow else axes.containers[0].lines[0]
+        return [float(value) for value in lines.get_ydata()]
+
+    number, yes_no = 0.0, 1.0
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == ["number", "yes/no"]
+    assert points(accuracy, hollow=False) == [number, yes_no]
+    assert (points(coverage, hollow=False), points(coverage, hollow=True)) == ([yes_no], [number])
+    assert (points(risk, hollow=False), points(risk, hollow=True)) == ([number], [])
+    assert "hollow: fewer than 10 answers kept" in note_of(drawn[0])
+    assert "groups of fewer than 10 questions, which are left out: 1" in note_of(drawn[0])
+
+
 def test_groups_that_the_data_does_not_have_are_said_to_be_missing(study, tmp_path: Path, drawn: list[Figure]) -> None:
     paths = list(study.groups.values())
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
@@ -323,11 +409,11 @@ def test_groups_that_the_data_does_not_have_are_said_to_be_missing(study, tmp_pa
 @pytest.mark.parametrize("draw", [draw_mixtures, draw_degradation, draw_efficiency])
 def test_a_risk_that_was_not_computed_is_named(study, tmp_path: Path, draw: Callable) -> None:
     with pytest.raises(QuantrustError, match=r"no coverage_at_risk at 0\.07"):
-        draw(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png", risk=0.07)
+        draw(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png", risks=[0.05, 0.07])
 
 
 def test_a_study_without_the_estimators_that_figures_show_is_told_so(study, tmp_path: Path) -> None:
     table = pl.read_parquet(study.metrics["model-a", "bf16"]).filter(estimator="entropy")
     table.write_parquet(tmp_path / "m.parquet")
     with pytest.raises(QuantrustError, match=r"study\.estimators"):
-        degradation.degradation([tmp_path / "m.parquet"], tmp_path / "f.pdf", tmp_path / "f.png", risk=RISK, **COMMON)
+        degradation.degradation([tmp_path / "m.parquet"], tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)

@@ -446,11 +446,11 @@ def comparison_pairs():
 
 def comparison_settings():
     """What the comparison of variants and estimators is given."""
-    risk = config["report"]["risk"]
+    coverages = [("coverage_at_risk", risk) for risk in config["report"]["risks"]]
     return {
         "pairs": comparison_pairs(),
         "id_dataset": HOME,
-        "metrics": [("accuracy", None), ("aurc", None), ("ece", None), ("coverage_at_risk", risk)],
+        "metrics": [("accuracy", None), ("aurc", None), ("ece", None), *coverages],
         "resamples": config["comparison"]["resamples"],
         "seed": config["seed"],
         "level": config["evaluation"]["confidence_level"],

@@ -24,7 +24,7 @@ rule risk_coverage:
     params:
         code=code("plot_risk_coverage"),
         home=HOME,
-        risk=config["report"]["risk"],
+        risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_risk_coverage.py"
@@ -52,7 +52,7 @@ rule mixtures:
     params:
         code=code("plot_mixtures"),
         home=HOME,
-        risk=config["report"]["risk"],
+        risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_mixtures.py"
@@ -81,7 +81,7 @@ rule efficiency:
     params:
         code=code("plot_efficiency"),
         home=HOME,
-        risk=config["report"]["risk"],
+        risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_efficiency.py"
@@ -109,7 +109,7 @@ rule degradation:
     params:
         code=code("plot_degradation"),
         home=HOME,
-        risk=config["report"]["risk"],
+        risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_degradation.py"
@@ -189,7 +189,7 @@ rule selector_gain:
         runtime=5,
     params:
         code=code("plot_selector_gain"),
-        risk=config["report"]["risk"],
+        risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_selector_gain.py"
@@ -218,7 +218,7 @@ rule answer_types:
         code=code("plot_groups"),
         grouping="answer_type",
         datasets=DATASETS,
-        risk=config["report"]["risk"],
+        risk=max(config["report"]["risks"]),
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_groups.py"
@@ -247,7 +247,7 @@ rule question_kinds:
         code=code("plot_groups"),
         grouping="question_kind",
         datasets=[HOME],
-        risk=config["report"]["risk"],
+        risk=max(config["report"]["risks"]),
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_groups.py"

@@ -1,4 +1,4 @@
-"""Draw accuracy and coverage at a risk limit against bytes on disk."""
+"""Draw accuracy and coverage at risk limits against bytes on disk."""
 
 from quantrust.job import job_log
 from quantrust.report.figures.efficiency import efficiency
@@ -10,6 +10,6 @@ with job_log(snakemake.log[0]):
         snakemake.output.pdf,
         snakemake.output.png,
         home=snakemake.params.home,
-        risk=snakemake.params.risk,
+        risks=snakemake.params.risks,
         level=snakemake.params.level,
     )

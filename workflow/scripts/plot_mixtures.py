@@ -1,4 +1,4 @@
-"""Draw accuracy and coverage at a risk limit against the share of questions in distribution."""
+"""Draw accuracy and coverage at risk limits against the share of questions in distribution."""
 
 from quantrust.job import job_log
 from quantrust.report.figures.mixtures import mixtures
@@ -9,6 +9,6 @@ with job_log(snakemake.log[0]):
         snakemake.output.pdf,
         snakemake.output.png,
         home=snakemake.params.home,
-        risk=snakemake.params.risk,
+        risks=snakemake.params.risks,
         level=snakemake.params.level,
     )

@@ -10,6 +10,6 @@ with job_log(snakemake.log[0]):
         snakemake.output.pdf,
         snakemake.output.png,
         home=snakemake.params.home,
-        risk=snakemake.params.risk,
+        risks=snakemake.params.risks,
         level=snakemake.params.level,
     )

@@ -8,6 +8,6 @@ with job_log(snakemake.log[0]):
         snakemake.input[0],
         snakemake.output.pdf,
         snakemake.output.png,
-        risk=snakemake.params.risk,
+        risks=snakemake.params.risks,
         level=snakemake.params.level,
     )

@@ -163,9 +163,10 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
             f"comparison.estimators is {compared}; allowed: estimators to compare with maxprob, which study.estimators "
             f"lacks: {', '.join(study['estimators'])}"
         )
-    if config["report"]["risk"] not in config["evaluation"]["risks"]:
-        risks = ", ".join(map(str, config["evaluation"]["risks"]))
-        yield f"report.risk is {config['report']['risk']}; allowed: one of evaluation.risks: {risks}"
+    computed = config["evaluation"]["risks"]
+    for number, risk in enumerate(config["report"]["risks"]):
+        if risk not in computed:
+            yield f"report.risks[{number}] is {risk}; allowed: one of evaluation.risks: {', '.join(map(str, computed))}"
     shipping, limits = config["report"]["shipping"], risk_limits(**config["report"]["limits"])
     if shipping["estimator"] not in config["certification"]["estimators"]:
         certified = ", ".join(config["certification"]["estimators"])

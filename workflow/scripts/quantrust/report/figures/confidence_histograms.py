@@ -51,15 +51,27 @@ def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png:
                 axes = grid[place // MOST_MODELS][place % MOST_MODELS * len(estimators) + column]
                 axes.set_visible(True)
                 _draw(axes, pick(bins, model=model, estimator=estimator), names, pitch)
+                if place % MOST_MODELS == min(len(models), MOST_MODELS) - 1 and estimator == estimators[-1]:
+                    _scale(axes, len(names), pitch)
                 title(axes, f"{model}\n{ESTIMATOR_LABELS[estimator]}", wide)
                 axes.set_xlabel("confidence")
         legend(
             figure,
             [Patch(color=RIGHT_COLOUR, label="right (above)"), Patch(color=WRONG_COLOUR, label="wrong (below)")],
             f"{home}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 bins of equal "
-            f"width, where two schemes' lines are {in_words(pitch)} apart; right: a soft accuracy of at least one half",
+            "width, on the scale at the right, which all panels share; right: a soft accuracy of at least one half",
         )
         save_figure(figure, pdf, png)
+
+
+def _scale(axes: Axes, lines: int, pitch: float) -> None:
+    """Put a scale of shares of all answers at the right of a panel, from each line up."""
+    step = next(share for share in (0.5, 0.2, 0.1, 0.05, 0.02) if share <= 0.8 * pitch)
+    ticks = [(line - share / pitch, share) for line in range(lines) for share in (0.0, step)]
+    scale = axes.secondary_yaxis("right")
+    scale.set_yticks([place for place, _ in ticks], [in_words(share) for _, share in ticks])
+    scale.tick_params(labelsize=5.5, length=2)
+    scale.set_ylabel("share of all answers")
 
 
 def _draw(axes: Axes, bins: pl.DataFrame, names: list[str], pitch: float) -> None:

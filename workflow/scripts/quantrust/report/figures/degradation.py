@@ -1,6 +1,6 @@
 """What is left at fewer bits, in distribution."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,10 +11,10 @@ from quantrust.report.figures.parts import (
     bars,
     estimator_handles,
     in_percent,
-    in_words,
     legend,
     manner_note,
     risk_label,
+    risks_note,
     short_label,
     shown_estimators,
     title,
@@ -36,7 +36,13 @@ REFERENCE_COLOUR = "#999999"
 
 
 def degradation(
-    metric_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str, risk: float, level: float
+    metric_paths: Iterable[str | Path],
+    pdf: str | Path,
+    png: str | Path,
+    *,
+    home: str,
+    risks: Sequence[float],
+    level: float,
 ) -> None:
     """Draw what is left at fewer bits, in distribution: a column per model, a row per metric.
 
@@ -47,8 +53,8 @@ def degradation(
         The files to write.
     home : str
         The dataset in distribution.
-    risk : float in [0, 1]
-        The risk limit of the coverage.
+    risks : sequence of float in [0, 1]
+        The risk limits of the coverages.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
@@ -59,7 +65,7 @@ def degradation(
     models = distinct(metrics, "model")
     rows = [
         ("accuracy", rows_of(metrics, "accuracy"), estimators[-1:]),
-        (risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators),
+        *((risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in risks),
         ("AURC", rows_of(metrics, "aurc"), estimators),
         ("ECE", rows_of(metrics, "ece"), estimators),
     ]
@@ -69,7 +75,7 @@ def degradation(
     places = {str(number): place for place, number in enumerate(bits)}
     places |= {name: len(bits) + place for place, name in enumerate(named)}
     colours, markers = series_colours(list(series)), series_markers(list(series))
-    with styled_figure(height=0.6 + 1.35 * len(rows)) as figure:
+    with styled_figure(height=0.8 + 1.25 * len(rows)) as figure:
         grid = figure.subplots(len(rows), len(models), squeeze=False, sharex=True, sharey="row")
         for row, (label, values, drawn) in enumerate(rows):
             for column, model in enumerate(models):
@@ -100,7 +106,7 @@ def degradation(
             figure,
             [*handles, *estimator_handles(estimators)],
             f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: {level:.0%} bootstrap "
-            f"intervals over images; {risk_label(risk)}: coverage at a risk of at most {in_words(risk)}",
+            f"intervals over images; {risks_note(risks)}",
         )
         save_figure(figure, pdf, png)
 

@@ -14,6 +14,7 @@ from quantrust.report.figures.parts import (
     legend,
     manner_note,
     risk_label,
+    risks_note,
     series_handles,
     shown_estimators,
     title,
@@ -32,10 +33,10 @@ def efficiency(
     png: str | Path,
     *,
     home: str,
-    risk: float,
+    risks: Sequence[float],
     level: float,
 ) -> None:
-    """Draw accuracy and coverage at a risk limit against bytes on disk: a column per model, a row per metric.
+    """Draw accuracy and coverage at risk limits against bytes on disk: a column per model, a row per metric.
 
     Parameters
     ----------
@@ -46,8 +47,8 @@ def efficiency(
         The files to write.
     home : str
         The dataset in distribution.
-    risk : float in [0, 1]
-        The risk limit.
+    risks : sequence of float in [0, 1]
+        The risk limits.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
@@ -57,10 +58,13 @@ def efficiency(
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))
     models = distinct(metrics, "model")
-    coverage = rows_of(metrics, "coverage_at_risk", risk)
     rows = [("accuracy", pick(rows_of(metrics, "accuracy"), estimator=estimators[0]))]
-    rows += [(f"{risk_label(risk)}, {ESTIMATOR_LABELS[name]}", pick(coverage, estimator=name)) for name in estimators]
-    with styled_figure(height=0.9 + 1.65 * len(rows)) as figure:
+    rows += [
+        (f"{risk_label(risk)}\n{ESTIMATOR_LABELS[name]}", pick(coverage, estimator=name))
+        for risk, coverage in ((risk, rows_of(metrics, "coverage_at_risk", risk)) for risk in risks)
+        for name in estimators
+    ]
+    with styled_figure(height=1.0 + 1.3 * len(rows)) as figure:
         grid = figure.subplots(len(rows), len(models), squeeze=False, sharex="col", sharey="row")
         for column, model in enumerate(models):
             divisor, unit = _unit(metrics.filter(model=model)["bytes"].max())
@@ -95,7 +99,8 @@ def efficiency(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown), front],
             f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: {level:.0%} bootstrap intervals "
-            "over images; on the front: points that no other checkpoint of the model beats with as few bytes",
+            f"over images; {risks_note(risks)}; on the front: what no other checkpoint of the "
+            "model beats with as few bytes",
         )
         save_figure(figure, pdf, png)
 

@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from quantrust.report.figures.parts import (
+    FEWEST,
     bit_handles,
     in_percent,
     legend,
@@ -35,7 +36,9 @@ def groups(
 ) -> None:
     """Draw accuracy, coverage at a risk limit, and the risk that one threshold for all leaves in each group.
 
-    A row of panels per model; the estimator is the Selector where the study has it.
+    A row of panels per model; the estimator is the Selector where the study has it. What rests on fewer than `FEWEST`
+    answers is not drawn like a measurement: groups of fewer questions and risks of fewer kept answers are left out, and
+    a coverage that keeps fewer is a hollow point without an interval.
 
     Parameters
     ----------
@@ -59,13 +62,32 @@ def groups(
         return
     estimator = shown_estimators(table)[-1]
     table = pick(table, estimator=estimator)
+    small = table.filter(pl.col("n") < FEWEST).select("dataset", "group").unique().height
+    table = table.filter(pl.col("n") >= FEWEST)
+    if table.is_empty():
+        with styled_figure(height=1) as figure:
+            only_say(figure, f"Every {WORDS[grouping]} of {', '.join(datasets)} has fewer than {FEWEST} questions.")
+            save_figure(figure, pdf, png)
+        return
     clusters = table.select("dataset", "group").unique(maintain_order=True).rows()
     shown = looks(distinct(table, "scheme"))
     models = distinct(table, "model")
+    keys = ["model", "scheme", "dataset", "group"]
+    answered = rows_of(table, "deployed_coverage", risk).select(*keys, kept=pl.col("value") * pl.col("n"))
+    # A count of answers that has been a share is one only but for rounding.
+    enough = pl.col("kept") > FEWEST - 0.5
     columns = [
-        ("accuracy", rows_of(table, "accuracy")),
-        (f"{risk_label(risk)} within the group", rows_of(table, "coverage_at_risk", risk)),
-        ("risk under one threshold", rows_of(table, "deployed_risk", risk)),
+        ("accuracy", rows_of(table, "accuracy").with_columns(measured=pl.lit(True))),
+        (
+            f"{risk_label(risk)} within the group",
+            rows_of(table, "coverage_at_risk", risk)
+            .with_columns(kept=pl.col("value") * pl.col("n"))
+            .with_columns(measured=enough),
+        ),
+        (
+            "risk under one threshold",
+            rows_of(table, "deployed_risk", risk).join(answered, on=keys).filter(enough).with_columns(measured=True),
+        ),
     ]
     pitch = max(0.17, 0.05 + 0.02 * len(shown))
     with styled_figure(height=1.0 + len(models) * (0.35 + pitch * len(clusters))) as figure:
@@ -87,12 +109,14 @@ def groups(
             axes.set_xlim(left=-0.02)
         counts = pick(table, model=models[0], scheme=shown[0].name, metric="accuracy")
         smallest, largest = counts["n"].min(), counts["n"].max()
+        left_out = f"; groups of fewer than {FEWEST} questions, which are left out: {small}" if small else ""
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown)],
             f"{', '.join(datasets)}: groups of {smallest:,} to {largest:,} test questions{manner_note(shown)}; bars: "
             f"{level:.0%} bootstrap intervals over images; confidence of {ESTIMATOR_LABELS[estimator]}; one threshold: "
-            "the one that keeps the dotted risk on all val questions in distribution",
+            f"the one that keeps the dotted risk on all val questions in distribution; hollow: fewer than {FEWEST} "
+            f"answers kept; the risk of so few is left out{left_out}",
         )
         save_figure(figure, pdf, png)
 
@@ -106,12 +130,13 @@ def _draw(axes: Axes, values: pl.DataFrame, clusters: list[tuple[str, str]], sho
             if cluster in rows and rows[cluster]["value"] is not None
         ]
         shift = (place - (len(shown) - 1) / 2) * 0.82 / len(shown)
+        measured = [(number, row) for number, row in drawn if row["measured"] and row["low"] is not None]
         axes.errorbar(
-            [row["value"] for _, row in drawn],
-            [number + shift for number, _ in drawn],
+            [row["value"] for _, row in measured],
+            [number + shift for number, _ in measured],
             xerr=[
-                [max(0, row["value"] - row["low"]) for _, row in drawn],
-                [max(0, row["high"] - row["value"]) for _, row in drawn],
+                [max(0, row["value"] - row["low"]) for _, row in measured],
+                [max(0, row["high"] - row["value"]) for _, row in measured],
             ],
             color=look.colour,
             marker=look.marker,
@@ -119,6 +144,17 @@ def _draw(axes: Axes, values: pl.DataFrame, clusters: list[tuple[str, str]], sho
             markeredgewidth=0,
             linestyle="none",
             elinewidth=0.5,
+        )
+        hollow = [one for one in drawn if one not in measured]
+        axes.plot(
+            [row["value"] for _, row in hollow],
+            [number + shift for number, _ in hollow],
+            color=look.colour,
+            marker=look.marker,
+            markersize=2.4,
+            markerfacecolor="white",
+            markeredgewidth=0.5,
+            linestyle="none",
         )
     for number in range(1, len(clusters)):
         other_dataset = clusters[number][0] != clusters[number - 1][0]

@@ -1,7 +1,7 @@
-"""Accuracy and coverage at a risk limit as questions in distribution give way to shifted ones."""
+"""Accuracy and coverage at risk limits as questions in distribution give way to shifted ones."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -12,19 +12,17 @@ from quantrust.report.figures.parts import (
     columns_of,
     estimator_handles,
     in_percent,
-    in_words,
     legend,
     manner_note,
     risk_label,
+    risks_note,
     short_label,
     shown_estimators,
     title,
 )
 from quantrust.report.results import distinct, pick, read_tables, rows_of
 from quantrust.report.style import (
-    BAND_ALPHA,
     ESTIMATOR_DASHES,
-    ESTIMATOR_LABELS,
     Look,
     looks,
     save_figure,
@@ -33,14 +31,23 @@ from quantrust.report.style import (
 
 # Panels beside each other.
 MOST_COLUMNS = 4
+# Of bands, of which a panel has two for every scheme.
+ALPHA = 0.08
 
 
 def mixtures(
-    metric_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str, risk: float, level: float
+    metric_paths: Iterable[str | Path],
+    pdf: str | Path,
+    png: str | Path,
+    *,
+    home: str,
+    risks: Sequence[float],
+    level: float,
 ) -> None:
-    """Draw accuracy and coverage at a risk limit against the share of questions in distribution.
+    """Draw accuracy and coverage at risk limits against the share of questions in distribution.
 
-    Panels per model, shift and series of schemes: accuracy, and under it the coverage under each estimator.
+    Panels per model, shift and series of schemes: accuracy, and under it a panel for each coverage, with a line for
+    each estimator.
 
     Parameters
     ----------
@@ -49,8 +56,8 @@ def mixtures(
         The files to write.
     home : str
         The dataset in distribution.
-    risk : float in [0, 1]
-        The risk limit.
+    risks : sequence of float in [0, 1]
+        The risk limits.
     level : float in (0, 1)
         Confidence level of the bands, for the note.
     """
@@ -58,10 +65,9 @@ def mixtures(
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))
     columns = columns_of(shown)
-    coverage = rows_of(metrics, "coverage_at_risk", risk)
     # No confidence enters the accuracy; it is drawn like the last estimator, solid.
-    rows = [("accuracy", rows_of(metrics, "accuracy"), estimators[-1])]
-    rows += [(f"{risk_label(risk)}, {ESTIMATOR_LABELS[name]}", coverage, name) for name in estimators]
+    rows = [("accuracy", rows_of(metrics, "accuracy"), estimators[-1:])]
+    rows += [(risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in risks]
     models, shifts = distinct(metrics, "model"), distinct(metrics, "dataset")
     # All shifts beside each other where there is room, else under each other.
     lines = [shifts] if len(shifts) * len(columns) <= MOST_COLUMNS else [[shift] for shift in shifts]
@@ -72,9 +78,10 @@ def mixtures(
             panels = [(shift, series, quantized) for shift in line for series, quantized in columns]
             for column, (shift, series, quantized) in enumerate(panels):
                 schemes = [*quantized, *(look for look in shown if look.series is None)]
-                for row, (_, values, estimator) in enumerate(rows):
-                    here = pick(values, model=model, dataset=shift, estimator=estimator)
-                    _draw(grid[first + row][column], here, schemes, estimator)
+                for row, (_, values, drawn) in enumerate(rows):
+                    for estimator in drawn:
+                        here = pick(values, model=model, dataset=shift, estimator=estimator)
+                        _draw(grid[first + row][column], here, schemes, estimator)
                 title(
                     grid[first][column],
                     f"{model}, {short_label(series, [one for one, _ in columns])}\nto {shift}",
@@ -82,9 +89,13 @@ def mixtures(
                 )
             for row, (label, _, _) in enumerate(rows):
                 grid[first + row][0].set_ylabel(label)
-                if row:
-                    # Once the line is drawn: a limit that is set ends the growth of the axes that the panels share.
-                    grid[first + row][0].set_ylim(bottom=0)
+        for row in range(len(rows)):
+            # Once everything is drawn, because a limit that is set ends the growth of axes: one scale for all models.
+            same = [line[0] for line in grid[row :: len(rows)]]
+            bottom = min(axes.get_ylim()[0] for axes in same) if row == 0 else 0
+            top = max(axes.get_ylim()[1] for axes in same)
+            for axes in same:
+                axes.set_ylim(bottom, top)
         figure.align_ylabels()
         figure.supxlabel(f"questions of {home} : questions of the shift", fontsize=7.5)
         counts = " and ".join(f"{n:,}" for n in sorted(set(metrics["n"])))
@@ -92,8 +103,7 @@ def mixtures(
             figure,
             [*bit_handles(shown), *estimator_handles(estimators)],
             f"{counts} test questions in every mixture{manner_note(shown)}; bands: {level:.0%} bootstrap intervals "
-            f"over images; {risk_label(risk)}: coverage at a risk of at most {in_words(risk)}, with the threshold read "
-            "off the test labels",
+            f"over images; {risks_note(risks)}, with the threshold read off the test labels",
         )
         save_figure(figure, pdf, png)
 
@@ -103,7 +113,7 @@ def _draw(axes: Axes, values: pl.DataFrame, schemes: list[Look], estimator: str)
         rows = pick(values, scheme=look.name).sort("id_share")
         if rows.is_empty():
             continue
-        axes.fill_between(rows["id_share"], rows["low"], rows["high"], color=look.colour, alpha=BAND_ALPHA, linewidth=0)
+        axes.fill_between(rows["id_share"], rows["low"], rows["high"], color=look.colour, alpha=ALPHA, linewidth=0)
         axes.plot(
             rows["id_share"],
             rows["value"],

@@ -26,6 +26,8 @@ from quantrust.report.style import (
 )
 
 NEUTRAL = "#555555"
+FEWEST = 10
+"""Answers below which a figure says nothing: what rests on fewer is left out or marked."""
 
 
 def shown_estimators(rows: pl.DataFrame) -> list[str]:
@@ -52,6 +54,18 @@ def columns_of(shown: Iterable[Look]) -> list[tuple[Series | None, list[Look]]]:
 def risk_label(risk: float) -> str:
     """Return the name of the coverage at a risk limit, for example `C@5%` and `C@0.5%`."""
     return f"C@{in_words(risk)}"
+
+
+def risks_note(risks: Sequence[float]) -> str:
+    """Explain the coverages at some risk limits, for the note above a figure.
+
+    Examples
+    --------
+    >>> risks_note([0.01, 0.05])
+    'C@1% and C@5%: coverage at a risk of at most 1% and 5%'
+    """
+    names, limits = (" and ".join(of(risk) for risk in risks) for of in (risk_label, in_words))
+    return f"{names}: coverage at a risk of at most {limits}"
 
 
 def in_words(share: float) -> str:

@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from quantrust.report.figures.parts import (
+    FEWEST,
     bit_handles,
     blocks,
     columns_of,
@@ -22,8 +23,6 @@ from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_
 
 # Models beside each other.
 MOST_MODELS = 2
-# A bin with fewer answers says nothing.
-FEWEST = 10
 
 
 def reliability_diagrams(

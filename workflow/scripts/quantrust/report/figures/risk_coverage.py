@@ -1,6 +1,6 @@
 """Risk against coverage in distribution, with the low coverages where decisions are made enlarged."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -26,9 +26,9 @@ from quantrust.report.style import BAND_ALPHA, ESTIMATOR_DASHES, looks, save_fig
 # Where the small panel begins: below, a curve rests on a handful of answers.
 SMALLEST_COVERAGE = 0.02
 # The small panel in fractions of the large one: left, bottom, width, height.
-INSET = (0.14, 0.6, 0.44, 0.33)
-# Up to here, in limits, the small panel shows risks.
-LIMITS = 3
+INSET = (0.1, 0.6, 0.4, 0.37)
+# Up to here, in largest limits, the small panel shows risks.
+LIMITS = 2
 
 
 def risk_coverage(
@@ -38,7 +38,7 @@ def risk_coverage(
     png: str | Path,
     *,
     home: str,
-    risk: float,
+    risks: Sequence[float],
     level: float,
 ) -> None:
     """Draw risk against coverage in distribution: rows of panels per model, a panel per series of schemes.
@@ -51,8 +51,8 @@ def risk_coverage(
         The files to write.
     home : str
         The dataset in distribution.
-    risk : float in (0, 1)
-        The risk limit, a line in the small panels.
+    risks : sequence of float in (0, 1)
+        The risk limits, lines in the small panels.
     level : float in (0, 1)
         Confidence level of the bands, for the note.
     """
@@ -62,13 +62,14 @@ def risk_coverage(
     shown = looks(distinct(curves, "scheme"))
     columns = columns_of(shown)
     estimators = shown_estimators(curves)
+    curves = curves.filter(pl.col("estimator").is_in(estimators))
+    top = _top(curves)
     wide = len(columns) if len(columns) <= 3 else (2 if len(columns) == 4 else 3)
     deep = blocks(len(columns), wide)
     with styled_figure(height=0.5 + 2.3 * len(models) * deep) as figure:
-        grid = figure.subplots(len(models) * deep, wide, squeeze=False, sharex=True)
+        grid = figure.subplots(len(models) * deep, wide, squeeze=False, sharex=True, sharey=True)
         for row, model in enumerate(models):
             here = pick(curves, model=model)
-            top = _top(here)
             cells = [axes for line in grid[row * deep : (row + 1) * deep] for axes in line]
             for axes in cells[len(columns) :]:
                 axes.set_visible(False)
@@ -79,7 +80,7 @@ def risk_coverage(
                         curve = pick(here, scheme=look.name, estimator=estimator)
                         for target in (axes, inset):
                             _draw_curve(target, curve, look.colour, estimator)
-                _dress(axes, inset, top, risk)
+                _dress(axes, inset, top, risks)
                 title(axes, f"{model}: {short_label(series, [one for one, _ in columns])}", wide)
         for place in range(wide):
             in_column = [line[place] for line in grid if line[place].get_visible()]
@@ -87,14 +88,13 @@ def risk_coverage(
             in_column[-1].tick_params(labelbottom=True)
         for line in grid:
             line[0].set_ylabel("risk (1 - soft accuracy)")
-            for axes in line[1:]:
-                axes.tick_params(labelleft=False)
         count = accuracy["n"].max()
+        limits = " and ".join(in_words(risk) for risk in risks)
         legend(
             figure,
             [*bit_handles(shown), *estimator_handles(estimators)],
             f"{home}, {count:,} test questions{manner_note(shown)}; bands: {level:.0%} bootstrap intervals over "
-            f"images; small panels: the same, coverage on a log scale, dotted: a risk of {in_words(risk)}",
+            f"images; small panels: the same, coverage on a log scale, dotted: a risk of {limits}",
         )
         save_figure(figure, pdf, png)
 
@@ -108,7 +108,7 @@ def _draw_curve(axes: Axes, curve: pl.DataFrame, colour: str, estimator: str) ->
 
 
 def _top(curves: pl.DataFrame) -> float:
-    """Return a height at which no curve is taller than the panel or reaches the small panel."""
+    """Return a height at which no curve that is shown is taller than a panel or reaches its small one."""
     shown = curves.filter(pl.col("coverage") >= SMALLEST_COVERAGE)
     left, bottom, width, _ = INSET
     # The small panel's tick labels hang below it.
@@ -117,15 +117,18 @@ def _top(curves: pl.DataFrame) -> float:
     return max(1.05 * shown["high"].max(), (under or 0.0) / room)
 
 
-def _dress(axes: Axes, inset: Axes, top: float, risk: float) -> None:
+def _dress(axes: Axes, inset: Axes, top: float, risks: Sequence[float]) -> None:
     axes.set(xlim=(0, 1), ylim=(0, top))
-    axes.yaxis.set_major_locator(FixedLocator([t for t in MaxNLocator(6).tick_values(0, min(top, 1)) if t <= 1]))
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, min(top, 1))
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if tick <= 1]))
     in_percent(axes.xaxis, axes.yaxis)
-    inset.axhline(risk, color="#555555", linestyle=":", linewidth=0.8)
-    inset.set(xscale="log", xlim=(SMALLEST_COVERAGE, 1), ylim=(0, LIMITS * risk))
+    for risk in risks:
+        inset.axhline(risk, color="#555555", linestyle=":", linewidth=0.8)
+    highest = LIMITS * max(risks)
+    inset.set(xscale="log", xlim=(SMALLEST_COVERAGE, 1), ylim=(0, highest))
     inset.set_xticks([0.02, 0.1, 0.5])
     inset.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     inset.xaxis.set_minor_formatter(NullFormatter())
-    inset.set_yticks([0, risk, 2 * risk, 3 * risk])
+    inset.set_yticks([*risks, highest])
     in_percent(inset.yaxis)
     inset.tick_params(labelsize=5.5, length=2, pad=1.5)

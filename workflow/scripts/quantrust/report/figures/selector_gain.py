@@ -1,5 +1,6 @@
 """What the Selector gains over MaxProb, with paired intervals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,9 @@ SIGNIFICANT = 0.05
 """The corrected p-value from which down a difference is drawn filled."""
 
 
-def selector_gain(comparisons_path: str | Path, pdf: str | Path, png: str | Path, *, risk: float, level: float) -> None:
+def selector_gain(
+    comparisons_path: str | Path, pdf: str | Path, png: str | Path, *, risks: Sequence[float], level: float
+) -> None:
     """Draw what the Selector gains over MaxProb on every test set: rows of panels per model, a column per metric.
 
     Parameters
@@ -23,8 +26,8 @@ def selector_gain(comparisons_path: str | Path, pdf: str | Path, png: str | Path
         The table of `quantrust.evaluation.comparison.write_comparisons`.
     pdf, png : str or Path
         The files to write.
-    risk : float in [0, 1]
-        The risk limit of the coverage.
+    risks : sequence of float in [0, 1]
+        The risk limits of the coverages.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
@@ -40,7 +43,7 @@ def selector_gain(comparisons_path: str | Path, pdf: str | Path, png: str | Path
         return
     # A gain points to the right in every panel: more coverage, less area, less error.
     columns = [
-        (f"gain in {risk_label(risk)}", "coverage_at_risk", pl.col("parameter") == risk, 1),
+        *((f"gain in {risk_label(risk)}", "coverage_at_risk", pl.col("parameter") == risk, 1) for risk in risks),
         ("fall of AURC", "aurc", pl.col("parameter").is_null(), -1),
         ("fall of ECE", "ece", pl.col("parameter").is_null(), -1),
     ]
@@ -64,7 +67,8 @@ def selector_gain(comparisons_path: str | Path, pdf: str | Path, png: str | Path
                 if column == 0:
                     title(axes, model, len(columns))
                 if row == len(models) - 1:
-                    axes.set_xlabel(f"{label} in points")
+                    axes.set_xlabel(label)
+        figure.supxlabel("percentage points", fontsize=7.5)
         handles = [
             Line2D([], [], color=DATASET_COLOURS[place % 5], marker=DATASET_MARKERS[place % 5], label=dataset)
             for place, dataset in enumerate(datasets)
