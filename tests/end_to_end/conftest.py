@@ -4,24 +4,16 @@ One model is trained for some seconds by the workflow's own rule, so that it ans
 is random.
 """
 
-import os
-import re
 import shutil
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-import yaml
 from filelock import FileLock
 
 from quantrust.files import sha256, write_json
+from study_workspace import Workspace
 
-ROOT = Path(__file__).resolve().parents[2]
-WORKFLOW = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
-STUDY = "study.yaml"
 SCHEMES = ["bf16", "hqq-w3g32-full", "mbq-w3g32-full"]
 ESTIMATORS = ["maxprob", "length-normalised", "min-token", "entropy", "margin", "selector", "maxprob+temperature"]
 # The smallest of the embedded models, for half a minute of training; and one whose weights are random.
@@ -69,73 +61,6 @@ def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
     }
 
 
-class Workspace:
-    """A folder with a copy of the workflow, in which a study runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def configure(self, **study: Iterable[str]) -> None:
-        """Write the study's overlay."""
-        (self.folder / STUDY).write_text(yaml.safe_dump(study_config(**study)))
-
-    def change(self, *keys: str, value: object) -> None:
-        """Change one key of the study's overlay."""
-        config = yaml.safe_load((self.folder / STUDY).read_text())
-        section = config
-        for key in keys[:-1]:
-            section = section.setdefault(key, {})
-        section[keys[-1]] = value
-        (self.folder / STUDY).write_text(yaml.safe_dump(config))
-
-    def command(self, *arguments: str) -> list[str]:
-        """Return the command line of a run."""
-        return [sys.executable, "-m", "snakemake", "--configfile", STUDY, "--cores", "2", *arguments]
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment of a run: that of a user, who has no PYTHONPATH into the package."""
-        return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a run, in a process group of its own."""
-        return subprocess.Popen(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def run(self, *arguments: str) -> str:
-        """Run the workflow to its end and return what it printed."""
-        process = self.start(*arguments)
-        printed, _ = process.communicate()
-        assert process.returncode == 0, printed
-        return printed
-
-    def plan(self, *arguments: str) -> tuple[Counter[str], set[str]]:
-        """Return how many jobs of each rule a run would start, and the files and folders that they would write."""
-        printed = self.run("--dry-run", *arguments)
-        jobs = re.findall(r"^(?:local)?rule (\w+):$", printed, flags=re.MULTILINE)
-        outputs = re.findall(r"^    output: (.+)$", printed, flags=re.MULTILINE)
-        written = {path for line in outputs for path in line.split(", ")}
-        return Counter(job for job in jobs if job != "all"), written
-
-    def digests(self, *below: str) -> dict[str, str]:
-        """Return the digest of every artifact below these folders, Snakemake's own marks left out."""
-        paths = sorted(path for top in below for path in (self.folder / top).rglob("*") if path.is_file())
-        return {
-            str(path.relative_to(self.folder)): sha256(path) for path in paths if path.name != ".snakemake_timestamp"
-        }
-
-    def copy(self, folder: Path) -> "Workspace":
-        """Copy everything, times included, so that nothing is out of date in the copy."""
-        shutil.copytree(self.folder, folder, symlinks=True)
-        return Workspace(folder)
-
-
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """Return a folder that all workers of a test run share, for what is computed once."""
@@ -161,18 +86,11 @@ def first_study(studies: Path, model_folders: dict[str, Path]) -> Workspace:
     """A study of one model and one shift, computed from nothing; not to be changed."""
 
     def make(folder: Path) -> None:
-        for name in WORKFLOW:
-            source = ROOT / name
-            if source.is_dir() and not source.is_symlink():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-            else:
-                folder.mkdir(exist_ok=True)
-                shutil.copy2(source, folder / name, follow_symlinks=False)
+        workspace = Workspace.make(folder)
         random = folder / "models" / RANDOM
         shutil.copytree(model_folders["qwen2_vl"], random)
         write_json(random / "training.json", {"files": {path.name: sha256(path) for path in sorted(random.iterdir())}})
-        workspace = Workspace(folder)
-        workspace.configure(models=[TRAINED], shifts=["scenes-multimodal"])
+        workspace.configure(study_config(models=[TRAINED], shifts=["scenes-multimodal"]))
         workspace.run(f"data/trained/{TRAINED}")
         workspace.run()
 
@@ -185,7 +103,7 @@ def study(first_study: Workspace, studies: Path) -> Workspace:
 
     def make(folder: Path) -> None:
         workspace = first_study.copy(folder)
-        workspace.configure(models=[TRAINED], shifts=["scenes-multimodal", "scenes-language"])
+        workspace.configure(study_config(models=[TRAINED], shifts=["scenes-multimodal", "scenes-language"]))
         workspace.run()
 
     return once(studies / "second", make)
