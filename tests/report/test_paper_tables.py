@@ -8,7 +8,7 @@ import pytest
 
 from quantrust.report import paper_tables
 
-SETTINGS = {"name": "t", "home": "scenes", "risks": [0.01, 0.05], "costs": [10, 100], "level": 0.95}
+SETTINGS = {"name": "t", "home": "scenes", "risks": [0.005, 0.01, 0.05], "costs": [10, 100], "level": 0.95}
 
 
 def write(study, folder: Path, variants=None, **settings) -> tuple[pl.DataFrame, str, str]:
@@ -56,7 +56,7 @@ def test_figures_are_the_metrics_in_percent(study, written) -> None:
 
 
 def test_marks_are_those_of_the_corrected_comparisons(written) -> None:
-    """The made-up comparisons are significant where they exceed 3 points, and only at a risk of 5 %."""
+    """The made-up comparisons are significant where they exceed 3 points, and not at a risk of 0.5 %."""
     table, markdown, _ = written
     rows = markdown_rows(markdown)
     heading = rows[0]
@@ -66,11 +66,42 @@ def test_marks_are_those_of_the_corrected_comparisons(written) -> None:
     assert "\\*" in found["model-a", "hqq-w2g64-full", "Selector"]["Acc."]
     assert "\\*" not in found["model-a", "mbq-w8g64-full", "MaxProb"]["C@5%"]
     assert "†" in found["model-a", "bf16", "Selector"]["C@5%"]
-    assert "†" not in found["model-a", "bf16", "Selector"]["C@1%"]
+    assert "†" in found["model-a", "bf16", "Selector"]["C@1%"]
+    assert "†" not in found["model-a", "bf16", "Selector"]["C@0.5%°"]
     assert "†" not in found["model-a", "bf16", "MaxProb"]["C@5%"]
     row = table.filter(model="model-a", scheme="hqq-w2g64-full", estimator="selector").row(0, named=True)
     assert (row["coverage_at_risk_0.05_p_bf16"], row["coverage_at_risk_0.05_p_maxprob"]) == (0.001, 0.001)
-    assert row["coverage_at_risk_0.01_p_bf16"] is None
+    assert row["coverage_at_risk_0.005_p_bf16"] is None
+
+
+def test_what_is_not_tested_is_marked_and_the_caption_says_what_a_missing_mark_means(
+    study, written, tmp_path: Path
+) -> None:
+    _, markdown, latex = written
+    headings = markdown_rows(markdown)[0][3:]
+    assert headings == ["Acc.", "ECE", "C@0.5%°", "C@1%", "C@5%", "AURC", "Φ10°", "Φ100°"]
+    assert "°" not in "".join(markdown.splitlines()[2:-1])
+    assert "without a mark no difference was found; ° was not tested." in markdown.splitlines()[-1]
+    assert "the paper's AUC" in markdown
+    assert r"C@0.5\%$^{\circ}$" in latex and r"$\Phi_{100}$$^{\circ}$" in latex
+    # Where only MaxProb is compared, figures of the Selector are not tested; bf16 under MaxProb has nothing to test.
+    table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
+    table.write_parquet(tmp_path / "comparisons.parquet")
+    files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
+    settings = {**SETTINGS, "estimators": ["maxprob", "selector"]}
+    paper_tables.write_paper_table(study.metrics.values(), tmp_path / "comparisons.parquet", *files, **settings)
+    rows = markdown_rows(files[1].read_text())
+    found = {(row[0], row[1], row[2]): dict(zip(rows[0][3:], row[3:], strict=True)) for row in rows[2:]}
+    for scheme, estimator, column, marked in (
+        ("mbq-w8g64-full", "MaxProb", "ECE", False),
+        ("mbq-w8g64-full", "Selector", "ECE", True),
+        ("bf16", "Selector", "ECE", True),
+        ("bf16", "MaxProb", "ECE", False),
+        # The answers are MaxProb's, whose accuracy is tested, and those of bf16 are the same under both.
+        ("mbq-w8g64-full", "Selector", "Acc.", False),
+        ("bf16", "Selector", "Acc.", False),
+    ):
+        assert ("°" in found["model-a", scheme, estimator][column]) == marked
 
 
 def test_bold_is_the_best_of_a_model_at_the_same_bits() -> None:

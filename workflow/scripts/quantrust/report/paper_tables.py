@@ -1,7 +1,8 @@
 """The paper's two main tables, MaxProb under quantization and what the Selector gives back, as CSV, Markdown, LaTeX."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ REFERENCE = Path(__file__).with_name("paper_reference.yaml")
 SIGNIFICANT = 0.05
 """The corrected p-value below which a difference is marked."""
 FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
+UNTESTED = "°"
+"""Marks figures for which the study tests no difference, so that no mark means that none was found."""
 LOWER_IS_BETTER = ("ece", "aurc")
 OF_ANSWERS_ALONE = ("accuracy",)
 Key = tuple[str, float | None]
@@ -39,7 +42,9 @@ class Cell:
     ----------
     value, low, high : float or None
     marks : str
-        Of `FROM_UNQUANTIZED` and `FROM_MAXPROB` those that differ significantly.
+        Of `FROM_UNQUANTIZED` and `FROM_MAXPROB` those that differ significantly; or `UNTESTED`.
+    comparable : bool
+        Whether there is anything to test it against: another scheme or another estimator with other answers.
     p_values : mapping of str to float or None
         Corrected, by mark.
     published : float or None
@@ -52,9 +57,15 @@ class Cell:
     low: float | None
     high: float | None
     marks: str = ""
+    comparable: bool = False
     p_values: dict[str, float | None] = field(default_factory=dict)
     published: float | None = None
     best: bool = False
+
+    @property
+    def tested(self) -> bool:
+        """Whether the study tests any difference of it."""
+        return any(p is not None for p in self.p_values.values())
 
 
 @dataclass(frozen=True)
@@ -85,9 +96,9 @@ def write_paper_table(
     """Write one of the paper's tables in distribution: a row per model, scheme and estimator, a column per metric.
 
     Figures are in percent. Marked are differences, significant after Holm's correction, from the unquantized model
-    under the same estimator (*) and from MaxProb on the same answers (†), where the study compares them. Bold is the
-    best of a model at the same number of bits, where there is a choice. Beside them stand the paper's figures, where
-    the study is of its models, dataset and schemes.
+    under the same estimator (*) and from MaxProb on the same answers (†), where the study compares them; headings and
+    figures for which it does not are marked as well (°). Bold is the best of a model at the same number of bits, where
+    there is a choice. Beside them stand the paper's figures, where the study is of its models, dataset and schemes.
 
     Parameters
     ----------
@@ -113,11 +124,13 @@ def write_paper_table(
     columns = _columns(risks, costs)
     rows = _rows(metrics, pl.read_parquet(comparisons_path).filter(pl.col("dataset") == home), columns, home)
     mark_best(rows)
+    columns = mark_untested(rows, columns)
     count = metrics["n"].max()
     caption = (
         f"{home}, {count:,} test questions; in percent, with {level:.0%} bootstrap intervals over images. Best of a "
-        f"model at the same number of bits in bold. Different at {SIGNIFICANT:.0%} after Holm's correction, paired: "
-        f"{FROM_UNQUANTIZED} from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb."
+        f"model at the same number of bits in bold. Paired tests at {SIGNIFICANT:.0%} after Holm's correction: "
+        f"{FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark no difference was "
+        f"found; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
     )
     if any(cell.published is not None for row in rows for cell in row.cells.values()):
         caption += f" In parentheses: {yaml.safe_load(REFERENCE.read_text(encoding='utf-8'))['source']}."
@@ -132,7 +145,7 @@ def _columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
     columns += [
         Column(("coverage_at_risk", risk), f"coverage_at_risk_{risk}", f"C@{round(100 * risk, 6):g}%") for risk in risks
     ]
-    columns.append(Column(("aurc", None), "aurc", "AUC"))
+    columns.append(Column(("aurc", None), "aurc", "AURC"))
     return columns + [
         Column(("effective_reliability", cost), f"effective_reliability_{cost:g}", f"Φ{cost:g}") for cost in costs
     ]
@@ -144,16 +157,20 @@ def _rows(metrics: pl.DataFrame, comparisons: pl.DataFrame, columns: Sequence[Co
     shown = sorted(looks(distinct(metrics, "scheme")), key=lambda look: (look.series is not None, -(look.bits or 0)))
     rows = []
     for model in distinct(metrics, "model"):
+        schemes = distinct(pick(metrics, model=model), "scheme")
         for look in shown:
             for estimator in [name for name in ESTIMATOR_LABELS if name in distinct(metrics, "estimator")]:
                 here = pick(metrics, model=model, scheme=look.name, estimator=estimator)
                 if here.is_empty():
                     continue
+                other_scheme = look.name != UNQUANTIZED and UNQUANTIZED in schemes
                 values = {(row["metric"], row["parameter"]): row for row in here.iter_rows(named=True)}
                 own = _p_values(comparisons, model, look.name, estimator)
                 cells = {}
                 for column in columns:
                     cell = _cell(values[column.key])
+                    other_estimator = estimator != "maxprob" and column.key[0] not in OF_ANSWERS_ALONE
+                    cell.comparable = cell.value is not None and (other_scheme or other_estimator)
                     cell.p_values = {mark: found.get(column.key) for mark, found in own.items()}
                     cell.marks = "".join(m for m, p in cell.p_values.items() if p is not None and p < SIGNIFICANT)
                     cell.published = published.get((model, paper_scheme(look.name), estimator), {}).get(column.key)
@@ -242,6 +259,21 @@ def mark_best(rows: Sequence[Row]) -> None:
                 row.cells[key].best = value is not None and sign * as_shown(value) == max(worth)
 
 
+def mark_untested(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
+    """Mark what could be tested and is not: the headings of whole columns, which are returned, and single figures."""
+    marked = []
+    for column in columns:
+        cells = [row.cells[column.key] for row in rows if row.cells[column.key].comparable]
+        if cells and not any(cell.tested for cell in cells):
+            marked.append(replace(column, heading=column.heading + UNTESTED))
+            continue
+        marked.append(column)
+        for cell in cells:
+            if not cell.tested:
+                cell.marks = UNTESTED
+    return marked
+
+
 def _table(rows: Sequence[Row], columns: Sequence[Column], count: int) -> pl.DataFrame:
     records = []
     for row in rows:
@@ -310,7 +342,7 @@ def _latex_value(cell: Cell) -> str:
     if cell.value is None:
         return "--"
     value = rf"\textbf{{{cell.value:.1f}}}" if cell.best else f"{cell.value:.1f}"
-    marks = cell.marks.replace(FROM_MAXPROB, r"\dagger")
+    marks = cell.marks.replace(FROM_MAXPROB, r"\dagger").replace(UNTESTED, r"\circ")
     value += f"$^{{{marks}}}$" if marks else ""
     return value if cell.published is None else f"{value} ({cell.published:.1f})"
 
@@ -322,7 +354,7 @@ def _latex_interval(cell: Cell) -> str:
 
 
 def _escaped(text: str) -> str:
-    for plain, written in (("%", r"\%"), ("_", r"\_"), ("&", r"\&"), ("#", r"\#"), (FROM_MAXPROB, r"$\dagger$")):
-        text = text.replace(plain, written)
+    written = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", FROM_MAXPROB: r"$\dagger$", UNTESTED: r"$^{\circ}$"}
+    text = text.translate(str.maketrans(written))
     # The Greek letter with its cost as an index.
-    return text if not text.startswith("Φ") else rf"$\Phi_{{{text[1:]}}}$"
+    return re.sub(r"Φ(\d+)", r"$\\Phi_{\1}$", text)
