@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family
+from quantrust.models.weights import weight_files
 from quantrust.named_modules import FAMILIES, load_module, module_names
 
 
@@ -91,11 +92,11 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[
     Raises
     ------
     QuantrustError
-        If a weight is missing, unexpected or of another shape; nothing is ever re-initialised.
+        If a shard of the weights is missing or not as the index says, or a weight is missing, unexpected or of another
+        shape; nothing is ever re-initialised.
     """
     family = family_of(folder)
-    if not list(Path(folder).glob("*.safetensors")):
-        raise QuantrustError(f"{folder} holds no safetensors file: expected the model's weights beside its config.json")
+    weight_files(folder)
     with quiet_library():
         # Mismatched sizes are reported instead of raised, so that the message below names them; nothing gets past it.
         model, info = family.model_class.from_pretrained(

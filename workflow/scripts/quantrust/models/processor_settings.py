@@ -24,7 +24,8 @@ def processor_keys(family: str) -> tuple[str, ...]:
     """
     path = SCRIPTS.joinpath(*FAMILIES.split("."), f"{family}.py")
     for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
-        if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == NAME for to in node.targets):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == NAME for target in targets):
             return tuple(ast.literal_eval(node.value))
     return ()
 

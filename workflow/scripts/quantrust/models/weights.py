@@ -159,7 +159,7 @@ def tensor_names(folder: str | Path, model: nn.Module, keys: Iterable[str]) -> d
     ignored = [*(model._keys_to_ignore_on_load_unexpected or []), r"rotary_emb\.inv_freq$", r"(^|\.)position_ids$"]
     names: dict[str, str] = {}
     taken: dict[str, str] = {}
-    for key in keys:
+    for key in sorted(keys):
         name, converter = rename_source_key(key, renamings, converters, model.base_model_prefix, expected)
         if converter is not None:
             raise QuantrustError(
