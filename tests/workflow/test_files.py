@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
 PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
+# Rules whose jobs run a model where compute.device says.
+ON_A_DEVICE = {"quantize_model", "dump_features", "dump_shard"}
 HEAVY = {
     "write_dataset",
     "break_down_variant",
@@ -75,12 +77,15 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("rule", rules())
-def test_a_rule_has_environment_log_resources_one_thread_and_its_codes_digest(rule: str) -> None:
+def test_a_rule_has_environment_log_threads_resources_and_its_codes_digest(rule: str) -> None:
     text = rules()[rule]
     script = re.search(r'script:\s+"\.\./scripts/(\w+)\.py"', text)[1]
     code = "quantization_code" if rule == "quantize_model" else f'code("{script}")'
-    for needed in ("conda:", "log:", "threads: 1\n", "mem_mb=", "runtime=", f"code={code},"):
+    for needed in ("conda:", "log:", "mem_mb=memory(", "runtime=", f"code={code},"):
         assert needed in text
+    # More threads in a computation would change bytes; workers only prepare pictures.
+    assert ("threads: 1 + WORKERS\n" if rule.startswith("dump_") else "threads: 1\n") in text
+    assert ("gpu=GPUS," in text) == (rule in ON_A_DEVICE)
     assert ("benchmark:" in text) == (rule in HEAVY)
 
 

@@ -51,6 +51,8 @@ TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparis
 PAPER_TABLES = ["quantization", "selector"]
 # Jobs that share the questions of a variant and dataset.
 SHARDS = config["features"]["shards"]
+# Processes of such a job that prepare pictures beside the one that runs the model.
+WORKERS = config["features"]["workers"]
 # How many GPUs a job takes that runs a model.
 GPUS = 1 if config["compute"]["device"] == "cuda" else 0
 

@@ -17,7 +17,7 @@ rule dump_features:
         dataset=one_of(DUMPED if SHARDS == 1 else []),
     conda:
         "../../envs/torch.yaml"
-    threads: 1
+    threads: 1 + WORKERS
     resources:
         gpu=GPUS,
         mem_mb=memory(4000),
@@ -46,7 +46,7 @@ rule dump_shard:
         shards="[0-9]+",
     conda:
         "../../envs/torch.yaml"
-    threads: 1
+    threads: 1 + WORKERS
     resources:
         gpu=GPUS,
         mem_mb=memory(4000),
