@@ -11,9 +11,9 @@ from torch import nn
 
 from quantrust.errors import QuantrustError
 from quantrust.files import sha256
-from quantrust.models.preparing import prepare_model
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
+from quantrust.models.preparing import prepare_model
 
 FAMILIES = ["qwen2_vl", "idefics3"]
 
