@@ -62,7 +62,7 @@ class FeatureDumper:
         self.end_token_ids = family.end_token_ids(model, processor)
         self.halving = Halving()
 
-    def encode(self, images: list[NeededImage], inputs: VisionInputs, what: str) -> list[EncodedImage]:
+    def encode(self, images: list[NeededImage], inputs: VisionInputs, where: str) -> list[EncodedImage]:
         """Pass images through the vision tower.
 
         Parameters
@@ -70,8 +70,8 @@ class FeatureDumper:
         images : list of NeededImage
         inputs : VisionInputs
             The same images, prepared.
-        what : str
-            Names them in the log.
+        where : str
+            Their place, for the log.
         """
 
         def encode(places: list[int]) -> list[EncodedImage]:
@@ -84,7 +84,7 @@ class FeatureDumper:
         def name(place: int) -> str:
             return f"image {images[place].path} (question {images[place].question_id})"
 
-        parts = self.halving.run(encode, list(range(len(images))), f"{what} images", name)
+        parts = self.halving.run(encode, list(range(len(images))), where, "images", name)
         return [image for _, encoded in parts for image in encoded]
 
     @torch.inference_mode()
@@ -101,7 +101,7 @@ class FeatureDumper:
             max_new_tokens=self.settings.max_new_tokens,
         )
 
-    def chunk_table(self, chunk: pl.DataFrame, encoded: dict[str, EncodedImage], what: str) -> pa.Table:
+    def chunk_table(self, chunk: pl.DataFrame, encoded: dict[str, EncodedImage], where: str) -> pa.Table:
         """Return the features of a chunk of the questions table, in its order.
 
         Parameters
@@ -109,8 +109,8 @@ class FeatureDumper:
         chunk : polars.DataFrame
         encoded : dict of str to EncodedImage
             Its images by their paths.
-        what : str
-            Names the chunk in the log.
+        where : str
+            The chunk's place, for the log.
         """
         questions, ids = chunk["question"].to_list(), chunk["question_id"].to_list()
         images = [encoded[path] for path in chunk["image"]]
@@ -121,12 +121,14 @@ class FeatureDumper:
         def answer(places: list[int]) -> dict[str, list[Any]]:
             return self._columns(self.answer([questions[k] for k in places], [images[k] for k in places]))
 
+        def name(place: int) -> str:
+            return f"question {ids[place]}"
+
         for number, batch in enumerate(self._batches(questions, images), start=1):
-            where = f"{what}, batch {number}: questions"
-            for places, answered in self.halving.run(answer, batch, where, lambda k: f"question {ids[k]}"):
-                for name, values in answered.items():
+            for places, answered in self.halving.run(answer, batch, f"{where}, batch {number}", "questions", name):
+                for column, values in answered.items():
                     for place, value in zip(places, values, strict=True):
-                        columns[name][place] = value
+                        columns[column][place] = value
         columns["accuracy"] = [
             soft_accuracy(answer, references)
             for answer, references in zip(columns["answer"], chunk["answers"].to_list(), strict=True)
@@ -235,9 +237,9 @@ def dump_features(
         progress(f"answering {name}", count, "questions") as bar,
     ):
         for number in chosen:
-            what = f"{name}, chunk {number + 1}"
-            encoded = dict(_encoded(dumper, batches[number], prepared, what))
-            writer.write(dumper.chunk_table(chunks[number], encoded, what))
+            where = f"{name}, chunk {number + 1}"
+            encoded = dict(_encoded(dumper, batches[number], prepared, where))
+            writer.write(dumper.chunk_table(chunks[number], encoded, where))
             bar.update(len(chunks[number]))
         writer.describe(notes | {HALVED: str(dumper.halving.count)})
 
@@ -255,9 +257,9 @@ def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[Need
 
 
 def _encoded(
-    dumper: FeatureDumper, batches: list[list[NeededImage]], prepared: Iterator[VisionInputs], what: str
+    dumper: FeatureDumper, batches: list[list[NeededImage]], prepared: Iterator[VisionInputs], where: str
 ) -> Iterator[tuple[str, EncodedImage]]:
     """Take the next prepared batches and yield what the language model reads of each image, with its path."""
     for number, images in enumerate(batches, start=1):
-        encoded = dumper.encode(images, next(prepared), f"{what}, image batch {number}:")
+        encoded = dumper.encode(images, next(prepared), f"{where}, image batch {number}")
         yield from zip((image.path for image in images), encoded, strict=True)

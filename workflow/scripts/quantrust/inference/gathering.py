@@ -13,6 +13,7 @@ from quantrust.inference.features_file import (
     HALVED,
     SHARD,
     features_notes,
+    features_schema,
     place_of_shard,
     writing_features,
 )
@@ -57,7 +58,9 @@ def gather_features(
     described[HALVED] = str(sum(int(notes[HALVED]) for notes in every))
     described[DEVICE] = ", ".join(sorted({notes[DEVICE] for notes in every}))
     rows = 0
-    with writing_features(out_path, pq.read_schema(shard_paths[0]).remove_metadata()) as writer:
+    # Not the schema that is read, whose fields are numbered: the file would differ from one that was never shared.
+    schema = features_schema(pq.read_schema(shard_paths[0]).field("answer_state").type.list_size)
+    with writing_features(out_path, schema) as writer:
         for path in shard_paths:
             with pq.ParquetFile(path) as shard:
                 for number in range(shard.num_row_groups):

@@ -29,7 +29,8 @@ class Halving:
         self,
         work: Callable[[list[int]], Result],
         places: list[int],
-        what: str,
+        where: str,
+        unit: str,
         name: Callable[[int], str],
     ) -> Iterator[tuple[list[int], Result]]:
         """Yield the results of parts of a batch, in its order.
@@ -40,8 +41,10 @@ class Halving:
             Maps places to a result; raises `torch.OutOfMemoryError` where they are too many.
         places : list of int
             The batch.
-        what : str
-            Names the batch in the log.
+        where : str
+            The batch's place, for the log.
+        unit : str
+            What it is a batch of, in the plural.
         name : callable
             Names one place in an error.
 
@@ -76,6 +79,6 @@ class Halving:
             self.count += 1
             half = (len(part) + 1) // 2
             logging.getLogger(__name__).warning(
-                "%s: %d do not fit the memory of the device, so they are halved (%s)", what, len(part), reason
+                "%s: %d %s do not fit the memory of the device and are halved (%s)", where, len(part), unit, reason
             )
             waiting += [part[half:], part[:half]]

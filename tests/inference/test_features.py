@@ -1,0 +1,250 @@
+"""The whole dump: the same answers however the work is cut, each picture encoded once, and what stops it."""
+
+import json
+import logging
+import os
+import shutil
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from quantrust.errors import QuantrustError
+from quantrust.inference import features as features_module
+from quantrust.inference.features import dump_features
+from quantrust.inference.settings import DumpSettings
+from quantrust.inference.sizes import features_bytes
+from quantrust.models.family import Family
+from quantrust.models.loading import family_of
+
+BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
+SINGLE = DumpSettings(max_new_tokens=5, top_k=8, batch_size=1, images_per_batch=1, images_per_chunk=1)
+STATES = ("image_state", "question_state", "answer_state")
+
+
+def dump(variant, path, settings=BATCHED, **how):
+    dump_features(variant.checkpoint, variant.questions, path, settings, **how)
+    return path
+
+
+def read(path):
+    return pl.read_parquet(path).sort("question_id")
+
+
+def notes(path):
+    return {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
+
+
+def assert_same_answers(first, second):
+    """Log-probabilities within 1e-4; states are kept in float16, so that one may round to the next number."""
+    a, b = read(first), read(second)
+    for name in ("question_id", "image_id", "answer", "token_ids", "finished", "accuracy"):
+        assert a[name].to_list() == b[name].to_list()
+    assert len(a) == 24
+    for name in ("token_log_probs", "top_logits"):
+        for x, y in zip(a[name].to_list(), b[name].to_list(), strict=True):
+            assert x == pytest.approx(y, abs=1e-4)
+    for name in ("joint_log_prob", "log_sum_exp", "entropy"):
+        assert a[name].to_list() == pytest.approx(b[name].to_list(), abs=1e-4)
+    for name in STATES:
+        np.testing.assert_allclose(
+            np.stack(a[name].to_numpy()).astype(np.float32),
+            np.stack(b[name].to_numpy()).astype(np.float32),
+            atol=1e-4,
+            rtol=2e-3,
+        )
+
+
+def test_pictures_take_different_numbers_of_tokens(variant):
+    """What the tests below rest on."""
+    family = family_of(variant.checkpoint)
+    processor = family.load_processor(str(variant.checkpoint))
+    paths = pl.read_parquet(variant.questions)["image"].unique(maintain_order=True)
+    placeholders = family.preprocess(processor, [Image.open(path) for path in paths]).placeholders
+    assert len({text.count(family.image_token(processor)) for text in placeholders}) >= 3
+
+
+def test_batches_of_pictures_and_questions_answer_as_single_ones_do(variant, tmp_path):
+    batched, single = dump(variant, tmp_path / "b.parquet"), dump(variant, tmp_path / "s.parquet", SINGLE)
+    assert_same_answers(batched, single)
+    assert len(set(read(batched)["answer"])) > 4
+
+
+def test_eager_attention_answers_as_sdpa_does(variant, tmp_path):
+    eager = DumpSettings(**{**vars(BATCHED), "attention": "eager"})
+    assert_same_answers(dump(variant, tmp_path / "a.parquet"), dump(variant, tmp_path / "b.parquet", eager))
+    assert json.loads(notes(tmp_path / "b.parquet")["settings"])["attention"] == "eager"
+
+
+def test_every_picture_passes_the_vision_tower_once_in_batches_of_its_own_size(variant, tmp_path, monkeypatch):
+    encoded, decoded = [], []
+    encode, decode = Family.encode_images, features_module.decode_greedily
+
+    def encode_images(self, model, inputs):
+        encoded.append(len(inputs.placeholders))
+        return encode(self, model, inputs)
+
+    def decode_greedily(family, model, inputs, **how):
+        decoded.append(len(inputs.token_ids))
+        return decode(family, model, inputs, **how)
+
+    monkeypatch.setattr(Family, "encode_images", encode_images)
+    monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
+    dump(variant, tmp_path / "f.parquet")
+    # ten pictures in chunks of four
+    assert encoded == [3, 1, 3, 1, 2]
+    # pictures have 1, 2, 3, 4, 1, ... questions, and the second has one more
+    assert decoded == [5, 5, 1, 5, 5, 3]
+    written = pq.ParquetFile(tmp_path / "f.parquet").metadata
+    assert [written.row_group(number).num_rows for number in range(written.num_row_groups)] == [11, 10, 3]
+
+
+def test_the_workers_that_prepare_pictures_do_not_change_a_byte(variant, tmp_path):
+    files = [dump(variant, tmp_path / f"{workers}.parquet", workers=workers) for workers in (0, 1, 2)]
+    assert len({path.read_bytes() for path in files}) == 1
+
+
+def test_the_file_says_what_it_was_made_with(variant, tmp_path):
+    found = notes(dump(variant, tmp_path / "f.parquet"))
+    record = json.loads((variant.checkpoint / "quantization.json").read_text())
+    assert found["weights_sha256"] == record["sha256"]
+    assert found["scheme"] == "rtn-w8g64-full"
+    assert (found["device"], found["halved_batches"]) == ("cpu", "0")
+    assert json.loads(found["settings"]) == vars(BATCHED)
+    assert json.loads(found["kernels"]).keys() == {"reference"}
+    assert {"plan", "torch", "transformers"} < found.keys()
+    assert "shard" not in found
+    size, hidden = (tmp_path / "f.parquet").stat().st_size, len(read(tmp_path / "f.parquet")["answer_state"][0])
+    assert size < features_bytes(24, hidden, BATCHED.top_k)
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """A device whose memory holds so many questions, and so many pictures."""
+
+    def limit(questions=10**6, pictures=10**6):
+        encode, decode = Family.encode_images, features_module.decode_greedily
+
+        def encode_images(self, model, inputs):
+            if len(inputs.placeholders) > pictures:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+            return encode(self, model, inputs)
+
+        def decode_greedily(family, model, inputs, **how):
+            if len(inputs.token_ids) > questions:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+            return decode(family, model, inputs, **how)
+
+        monkeypatch.setattr(Family, "encode_images", encode_images)
+        monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
+
+    return limit
+
+
+def test_batches_that_do_not_fit_are_halved_and_give_the_same_answers(variant, tmp_path, memory, caplog):
+    whole = dump(variant, tmp_path / "whole.parquet")
+    memory(questions=2, pictures=1)
+    with caplog.at_level(logging.WARNING):
+        halved = dump(variant, tmp_path / "halved.parquet")
+    assert_same_answers(whole, halved)
+    # 5 questions into 3 and 2, and 3 into 2 and 1, four times; 3 questions; 3 pictures and 2 of them, twice; 2 more.
+    assert notes(halved)["halved_batches"] == str(4 * 2 + 1 + 2 * 2 + 1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 14
+    assert lines[0] == (
+        "pictures, chunk 1, image batch 1: 3 images do not fit the memory of the device and are halved (CUDA out of "
+        "memory. Tried to allocate 2.00 GiB.)"
+    )
+    assert lines[2].startswith("pictures, chunk 1, batch 1: 5 questions do not fit")
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"questions": 0}, r"question q\d+ does not fit the memory of the device alone \(CUDA out of memory"),
+        ({"pictures": 0}, r"image .*0\.png \(question q0\) does not fit the memory of the device alone"),
+    ],
+)
+def test_what_does_not_fit_alone_is_named_and_nothing_is_left(variants, tmp_path, memory, limits, message):
+    memory(**limits)
+    with pytest.raises(QuantrustError, match=message):
+        dump(variants["idefics3"], tmp_path / "out" / "f.parquet")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def copied(variants, tmp_path):
+    """The Qwen2-VL variant with pictures that a test may spoil."""
+    variant = variants["qwen2_vl"]
+    table = pl.read_parquet(variant.questions)
+    (tmp_path / "images").mkdir()
+    for path in table["image"].unique():
+        shutil.copy(path, tmp_path / "images")
+    name = pl.col("image").str.extract(r"([^/]+)$")
+    table.with_columns(image=pl.lit(f"{tmp_path}/images/") + name).write_parquet(tmp_path / "q.parquet")
+    return type(variant)(variant.family, variant.checkpoint, tmp_path / "q.parquet")
+
+
+def spoil(path, how):
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        Image.new("RGB", (603, 3)).save(path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", r"/6\.png can not be read \(no such file\), but question q13 needs it$"),
+        ("truncated", r"/6\.png can not be read \(.+\), but question q13 needs it$"),
+        ("slender", r"/6\.png, 603 x 3, is refused by the model's processor \(absolute aspect ratio must .* q13 needs"),
+    ],
+)
+def test_a_picture_that_can_not_be_prepared_is_named_with_a_question(copied, tmp_path, how, message, workers):
+    spoil(tmp_path / "images" / "6.png", how)
+    with pytest.raises(QuantrustError, match=message):
+        dump(copied, tmp_path / "out" / "f.parquet", workers=workers)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_worker_that_dies_is_said(variants, tmp_path, monkeypatch):
+    monkeypatch.setattr("quantrust.inference.preparation.read_image", lambda path: os._exit(9))
+    with pytest.raises(QuantrustError, match=r"a process that prepares images died .*; ask for more memory"):
+        dump(variants["qwen2_vl"], tmp_path / "f.parquet", workers=1)
+    assert not (tmp_path / "f.parquet").exists()
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    def load(*arguments):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(features_module, "load_checkpoint", load)
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_disk_without_room_stops_the_dump_before_any_work(variants, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
+    with pytest.raises(QuantrustError, match=r"f\.parquet takes up to .* GB, but .* has 1e-05 GB free; make room"):
+        dump(variants["qwen2_vl"], tmp_path / "f.parquet")
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_a_device_that_is_not_there_stops_the_dump_before_any_work(variants, tmp_path):
+    with pytest.raises(QuantrustError, match=r"compute\.device is cuda, but torch .* sees no GPU"):
+        dump(variants["qwen2_vl"], tmp_path / "f.parquet", DumpSettings(device="cuda"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_answers_as_the_processor_does(variant, tmp_path):
+    on_gpu = DumpSettings(**{**vars(BATCHED), "device": "cuda"})
+    assert_same_answers(dump(variant, tmp_path / "c.parquet"), dump(variant, tmp_path / "g.parquet", on_gpu))
+    assert notes(tmp_path / "g.parquet")["device"] == torch.cuda.get_device_name()
