@@ -103,7 +103,11 @@ def model_files(wildcards):
     source = Path(_existing(f"{key}.source", [model["source"]], model)[0])
     if (record := source / "training.json").is_file():
         return [str(record)]
-    _existing(f"{key}.source", [str(source / "config.json")], model)
+    if not (source / "config.json").is_file():
+        raise WorkflowError(
+            f"{source} holds no config.json, but {key}.source of the config names it; expected a model folder in the "
+            f"Hugging Face layout: {_advice(model)}"
+        )
     names = [*COMPANIONS, INDEX, *sorted(path.name for path in source.glob("*.safetensors"))]
     return [str(source / name) for name in names if (source / name).is_file()]
 
@@ -113,7 +117,7 @@ def chat_template_of(wildcards):
     model = config["models"][wildcards.model]
     if "chat_template" not in model:
         return []
-    return _existing(f"models.{wildcards.model}.chat_template", [model["chat_template"]], model)
+    return _existing(f"models.{wildcards.model}.chat_template", [model["chat_template"]], model)[0]
 
 
 def family_code(wildcards):
@@ -247,11 +251,14 @@ def _existing(key, paths, section):
     """Return paths that a key of the config names, or say how they are had."""
     for path in paths:
         if not Path(path).exists():
-            download = (
-                ", or get it with `snakemake download` and the same --configfile" if "downloads" in section else ""
-            )
-            raise WorkflowError(f"{path} does not exist, but {key} of the config names it; correct the path{download}")
+            raise WorkflowError(f"{path} does not exist, but {key} of the config names it; {_advice(section)}")
     return paths
+
+
+def _advice(section):
+    """What to do about a path that a section of the config names and that is not there."""
+    download = ", or get it with `snakemake download` and the same --configfile"
+    return "correct the path" + (download if "downloads" in section else "")
 
 
 def division_of(wildcards):
@@ -391,7 +398,7 @@ def example_settings():
     """What the choice of example questions is given."""
     return {
         "id_dataset": HOME,
-        "estimator": config["report"]["shipping"]["estimator"],
+        "estimator": config["report"]["shipping"]["estimators"][0],
         "risk": config["report"]["shipping"]["risk"],
         "each": config["report"]["examples"],
         "seed": config["seed"],
