@@ -5,6 +5,7 @@ CORES ?= all
 ARGS ?=
 
 BIN := .venv/bin
+BENCH := PYTHONPATH=workflow/scripts:tests $(BIN)/python
 PIP := $(BIN)/python -m pip install --quiet
 STUDY_READY := .venv/.study-ready
 TEST_READY := .venv/.test-ready
@@ -12,7 +13,7 @@ EXPORT_READY := .venv-export/.ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: chromium help study quick train test test-slow test-all bench lint format
+.PHONY: chromium help study quick train test test-slow test-all bench compare lint format
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -54,10 +55,16 @@ chromium:  ## Install Debian's Chromium, in which the page is tested, where ther
 	}
 
 bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_evaluation.py
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_quantization.py --methods mbq hqq
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_quantization.py --methods awq gptq --blocks 1
-	PYTHONPATH=workflow/scripts $(BIN)/python benchmarks/bench_kernels.py
+	$(BENCH) benchmarks/bench_evaluation.py
+	$(BENCH) benchmarks/bench_sizes.py
+	$(BENCH) benchmarks/bench_quantization.py
+	$(BENCH) benchmarks/bench_kernels.py
+
+# The finished study whose checkpoints are compared, and the models in it.
+DATA ?= data
+MODELS ?= qwen2-vl-tiny idefics3-tiny
+compare: $(TEST_READY)  ## Compare the checkpoints of a finished study: errors inside, agreement, accuracy.
+	for model in $(MODELS); do $(BENCH) benchmarks/compare_methods.py $$model --data $(DATA) || exit 1; done
 
 $(STUDY_READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -10,9 +10,9 @@ import statistics
 import time
 
 import numpy as np
-from evaluation import by_definition, plain_loop
 from tqdm import tqdm
 
+from baselines import by_definition, plain_loop
 from quantrust.evaluation import metrics
 from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metrics import rank

@@ -3,13 +3,14 @@
 Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_kernels.py [--quick] [--blocks 2]
 
 Weights are random. Every variant is written as a checkpoint, then loaded and timed in a process of its own, one after
-the other. Times are the least of several, of the processor's time where there is one thread, so that what else runs on
-the machine disturbs them little.
+the other; the last table alternates between widths in one process, blocks alone. Times are the least of several, of the
+processor's time where there is one thread, so that what else runs on the machine disturbs them little.
 """
 
 import argparse
 import gc
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from quantrust.quantization.checkpoint import load_checkpoint, save_checkpoint
 from quantrust.quantization.int4_grid import planes
 from quantrust.quantization.kernels import MOST_ROWS, describe_kernels, kernel_weight
 from quantrust.quantization.linear import PackedWeight, replace_layer
+from quantrust.quantization.packing import unpack
 from quantrust.quantization.plan import build_plan
 from quantrust.quantization.scheme import parse_scheme, resolve_scheme
 
@@ -39,6 +41,11 @@ PROMPT = 1024
 FULL = {"hidden": 3584, "mlp": 18944, "vocabulary": 152064, "heads": 28, "key_heads": 4, "vision": 1280}
 QUICK = {"hidden": 512, "mlp": 1024, "vocabulary": 4096, "heads": 4, "key_heads": 2, "vision": 128}
 # bits of the blocks, and of head and embedding
+ROWS = (1, 2, 4, 8, 16, 24, 32, 40, 56, 64, 72, 80, 128, 1024)
+# of the blocks, by what they are called
+IN_TURN = {"bf16": 16, "8 bits": 8, "4 bits": 4, "3 bits": 3}
+TOKENS_BEFORE = (0, 128, 1024)
+TURNS = 10
 VARIANTS = [(16, 16), (8, 16), (8, 8), (8, 4), (4, 16), (4, 8), (4, 4), (3, 16), (3, 8), (3, 4)]
 
 
@@ -129,6 +136,12 @@ def reset_peak():
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def processor():
+    """Return the processor's name (Linux)."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def seconds(function, repeats):
     """Return the least time that a call takes, after one that does not count."""
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
@@ -194,29 +207,116 @@ def measured(folder, warm_up):
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def crossover(shape):
-    """Time one linear by rows of activations: torch's int4 kernel, blocks of dequantized weights, plain bfloat16."""
+class Int8Groups:
+    """An 8-bit weight for torch's int8 CPU kernel, which takes one symmetric scale a row: a product for each group.
+
+    w = (code - 128) * scale + (128 - zero) * scale; the second part is a product of its own, with sums of activations.
+    """
+
+    def __init__(self, weight):
+        codes = (unpack(weight.codes, 8, weight.columns).short() - 128).char()
+        self.codes = [part.contiguous() for part in codes.split(weight.group_size, dim=1)]
+        self.scales = list(weight.scale.bfloat16().t().contiguous())
+        self.offsets = ((128 - weight.zero) * weight.scale.bfloat16()).t().bfloat16().contiguous()
+
+    def by_groups(self, inputs):
+        """Return the product with the weight, groups added up in float32."""
+        groups = inputs.unflatten(1, (len(self.codes), -1)).transpose(0, 1).contiguous()
+        outputs = (groups.float().sum(dim=-1).t().bfloat16() @ self.offsets).float()
+        for group, codes, scale in zip(groups, self.codes, self.scales, strict=True):
+            outputs += torch.ops.aten._weight_int8pack_mm(group, codes, scale)
+        return outputs.to(inputs.dtype)
+
+
+def crossover(shape, rows_of_activations=ROWS):
+    """Time one linear by rows of activations: torch's int4 and int8 kernels, blocks of weights, plain bfloat16."""
     rows, columns = shape["mlp"], shape["hidden"]
-    dense = torch.randn(rows, columns).bfloat16()
-    print(f"\nOne linear, {columns} to {rows}, milliseconds (and times bfloat16):\n")
-    print("| rows | bf16 | 4 bits, kernel | 4 bits, blocks | 8 bits, kernel | 8 bits, blocks | 8 bits, reference |")
-    print("|---|---|---|---|---|---|---|")
-    reference = random_weight(rows, columns, 8)
-    weights = [kernel_weight(random_weight(rows, columns, bits)) for bits in (4, 8)]
-    for count in (1, 2, 4, 8, 16, 24, 32, 40, 56, 64, 72, 80, 128, 1024):
+    packed = [random_weight(rows, columns, bits) for bits in (4, 8)]
+    weights = [kernel_weight(weight) for weight in packed]
+    reference, dense = packed[1], packed[1].dequantize(torch.bfloat16)
+    int8 = Int8Groups(reference)
+    codes, scale = torch.cat(int8.codes, dim=1), int8.scales[0]
+    ways = {
+        "bf16": lambda inputs: functional.linear(inputs, dense),
+        "4 bits, kernel": weights[0]._by_kernel,
+        "4 bits, blocks": weights[0]._by_blocks,
+        "8 bits, kernel": weights[1]._by_kernel,
+        "8 bits, blocks": weights[1]._by_blocks,
+        "8 bits, int8 kernel by groups": int8.by_groups,
+        "8 bits, reference": lambda inputs: reference.linear(inputs, None),
+        "int8 kernel, one scale a row": lambda inputs: torch.ops.aten._weight_int8pack_mm(inputs, codes, scale),
+    }
+    print(f"\nOne linear, {columns} to {rows}, group {GROUP}, milliseconds (and times bf16) by rows of activations:\n")
+    print(f"| rows | {' | '.join(ways)} |")
+    print("|---" * (len(ways) + 1) + "|")
+    for count in rows_of_activations:
         inputs = torch.randn(count, columns).bfloat16()
         repeats = 7 if count <= 64 else 2
-        plain = seconds(lambda inputs=inputs: functional.linear(inputs, dense), repeats)
-        cells = [f"{plain * 1e3:.2f}"]
-        for weight in weights:
-            for way in (weight._by_kernel, weight._by_blocks):
-                taken = seconds(lambda way=way, inputs=inputs: way(inputs), repeats)
-                cells.append(f"{taken * 1e3:.2f} ({taken / plain:.2f})")
-        taken = seconds(lambda inputs=inputs: reference.linear(inputs, None), 2)
-        cells.append(f"{taken * 1e3:.2f} ({taken / plain:.2f})")
+        taken = {
+            name: seconds(
+                lambda way=way, inputs=inputs: way(inputs), 2 if way is ways["8 bits, reference"] else repeats
+            )
+            for name, way in ways.items()
+        }
+        cells = [
+            f"{1e3 * time:.2f}" + f" ({time / taken['bf16']:.2f})" * (name != "bf16") for name, time in taken.items()
+        ]
         print(f"| {count} | {' | '.join(cells)} |", flush=True)
+    inputs = torch.randn(16, columns).bfloat16()
+    exact = inputs.double() @ reference.dequantize(torch.float32).double().t()
+    errors = [
+        f"{name} {float((ways[name](inputs).double() - exact).norm() / exact.norm()):.1e}"
+        for name in ("bf16", "8 bits, kernel", "8 bits, blocks", "8 bits, int8 kernel by groups")
+    ]
+    print(f"\nRelative error of 16 rows at 8 bits: {', '.join(errors)}.")
     limits = ", ".join(f"{MOST_ROWS[planes(bits)]} at {bits} bits" for bits in (4, 8))
-    print(f"\nThe kernel is used up to so many rows: {limits}.")
+    print(f"The kernel is used up to so many rows: {limits}.")
+
+
+@torch.inference_mode()
+def alternate(folders):
+    """Time decoding with the blocks of checkpoints in turn; return the least seconds a token of each."""
+    models = {name: load_checkpoint(folder, torch.bfloat16, "packed")[:2] for name, folder in folders.items()}
+    found = {}
+    for length in TOKENS_BEFORE:
+        steps = {name: _decoding(*model, length) for name, model in models.items()}
+        times = {name: [] for name in steps}
+        for _ in range(TURNS):
+            for name, step in steps.items():
+                times[name].append(seconds(step, 1))
+        found[length] = {name: min(taken) for name, taken in times.items()}
+    return found
+
+
+def _decoding(family, model, length):
+    """Return a function that runs the blocks on one token that comes after so many others."""
+    config = model.get_submodule(family.decoder).config
+    embeds = model.get_submodule(family.embedding)(torch.arange(length + 1)[None] % 500)
+    cache = DynamicCache(config=config)
+    if length:
+        places = torch.arange(length).expand(3, 1, -1)
+        family.decode(model, embeds[:, :-1], torch.ones(1, length, dtype=torch.long), places, cache)
+    mask, place = torch.ones(1, length + 1, dtype=torch.long), torch.full((3, 1, 1), length)
+
+    def step():
+        family.decode(model, embeds[:, -1:], mask, place, cache)
+        cache.crop(-1)
+
+    return step
+
+
+def print_alternating(found):
+    """Print the table of `alternate`."""
+    names = list(next(iter(found.values())))
+    print(
+        f"\nDecoding with the blocks alone, in turn, least of {TURNS}, milliseconds a token (times faster than bf16):\n"
+    )
+    print(f"| tokens before | {' | '.join(names)} |")
+    print("|---" * (len(names) + 1) + "|")
+    for length, times in found.items():
+        plain = times[names[0]]
+        cells = [f"{1e3 * time:.1f}" + f" ({plain / time:.2f})" * (name != names[0]) for name, time in times.items()]
+        print(f"| {length:,} | {' | '.join(cells)} |")
 
 
 def main():
@@ -225,14 +325,19 @@ def main():
     parser.add_argument("--quick", action="store_true", help="a small model, to see that it runs")
     parser.add_argument("--blocks", type=int, default=2, help="language blocks (default 2)")
     parser.add_argument("--measure", nargs=2, metavar=("CHECKPOINT", "WARM_UP"), help=argparse.SUPPRESS)
+    parser.add_argument("--alternate", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(*options.measure)))
         return
+    if options.alternate:
+        folders = {name: Path(options.alternate, str(bits)) for name, bits in IN_TURN.items()}
+        print_alternating(alternate(folders))
+        return
     shape = QUICK if options.quick else FULL
     clock = "processor time" if torch.get_num_threads() == 1 else "wall-clock time"
     capability = torch.backends.cpu.get_cpu_capability()
-    print(f"{clock}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {capability}")
+    print(f"{processor()}, {clock}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {capability}")
     crossover(shape)
     print(f"\n{options.blocks} blocks of Qwen2-VL-7B's width, group {GROUP}, {PROMPT} tokens of prompt.")
     print("\nTokens/s (times bf16); one row has no prompt before it, decoding has the whole:\n")
@@ -246,7 +351,13 @@ def main():
             write_checkpoint(scratch / "model", scratch / "checkpoint", bits, head_bits)
             results[bits, head_bits] = measured(scratch / "checkpoint", scratch / "warm-up")
             print(bits, head_bits, json.dumps(results[bits, head_bits]), file=sys.stderr, flush=True)
-    print_results(results)
+        print_results(results)
+        # few words, so that all fit into memory together
+        write_config(scratch / "words", shape | {"vocabulary": QUICK["vocabulary"]}, options.blocks)
+        for bits in IN_TURN.values():
+            write_checkpoint(scratch / "words", scratch / "in-turn" / str(bits), bits, 16)
+        sys.stdout.flush()
+        subprocess.run([sys.executable, __file__, "--alternate", str(scratch / "in-turn")], check=True)
 
 
 def print_results(results):

@@ -31,8 +31,8 @@ def search_fast(model, samples, method):
     from functools import partial
 
     import torch
-    from quantization.stack import FAMILY
 
+    from baselines.stack import FAMILY
     from quantrust.models.family import Role
     from quantrust.quantization import awq, mbq
     from quantrust.quantization.calibration import micro_batches
@@ -68,7 +68,7 @@ def search_fast(model, samples, method):
 
 def search_plain(model, samples, method):
     """Search scales by definition; return the exponent and scale of each group, and all errors."""
-    from quantization import plain_search
+    from baselines import plain_search
 
     ratios = plain_search.modality_ratios(model, samples) if method == "mbq" else None
     chosen = {}
@@ -111,7 +111,7 @@ def gptq_fast(weights, inputs):
 
 def gptq_plain(weights, inputs):
     """Quantize each linear by itself; yield the dequantized weights."""
-    from quantization.plain_gptq import quantize
+    from baselines.plain_gptq import quantize
 
     for weight in weights:
         yield quantize(weight, inputs, BITS, GROUP_SIZE)
@@ -126,8 +126,9 @@ def timed(function, *arguments):
 def work(method, implementation, width, blocks, tokens, folder):
     """Run one implementation of one method in this process; return its figures."""
     import torch
-    from quantization.stack import build_model, build_samples
     from safetensors.torch import save_file
+
+    from baselines.stack import build_model, build_samples
 
     torch.set_num_threads(1)
     figures, scales, seconds = {}, {}, 0.0
@@ -170,7 +171,8 @@ def work(method, implementation, width, blocks, tokens, folder):
 def read_inputs(model, samples):
     """Yield each block with its groups of linears that read one activation, and that activation of all tokens."""
     import torch
-    from quantization.plain_search import run
+
+    from baselines.plain_search import run
 
     groups = (
         ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
