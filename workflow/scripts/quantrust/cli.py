@@ -4,17 +4,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import compare, export, score
+from quantrust.commands import compare, export, plan, score
 from quantrust.errors import QuantrustError
 
-COMMANDS = (score, compare, export)
+COMMANDS = (plan, score, compare, export)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: predictions in the official result format, and the
-scores and checkpoints that a study leaves in data/. A study itself is run with
-snakemake; the README says how."""
+scores and checkpoints that a study leaves in data/; and plan says what a study
+will take. A study itself is run with snakemake; the README says how."""
 EPILOG = """\
 examples:
+  disk and memory of every job of a study, before it runs
+    quantrust plan --config config/paper.yaml
   accuracy, risk-coverage and calibration of own predictions
     quantrust score --questions Q.json --annotations A.json --predictions P.json
   what did quantization cost, and is the difference more than chance?

@@ -1,0 +1,78 @@
+"""The jobs that are planned are those that Snakemake would run."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quantrust.planning.configs import read_study
+from quantrust.planning.jobs import study_jobs
+
+ROOT = Path(__file__).resolve().parents[2]
+LEFT_OUT = {"all", "pick_examples", "build_page"}
+"""Rules after the evaluation, beside those of tables and figures."""
+
+OVERLAYS = {
+    "quick": "config/quick.yaml",
+    "stressed, in shards": {
+        "models": {"wide": {"stress": {"model": "idefics3-tiny", "share": 0.25, "factor": 8}}},
+        "study": {"models": ["wide"], "schemes": ["bf16", "hqq-w3g64"], "shifts": ["scenes-multimodal"]},
+        "features": {"shards": 2},
+    },
+    "in official files": {
+        "datasets": {
+            "own": {
+                "format": "vqav2",
+                "questions": "own/questions.json",
+                "annotations": "own/annotations.json",
+                "images": "own",
+                "split": {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 0},
+            },
+            "shifted": {"format": "vizwiz", "splits": {"test": {"annotations": "own/questions.json", "images": "own"}}},
+        },
+        "study": {
+            "models": ["qwen2-vl-tiny"],
+            "schemes": ["bf16", "awq-w4g64"],
+            "in_distribution": "own",
+            "shifts": ["shifted"],
+        },
+        "calibration": {"source": {"captions": "own/annotations.json", "images": "own"}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the workflow, the records of the models, and empty official files."""
+    folder = tmp_path_factory.mktemp("workspace")
+    for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    for model in ("qwen2-vl-tiny", "idefics3-tiny", "adversary"):
+        record = folder / "resources" / "models" / model / "training.json"
+        record.parent.mkdir(parents=True)
+        record.write_text("{}\n")
+    (folder / "own").mkdir()
+    for name in ("questions", "annotations"):
+        (folder / "own" / f"{name}.json").touch()
+    return folder
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS.values(), ids=OVERLAYS)
+def test_the_plan_has_the_jobs_that_snakemake_would_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, overlay: str | dict
+) -> None:
+    monkeypatch.chdir(workspace)
+    if isinstance(overlay, dict):
+        Path("overlay.yaml").write_text(yaml.safe_dump(overlay))
+        overlay = "overlay.yaml"
+    command = [sys.executable, "-m", "snakemake", "--configfile", overlay, "--dry-run", "--cores", "1"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    found = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    output: ([^,\s]+)", done.stdout, re.MULTILINE)
+    expected = {(rule, output) for rule, output in found if rule not in LEFT_OUT and not output.startswith("reports/")}
+    jobs = study_jobs(read_study([overlay]))
+    assert {(job.rule, job.output) for job in jobs} == expected
+    assert len(jobs) == len(expected)

@@ -1,0 +1,219 @@
+"""`quantrust plan`: sizes that are those of what a study writes, and one clear message for what can not be planned."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quantrust.cli import main
+from quantrust.models.preparing import prepare_model
+from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.quantize import quantize_model
+from quantrust.vqa.embedded import write_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMES = ("bf16", "hqq-w4g64", "hqq-w3g64-full", "mbq-w3g64-full", "mbq-w4g32-mixed", "attention-only")
+STUDY = {
+    "study": {"models": ["first", "second"], "schemes": list(SCHEMES), "shifts": ["scenes-multimodal"]},
+    "schemes": {
+        "attention-only": {
+            "method": "hqq",
+            "group": 64,
+            "symmetric": False,
+            "table": [{"component": "language", "layer_type": "attention", "third": "first", "bits": 5}],
+        }
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_folders: dict[str, Path]) -> Path:
+    """A folder with the default config and an overlay with two small models, as the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").symlink_to(ROOT / "config.yaml")
+    (tmp_path / "resources").symlink_to(ROOT / "resources")
+    models = {
+        name: {"source": str(model_folders[family]), "family": family}
+        for name, family in (("first", "qwen2_vl"), ("second", "idefics3"))
+    }
+    write_overlay("study", {**STUDY, "models": models})
+    return tmp_path
+
+
+def write_overlay(name: str, content: dict) -> None:
+    Path(f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def planned(*options: object, overlay: str = "study", code: int = 0) -> list[dict]:
+    """Return the rows of a plan."""
+    assert main(["plan", "--config", f"{overlay}.yaml", "--out", "plan.json", *map(str, options)]) == code
+    return json.loads(Path("plan.json").read_text())["rows"]
+
+
+def of(rows: list[dict], rule: str, **where: str) -> list[dict]:
+    return [row for row in rows if row["rule"] == rule and all(row[key] == value for key, value in where.items())]
+
+
+def test_weights_files_are_planned_to_the_byte(project: Path, model_folders: dict[str, Path]) -> None:
+    rows = planned()
+    settings = {"images": {"dev": 1, "val": 1, "test": 1}, "questions_per_image": 1, "captions": 3, "seed": 0}
+    write_dataset("scenes", "scenes", settings)
+    for name, folder in (("first", model_folders["qwen2_vl"]), ("second", model_folders["idefics3"])):
+        table = build_calibration_table(folder, "scenes/captions.json", "scenes/images", samples=3, seed=0)
+        for scheme in SCHEMES[:-1]:
+            quantize_model(folder, scheme, table, "checkpoint")
+            (row,) = of(rows, "quantize_model", model=name, scheme=scheme)
+            assert row["weights_file_exact"] == Path("checkpoint/model.safetensors").stat().st_size
+            written = sum(path.stat().st_size for path in Path("checkpoint").iterdir())
+            assert written <= row["disk"] < written + 150_000
+    assert len({row["weights_file_exact"] for row in of(rows, "quantize_model", model="first")}) == len(SCHEMES)
+
+
+def test_every_job_is_a_row_of_the_table_and_of_the_files(project: Path, capsys: pytest.CaptureFixture) -> None:
+    rows = planned()
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 120
+    assert "first" in shown and "second" in shown
+    (line,) = [line for line in shown if line.startswith("  dump_features mbq-w4g32-mixed scenes-multimodal")][:1]
+    (row,) = of(rows, "dump_features", model="first", scheme="mbq-w4g32-mixed", dataset="scenes-multimodal")
+    assert line.split()[3] == f"{row['questions']:,}" == "2,100"
+    (row,) = of(rows, "quantize_model", model="first", scheme="bf16")
+    assert any(f"{row['weights_file_exact']:,} B" in line for line in shown)
+    assert main(["plan", "--config", "study.yaml", "--out", "plan.csv"]) == 0
+    with open("plan.csv") as file:
+        table = list(csv.DictReader(file))
+    assert [line["output"] for line in table] == [row["output"] for row in rows]
+    assert [int(line["disk"]) for line in table] == [row["disk"] for row in rows]
+    # 2 models under 6 schemes, on 2 datasets
+    assert [len(of(rows, rule)) for rule in ("quantize_model", "dump_features", "write_scores")] == [12, 24, 12]
+    for row in rows:
+        assert row["host"] > 0 and row["disk"] > 0 and row["device"] == 0 and row["fits"] is None
+
+
+def test_the_default_study_is_planned_from_what_is_shipped(project: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["plan"]) == 0
+    shown = capsys.readouterr().out
+    # the model that only answers candidates is there as well
+    assert "dump_features bf16 scenes-language-candidates" in shown
+    assert "?" not in shown
+
+
+def test_a_model_without_its_config_is_named_and_the_rest_is_planned(
+    project: Path, capsys: pytest.CaptureFixture
+) -> None:
+    hub = {"repository": "some/model", "revision": "abc", "kind": "model"}
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["models"]["second"] = {"source": "away/model", "family": "idefics3", "downloads": ["second"]}
+    overlay["downloads"] = {"second": {"hub": hub, "folder": "away/model"}}
+    write_overlay("away", overlay)
+    rows = planned(overlay="away", code=2)
+    output = capsys.readouterr()
+    (message,) = output.err.splitlines()
+    assert message.startswith("error: models.second: away/model/config.json does not exist, so that second can not be")
+    assert message.endswith("hf download some/model --revision abc --exclude '*.safetensors' --local-dir away/model")
+    (known,) = of(rows, "quantize_model", model="first", scheme="hqq-w4g64")
+    (unknown,) = of(rows, "quantize_model", model="second", scheme="hqq-w4g64")
+    assert known["weights_file_exact"] > 0
+    assert unknown["weights_file_exact"] is unknown["disk"] is unknown["host"] is None
+    (dump,) = of(rows, "dump_features", model="second", scheme="bf16", dataset="scenes")
+    assert (dump["questions"], dump["disk"]) == (10680, None)
+    assert ">" in output.out.splitlines()[-1]
+
+
+def test_a_config_alone_gives_sizes_and_the_message_says_what_memory_needs(
+    project: Path, model_folders: dict[str, Path], capsys: pytest.CaptureFixture
+) -> None:
+    Path("bare").mkdir()
+    shutil.copy(model_folders["qwen2_vl"] / "config.json", "bare")
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["models"]["first"]["source"] = "bare"
+    write_overlay("bare", overlay)
+    rows, whole = planned(overlay="bare", code=2), planned()
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith(
+        "error: models.first: memory can not be planned: bare/preprocessor_config.json is missing"
+    )
+    for bare, full in zip(rows, whole, strict=True):
+        assert bare["weights_file_exact"] == full["weights_file_exact"]
+        assert (bare["host"] is None) == (
+            bare["model"] == "first" and bare["rule"] in ("build_calibration", "quantize_model", "dump_features")
+        )
+
+
+def test_a_dataset_without_files_takes_its_size_from_the_config_or_is_named(
+    project: Path, capsys: pytest.CaptureFixture
+) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["datasets"] = {"away": {"format": "vizwiz", "splits": {"test": {"annotations": "a.json", "images": "b"}}}}
+    overlay["study"]["shifts"] = ["away"]
+    write_overlay("away", overlay)
+    rows = planned(overlay="away", code=2)
+    (message,) = capsys.readouterr().err.splitlines()
+    assert message.startswith("error: datasets.away: its files are not there, so that its questions can not be counted")
+    assert {row["questions"] for row in rows if row["dataset"] == "away"} == {None}
+    overlay["datasets"]["away"]["size"] = 4319
+    write_overlay("away", overlay)
+    rows = planned(overlay="away")
+    assert {row["questions"] for row in of(rows, "dump_features", dataset="away")} == {4319}
+
+
+def test_jobs_that_a_gpu_is_too_small_for_are_marked(project: Path, capsys: pytest.CaptureFixture) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text()) | {"compute": {"device": "cuda"}}
+    write_overlay("gpu", overlay)
+    rows = planned("--device-memory", 1000, overlay="gpu")
+    dumps = of(rows, "dump_features", model="first", scheme="bf16")
+    largest, least = (max(row[key] for row in dumps) for key in ("device", "device_least"))
+    assert 0 < least < largest
+    assert {row["fits"] for row in rows} == {None}
+    capsys.readouterr()
+    between = planned("--device-memory", (least + largest) / 2e9, overlay="gpu", code=2)
+    assert {row["fits"] for row in of(between, "dump_features", model="first", scheme="bf16")} == {"halved"}
+    output = capsys.readouterr()
+    assert "of device memory as configured, most of all " in output.err
+    assert "lower features.batch_size" in output.err
+    assert "halved" in output.out
+    none = planned("--device-memory", 1e-9, overlay="gpu", code=2)
+    assert {row["fits"] for row in of(none, "dump_features")} == {"no"}
+    assert "even with batches of one" in capsys.readouterr().err
+    # nothing that runs without a GPU is marked
+    assert {row["fits"] for row in none if row["device"] == 0} == {None}
+
+
+def test_pictures_of_the_configs_processor_are_what_memory_is_planned_for(
+    project: Path, model_folders: dict[str, Path]
+) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["models"]["first"]["processor"] = {"max_pixels": 4 * 64 * 64, "min_pixels": 4 * 64 * 64}
+    write_overlay("larger", overlay)
+    (small,), (large,) = (
+        of(planned(overlay=name), "dump_features", model="first", scheme="bf16", dataset="scenes")
+        for name in ("study", "larger")
+    )
+    assert large["host"] > small["host"]
+    # and the folder that the study would use has these very settings
+    prepare_model(model_folders["qwen2_vl"], "prepared", "qwen2_vl", processor={"max_pixels": 16384})
+    overlay["models"]["first"] = {"source": "prepared", "family": "qwen2_vl", "processor": {"min_pixels": 16384}}
+    write_overlay("prepared", overlay)
+    assert of(planned(overlay="prepared"), "dump_features", model="first", dataset="scenes")[0]["host"] == large["host"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; expected a config"),
+        (["--out", "plan.txt"], "plan.txt: expected --out with a name that ends in .csv or .json"),
+        (["--config", "study.yaml", "--out", "study.json/plan.json"], "can not be written"),
+        (["--device-memory", "24"], "compute.device of the config is cpu: no job uses a GPU"),
+    ],
+)
+def test_bad_input_is_one_message(
+    project: Path, capsys: pytest.CaptureFixture, options: list[str], message: str
+) -> None:
+    Path("study.json").touch()
+    assert main(["plan", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error

@@ -1,0 +1,107 @@
+"""`quantrust plan`: what a study will take, before any of it runs."""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from quantrust.commands.numbers import parsed
+from quantrust.commands.outputs import check_table, write_table
+from quantrust.errors import QuantrustError
+
+GIGABYTE = 10**9
+
+DESCRIPTION = """\
+Print for every job of a study the number of questions, bytes on disk, and
+device and host memory, from configs alone: no weight is read and nothing is
+downloaded. Run it where snakemake is run. Sizes of weights files are exact to
+the byte; all else is estimated, and rounded up where it is not known."""
+
+EPILOG = """\
+examples:
+  the default study
+    quantrust plan
+  the published one, and whether it fits a GPU with 24 GB
+    quantrust plan --config config/paper.yaml --device-memory 24
+  every job as a row, in bytes
+    quantrust plan --config config/paper.yaml --out plan.csv
+
+what is read:
+  of a model      config.json in the folder that models.NAME.source names; for
+                  memory also the files of its processor and tokenizer. Where
+                  they are not there, the message says how to get them without
+                  the weights.
+  of a dataset    its settings where it is embedded; else its official files,
+                  or the entry size of the config as long as they are not there
+
+what is estimated:
+  device          the peak on a GPU, for the largest pictures that the model's
+                  processor passes; - where compute.device is cpu
+  host            the peak of the process, and of those that prepare pictures
+  ?               not known; > a lower bound; ~ a share of a known number
+
+The exit code is 2 if something could not be planned, or does not fit."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the parser of `quantrust`."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="what a study will take on disk and in memory",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="configs laid over config.yaml, as snakemake's --configfile",
+    )
+    parser.add_argument(
+        "--device-memory",
+        type=_gigabytes,
+        metavar="GB",
+        help="memory of the GPU; jobs that take more are marked",
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT", help="write all jobs to this .csv or .json file")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Plan, write what was asked for and print a table.
+
+    Raises
+    ------
+    QuantrustError
+        For a faulty config; and, after what is known was printed, if something could not be planned or does not fit.
+    """
+    # torch takes seconds to import, which the other commands need not wait for
+    from quantrust.planning.configs import DEFAULT, read_study
+    from quantrust.planning.estimates import check_fit, plan_study, with_fit
+    from quantrust.planning.text import plan_text
+
+    if arguments.out is not None:
+        check_table(arguments.out, (DEFAULT, *arguments.config))
+    config = read_study(arguments.config)
+    limit = arguments.device_memory
+    if limit is not None and config["compute"]["device"] == "cpu":
+        raise QuantrustError("--device-memory is given, but compute.device of the config is cpu: no job uses a GPU")
+    plan = plan_study(config)
+    jobs = with_fit(plan.jobs, limit)
+    if arguments.out is not None:
+        head = {"device_memory": limit, "unknown": plan.unknown}
+        write_table(arguments.out, jobs, head)
+    print(plan_text(jobs))
+    if plan.unknown:
+        raise QuantrustError("\n".join(plan.unknown))
+    check_fit(jobs, limit)
+
+
+def _gigabytes(text: str) -> int:
+    value = parsed(float, text, "a number of gigabytes")
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text} is no memory; expected gigabytes, a number above 0")
+    return round(value * GIGABYTE)

@@ -1,0 +1,134 @@
+"""What a feature dump takes in device and host memory, estimated from shapes before any weight is read.
+
+The largest prompts count: a batch of `batch_size` questions of `QUESTION_TOKENS`, each about a picture of the size
+that is given. Held all the while are
+
+* the weights: of quantized layers codes, scales and zeros as stored (or as packed kernels hold them), everything else
+  in the dtype of the computation;
+* with the reference kernel what dequantizing the largest quantized linear needs: codes (1 byte), float32 (4) and the
+  dtype of the computation, a weight.
+
+Beside them comes the larger of
+
+* a vision step: pixels and block activations (`Stack.activations`) of `images_per_batch` pictures, and the features
+  of a chunk of pictures;
+* a decoding step: those features, prompts as embeddings and their copy with the features in place, keys and values of
+  all blocks for prompt and answer, of one block twice, and the largest of: the block activations of the prompts, what
+  pooling their last states takes (two float32 copies), and logits (in the dtype of the computation, and three float32
+  copies).
+
+Eager attention adds a matrix of tokens by tokens for each head, in the dtype of the computation and in float32;
+`sdpa` the mask, as truth values and in the dtype of the computation.
+
+A job on the CPU has all this in host memory, beside the libraries. A job on a GPU has there pictures that are prepared
+ahead, a tensor of the checkpoint on its way, and the rows of a chunk.
+"""
+
+from dataclasses import replace
+
+import polars as pl
+import torch
+from torch import nn
+
+from quantrust.inference.settings import DumpSettings
+from quantrust.models.family import Family
+from quantrust.models.footprint import CUDA_LIBRARIES, LIBRARIES, SLACK, Footprint, Stack, language_stack, vision_stack
+from quantrust.models.pictures import PictureCost
+
+QUESTION_TOKENS = 64
+"""Of the longest questions."""
+
+QUESTIONS_PER_IMAGE = 8
+"""Of which the rows of a chunk are held."""
+
+WORKER = 150_000_000
+"""Of a process that prepares pictures, beyond what it shares."""
+
+BATCHES_AHEAD = 2
+"""Batches of pictures that each of them has ready."""
+
+
+def dump_footprint(
+    family: Family,
+    model: nn.Module,
+    layers: pl.DataFrame,
+    sizes: dict[str, int | float | None],
+    picture: PictureCost,
+    settings: DumpSettings,
+    workers: int,
+) -> Footprint:
+    """Estimate the memory of a feature dump.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+        Unquantized; its weights may be on the meta device.
+    layers : polars.DataFrame
+        The plan of the checkpoint.
+    sizes : dict
+        The checkpoint's `bytes`.
+    picture : PictureCost
+        Of the largest pictures, with the prompt of the settings.
+    settings : DumpSettings
+    workers : int
+        Processes that prepare pictures.
+
+    Returns
+    -------
+    Footprint
+    """
+    itemsize = getattr(torch, settings.dtype).itemsize
+    largest = max(parameter.numel() for parameter in model.parameters())
+    computing = _computing(family, model, layers, sizes, picture, settings, itemsize)
+    rows = settings.images_per_chunk * QUESTIONS_PER_IMAGE * 3 * language_stack(family, model).hidden * 8
+    prepared = max(1, workers * BATCHES_AHEAD) * settings.images_per_batch * picture.pixel_bytes + workers * WORKER
+    if settings.device == "cpu":
+        return Footprint(0, 0, LIBRARIES + computing + prepared + rows)
+    alone = replace(settings, batch_size=1, images_per_batch=1)
+    least = _computing(family, model, layers, sizes, picture, alone, itemsize)
+    return Footprint(computing, least, CUDA_LIBRARIES + prepared + rows + 2 * largest * itemsize)
+
+
+def _computing(
+    family: Family,
+    model: nn.Module,
+    layers: pl.DataFrame,
+    sizes: dict[str, int | float | None],
+    picture: PictureCost,
+    settings: DumpSettings,
+    itemsize: int,
+) -> int:
+    vision, language = vision_stack(family, model), language_stack(family, model)
+    held = sizes["resident_packed" if settings.kernel == "packed" else "resident"]
+    # what is not quantized is stored in two bytes
+    held += sizes["unquantized"] * (itemsize - 2) // 2
+    if settings.kernel == "reference":
+        held += _largest_linear(layers) * (1 + 4 + itemsize)
+    features = settings.images_per_chunk * picture.tokens * language.hidden * itemsize
+    patches = settings.images_per_batch * picture.patches
+    seeing = vision.activations(patches, itemsize) + settings.images_per_batch * picture.pixel_bytes
+    if settings.attention == "eager":
+        seeing += _scores(vision, settings.images_per_batch * picture.tiles, picture.patches // picture.tiles, itemsize)
+    length = picture.prompt_tokens + QUESTION_TOKENS
+    tokens = settings.batch_size * length
+    cached = settings.batch_size * (length + settings.max_new_tokens) * language.cached * itemsize
+    block = language.activations(tokens, itemsize)
+    if settings.attention == "eager":
+        block += _scores(language, settings.batch_size, length, itemsize)
+    elif settings.attention == "sdpa":
+        block += settings.batch_size * length**2 * (1 + itemsize)
+    pooling = tokens * language.hidden * (itemsize + 2 * 4)
+    logits = settings.batch_size * model.lm_head.out_features * (itemsize + 3 * 4)
+    decoding = 2 * tokens * language.hidden * itemsize + cached * (language.depth + 1) + max(block, pooling, logits)
+    return int(SLACK * (held + features + max(seeing, decoding)))
+
+
+def _largest_linear(layers: pl.DataFrame) -> int:
+    """Return the weights of the largest quantized layer that multiplies, 0 where there is none."""
+    multiplied = layers.filter(pl.col("bits").is_not_null() & (pl.col("component") != "embedding"))
+    return int((multiplied["rows"] * multiplied["columns"]).max() or 0)
+
+
+def _scores(stack: Stack, sequences: int, length: int, itemsize: int) -> int:
+    return sequences * stack.heads * length**2 * (itemsize + 4)

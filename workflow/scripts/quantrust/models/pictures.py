@@ -1,0 +1,73 @@
+"""What pictures and prompts cost a model in patches and tokens."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from torch import nn
+
+from quantrust.models.family import Family
+
+
+@dataclass(frozen=True)
+class PictureCost:
+    """A picture of one size, as a model reads it.
+
+    Attributes
+    ----------
+    patches : int
+        What the vision tower reads.
+    tiles : int
+        Parts that it reads apart from one another; patches of different tiles do not attend to each other.
+    tokens : int
+        What the language model reads of it.
+    prompt_tokens : int
+        The whole prompt, without a question and its answer.
+    pixel_bytes : int
+        The preprocessed picture in host memory.
+    """
+
+    patches: int
+    tiles: int
+    tokens: int
+    prompt_tokens: int
+    pixel_bytes: int
+
+
+def picture_cost(
+    family: Family, model: nn.Module, processor: Any, template: str, width: int, height: int
+) -> PictureCost:
+    """Preprocess a blank picture and count.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+        Only shapes are read, so that its weights may be on the meta device.
+    processor : object
+        As `load_processor` returns it.
+    template : str
+        The user's text; must hold `{question}`.
+    width, height : int
+        In pixels.
+
+    Returns
+    -------
+    PictureCost
+    """
+    inputs = family.preprocess(processor, [Image.new("RGB", (width, height))])
+    image_token = family.image_token(processor)
+    before, after = family.prompt_frame(processor, template)
+    prompt = before.replace(image_token, inputs.placeholders[0]) + after
+    # every patch is read once by the convolution that embeds them
+    embedder = next(layer for layer in family.layers(model) if layer.component == "vision" and layer.kind == "conv")
+    patch_values = model.get_submodule(embedder.name).weight[0].numel()
+    pixels = inputs.tensors["pixel_values"]
+    return PictureCost(
+        patches=pixels.numel() // patch_values,
+        # flat patches come without the shape of a picture
+        tiles=pixels.shape[:-3].numel() if pixels.dim() > 3 else 1,
+        tokens=inputs.placeholders[0].count(image_token),
+        prompt_tokens=len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"]),
+        pixel_bytes=sum(tensor.nbytes for tensor in inputs.tensors.values()),
+    )

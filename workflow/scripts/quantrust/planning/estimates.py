@@ -1,0 +1,419 @@
+"""The plan of a study: for every job its questions, bytes on disk, and device and host memory.
+
+Sizes of weights files are exact. Everything else is an estimate, rounded up where it is not known: of pictures outside
+the embedded datasets, for example, the largest that a model's processor passes is taken. What estimates of jobs that
+compute with models assume is said in `quantrust.quantization.footprint` and `quantrust.inference.footprint`; those of
+all other jobs are fitted to what the default study was seen to take.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from quantrust.config import EMBEDDED
+from quantrust.errors import QuantrustError
+from quantrust.inference.footprint import dump_footprint
+from quantrust.inference.settings import DumpSettings
+from quantrust.inference.sizes import features_bytes
+from quantrust.models.embedded import IMAGE_SIZE
+from quantrust.models.footprint import LIBRARIES, Footprint
+from quantrust.models.pictures import PictureCost
+from quantrust.planning.jobs import CANDIDATES, LANGUAGE_SHIFT, Job, datasets_of, study_jobs
+from quantrust.planning.models import PlannedModel
+from quantrust.planning.questions import Questions, candidates, count_questions
+from quantrust.quantization.calibration import BATCH_SIZE
+from quantrust.quantization.footprint import CAPTION_TOKENS, quantize_footprint
+from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+
+LARGEST_PICTURE = 4096
+"""Side of the square that stands for the largest pictures."""
+
+PLAIN = 320_000_000
+"""Host memory of a job without torch, before it has read anything."""
+
+PICTURE_BYTES = 13_000
+"""On disk, of a picture of the embedded datasets with its questions and answers."""
+
+QUESTION_BYTES = 160
+"""On disk, of a row of a questions table."""
+
+QUESTION_OBJECTS = 12_000
+"""In host memory, of a question with its ten answers while official files are read."""
+
+RECORD_BYTES = 1_000
+"""On disk, of a layer's row in a checkpoint's record, with the choices of a search."""
+
+SCORE_BYTES = 24
+"""On disk, of a row of scores beside its numbers."""
+
+SETTING_BYTES = 80_000
+"""On disk, of the figures of one estimator of a variant: metrics, curves, breakdowns and certificates."""
+
+PLAN_SCHEMA = pl.Schema(
+    {
+        "rule": pl.String,
+        "model": pl.String,
+        "scheme": pl.String,
+        "dataset": pl.String,
+        "shard": pl.String,
+        "output": pl.String,
+        "questions": pl.Int64,
+        "questions_exact": pl.Boolean,
+        "weights_file_exact": pl.Int64,
+        "disk": pl.Int64,
+        "device": pl.Int64,
+        "device_least": pl.Int64,
+        "host": pl.Int64,
+    }
+)
+"""Columns of a plan, a row for each job.
+
+`weights_file_exact` is the size of the checkpoint's `model.safetensors`, to the byte. `disk` (the output as a whole),
+`device` and `host` are estimates in bytes; `device` is 0 where nothing runs on a GPU, and `device_least` what it can
+come down to with batches of one. Null is unknown.
+"""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The plan of a study.
+
+    Attributes
+    ----------
+    jobs : polars.DataFrame
+        With the columns of `PLAN_SCHEMA`, in the order of the stages.
+    unknown : list of str
+        What could not be planned, and what to do about it.
+    """
+
+    jobs: pl.DataFrame
+    unknown: list[str]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job takes; None is unknown."""
+
+    questions: int | None = None
+    questions_exact: bool = True
+    weights_file_exact: int | None = None
+    disk: int | None = None
+    device: int | None = 0
+    device_least: int | None = 0
+    host: int | None = None
+
+
+def plan_study(config: Mapping[str, Any]) -> StudyPlan:
+    """Estimate every job of a study.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked.
+
+    Returns
+    -------
+    StudyPlan
+
+    Raises
+    ------
+    QuantrustError
+        If official files that are there can not be counted, or a scheme selects nothing of a model.
+    """
+    planner = _Planner(config)
+    rows = [{**vars(job), **vars(planner.estimate(job))} for job in study_jobs(config)]
+    return StudyPlan(pl.DataFrame(rows, schema=PLAN_SCHEMA), list(planner.unknown))
+
+
+def with_fit(jobs: pl.DataFrame, device_memory: int | None) -> pl.DataFrame:
+    """Add the column `fits`: `no` and `halved` for jobs that a GPU has too little memory for, else null.
+
+    Parameters
+    ----------
+    jobs : polars.DataFrame
+        With the columns of `PLAN_SCHEMA`.
+    device_memory : int or None
+        Bytes; None marks no job.
+
+    Returns
+    -------
+    polars.DataFrame
+        `halved` are jobs that fit with batches of one: a batch that does not fit is halved while they run.
+    """
+    if device_memory is None:
+        return jobs.with_columns(fits=pl.lit(None, pl.String))
+    return jobs.with_columns(
+        fits=pl.when(pl.col("device_least") > device_memory)
+        .then(pl.lit("no"))
+        .when(pl.col("device") > device_memory)
+        .then(pl.lit("halved"))
+    )
+
+
+def check_fit(jobs: pl.DataFrame, device_memory: int | None) -> None:
+    """Raise if `with_fit` marked a job.
+
+    Raises
+    ------
+    QuantrustError
+        With how many there are, the largest of them, and what to do.
+    """
+    faults = []
+    for mark, words, advice in (
+        (
+            "no",
+            "even with batches of one",
+            "take a larger GPU, or smaller pictures (models.NAME.processor)",
+        ),
+        ("halved", "as configured", "lower features.batch_size, images_per_batch or images_per_chunk"),
+    ):
+        found = jobs.filter(fits=mark)
+        if not found.is_empty():
+            needed = "device_least" if mark == "no" else "device"
+            job = found.sort(needed, descending=True, maintain_order=True).row(0, named=True)
+            named = " ".join(filter(None, (job[key] for key in ("rule", "model", "scheme", "dataset", "shard"))))
+            faults.append(
+                f"{len(found)} {'job takes' if len(found) == 1 else 'jobs take'} more than {device_memory / 1e9:g} GB "
+                f"of device memory {words}, most of all {named} with {job[needed] / 1e9:.3g} GB; {advice}"
+            )
+    if faults:
+        raise QuantrustError("\n".join(faults))
+
+
+class _Planner:
+    """Estimates of the jobs of one study; what is unknown is said once."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.unknown: dict[str, None] = {}
+        self._models: dict[str, PlannedModel | None] = {}
+        home = config["study"]["in_distribution"]
+        self.questions = {name: count_questions(config["datasets"][name], name == home) for name in datasets_of(config)}
+        for name, questions in self.questions.items():
+            if questions is None:
+                self._say(
+                    f"datasets.{name}: its files are not there, so that its questions can not be counted; get them, or "
+                    f"give datasets.{name}.size, the number of its questions"
+                )
+
+    def estimate(self, job: Job) -> Estimate:
+        """Return what a job takes."""
+        return getattr(self, f"_{job.rule}")(job)
+
+    def _say(self, fault: str) -> None:
+        self.unknown[fault] = None
+
+    def _model(self, name: str) -> PlannedModel | None:
+        if name not in self._models:
+            try:
+                self._models[name] = PlannedModel(name, self.config)
+            except QuantrustError as error:
+                self._say(str(error))
+                self._models[name] = None
+        return self._models[name]
+
+    def _asked(self, dataset: str) -> Questions | None:
+        if dataset == CANDIDATES:
+            total = candidates(self.config["datasets"][LANGUAGE_SHIFT])
+            return Questions(total, {"test": total}, exact=True, source="config")
+        return self.questions[dataset]
+
+    def _all(self, *splits: str) -> int | None:
+        """Return the questions of these splits of all datasets."""
+        counts = [None if found is None else found.of(*splits) for found in self.questions.values()]
+        return None if None in counts else sum(counts)
+
+    def _totals(self) -> int | None:
+        counts = [None if found is None else found.total for found in self.questions.values()]
+        return None if None in counts else sum(counts)
+
+    def _picture(self, model: PlannedModel, dataset: str) -> PictureCost | None:
+        embedded = dataset == CANDIDATES or self.config["datasets"][dataset]["format"] == EMBEDDED
+        try:
+            return model.picture(IMAGE_SIZE if embedded else LARGEST_PICTURE)
+        except QuantrustError as error:
+            self._say(f"models.{model.name}: memory can not be planned: {error}")
+            return None
+
+    def _on_device(self, footprint: Footprint | None) -> dict[str, int | None]:
+        if footprint is None:
+            device = 0 if self.config["compute"]["device"] == "cpu" else None
+            return {"device": device, "device_least": device, "host": None}
+        return {"device": footprint.device, "device_least": footprint.least, "host": footprint.host}
+
+    def _write_dataset(self, job: Job) -> Estimate:
+        dataset = self.config["datasets"][LANGUAGE_SHIFT if job.dataset == CANDIDATES else job.dataset]
+        images = dataset["images"]
+        pictures = sum(images.values()) + dataset["captions"] if isinstance(images, dict) else images
+        return Estimate(self._asked(job.dataset).total, disk=pictures * PICTURE_BYTES, host=PLAIN)
+
+    def _select_adversarial(self, job: Job) -> Estimate:
+        dataset = self.config["datasets"][job.dataset]
+        pictures = min(dataset["images"], dataset["questions"])
+        return Estimate(dataset["questions"], disk=pictures * PICTURE_BYTES, host=PLAIN)
+
+    def _reading(self, job: Job) -> Estimate:
+        asked = self._asked(job.dataset)
+        if asked is None:
+            return Estimate()
+        return Estimate(asked.total, disk=asked.total * QUESTION_BYTES, host=PLAIN + asked.total * QUESTION_OBJECTS)
+
+    _divide_dataset = _build_questions = _reading
+
+    def _prepare_model(self, job: Job) -> Estimate:
+        model = self._model(job.model)
+        if model is None:
+            return Estimate(device=0)
+        _, sizes = model.checkpoint(resolve_scheme(UNQUANTIZED))
+        return Estimate(disk=sizes["weights_file"] + model.companions, host=LIBRARIES)
+
+    _stress_model = _prepare_model
+
+    def _build_calibration(self, job: Job) -> Estimate:
+        model, samples = self._model(job.model), self.config["calibration"]["samples"]
+        picture = None if model is None else self._picture(model, self.config["study"]["in_distribution"])
+        if picture is None:
+            return Estimate()
+        # an id and a role for each token
+        return Estimate(
+            disk=samples * (picture.prompt_tokens + CAPTION_TOKENS) * 5,
+            host=LIBRARIES + BATCH_SIZE * 2 * picture.pixel_bytes,
+        )
+
+    def _quantize_model(self, job: Job) -> Estimate:
+        model = self._model(job.model)
+        if model is None:
+            return Estimate(**self._on_device(None))
+        scheme = resolve_scheme(job.scheme, self.config["schemes"].get(job.scheme))
+        plan, sizes = model.checkpoint(scheme)
+        picture = self._picture(model, self.config["study"]["in_distribution"])
+        footprint = None
+        if picture is not None:
+            footprint = quantize_footprint(
+                *model.family_and_model,
+                plan,
+                scheme,
+                picture,
+                self.config["calibration"]["samples"],
+                self.config["compute"]["device"],
+            )
+        return Estimate(
+            weights_file_exact=sizes["weights_file"],
+            disk=sizes["weights_file"] + model.companions + len(plan) * RECORD_BYTES,
+            **self._on_device(footprint),
+        )
+
+    def _dump_features(self, job: Job) -> Estimate:
+        asked, model = self._asked(job.dataset), self._model(job.model)
+        if model is None:
+            return replace(_of(asked), **self._on_device(None))
+        settings = _dump_settings(self.config, model.template)
+        picture = self._picture(model, job.dataset)
+        footprint = None
+        if picture is not None:
+            plan, sizes = model.checkpoint(resolve_scheme(job.scheme, self.config["schemes"].get(job.scheme)))
+            workers = self.config["features"]["workers"]
+            footprint = dump_footprint(*model.family_and_model, plan, sizes, picture, settings, workers)
+        disk = None if asked is None else self._features_bytes(asked.total, model)
+        return replace(_of(asked), disk=disk, **self._on_device(footprint))
+
+    def _dump_shard(self, job: Job) -> Estimate:
+        whole, asked, shards = self._dump_features(job), self._asked(job.dataset), self.config["features"]["shards"]
+        if asked is None:
+            return whole
+        # shards take whole chunks of pictures
+        questions, model = -(-asked.total // shards), self._model(job.model)
+        disk = None if model is None else self._features_bytes(questions, model)
+        return replace(whole, questions=questions, questions_exact=False, disk=disk)
+
+    def _gather_features(self, job: Job) -> Estimate:
+        asked, model = self._asked(job.dataset), self._model(job.model)
+        disk = None if asked is None or model is None else self._features_bytes(asked.total, model)
+        return replace(_of(asked), disk=disk, host=LIBRARIES)
+
+    def _features_bytes(self, questions: int, model: PlannedModel) -> int:
+        top_k = self.config["features"]["top_k"]
+        return features_bytes(questions, model.hidden, model.vocabulary if top_k == "all" else top_k)
+
+    def _train_selector(self, job: Job) -> Estimate:
+        asked, model = self.questions[self.config["study"]["in_distribution"]], self._model(job.model)
+        if asked is None or model is None or asked.by_split is None:
+            return _of(asked)
+        selector, states = self.config["selector"], 3 * model.hidden
+        width = selector["hidden"]
+        parameters = (states + 1) * (width + 2) + width * (width + 3) + 1
+        curve = selector["epochs"] * 128
+        # float16 as they are read, float16 of a split, and float32 twice while its parts are put together
+        values = 2 * asked.total + 10 * asked.of("dev") + 4 * asked.of("val")
+        return Estimate(
+            asked.of("dev", "val"),
+            asked.exact,
+            disk=selector["members"] * (4 * parameters + curve),
+            host=LIBRARIES + states * values,
+        )
+
+    def _write_scores(self, job: Job) -> Estimate:
+        model, total = self._model(job.model), self._totals()
+        if total is None:
+            return Estimate()
+        estimators = {name.split("+")[0] for name in self.config["study"]["estimators"]}
+        disk = total * (8 * (1 + len(estimators)) + SCORE_BYTES)
+        if model is None:
+            return Estimate(total, disk=disk)
+        # a dataset at a time, float16 as it is read and float32 twice
+        largest = max(found.total for found in self.questions.values())
+        return Estimate(total, disk=disk, host=LIBRARIES + 10 * 3 * model.hidden * largest)
+
+    def _build_mixtures(self, job: Job) -> Estimate:
+        both = self._tested(self.config["study"]["in_distribution"], job.dataset)
+        if both is None:
+            return Estimate()
+        size = min(both) * len(self.config["evaluation"]["id_shares"])
+        return Estimate(sum(both), disk=16 * size, host=PLAIN + 1000 * size)
+
+    def _tested(self, *datasets: str) -> list[int] | None:
+        counts = [None if self.questions[name] is None else self.questions[name].of("test") for name in datasets]
+        return None if None in counts else counts
+
+    def _variant(self, resamples: int, share: float) -> Estimate:
+        tested = self._all("test")
+        if tested is None:
+            return Estimate()
+        exact = all(found.exact for found in self.questions.values())
+        return Estimate(
+            self._all("val", "test"),
+            exact,
+            disk=round(share * SETTING_BYTES * len(self.config["study"]["estimators"])),
+            # how often each picture was drawn, as if every question had one of its own
+            host=PLAIN + 4 * resamples * tested,
+        )
+
+    def _evaluate_variant(self, job: Job) -> Estimate:
+        return self._variant(self.config["evaluation"]["resamples"], 1.0)
+
+    def _break_down_variant(self, job: Job) -> Estimate:
+        return self._variant(self.config["evaluation"]["resamples"], 0.25)
+
+    def _certify_variant(self, job: Job) -> Estimate:
+        return self._variant(0, 0.25)
+
+    def _decide_variant(self, job: Job) -> Estimate:
+        return self._variant(self.config["evaluation"]["resamples"], 0.5)
+
+    def _compare_variants(self, job: Job) -> Estimate:
+        return self._variant(self.config["comparison"]["resamples"], 1.0)
+
+    def _judge_schemes(self, job: Job) -> Estimate:
+        return self._variant(self.config["comparison"]["resamples"], 1.0)
+
+
+def _dump_settings(config: Mapping[str, Any], template: str) -> DumpSettings:
+    spread = ("workers", "shards")
+    features = {key: value for key, value in config["features"].items() if key not in spread}
+    return DumpSettings.from_config({**features, **config["compute"], "prompt": template})
+
+
+def _of(asked: Questions | None) -> Estimate:
+    return Estimate() if asked is None else Estimate(asked.total)

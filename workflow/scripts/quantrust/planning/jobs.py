@@ -1,0 +1,128 @@
+"""The jobs of a study, in the order of its stages: what Snakemake would run on nothing, named by rule and output."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quantrust.config import EMBEDDED
+from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+
+LANGUAGE_SHIFT = "scenes-language"
+CANDIDATES = "scenes-language-candidates"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    Attributes
+    ----------
+    rule : str
+    output : str
+        Its artifact, or the first of them.
+    model, scheme, dataset : str or None
+        What it is about.
+    shard : str or None
+        The part of the questions that it answers, such as `1-of-4`.
+    """
+
+    rule: str
+    output: str
+    model: str | None = None
+    scheme: str | None = None
+    dataset: str | None = None
+    shard: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The rule and what it is about, as on the terminal."""
+        return " ".join(filter(None, (self.rule, self.model, self.scheme, self.dataset, self.shard)))
+
+
+def study_jobs(config: Mapping[str, Any]) -> list[Job]:
+    """Return the jobs of a study from data to evaluation; tables, figures and page, which follow, are left out.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked.
+    """
+    # the adversary may be one of the study's models
+    return list(dict.fromkeys([*_data_jobs(config), *_model_jobs(config), *_evaluation_jobs(config)]))
+
+
+def datasets_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the datasets of a study, the one in distribution first."""
+    return [config["study"]["in_distribution"], *config["study"]["shifts"]]
+
+
+def _data_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+    for name in datasets_of(config):
+        dataset = config["datasets"][name]
+        if dataset["format"] == EMBEDDED:
+            if name == LANGUAGE_SHIFT:
+                adversary = dataset["adversary"]
+                yield Job("write_dataset", f"data/embedded/{CANDIDATES}", dataset=CANDIDATES)
+                yield Job("build_questions", f"data/questions/{CANDIDATES}.parquet", dataset=CANDIDATES)
+                yield _prepare(adversary)
+                yield _quantize(adversary, UNQUANTIZED)
+                yield from _dump(config, adversary, UNQUANTIZED, CANDIDATES)
+                yield Job("select_adversarial", f"data/embedded/{name}", dataset=name)
+            else:
+                yield Job("write_dataset", f"data/embedded/{name}", dataset=name)
+        elif dataset.keys() & {"split", "split_file"}:
+            yield Job("divide_dataset", f"data/splits/{name}.parquet", dataset=name)
+        yield Job("build_questions", f"data/questions/{name}.parquet", dataset=name)
+
+
+def _model_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+    schemes = config["study"]["schemes"]
+    for model in config["study"]["models"]:
+        base = config["models"][model].get("stress", {}).get("model", model)
+        yield _prepare(base)
+        if model != base:
+            yield Job("stress_model", f"data/models/{model}", model=model)
+        if any(resolve_scheme(scheme, config["schemes"].get(scheme)).needs_calibration for scheme in schemes):
+            yield Job("build_calibration", f"data/calibration/{model}.parquet", model=model)
+        for scheme in schemes:
+            yield _quantize(model, scheme)
+            for dataset in datasets_of(config):
+                yield from _dump(config, model, scheme, dataset)
+            yield Job("train_selector", f"data/selectors/{model}/{scheme}", model, scheme)
+            yield Job("write_scores", f"data/scores/{model}/{scheme}.parquet", model, scheme)
+
+
+def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+    for dataset in config["study"]["shifts"]:
+        yield Job("build_mixtures", f"data/mixtures/{dataset}.parquet", dataset=dataset)
+    for model in config["study"]["models"]:
+        for scheme in config["study"]["schemes"]:
+            for rule, folder in (
+                ("evaluate_variant", "metrics"),
+                ("break_down_variant", "groups"),
+                ("certify_variant", "certification"),
+                ("decide_variant", "decisions"),
+            ):
+                yield Job(rule, f"data/{folder}/{model}/{scheme}.parquet", model, scheme)
+    yield Job("compare_variants", "data/comparisons.parquet")
+    yield Job("judge_schemes", "data/shipping.parquet")
+
+
+def _prepare(model: str) -> Job:
+    return Job("prepare_model", f"data/models/{model}", model)
+
+
+def _quantize(model: str, scheme: str) -> Job:
+    return Job("quantize_model", f"data/checkpoints/{model}/{scheme}", model, scheme)
+
+
+def _dump(config: Mapping[str, Any], model: str, scheme: str, dataset: str) -> Iterator[Job]:
+    shards = config["features"]["shards"]
+    output = f"data/features/{model}/{scheme}/{dataset}.parquet"
+    if shards == 1:
+        yield Job("dump_features", output, model, scheme, dataset)
+        return
+    for shard in range(1, shards + 1):
+        part = f"{shard}-of-{shards}"
+        yield Job("dump_shard", f"data/shards/{model}/{scheme}/{dataset}/{part}.parquet", model, scheme, dataset, part)
+    yield Job("gather_features", output, model, scheme, dataset)

@@ -1,0 +1,136 @@
+"""What is known of a model before its weights are there: sizes of its checkpoints, shapes, and costs of pictures."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import nn
+
+from quantrust.errors import QuantrustError
+from quantrust.models.companions import COMPANIONS
+from quantrust.models.family import Family
+from quantrust.models.pictures import PictureCost, picture_cost
+from quantrust.models.processing import CHAT_TEMPLATE, override_processor
+from quantrust.models.skeleton import build_skeleton
+from quantrust.quantization.checkpoint import planned_bytes
+from quantrust.quantization.plan import build_plan
+from quantrust.quantization.scheme import Scheme
+
+CONFIG = "config.json"
+
+
+class PlannedModel:
+    """A model of a study, known from the files of its folder that are not weights.
+
+    Sizes follow from its `config.json` alone; what a picture costs, and with it memory, needs the files of its
+    processor as well.
+
+    Parameters
+    ----------
+    name : str
+    config : mapping
+        The study's, checked.
+
+    Raises
+    ------
+    QuantrustError
+        If the model's folder has no `config.json`, or one that can not be read.
+    """
+
+    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
+        base = config["models"][name].get("stress", {}).get("model", name)
+        self.name, self.section = name, config["models"][base]
+        self.source = Path(self.section["source"])
+        self.template = self.section.get("prompt", config["features"]["prompt"])
+        if not (self.source / CONFIG).is_file():
+            raise QuantrustError(
+                f"models.{base}: {self.source / CONFIG} does not exist, so that {name} can not be planned; put the "
+                f"files of the model's folder that are not weights there{_command(self.section, self.source, config)}"
+            )
+        self.companions = sum(
+            (self.source / file).stat().st_size for file in COMPANIONS if (self.source / file).is_file()
+        )
+        self._plans: dict[str, tuple[pl.DataFrame, dict[str, int | float | None]]] = {}
+        self._costs: dict[int, PictureCost] = {}
+
+    def skeleton(self) -> tuple[Family, nn.Module]:
+        """Build the model on the meta device."""
+        with torch.device("meta"):
+            return build_skeleton(self.source)
+
+    @cached_property
+    def family_and_model(self) -> tuple[Family, nn.Module]:
+        """The model on the meta device, unquantized: to be read, not to be changed."""
+        return self.skeleton()
+
+    @property
+    def hidden(self) -> int:
+        """Channels of the language model."""
+        return self.family_and_model[1].lm_head.in_features
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens of the vocabulary."""
+        return self.family_and_model[1].lm_head.out_features
+
+    def checkpoint(self, scheme: Scheme) -> tuple[pl.DataFrame, dict[str, int | float | None]]:
+        """Return the plan of a checkpoint and its `bytes`; `weights_file` is exact.
+
+        Raises
+        ------
+        QuantrustError
+            If the scheme selects nothing of the model.
+        """
+        if scheme.name not in self._plans:
+            family, model = self.skeleton()
+            plan = build_plan(family, model, scheme)
+            self._plans[scheme.name] = plan, planned_bytes(family, model, plan)
+        return self._plans[scheme.name]
+
+    def picture(self, side: int) -> PictureCost:
+        """Return what a square picture and its prompt cost.
+
+        Raises
+        ------
+        QuantrustError
+            If the folder lacks a part of the processor.
+        """
+        if side not in self._costs:
+            family, model = self.family_and_model
+            self._costs[side] = picture_cost(family, model, self._processor, self.template, side, side)
+        return self._costs[side]
+
+    @cached_property
+    def _processor(self) -> Any:
+        """The processor that the study uses: the folder's, with the config's settings and chat template."""
+        with tempfile.TemporaryDirectory() as scratch:
+            for file in COMPANIONS:
+                if (path := self.source / file).is_file():
+                    shutil.copyfile(path, Path(scratch) / file)
+            try:
+                if settings := self.section.get("processor"):
+                    override_processor(scratch, settings)
+                if (template := self.section.get("chat_template")) is not None:
+                    shutil.copyfile(template, Path(scratch) / CHAT_TEMPLATE)
+                return self.family_and_model[0].load_processor(scratch)
+            except FileNotFoundError as error:
+                raise QuantrustError(f"{error.filename} does not exist; correct the path in the config") from None
+            except QuantrustError as error:
+                raise QuantrustError(str(error).replace(scratch, str(self.source))) from None
+
+
+def _command(section: Mapping[str, Any], source: Path, config: Mapping[str, Any]) -> str:
+    """Return how those files are had, where the config says from where the model is."""
+    for name in section.get("downloads", []):
+        hub = config["downloads"][name].get("hub")
+        if hub is not None and Path(config["downloads"][name]["folder"]) == source:
+            return (
+                f": hf download {hub['repository']} --revision {hub['revision']} --exclude '*.safetensors' "
+                f"--local-dir {source}"
+            )
+    return ""

@@ -1,0 +1,120 @@
+"""How many questions a dataset asks, without building its questions table."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
+from quantrust.errors import QuantrustError
+from quantrust.vqa.official import read_json
+from quantrust.vqa.splits import read_split_file, split_by_image
+
+SPLIT_OF_ALL = "all"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a dataset.
+
+    Attributes
+    ----------
+    total : int
+    by_split : dict of str to int, or None
+        None where only the files know.
+    exact : bool
+        Whether `by_split` is counted; else it is what the shares of the splits come to.
+    source : {"config", "files", "size"}
+        The settings of an embedded dataset, the official files, or the entry `size` of the config.
+    """
+
+    total: int
+    by_split: dict[str, int] | None
+    exact: bool
+    source: str
+
+    def of(self, *splits: str) -> int | None:
+        """Return the questions of some splits together; None where that is not known."""
+        return None if self.by_split is None else sum(self.by_split.get(split, 0) for split in splits)
+
+
+def count_questions(dataset: Mapping[str, Any], home: bool) -> Questions | None:
+    """Count the questions of a dataset.
+
+    Parameters
+    ----------
+    dataset : mapping
+        Its section of the config.
+    home : bool
+        Whether it is the one in distribution: of a dataset with a split file a shift reads the split test alone.
+
+    Returns
+    -------
+    Questions or None
+        None where neither the official files nor `size` are there.
+
+    Raises
+    ------
+    QuantrustError
+        If official files are there, but can not be counted.
+    """
+    if dataset["format"] == EMBEDDED:
+        return _embedded(dataset)
+    parts = dataset.get("splits", {SPLIT_OF_ALL: dataset})
+    # VizWiz has its questions among the annotations
+    paths = {split: Path(files.get("questions", files["annotations"])) for split, files in parts.items()}
+    if all(path.is_file() for path in paths.values()):
+        images = {split: _images(path, dataset["format"]) for split, path in paths.items()}
+        return _counted(dataset, images, home)
+    if "size" not in dataset:
+        return None
+    return _sized(dataset)
+
+
+def candidates(dataset: Mapping[str, Any]) -> int:
+    """Return how many candidates the questions of an adversarially selected dataset are chosen from."""
+    return dataset["images"] * dataset["questions_per_image"]
+
+
+def _embedded(dataset: Mapping[str, Any]) -> Questions:
+    if "captions" in dataset:
+        by_split = {split: dataset["images"][split] * dataset["questions_per_image"] for split in ID_SPLITS}
+    else:
+        by_split = {SHIFT_SPLIT: dataset["questions"] if "adversary" in dataset else dataset["images"]}
+    return Questions(sum(by_split.values()), by_split, exact=True, source="config")
+
+
+def _images(path: Path, file_format: str) -> list[str]:
+    """Return the image of each question of an official file."""
+    content = read_json(path)
+    records = content if file_format == "vizwiz" else content.get("questions") if isinstance(content, dict) else None
+    key = "image" if file_format == "vizwiz" else "image_id"
+    if not isinstance(records, list) or not all(isinstance(record, dict) and key in record for record in records):
+        raise QuantrustError(f"{path}: expected the questions of the {file_format} format, each with {key!r}")
+    return [str(record[key]) for record in records]
+
+
+def _counted(dataset: Mapping[str, Any], images: Mapping[str, list[str]], home: bool) -> Questions:
+    if SPLIT_OF_ALL not in images:
+        by_split = {split: len(found) for split, found in images.items()}
+    else:
+        asked = images[SPLIT_OF_ALL]
+        if "split" in dataset:
+            shares = {split: dataset["split"][split] for split in ID_SPLITS}
+            table = split_by_image(asked, shares, dataset["split"]["seed"])
+        else:
+            table = read_split_file(dataset["split_file"], asked, ID_SPLITS if home else (SHIFT_SPLIT,))
+        split_of = dict(table.iter_rows())
+        by_split = dict(Counter(split_of[image] for image in asked))
+    return Questions(sum(by_split.values()), by_split, exact=True, source="files")
+
+
+def _sized(dataset: Mapping[str, Any]) -> Questions:
+    total = dataset["size"]
+    if "split" in dataset:
+        by_split = {split: round(dataset["split"][split] * total) for split in ID_SPLITS}
+        return Questions(total, by_split, exact=False, source="size")
+    if len(dataset.get("splits", {})) == 1:
+        return Questions(total, {next(iter(dataset["splits"])): total}, exact=True, source="size")
+    return Questions(total, None, exact=False, source="size")

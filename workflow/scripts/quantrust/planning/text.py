@@ -1,0 +1,112 @@
+"""A plan as a table for the terminal."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import polars as pl
+
+COLUMNS = ("questions", "weights (exact)", "disk (est.)", "device (est.)", "host (est.)")
+UNKNOWN, NOTHING = "?", "-"
+FITS = {"no": "too large", "halved": "halved", None: ""}
+UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", "quantize_model")
+"""Rules whose jobs have no questions."""
+
+SUMMARISED = ("evaluate_variant", "break_down_variant", "certify_variant", "decide_variant")
+"""Rules whose jobs are alike for all variants: one line stands for all of them."""
+
+
+def size(count: int | None) -> str:
+    """Return bytes in decimal units, rounded up to three digits; for example `16.6 GB`."""
+    if count is None:
+        return UNKNOWN
+    for unit, name in UNITS:
+        if count >= unit:
+            digits = 2 if count < 10 * unit else 1 if count < 100 * unit else 0
+            scale = unit / 10**digits
+            return f"{-(-count // int(scale)) / 10**digits:.{digits}f} {name}"
+    return f"{count} B"
+
+
+def plan_text(jobs: pl.DataFrame) -> str:
+    """Return the table of a plan, with totals.
+
+    Parameters
+    ----------
+    jobs : polars.DataFrame
+        With the columns of `quantrust.planning.estimates.PLAN_SCHEMA`, and `fits`: null, `no` or `halved`.
+
+    Returns
+    -------
+    str
+        Lines of about a hundred characters.
+    """
+    parts: list[tuple[str, list[tuple[str, ...]]]] = []
+    for (model,), group in jobs.filter(~pl.col("rule").is_in(SUMMARISED)).group_by("model", maintain_order=True):
+        parts.append((model or "data and evaluation", [_row(job) for job in group.iter_rows(named=True)]))
+    alike = [
+        _summary(str(rule), group)
+        for (rule,), group in jobs.filter(pl.col("rule").is_in(SUMMARISED)).group_by("rule", maintain_order=True)
+    ]
+    parts.append(("of every variant", alike))
+    rows = [row for _, part in parts for row in part] + [_total(jobs)]
+    widths = [max(len(row[column]) for row in [("job", *COLUMNS, ""), *rows]) for column in range(7)]
+    lines = [_line(("job", *COLUMNS, ""), widths)]
+    for heading, part in parts:
+        lines += ["", heading, *(_line(row, widths) for row in part)]
+    return "\n".join([*lines, "", _line(_total(jobs), widths)])
+
+
+def _row(job: dict[str, Any]) -> tuple[str, ...]:
+    label = " ".join(filter(None, (job["rule"], job["scheme"], job["dataset"], job["shard"])))
+    return _cells(f"  {label}", job)
+
+
+def _summary(rule: str, group: pl.DataFrame) -> tuple[str, ...]:
+    job = group.row(0, named=True) | {
+        name: None if group[name].has_nulls() else value
+        for name, value in (("disk", group["disk"].sum()), ("host", group["host"].max()))
+    }
+    return _cells(f"  {rule}, {len(group)} jobs", job)
+
+
+def _cells(label: str, job: dict[str, Any]) -> tuple[str, ...]:
+    if job["questions"] is None:
+        questions = NOTHING if job["rule"] in ASKING_NOTHING else UNKNOWN
+    else:
+        questions = f"{'' if job['questions_exact'] else '~'}{job['questions']:,}"
+    if job["weights_file_exact"] is None:
+        weights = UNKNOWN if job["rule"] == "quantize_model" else NOTHING
+    else:
+        weights = f"{job['weights_file_exact']:,} B"
+    device = NOTHING if job["device"] == 0 else size(job["device"])
+    return (label, questions, weights, size(job["disk"]), device, size(job["host"]), FITS[job["fits"]])
+
+
+def _total(jobs: pl.DataFrame) -> tuple[str, ...]:
+    answered = jobs.filter(pl.col("rule").is_in(("dump_features", "gather_features")))
+    return (
+        "total of answers and disk, peak of memory",
+        _known(answered["questions"], sum, lambda count: f"{count:,}"),
+        _known(jobs.filter(rule="quantize_model")["weights_file_exact"], sum, lambda count: f"{count:,} B"),
+        _known(jobs["disk"], sum, size),
+        NOTHING if jobs["device"].eq(0).all() else _known(jobs["device"], max, size),
+        _known(jobs["host"], max, size),
+        "",
+    )
+
+
+def _known(values: pl.Series, combine: Callable[[list[int]], int], show: Callable[[int], str]) -> str:
+    """Combine what is known; an unknown part makes it a lower bound."""
+    known = values.drop_nulls().to_list()
+    if not known:
+        return UNKNOWN
+    return f"{'>' if len(known) < len(values) else ''}{show(combine(known))}"
+
+
+def _line(row: Sequence[str], widths: Iterable[int]) -> str:
+    first, *rest = (
+        f"{cell:<{width}}" if place in (0, 6) else f"{cell:>{width}}"
+        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  ".join([first, *rest]).rstrip()
