@@ -30,6 +30,7 @@ class Server:
         self.requests: list[tuple[str, str, str | None]] = []
         self.status: list[int] = []
         self.etag = True
+        self.gone = False
         self.revisions = {"main": COMMIT, COMMIT: COMMIT}
         owner = self
 
@@ -55,13 +56,18 @@ class Server:
 
     def answer(self, request, body):
         path = unquote(urlsplit(request.path).path)
+        if self.gone:
+            request.close_connection = True
+            return None
         self.requests.append((request.command, path, request.headers.get("Range")))
         if self.status:
             return self.send(request, self.status.pop(0), {}, b"")
-        if path.startswith("/api/datasets/owner/data/"):
+        if path.startswith(("/api/datasets/owner/data/", "/api/models/owner/model/")):
             return self.answer_hub(request, path)
         if path.startswith("/datasets/owner/data/resolve/"):
             path = path.split("/", 6)[6]
+        if path.startswith("/owner/model/resolve/"):
+            path = path.split("/", 5)[5]
         if path not in self.files:
             code = "RepoNotFound" if path.startswith("/api/") else "EntryNotFound"
             return self.send(request, 404, {"X-Error-Code": code}, b"")
@@ -341,10 +347,55 @@ def test_what_the_hub_has_not_is_named(get, hub, change, message):
         get(url=None, hub=HUB | change)
 
 
-def test_without_a_network_the_repository_is_named(get, hub):
+MODEL = {"repository": "owner/model", "revision": "main", "kind": "model"}
+
+
+def test_all_files_of_a_model_are_fetched_and_locked(get, hub, tmp_path):
+    hub.files.pop("/a/file.bin")
+    folder = get(url=None, hub=MODEL)
+    assert (folder / "data" / "rows.bin").read_bytes() == CONTENT
+    assert lock(tmp_path)["files"].keys() == hub.files.keys()
+
+
+@pytest.mark.parametrize("revision", ["v9", "c" * 40])
+def test_a_revision_that_a_model_does_not_have_is_named(get, hub, tmp_path, revision):
+    with pytest.raises(
+        QuantrustError, match=rf"^downloads\.x: model owner/model: has no revision {revision}; give a branch.*exists$"
+    ):
+        get(url=None, hub=MODEL | {"revision": revision})
+    assert not (tmp_path / "x.lock").exists()
+
+
+@pytest.mark.parametrize("source", [HUB, MODEL])
+def test_without_a_network_the_repository_and_the_host_are_named(get, hub, source, tmp_path):
     hub.stop()
-    with pytest.raises(QuantrustError, match=r"dataset owner/data: the hub can not be reached \(.*refused.*\); check"):
+    where = f"{source['kind']} {source['repository']}: the hub at {hub.address}"
+    with pytest.raises(QuantrustError, match=rf"{where} can not be reached \(.*refused.*\); check") as caught:
+        get(url=None, hub=source)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.lock").exists()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_network_that_goes_in_the_middle_is_no_end_of_the_download(get, hub, tmp_path, monkeypatch, begun):
+    snapshot_download = downloads.snapshot_download
+
+    def without_network(*arguments, **keywords):
+        # connections that are open end, and no new one is made
+        hub.gone = True
+        hub.stop()
+        return snapshot_download(*arguments, **keywords)
+
+    if begun:
+        (tmp_path / "got" / "data").mkdir(parents=True)
+        (tmp_path / "got" / "data" / "more.txt").write_bytes(b"more")
+    monkeypatch.setattr(downloads, "snapshot_download", without_network)
+    with pytest.raises(
+        QuantrustError, match=rf"dataset owner/data: the hub at {hub.address} can not be reached"
+    ) as caught:
         get(url=None, hub=HUB)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "x.lock").exists()
 
 
 def test_rows_of_a_repository_become_official_files(get, server, tmp_path):

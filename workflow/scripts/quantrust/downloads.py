@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HTTPError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
@@ -240,6 +241,10 @@ def _reason(error: Exception) -> str:
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 
+def _first_line(error: Exception) -> str:
+    return _reason(error).splitlines()[0]
+
+
 def _require_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -312,8 +317,9 @@ def _fetch_repository(
     repository, kind = source["repository"], source["kind"]
     revision = source["revision"] if lock is None else lock["commit"]
     where = f"downloads.{name}: {kind} {repository}"
+    hub = HfApi(endpoint=endpoint)
     try:
-        info = HfApi(endpoint=endpoint).repo_info(repository, repo_type=kind, revision=revision, files_metadata=True)
+        info = hub.repo_info(repository, repo_type=kind, revision=revision, files_metadata=True)
         patterns = source.get("files")
         siblings = list(filter_repo_objects(info.siblings, allow_patterns=patterns, key=lambda file: file.rfilename))
         if not siblings:
@@ -330,6 +336,9 @@ def _fetch_repository(
             allow_patterns=[file.rfilename for file in siblings],
             endpoint=endpoint,
         )
+        # where part of it was there, the client takes that for the whole when the network is gone
+        if lacking := [file.rfilename for file in siblings if not (folder / file.rfilename).is_file()]:
+            raise LocalEntryNotFoundError(f"{lacking[0]} has not come")
     except GatedRepoError:
         raise QuantrustError(
             f"{where}: is gated; accept its terms on the hub and log in with `hf auth login`"
@@ -342,10 +351,10 @@ def _fetch_repository(
         raise QuantrustError(f"{where}: has no revision {revision}; give a branch, tag or commit that exists") from None
     except HfHubHTTPError as error:
         raise QuantrustError(f"{where}: the hub answers {error.response.status_code}; try again later") from None
-    except (HTTPError, OfflineModeIsEnabled) as error:
+    except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise QuantrustError(
-            f"{where}: the hub can not be reached ({_reason(error)}); check the network, or get the files elsewhere "
-            f"and put them into {folder}"
+            f"{where}: the hub at {hub.endpoint} can not be reached ({_first_line(error)}); check the network, or get "
+            f"the files elsewhere and put them into {folder}"
         ) from None
     files = {}
     for file in siblings:
