@@ -127,7 +127,7 @@ def shipped(scores, mixtures, tmp_path):
     mixtures["shift"].write_parquet(tmp_path / "mixture.parquet")
 
     def write(names=("bf16", "same", "worse"), **changes) -> pl.DataFrame:
-        settings = {"reference": "bf16", "estimator": "maxprob", "risk": 0.1, "keeps": 0.95}
+        settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.1, "keeps": 0.95}
         write_shipping(
             {("m", name): tmp_path / f"{name}.parquet" for name in names},
             {"shift": tmp_path / "mixture.parquet"},
@@ -166,6 +166,14 @@ def test_a_worse_scheme_keeps_the_ratio_of_the_metrics_and_fails(shipped, scores
             assert row["kept_low"] <= row["kept"] <= row["kept_high"]
     home = worse.filter((pl.col("dataset") == "home") & (pl.col("metric") == "coverage_at_risk"))
     assert home["verdict"].to_list() == ["fails"]
+
+
+def test_every_estimator_judges_on_its_own(shipped) -> None:
+    both = shipped(estimators=["blurred", "maxprob"])
+    for estimator in ("maxprob", "blurred"):
+        alone = shipped(estimators=[estimator])
+        assert both.filter(pl.col("estimator") == estimator).equals(alone)
+        assert alone.height == 2 * 2 * 2
 
 
 def test_a_study_without_the_reference_has_no_rows(shipped) -> None:

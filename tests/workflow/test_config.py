@@ -102,6 +102,45 @@ FAULTS = [
         {"stress": {"model": "adversary", "share": 0.5, "factor": 3}},
         r"models\.more\.stress\.factor is 3; allowed: 2, 4, 8",
     ),
+    (
+        "models/adversary/processor",
+        {"min_pixels": 3136, "size": {"longest_edge": 64}},
+        r"models\.adversary\.processor: min_pixels is no setting of the processor of idefics3; allowed: "
+        r"do_image_splitting, size\.longest_edge$",
+    ),
+    (
+        "models/qwen2-vl-tiny/processor",
+        {"size": {"shortest_edge": 64}},
+        r"processor: size\.shortest_edge is no setting of the processor of qwen2_vl; allowed: min_pixels, max_pixels$",
+    ),
+    (
+        "models/qwen2-vl-tiny/processor",
+        {"max_pixels": "1e6"},
+        r"models\.qwen2-vl-tiny\.processor\.max_pixels is '1e6'; allowed: a whole number from 1 on",
+    ),
+    (
+        "models/adversary/processor",
+        {"do_image_splitting": "no"},
+        r"models\.adversary\.processor\.do_image_splitting is 'no'; allowed: true or false",
+    ),
+    (
+        "models/adversary/prompt",
+        "Is it?",
+        r"models\.adversary\.prompt is 'Is it\?'; allowed: a text with {question} in",
+    ),
+    (
+        "models/more",
+        {"stress": {"model": "adversary", "share": 0.5, "factor": 8}, "prompt": "{question}"},
+        r"models\.more\.prompt is given beside stress; allowed: with source only",
+    ),
+    (
+        "models",
+        {
+            "base": {"source": "x", "family": "qwen2_vl", "chat_template": "y"},
+            "more": {"stress": {"model": "base", "share": 0.5, "factor": 8}},
+        },
+        r"models\.more\.stress\.model is 'base', which has chat_template; allowed: a model without one",
+    ),
     ("datasets/scenes/images/test", 0, r"datasets\.scenes\.images\.test is 0; allowed: a whole number from 1 on"),
     ("datasets/scenes/images", {"dev": 1}, r"datasets\.scenes\.images\.val is missing"),
     ("datasets/other", {}, r"datasets\.other\.format is missing"),
@@ -167,9 +206,9 @@ FAULTS = [
     ("report/limits/lowest", 0, r"report\.limits\.lowest is 0; allowed: a number between 0 and 1"),
     ("report/shipping/risk", 0.052, r"report\.shipping\.risk is 0\.052; allowed: one of report\.limits: 0\.005, 0\.01"),
     (
-        "report/shipping/estimator",
-        "entropy",
-        r"report\.shipping\.estimator is 'entropy'; allowed: one of certification\.estimators: maxprob, selector",
+        "report/shipping/estimators",
+        ["maxprob", "entropy"],
+        r"report\.shipping\.estimators\[1\] is 'entropy'; allowed: a name under certification\.estimators: maxprob, ",
     ),
     ("report/shipping/keeps", 95, r"report\.shipping\.keeps is 95; allowed: a number between 0 and 1"),
 ]

@@ -57,7 +57,7 @@ def study_config() -> dict:
     config["certification"] |= {"estimators": ESTIMATORS, "risks": [0.1]}
     config["comparison"] |= {"estimators": ESTIMATORS, "resamples": 99}
     config["report"] |= {"limits": {"lowest": 0.05, "highest": 0.2, "step": 0.05}, "examples": 2}
-    config["report"]["shipping"] = {"estimator": "selector", "risk": 0.1, "keeps": 0.95}
+    config["report"]["shipping"] = {"estimators": ["selector", "maxprob"], "risk": 0.1, "keeps": 0.95}
     return config
 
 
@@ -214,7 +214,7 @@ def write_study(folder: Path) -> PageStudy:
         paths["decisions"],
         folder / "examples.parquet",
         id_dataset=HOME,
-        estimator=shipping["estimator"],
+        estimator=shipping["estimators"][0],
         risk=shipping["risk"],
         each=2,
         seed=0,

@@ -99,7 +99,7 @@ def set_limit(page: Page, place: int) -> None:
 def test_the_table_starts_at_the_shipping_criterion(open_page, decisions, page_study) -> None:
     page = open_page()
     shipping = page_study.config["report"]["shipping"]
-    assert shown_values(page) == expected_values(decisions, shipping["risk"], "scenes", shipping["estimator"])
+    assert shown_values(page) == expected_values(decisions, shipping["risk"], "scenes", shipping["estimators"][0])
     assert page.locator("#limit-shown").inner_text() == "10.0 %"
 
 
@@ -265,6 +265,33 @@ def test_the_page_fits_its_window_in_either_look(open_page, tmp_path: Path, widt
         assert box["x"] + box["width"] <= width
     assert contrast(page) >= 4.5
     assert page.screenshot(path=tmp_path / "page.png", full_page=True)
+
+
+def test_a_table_wider_than_the_window_says_so_until_its_end_and_scrolls_by_keyboard(open_page) -> None:
+    page = open_page(NARROW)
+    region = page.locator("#decide .scroll")
+    cue = "e => [getComputedStyle(e, '::before').content, getComputedStyle(e).maskImage]"
+    text, mask = region.evaluate(cue)
+    assert "scroll sideways" in text and "gradient" in mask
+    assert region.get_attribute("role") == "region" and page.locator("#decide-title").inner_text() == "Decide"
+    region.focus()
+    before = page.locator("#decisions tbody th").first.bounding_box()["x"]
+    for _ in range(60):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("!document.querySelector('#decide .scroll').classList.contains('more')")
+    text, mask = region.evaluate(cue)
+    assert "scroll sideways" in text and mask == "none"
+    # The names of schemes stay where they are.
+    assert page.locator("#decisions tbody th").first.bounding_box()["x"] == pytest.approx(before, abs=1)
+    page.emulate_media(media="print")
+    assert region.evaluate(cue)[1] == "none"
+
+
+def test_a_table_that_fits_says_nothing(open_page) -> None:
+    page = open_page(WIDE)
+    regions = page.locator(".scroll:visible")
+    assert regions.count() > 2
+    assert regions.evaluate_all("all => all.every(e => getComputedStyle(e, '::before').content === 'none')")
 
 
 def contrast(page: Page) -> float:

@@ -3,17 +3,19 @@
 import polars as pl
 import pytest
 
-from quantrust.report.page.words import criterion, percent, span, summary
+from quantrust.report.page.words import criterion, exact, percent, span, summary
 
 HOME = "scenes"
 STUDY = {
-    "report": {"shipping": {"estimator": "maxprob", "risk": 0.05, "keeps": 0.95}},
+    "report": {"shipping": {"estimators": ["maxprob", "selector"], "risk": 0.05, "keeps": 0.95}},
     "certification": {"delta": 0.1},
 }
 
 
-def kept(scheme: str, share: float, value: float, low: float, high: float, verdict: str) -> list[dict]:
-    common = {"model": "m", "scheme": scheme, "dataset": HOME, "n": 1234}
+def kept(
+    scheme: str, share: float, value: float, low: float, high: float, verdict: str, estimator: str = "maxprob"
+) -> list[dict]:
+    common = {"model": "m", "scheme": scheme, "estimator": estimator, "dataset": HOME, "n": 1234}
     return [
         {**common, "metric": "accuracy", "kept": share, "kept_low": share, "kept_high": share, "verdict": None},
         {
@@ -33,25 +35,32 @@ def decision(scheme: str, dataset: str, risk: float | None, low: float | None, c
 
 
 @pytest.fixture
-def sentences() -> str:
+def groups() -> dict[str, str]:
+    """The sentences of the one model by heading."""
     rows = [
         *kept("mbq-w8g64", 1.0, 1.0, 0.99, 1.01, "meets"),
         *kept("mbq-w4g64", 0.98, 0.97, 0.955, 0.99, "meets"),
         *kept("hqq-w4g64", 0.97, 0.94, 0.90, 0.98, "open"),
         *kept("mbq-w2g64", 0.90, 0.60, 0.50, 0.70, "fails"),
         *kept("hqq-w2g64", 0.80, 0.40, 0.30, 0.50, "fails"),
+        *kept("mbq-w8g64", 1.0, 1.0, 0.99, 1.01, "meets", "selector"),
+        *kept("mbq-w4g64", 0.98, 0.981, 0.96, 1.0, "meets", "selector"),
+        *kept("hqq-w4g64", 0.97, 0.97, 0.951, 0.99, "meets", "selector"),
+        *kept("mbq-w2g64", 0.90, 0.60, 0.50, 0.70, "fails", "selector"),
     ]
     sizes = pl.DataFrame(
         {
             "model": "m",
             "scheme": ["mbq-w8g64", "mbq-w4g64", "hqq-w4g64", "mbq-w2g64", "hqq-w2g64"],
-            "share_of_bf16": [0.6, 0.27, 0.27, 0.2, 0.2],
+            "share_of_bf16": [0.6, 0.27, 0.27, 0.21, 0.2],
         }
     )
     decisions = pl.DataFrame(
         [
             decision("mbq-w8g64", HOME, 0.05, 0.04, 0.9),
             decision("mbq-w4g64", HOME, 0.05, 0.04, None),
+            decision("mbq-w2g64", HOME, 0.072, 0.055, None),
+            decision("hqq-w2g64", HOME, 0.051, 0.045, None),
             decision("mbq-w8g64", "shift", 0.2, 0.1, None),
             decision("mbq-w4g64", "shift", 0.06, 0.045, None),
             decision("mbq-w2g64", "shift", None, None, None),
@@ -75,48 +84,74 @@ def sentences() -> str:
     )
     found = summary(pl.DataFrame(rows, infer_schema_length=None), sizes, decisions, comparisons, HOME, STUDY)
     assert [model for model, _ in found] == ["m"]
-    return "\n".join(found[0][1])
+    return {heading: "\n".join(sentences) for heading, sentences in found[0][1]}
+
+
+@pytest.fixture
+def sentences(groups) -> str:
+    return groups["By the confidence of maxprob"]
 
 
 def test_the_smallest_scheme_that_meets_the_criterion_is_named(sentences) -> None:
     assert (
-        "The smallest scheme that meets the shipping criterion is mbq-w4g64, which keeps 98 % of accuracy and 97 % of "
-        "C@5 % (95.5 to 99 %) at 27 % of the bytes; one other meets it too." in sentences
+        "The smallest scheme that meets the shipping criterion, at 27.0 % of the bytes: mbq-w4g64, which keeps 98.0 % "
+        "of accuracy and 97.0 % of C@5 % (95.5 to 99.0 %); one other meets it too." in sentences
     )
 
 
-def test_the_best_of_those_that_fail_is_named_and_the_others_counted(sentences) -> None:
-    assert "mbq-w2g64, which keeps 90 % of accuracy and 60 % of C@5 % (50 to 70 %)" in sentences
-    assert "does not meet it; nor does one other." in sentences
+def test_of_schemes_of_equal_size_all_are_named_each_estimator_judging_on_its_own(groups) -> None:
+    text = groups["By the confidence of selector"]
+    assert (
+        "The 2 smallest schemes, of equal size, that meet the shipping criterion, at 27.0 % of the bytes: mbq-w4g64, "
+        "which keeps 98.0 % of accuracy and 98.1 % of C@5 % (96.0 to 100.0 %); hqq-w4g64, which keeps 97.0 % of "
+        "accuracy and 97.0 % of C@5 % (95.1 to 99.0 %); one other meets it too." in text
+    )
+
+
+def test_the_largest_of_those_that_fail_is_named_and_the_others_counted(sentences) -> None:
+    assert (
+        "The largest scheme that does not, at 21.0 % of the bytes: mbq-w2g64, which keeps 90.0 % of accuracy"
+        in sentences
+    )
+    assert "60.0 % of C@5 % (50.0 to 70.0 %); one other does not either." in sentences
 
 
 def test_what_is_not_settled_is_said(sentences) -> None:
     assert "For one scheme the 1,234 questions do not settle it: hqq-w4g64." in sentences
 
 
-def test_broken_limits_certificates_and_estimators_are_counted(sentences) -> None:
-    assert "On shift the threshold set in distribution breaks the 5 % limit for 1 of 2 schemes" in sentences
-    assert "the risk reaches 20 %" in sentences
-    assert "(in distribution, except with probability 10 %) for 1 of 2 schemes." in sentences
-    assert "selector ranks answers better than maxprob" in sentences
-    assert "for 1 of 3 schemes and worse for 1" in sentences
+def test_limits_that_thresholds_of_val_break_are_said_in_distribution_as_well(sentences) -> None:
+    assert (
+        "In distribution, on scenes, the threshold set on val breaks the 5 % limit for 1 of 4 schemes (whole interval "
+        "of the risk above it): mbq-w2g64; the risk reaches 7.2 %." in sentences
+    )
+    assert "On shift the threshold set on val breaks the 5 % limit for 1 of 2 schemes" in sentences
+    assert "mbq-w8g64; the risk reaches 20.0 %" in sentences
+
+
+def test_certificates_and_estimators_are_counted(groups, sentences) -> None:
+    assert "(in distribution, except with probability 10 %) for 1 of 4 schemes." in sentences
+    compared = groups["Estimators compared"]
+    assert "selector ranks answers better than maxprob" in compared
+    assert "for 1 of 3 schemes and worse for 1" in compared
 
 
 def test_the_criterion_states_share_limit_estimator_and_level() -> None:
     text = criterion(STUDY["report"]["shipping"], 0.9)
     assert all(
-        part in text for part in ("at least 95 %", "risk limit of 5 %", "confidence of maxprob", "90 % interval")
+        part in text
+        for part in (
+            "at least 95 %",
+            "risk limit of 5 %",
+            "confidence of maxprob and selector, each on its own",
+            "90 % interval",
+        )
     )
 
 
-def test_fractions_are_shown_in_percent() -> None:
-    assert [percent(value) for value in (0.05, 0.125, 1 / 3, 1.0, 0.0, None)] == [
-        "5 %",
-        "12.5 %",
-        "33.3 %",
-        "100 %",
-        "0 %",
-        "none",
-    ]
-    assert span(0.912, 1.0) == "91.2 to 100 %"
+def test_measured_fractions_have_one_decimal_and_those_of_the_config_the_ones_they_have() -> None:
+    measured = [0.05, 0.125, 1 / 3, 1.0, 0.0, None]
+    assert [percent(value) for value in measured] == ["5.0 %", "12.5 %", "33.3 %", "100.0 %", "0.0 %", "none"]
+    assert [exact(value) for value in (0.05, 0.005, 0.3, 1.0)] == ["5 %", "0.5 %", "30 %", "100 %"]
+    assert span(0.912, 1.0) == "91.2 to 100.0 %"
     assert span(None, 1.0) == "undefined"

@@ -168,12 +168,10 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
         if risk not in computed:
             yield f"report.risks[{number}] is {risk}; allowed: one of evaluation.risks: {', '.join(map(str, computed))}"
     shipping, limits = config["report"]["shipping"], risk_limits(**config["report"]["limits"])
-    if shipping["estimator"] not in config["certification"]["estimators"]:
-        certified = ", ".join(config["certification"]["estimators"])
-        yield (
-            f"report.shipping.estimator is {shipping['estimator']!r}; allowed: one of certification.estimators: "
-            f"{certified}"
-        )
+    certified = config["certification"]["estimators"]
+    yield from _unknown_names(
+        "report.shipping.estimators", shipping["estimators"], certified, "certification.estimators"
+    )
     if shipping["risk"] not in limits:
         yield (
             f"report.shipping.risk is {shipping['risk']}; allowed: one of report.limits: {', '.join(map(str, limits))}"

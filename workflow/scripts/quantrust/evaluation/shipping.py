@@ -1,7 +1,7 @@
 """Which schemes are fit to ship: what each keeps of the unquantized model, held against a stated criterion."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,7 @@ def write_shipping(
     out_path: str | Path,
     *,
     reference: str,
-    estimator: str,
+    estimators: Sequence[str],
     risk: float,
     keeps: float,
     id_dataset: str,
@@ -87,13 +87,13 @@ def write_shipping(
     mixture_paths : mapping of str to str or Path
         For each shifted dataset the Parquet file of its mixtures.
     out_path : str or Path
-        Parquet file to write, with the columns of `SCHEMA`: for every variant but the reference, and every dataset, a
-        row for accuracy, without a verdict, and one for coverage at the risk limit. No rows where the scores have no
-        reference.
+        Parquet file to write, with the columns of `SCHEMA`: for every variant but the reference, every estimator and
+        every dataset, a row for accuracy, without a verdict, and one for coverage at the risk limit. No rows where the
+        scores have no reference.
     reference : str
         The scheme that the others are held against.
-    estimator : str
-        By whose confidence answers are kept.
+    estimators : sequence of str
+        By whose confidence answers are kept, on both sides; each has verdicts of its own.
     risk : float
         The risk limit R, in [0, 1].
     keeps : float
@@ -116,11 +116,16 @@ def write_shipping(
             draws[key] = draw_setting(setting, resamples, seed)
         return draws[key]
 
-    def figures(model: str, scheme: str) -> list[Figures]:
-        scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), [estimator], id_dataset)
-        check_confidences(scores, [estimator], f"{model}/{scheme}")
-        settings = whole_test_sets(scores, mixtures, id_dataset)
-        return figures_of(Estimates(scores, estimator), settings, id_dataset=id_dataset, metrics=metrics, draw=draw)
+    def figures(model: str, scheme: str) -> dict[str, list[Figures]]:
+        scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), estimators, id_dataset)
+        check_confidences(scores, estimators, f"{model}/{scheme}")
+        settings = list(whole_test_sets(scores, mixtures, id_dataset))
+        return {
+            estimator: figures_of(
+                Estimates(scores, estimator), settings, id_dataset=id_dataset, metrics=metrics, draw=draw
+            )
+            for estimator in estimators
+        }
 
     rows: list[tuple[object, ...]] = []
     for model in dict.fromkeys(model for model, _ in scores_paths):
@@ -129,7 +134,13 @@ def write_shipping(
             continue
         bases = figures(model, reference)
         for scheme in schemes:
-            for base, own in zip(bases, figures(model, scheme), strict=True):
+            found = figures(model, scheme)
+            pairs = [
+                (estimator, *pair)
+                for estimator in estimators
+                for pair in zip(bases[estimator], found[estimator], strict=True)
+            ]
+            for estimator, base, own in pairs:
                 setting = base.setting
                 if not setting.answers["question_id"].equals(own.setting.answers["question_id"]):
                     raise QuantrustError(

@@ -19,8 +19,8 @@ from quantrust.evaluation.examples import KINDS
 from quantrust.files import atomic_path, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
-from quantrust.report.page.words import criterion, percent, span, summary
-from quantrust.report.results import distinct, read_tables, whole_test_sets
+from quantrust.report.page.words import criterion, exact, percent, span, summary
+from quantrust.report.results import distinct, pick, read_tables, whole_test_sets
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -86,7 +86,7 @@ def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any]
         "mixtures": _mixtures(sources, home, distinct(decisions, "estimator")),
         "charts": {"curves": charts.risk_coverage(schemes), "mixtures": charts.mixtures(schemes)},
         "looks": charts.looks(schemes),
-        "start": config["report"]["shipping"],
+        "start": {"estimator": config["report"]["shipping"]["estimators"][0]},
         **_examples(sources),
     }
     environment = jinja2.Environment(
@@ -97,7 +97,7 @@ def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any]
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "bytes": _bytes}
+    environment.filters |= {"percent": percent, "exact": exact, "bytes": _bytes, "unbroken": _unbroken}
     environment.globals |= {"span": span}
     text = environment.get_template("page.html").render(
         style=_asset("page.css"),
@@ -116,7 +116,7 @@ def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any]
         level=config["evaluation"]["confidence_level"],
         criterion=criterion(config["report"]["shipping"], config["evaluation"]["confidence_level"]),
         summary=summary(kept, sizes, decisions, pl.read_parquet(sources.comparisons), home, config),
-        kept=_kept(kept, sizes),
+        kept=_kept(kept.filter(pl.col("dataset") == home), sizes),
         verdicts=VERDICTS,
         unquantized=UNQUANTIZED,
         questions=dict(questions.iter_rows()),
@@ -191,17 +191,16 @@ def _examples(sources: Sources) -> dict[str, Any]:
 
 
 def _kept(kept: pl.DataFrame, sizes: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return a row per variant and dataset of the table of what is kept, with bytes and both metrics."""
-    keys = ["model", "scheme", "dataset"]
-    accuracy = kept.filter(pl.col("metric") == "accuracy").select(
-        *keys, *(pl.col(name).alias(f"accuracy_{name}") for name in ("kept", "kept_low", "kept_high"))
-    )
+    """Return a row per variant of the table of what is kept: bytes, accuracy and the coverage by each estimator."""
+    keys = ["model", "scheme"]
+    # The answers, and with them the accuracy, are the same under every estimator.
+    rows = kept.filter(pl.col("metric") == "accuracy").unique(keys, keep="first", maintain_order=True)
+    rows = rows.join(sizes.select(*keys, "share_of_bf16"), on=keys, how="left", maintain_order="left")
     coverage = kept.filter(pl.col("metric") == "coverage_at_risk")
-    share = sizes.select("model", "scheme", "share_of_bf16")
-    joined = coverage.join(accuracy, on=keys, maintain_order="left").join(
-        share, on=["model", "scheme"], maintain_order="left"
-    )
-    return joined.to_dicts()
+    return [
+        row | {"coverages": pick(coverage, model=row["model"], scheme=row["scheme"]).to_dicts()}
+        for row in rows.to_dicts()
+    ]
 
 
 def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
@@ -223,6 +222,11 @@ def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
         "plan": plan.to_dicts(),
         "sha256": record["sha256"],
     }
+
+
+def _unbroken(text: str) -> str:
+    """Keep percent signs on the line of their numbers."""
+    return text.replace(" %", "\u00a0%")
 
 
 def _bytes(count: int) -> str:

@@ -235,6 +235,20 @@ const showExamples = () => {
   element("examples-shown").replaceChildren(kinds);
 };
 
+// Tables that are wider than the window say so: a note above, and a faded edge as long as there is more to the right.
+
+const seen = new ResizeObserver((entries) => {
+  for (const { target } of entries) showMore(target.closest(".scroll"));
+});
+const showMore = (region) => {
+  region.classList.toggle("overflows", region.scrollWidth > region.clientWidth + 1);
+  region.classList.toggle("more", region.scrollLeft + region.clientWidth < region.scrollWidth - 1);
+};
+for (const region of document.querySelectorAll(".scroll")) {
+  region.addEventListener("scroll", () => showMore(region), { passive: true });
+  for (const watched of [region, region.querySelector("table")]) seen.observe(watched);
+}
+
 // Start.
 
 for (const swatch of document.querySelectorAll(".swatch")) {

@@ -1,5 +1,8 @@
 """The page's summary in words: what every sentence says is read off the study's tables."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import polars as pl
 
 from quantrust.evaluation.shipping import FAILS, MEETS, OPEN
@@ -8,50 +11,78 @@ from quantrust.report.results import distinct, pick
 
 SIGNIFICANT = 0.05
 """Corrected p-value below which a difference is called one."""
+Group = tuple[str, list[str]]
+"""A heading and the sentences under it."""
 
 
-def percent(value: float | None, places: int = 1) -> str:
-    """Return a fraction as a percentage; zeros at the end of the decimals are left out.
+def percent(value: float | None) -> str:
+    """Return a measured fraction as a percentage with one decimal, as all of the page has it.
 
     Examples
     --------
-    >>> percent(0.05), percent(0.125), percent(1 / 3), percent(None)
-    ('5 %', '12.5 %', '33.3 %', 'none')
+    >>> percent(0.05), percent(1 / 3), percent(None)
+    ('5.0 %', '33.3 %', 'none')
     """
-    if value is None:
-        return "none"
-    digits = f"{100 * value:.{places}f}"
-    if "." in digits:
-        digits = digits.rstrip("0").rstrip(".")
-    return f"{digits} %"
+    return "none" if value is None else f"{100 * value:.1f} %"
+
+
+def exact(value: float) -> str:
+    """Return a fraction of the config as a percentage with the decimals that it has.
+
+    Examples
+    --------
+    >>> exact(0.05), exact(0.125)
+    ('5 %', '12.5 %')
+    """
+    return f"{round(100 * value, 6):g} %"
 
 
 def span(low: float | None, high: float | None) -> str:
-    """Return an interval of fractions in percent.
+    """Return an interval of measured fractions in percent.
 
     Examples
     --------
     >>> span(0.912, 1.0)
-    '91.2 to 100 %'
+    '91.2 to 100.0 %'
     """
     if low is None or high is None:
         return "undefined"
     return f"{percent(low).removesuffix(' %')} to {percent(high)}"
 
 
-def criterion(shipping: dict, level: float) -> str:
+def criterion(shipping: Mapping[str, Any], level: float) -> str:
     """Say what a scheme has to keep."""
+    estimators = listed(shipping["estimators"])
+    each = "" if len(shipping["estimators"]) == 1 else ", each on its own"
     return (
-        f"A scheme meets the shipping criterion if, in distribution, it keeps at least {percent(shipping['keeps'])} of "
-        f"the unquantized model's coverage at a risk limit of {percent(shipping['risk'])}, by the confidence of "
-        f"{shipping['estimator']}, and the whole {percent(level)} interval of what it keeps lies there. It does not "
-        "meet the criterion if the whole interval lies below; otherwise these questions do not settle it."
+        f"A scheme meets the shipping criterion if, in distribution, it keeps at least {exact(shipping['keeps'])} of "
+        f"the unquantized model's coverage at a risk limit of {exact(shipping['risk'])}, and the whole {exact(level)} "
+        "interval of what it keeps lies there. It does not meet the criterion if the whole interval lies below; "
+        "otherwise these questions do not settle it. Coverage on both sides is by the confidence of "
+        f"{estimators}{each}."
     )
 
 
+def listed(names: Sequence[str]) -> str:
+    """Join names as a sentence does.
+
+    Examples
+    --------
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def summary(
-    kept: pl.DataFrame, sizes: pl.DataFrame, decisions: pl.DataFrame, comparisons: pl.DataFrame, home: str, study: dict
-) -> list[tuple[str, list[str]]]:
+    kept: pl.DataFrame,
+    sizes: pl.DataFrame,
+    decisions: pl.DataFrame,
+    comparisons: pl.DataFrame,
+    home: str,
+    study: Mapping[str, Any],
+) -> list[tuple[str, list[Group]]]:
     """Sum the study up, model by model.
 
     Parameters
@@ -66,28 +97,34 @@ def summary(
         The table of `quantrust.evaluation.comparison.write_comparisons`.
     home : str
         The dataset in distribution.
-    study : dict
+    study : mapping
         The config.
 
     Returns
     -------
-    list of (str, list of str)
-        For each model its name and its sentences.
+    list of (str, list of (str, list of str))
+        For each model its name and its sentences: those by each estimator of the shipping criterion, then those that
+        compare estimators.
     """
-    shipping = study["report"]["shipping"]
-    here = decisions.filter((pl.col("estimator") == shipping["estimator"]) & (pl.col("risk_limit") == shipping["risk"]))
-    return [
-        (
-            model,
-            [
-                *_verdicts(pick(kept, model=model, dataset=home), pick(sizes, model=model), shipping["risk"]),
-                *_shifts(pick(here, model=model).filter(pl.col("dataset") != home), shipping["risk"]),
-                _certificates(pick(here, model=model, dataset=home), shipping, study["certification"]["delta"]),
-                *_estimators(comparisons, model, home),
-            ],
-        )
-        for model in distinct(decisions, "model")
-    ]
+    shipping, delta = study["report"]["shipping"], study["certification"]["delta"]
+    here = decisions.filter(pl.col("risk_limit") == shipping["risk"])
+    found = []
+    for model in distinct(decisions, "model"):
+        groups = []
+        for estimator in shipping["estimators"]:
+            deployed = pick(here, model=model, estimator=estimator)
+            judged = pick(kept, model=model, dataset=home, estimator=estimator)
+            sentences = [
+                *_verdicts(judged, pick(sizes, model=model), shipping["risk"]),
+                *_thresholds(deployed, shipping["risk"], home),
+                _certificates(pick(deployed, dataset=home), shipping["risk"], delta),
+            ]
+            groups.append((f"By the confidence of {estimator}", sentences))
+        compared = _estimators(comparisons, model, home)
+        if compared:
+            groups.append(("Estimators compared", compared))
+        found.append((model, groups))
+    return found
 
 
 def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[str]:
@@ -105,13 +142,19 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[str]
     if meets.is_empty():
         sentences.append("No scheme is shown to meet the shipping criterion.")
     else:
-        others = {1: "", 2: "; one other meets it too"}.get(meets.height, f"; {meets.height - 1} others meet it too")
-        best = _keeps(meets.row(0, named=True), risk)
-        sentences.append(f"The smallest scheme that meets the shipping criterion is {best}{others}.")
+        first = meets.filter(pl.col("share_of_bf16") == pl.col("share_of_bf16").min())
+        what = _counted("smallest", first.height, "meets", "meet")
+        sentences.append(
+            f"{what} the shipping criterion, at {percent(first['share_of_bf16'][0])} of the bytes: {_keep(first, risk)}"
+            f"{_others(meets.height - first.height, 'meets it too', 'meet it too')}."
+        )
     if not fails.is_empty():
-        mildest = fails.sort("share_of_bf16", "kept", descending=True, maintain_order=True).row(0, named=True)
-        others = {1: "", 2: "; nor does one other"}.get(fails.height, f"; nor do {fails.height - 1} others")
-        sentences.append(f"{_keeps(mildest, risk)}, does not meet it{others}.")
+        last = fails.filter(pl.col("share_of_bf16") == pl.col("share_of_bf16").max())
+        what = _counted("largest", last.height, "does not", "do not")
+        sentences.append(
+            f"{what}, at {percent(last['share_of_bf16'][0])} of the bytes: {_keep(last, risk)}"
+            f"{_others(fails.height - last.height, 'does not either', 'do not either')}."
+        )
     if not undecided.is_empty():
         count = "one scheme" if undecided.height == 1 else f"{undecided.height} schemes"
         names = ", ".join(undecided["scheme"])
@@ -119,33 +162,56 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[str]
     return sentences
 
 
-def _keeps(row: dict, risk: float) -> str:
-    return (
+def _keep(rows: pl.DataFrame, risk: float) -> str:
+    return "; ".join(
         f"{row['scheme']}, which keeps {percent(row['accuracy_kept'])} of accuracy and {percent(row['kept'])} of "
-        f"C@{percent(risk)} ({span(row['kept_low'], row['kept_high'])}) at {percent(row['share_of_bf16'])} of the bytes"
+        f"C@{exact(risk)} ({span(row['kept_low'], row['kept_high'])})"
+        for row in rows.iter_rows(named=True)
     )
 
 
-def _shifts(rows: pl.DataFrame, risk: float) -> list[str]:
+def _counted(which: str, count: int, one: str, more: str) -> str:
+    return (
+        f"The {which} scheme that {one}" if count == 1 else f"The {count} {which} schemes, of equal size, that {more}"
+    )
+
+
+def _others(count: int, one: str, more: str) -> str:
+    if count == 0:
+        return ""
+    return f"; one other {one}" if count == 1 else f"; {count} others {more}"
+
+
+def _thresholds(rows: pl.DataFrame, risk: float, home: str) -> list[str]:
+    """Say on which datasets thresholds of val break their limit, in distribution first."""
     sentences = []
-    for dataset in distinct(rows, "dataset"):
+    for dataset in [home, *(name for name in distinct(rows, "dataset") if name != home)]:
         answering = pick(rows, dataset=dataset).filter(pl.col("deployed_risk").is_not_null())
         if answering.is_empty():
             continue
-        broken = answering.filter(pl.col("deployed_risk_low") > risk).height
-        worst = answering["deployed_risk"].max()
+        broken = answering.filter(pl.col("deployed_risk_low") > risk)
+        where = f"In distribution, on {dataset}," if dataset == home else f"On {dataset}"
+        highest = percent(answering["deployed_risk"].max())
+        if broken.is_empty():
+            sentences.append(
+                f"{where} the threshold set on val breaks the {exact(risk)} limit for no scheme (none has the whole "
+                f"interval of its risk above it); the risk reaches {highest}."
+            )
+            continue
+        # Schemes are worth naming where they are the exception.
+        names = f": {', '.join(broken['scheme'])}" if 2 * broken.height <= answering.height else ""
         sentences.append(
-            f"On {dataset} the threshold set in distribution breaks the {percent(risk)} limit for {broken} of "
-            f"{answering.height} schemes (whole interval of the risk above it); the risk reaches {percent(worst)}."
+            f"{where} the threshold set on val breaks the {exact(risk)} limit for {broken.height} of "
+            f"{answering.height} schemes (whole interval of the risk above it){names}; the risk reaches {highest}."
         )
     return sentences
 
 
-def _certificates(rows: pl.DataFrame, shipping: dict, delta: float) -> str:
+def _certificates(rows: pl.DataFrame, risk: float, delta: float) -> str:
     certified = rows.filter(pl.col("certified_threshold").is_not_null())
     return (
-        f"A threshold is certified for a risk limit of {percent(shipping['risk'])} (in distribution, except with "
-        f"probability {percent(delta)}) for {certified.height} of {rows.height} schemes."
+        f"A threshold is certified for a risk limit of {exact(risk)} (in distribution, except with probability "
+        f"{exact(delta)}) for {certified.height} of {rows.height} schemes."
     )
 
 
