@@ -1,0 +1,66 @@
+"""The estimated memory of a dump is above what its tensors take, and not far above."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+import torch
+
+from live_tensors import LiveTensors
+from quantrust.inference import features, footprint
+from quantrust.inference.chunks import cut_into_chunks
+from quantrust.inference.features import DTYPES, FeatureDumper
+from quantrust.inference.footprint import dump_footprint
+from quantrust.inference.preparation import prepare_images
+from quantrust.inference.settings import DumpSettings
+from quantrust.models.pictures import picture_cost
+from quantrust.models.skeleton import build_skeleton
+from quantrust.quantization.checkpoint import load_checkpoint
+
+WHOLE = DumpSettings(top_k=8, batch_size=24, images_per_batch=10, images_per_chunk=10)
+
+
+def measured(variant, settings: DumpSettings) -> tuple[int, dict]:
+    """Return what the tensors of a dump take at most, and the record of the checkpoint."""
+    family, model, processor, record = load_checkpoint(
+        variant.checkpoint, DTYPES[settings.dtype], settings.kernel, settings.device, settings.attention
+    )
+    dumper = FeatureDumper(family, model, processor, settings)
+    (chunk,) = cut_into_chunks(pl.read_parquet(variant.questions), settings.images_per_chunk)
+    with LiveTensors() as live:
+        encoded = {}
+        for images in features._image_batches(chunk, settings.images_per_batch):
+            inputs = prepare_images(family, processor, images)
+            encoded |= zip((i.path for i in images), dumper.encode(images, inputs, ""), strict=True)
+        dumper.chunk_table(chunk, encoded, "")
+    return live.peak + sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())), record
+
+
+def estimated(variant, record: dict, settings: DumpSettings, monkeypatch) -> int:
+    """Return the device memory that is estimated where the lengths of questions are known."""
+    with torch.device("meta"):
+        family, model = build_skeleton(variant.checkpoint)
+    processor = family.load_processor(str(variant.checkpoint))
+    questions = pl.read_parquet(variant.questions)["question"].to_list()
+    longest = max(len(ids) for ids in processor.tokenizer(questions, add_special_tokens=False)["input_ids"])
+    monkeypatch.setattr(footprint, "QUESTION_TOKENS", longest)
+    layers = pl.DataFrame(record["layers"], infer_schema_length=None)
+    picture = picture_cost(family, model, processor, settings.prompt, 120, 118)
+    on_gpu = replace(settings, device="cuda")
+    return dump_footprint(family, model, layers, record["bytes"], picture, on_gpu, workers=0).device
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": "eager"},
+        {"dtype": "bfloat16"},
+        {"batch_size": 3, "images_per_batch": 2},
+    ],
+    ids=str,
+)
+def test_a_dump_takes_less_than_estimated_and_not_much_less(variant, changes, monkeypatch):
+    settings = replace(WHOLE, **changes)
+    taken, record = measured(variant, settings)
+    assert 1 < estimated(variant, record, settings, monkeypatch) / taken < 2.5
