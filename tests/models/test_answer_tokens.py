@@ -10,18 +10,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from quantrust.models.loading import load_model
 
 NUMBERS = {"idefics3": r"\p{N}{1,3}", "qwen2_vl": r"\p{N}"}
-ANSWERS = [
-    "yes",
-    "3",
-    "12345",
-    "2 dogs",
-    "don't know",
-    "(blue)",
-    '"stop"',
-    "$5.00",
-    "a red circle, and a bar.\nTwo",
-    "é",
-]
+ANSWERS = ["yes", "3", "12345", "2 dogs", "don't", "(blue)", '"stop"', "$5.00", "a circle, and a bar.\nTwo", "é"]
 
 
 def tokenizer_of(family: str, texts: list[str]) -> Tokenizer:
