@@ -13,11 +13,11 @@ EXPORT_READY := .venv-export/.ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: chromium help study quick train test test-slow test-all bench compare lint format
+.PHONY: chromium slurm help study quick train test test-slow test-slurm test-full-width test-all bench compare lint format
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 study: $(STUDY_READY)  ## Run the default study to reports/.
 	$(BIN)/snakemake --cores $(CORES) $(ARGS)
@@ -40,18 +40,32 @@ format: $(TEST_READY)  ## Format everything.
 	$(BIN)/ruff check --fix .
 
 test: lint  ## Check style and run all tests but the slow ones.
-	$(BIN)/pytest -m "not slow" --numprocesses auto --dist worksteal $(ARGS)
+	$(BIN)/pytest -m "not slow and not slurm" --numprocesses auto --dist worksteal $(ARGS)
 
 test-slow: $(TEST_READY) $(EXPORT_READY) chromium  ## Run the slow tests alone.
-	$(BIN)/pytest -m slow --numprocesses auto --dist worksteal $(ARGS)
+	$(BIN)/pytest -m "slow and not full_width" --numprocesses auto --dist worksteal $(ARGS)
+
+test-full-width: $(TEST_READY)  ## Run the published study on models of full width and two blocks.
+	$(BIN)/pytest -m full_width $(ARGS)
+
+test-slurm: $(TEST_READY) slurm  ## Run a small study on a Slurm cluster of one node, which it starts and stops.
+	timeout --signal=INT --kill-after=120 2700 $(BIN)/pytest -m slurm $(ARGS)
 
 test-all: test  ## Run all tests.
 	$(MAKE) test-slow
+	$(MAKE) test-slurm
+	$(MAKE) test-full-width
 
 chromium:  ## Install Debian's Chromium, in which the page is tested, where there is no browser.
 	@command -v chromium chromium-browser google-chrome >/dev/null || { \
 	  test "$$(id -u)" = 0 && SUDO= || SUDO=sudo; \
 	  $$SUDO apt-get update -qq && $$SUDO apt-get install -qq -y --no-install-recommends chromium; \
+	}
+
+slurm:  ## Install Debian's Slurm where there is none.
+	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && command -v munged >/dev/null || { \
+	  test "$$(id -u)" = 0 && SUDO= || SUDO=sudo; \
+	  $$SUDO apt-get update -qq && $$SUDO apt-get install -qq -y --no-install-recommends slurm-wlm munge; \
 	}
 
 bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.

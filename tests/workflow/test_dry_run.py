@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))
@@ -79,6 +80,45 @@ def test_downloads_are_a_target_of_their_own(workspace: Path, overlaid: dict[str
     assert set(re.findall(r"^(?:local)?rule (\w+):$", done.stdout, re.MULTILINE)) <= {"fetch_download", "download"}
 
 
+@pytest.mark.usefixtures("official_files")
+def test_the_published_study_asks_a_cluster_for_gpus_memory_and_time(workspace: Path) -> None:
+    done = snakemake(workspace, "--workflow-profile", "slurm", "--configfile", "config/paper.yaml", "--dry-run")
+    assert done.returncode == 0, done.stdout
+    jobs = re.findall(r"^rule (\w+):\n(?:    .+\n)*?    resources: (.+)$", done.stdout, re.MULTILINE)
+    asked = {
+        rule: dict(entry.split("=", 1) for entry in resources.split(", ")) for rule, resources in jobs if rule != "all"
+    }
+    assert {rule for rule, resources in asked.items() if resources.get("gpu") == "1"} == {
+        "quantize_model",
+        "dump_features",
+    }
+    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    for rule, resources in asked.items():
+        given = profile["set-resources"].get(rule)
+        if given:
+            assert (f"{resources['mem_mb']} * attempt", int(resources["runtime"])) == (
+                given["mem_mb"],
+                given["runtime"],
+            )
+        assert int(resources["mem_mb"]) >= 1000
+        assert int(resources["runtime"]) >= 5
+
+
+def test_profiles_agree_on_what_is_out_of_date_and_name_rules_that_there_are() -> None:
+    local, slurm = (
+        yaml.safe_load((ROOT / "workflow" / "profiles" / name / "config.yaml").read_text())
+        for name in ("default", "slurm")
+    )
+    for key in ("rerun-triggers", "rerun-incomplete"):
+        assert local[key] == slurm[key]
+    rules = {
+        rule
+        for path in (ROOT / "workflow" / "rules").glob("*.smk")
+        for rule in re.findall(r"^rule (\w+):$", path.read_text(), re.MULTILINE)
+    }
+    assert slurm["set-resources"].keys() <= rules
+
+
 def test_a_file_that_is_not_there_is_named_with_what_to_do(workspace: Path) -> None:
     done = snakemake(workspace, "--configfile", "config/paper.yaml", "--cores", "1")
     assert done.returncode != 0
@@ -93,6 +133,15 @@ def test_the_default_study_plans_a_job_for_every_variant(workspace: Path) -> Non
     # Two models under nine schemes; the unquantized adversary is one checkpoint more, and answers its candidates.
     counts = {rule: done.stdout.count(f"rule {rule}:") for rule in ("quantize_model", "dump_features", "write_scores")}
     assert counts == {"quantize_model": 19, "dump_features": 55, "write_scores": 18}
+
+
+def test_shards_take_the_place_of_one_dump_for_a_variant_and_dataset(workspace: Path) -> None:
+    (workspace / "shards.yaml").write_text("features: {shards: 3}")
+    done = snakemake(workspace, "--configfile", "shards.yaml", "--dry-run", "--cores", "1")
+    assert done.returncode == 0, done.stdout
+    rules = ("dump_features", "dump_shard", "gather_features", "write_scores")
+    counts = {rule: done.stdout.count(f"rule {rule}:") for rule in rules}
+    assert counts == {"dump_features": 0, "dump_shard": 3 * 55, "gather_features": 55, "write_scores": 18}
 
 
 FAULTS = {
