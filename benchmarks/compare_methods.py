@@ -1,6 +1,9 @@
 """What quantization does to a model inside and to its answers: a table over the checkpoints of a finished study.
 
-Usage: PYTHONPATH=workflow/scripts python benchmarks/compare_methods.py MODEL [--data data] [--samples 64]
+Usage: make compare [DATA=data] [MODELS="qwen2-vl-tiny idefics3-tiny"], after `make study`; or for one model
+PYTHONPATH=workflow/scripts python benchmarks/compare_methods.py MODEL [--data data] [--dataset scenes] [--samples 64]
+
+`make study ARGS="--configfile config/methods.yaml"` is the study of all five methods.
 
 For every checkpoint of the model: bits per weight; the relative error |h' - h| / |h| of image features and of the
 language model's last hidden states (after the final norm, every token that is no padding) on image-caption pairs that
