@@ -1,8 +1,11 @@
 """The Selector learns what the states say, the same way every time, and its scores carry every row."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from quantrust.confidence.scores import KEYS, write_scores
 from quantrust.confidence.selector import SelectorSettings, load_selector, selector_confidence, train_selector
@@ -51,6 +54,37 @@ def test_the_selector_ranks_by_what_the_states_say(trained):
     assert abs(np.corrcoef(maxprob, test["accuracy"])[0, 1]) < 0.3
 
 
+def test_the_residual_selector_learns_what_the_states_say_too(trained):
+    test = _features().filter(pl.col("split") == "test")
+    residual = selector_confidence(load_selector(trained / "selector"), test)["selector-residual"]
+    maxprob = np.exp(test["joint_log_prob"].to_numpy())
+    assert np.corrcoef(residual, test["accuracy"])[0, 1] > np.corrcoef(maxprob, test["accuracy"])[0, 1] + 0.3
+    # The first point of its curve is MaxProb, and none that is worse is kept.
+    areas = [
+        point["val_aurc"]
+        for point in json.loads((trained / "selector" / "selector.json").read_text())["residual_curve"]
+    ]
+    val = _features().filter(pl.col("split") == "val")
+    order = np.argsort(-val["joint_log_prob"].to_numpy(), kind="stable")
+    risk = 1 - val["accuracy"].to_numpy()[order]
+    assert areas[0] == pytest.approx(np.mean(np.cumsum(risk) / np.arange(1, len(risk) + 1)), abs=1e-6)
+    assert min(areas) < areas[0]
+
+
+def test_a_residual_selector_that_adds_nothing_is_maxprob_up_to_certainty(trained):
+    selectors = load_selector(trained / "selector")
+    output = selectors.residual.layers[-1]
+    with torch.no_grad():
+        output.weight.zero_()
+        output.bias.zero_()
+    log_probability = np.array([-30.0, -3.0, -0.7, -1e-3, -1e-6, 0.0], dtype=np.float32)
+    features = _features(len(log_probability)).with_columns(joint_log_prob=pl.Series(log_probability))
+    residual = selector_confidence(selectors, features)["selector-residual"]
+    np.testing.assert_allclose(residual, np.exp(log_probability.astype(np.float64)), rtol=1e-7)
+    # Near certainty as well, MaxProb's order is kept.
+    assert (np.diff(residual) > 0).all()
+
+
 def test_the_same_seed_trains_the_same_bytes(trained, tmp_path):
     train_selector(trained / "features.parquet", tmp_path / "again", SETTINGS, seed=3)
     for name in ("selector.safetensors", "selector.json"):
@@ -63,10 +97,13 @@ def test_the_same_seed_trains_the_same_bytes(trained, tmp_path):
 
 def test_scores_hold_every_row_and_one_column_an_estimator(trained, tmp_path):
     write_scores(
-        [trained / "features.parquet"], trained / "selector", tmp_path / "scores.parquet", ["maxprob", "selector"]
+        [trained / "features.parquet"],
+        trained / "selector",
+        tmp_path / "scores.parquet",
+        ["maxprob", "selector", "selector-residual"],
     )
     scores = pl.read_parquet(tmp_path / "scores.parquet")
-    assert scores.columns == [*KEYS, "maxprob", "selector"]
+    assert scores.columns == [*KEYS, "maxprob", "selector", "selector-residual"]
     assert scores["question_id"].to_list() == _features()["question_id"].to_list()
     assert scores["selector"].dtype == pl.Float64
 

@@ -5,7 +5,7 @@ from types import ModuleType
 from quantrust.errors import QuantrustError
 from quantrust.named_modules import ESTIMATORS, load_module, module_names
 
-LEARNED = ("selector", "selector-ensemble")
+LEARNED = ("selector", "selector-ensemble", "selector-residual")
 """Columns of `quantrust.confidence.selector.selector_confidence`; probabilities."""
 
 

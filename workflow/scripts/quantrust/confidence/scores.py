@@ -29,12 +29,12 @@ def write_scores(
     estimators : list of str
         Names that `quantrust.confidence.catalogue` knows, without calibration.
     """
-    networks = load_selector(selector_dir)
+    selectors = load_selector(selector_dir)
     plain = [name for name in estimators if name not in LEARNED]
     tables = []
     for path in feature_paths:
         features = pl.read_parquet(path)
-        learned = selector_confidence(networks, features)
+        learned = selector_confidence(selectors, features)
         table = features.select(*KEYS, *confidence_columns(plain)).with_columns(
             **{name: pl.Series(values) for name, values in learned.items()}
         )

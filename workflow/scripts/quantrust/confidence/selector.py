@@ -3,6 +3,10 @@
 An MLP with two hidden layers reads the max-pooled image and question states, the state that produces the first answer
 token, and the joint answer probability, and is trained by binary cross-entropy on the soft accuracy. One Selector
 belongs to one variant. Inputs are standardised with the training questions' moments, which are stored with the weights.
+
+`selector-residual` is this project's own and not the paper's: the same network, whose output is added to MaxProb's
+log-odds before the sigmoid. It starts as MaxProb and learns only what to correct, so that little data can not make it
+forget what MaxProb knows.
 """
 
 import copy
@@ -24,6 +28,9 @@ from quantrust.files import atomic_directory, write_json
 STATES = ("image_state", "question_state", "answer_state")
 WEIGHTS = "selector.safetensors"
 RECORD = "selector.json"
+RESIDUAL = "residual"
+LARGEST_LOG_PROBABILITY = -(2.0**-26)
+"""Of an answer whose float32 probability rounds to 1; its log-odds are 18."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class SelectorSettings:
     patience : int
         Epochs without improvement after which training ends.
     members : int
-        Networks, differing in their seeds. `selector` is the first one, `selector-ensemble` the mean of all.
+        Networks, differing in their seeds. `selector` is the first one, `selector-ensemble` the mean of all. The
+        network of `selector-residual` is one more.
     """
 
     hidden: int = 64
@@ -57,7 +65,7 @@ class SelectorSettings:
 
 
 class Selector(nn.Module):
-    """Two hidden layers over standardised inputs; the output is a logit.
+    """Two hidden layers over standardised inputs; the output is a logit, or what is added to one.
 
     Parameters
     ----------
@@ -81,8 +89,33 @@ class Selector(nn.Module):
         )
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map (batch, inputs) to logits of shape (batch,)."""
+        """Map (batch, inputs) to outputs of shape (batch,)."""
         return self.layers((inputs - self.mean) / self.deviation).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Selectors:
+    """The trained networks of one variant.
+
+    Attributes
+    ----------
+    members : list of Selector
+        The first is `selector`; their mean is `selector-ensemble`.
+    residual : Selector
+        What `selector-residual` adds to MaxProb's log-odds.
+    """
+
+    members: list[Selector]
+    residual: Selector
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """What a network reads, and the soft accuracy that it is trained on, float32."""
+
+    inputs: torch.Tensor
+    log_odds: torch.Tensor
+    accuracy: torch.Tensor
 
 
 def selector_inputs(features: pl.DataFrame) -> torch.Tensor:
@@ -92,44 +125,63 @@ def selector_inputs(features: pl.DataFrame) -> torch.Tensor:
     return torch.cat([*states, probability[:, None]], dim=1)
 
 
+def log_odds(features: pl.DataFrame) -> torch.Tensor:
+    """Return the log-odds of MaxProb, float64, shape (rows,); where it is 1, those of the nearest probability below."""
+    log_probability = torch.from_numpy(features["joint_log_prob"].to_numpy().astype(np.float64))
+    log_probability = log_probability.clamp_max(LARGEST_LOG_PROBABILITY)
+    return log_probability - torch.log(-torch.expm1(log_probability))
+
+
 def _area_under_risk_coverage(confidence: np.ndarray, accuracy: np.ndarray) -> float:
     """Area for choosing an epoch: mean risk over all coverages, ties in row order."""
     risk = 1 - accuracy[np.argsort(-confidence, kind="stable")]
     return float(np.mean(np.cumsum(risk) / np.arange(1, len(risk) + 1)))
 
 
-def _train_member(
-    train: tuple[torch.Tensor, torch.Tensor],
-    val: tuple[torch.Tensor, torch.Tensor],
-    settings: SelectorSettings,
-    seed: int,
-) -> tuple[Selector, list[dict[str, float]]]:
-    """Train one network; return the best epoch's and the curve."""
+def _train_network(
+    train: _Questions, val: _Questions, settings: SelectorSettings, seed: int, *, residual: bool = False
+) -> tuple[Selector, list[dict[str, float | None]]]:
+    """Train one network; return the best epoch's and the curve.
+
+    With `residual` the output is added to MaxProb's log-odds. It then begins at zero everywhere, which is MaxProb
+    itself and stands in the curve as epoch 0: no epoch that is worse on val is kept.
+    """
     torch.manual_seed(seed)
-    inputs, target = train
-    network = Selector(inputs.shape[1], settings.hidden, settings.dropout)
-    network.mean.copy_(inputs.mean(dim=0))
-    network.deviation.copy_(inputs.std(dim=0).clamp_min(1e-3))
+    network = Selector(train.inputs.shape[1], settings.hidden, settings.dropout)
+    network.mean.copy_(train.inputs.mean(dim=0))
+    network.deviation.copy_(train.inputs.std(dim=0).clamp_min(1e-3))
+    offset = train.log_odds.float() if residual else torch.zeros(len(train.inputs))
+
+    def area() -> float:
+        confidence = _confidence([network], val.inputs, val.log_odds if residual else None)
+        return _area_under_risk_coverage(confidence, val.accuracy.numpy())
+
+    best, best_epoch, curve = float("inf"), 0, []
+    if residual:
+        output = network.layers[-1]
+        torch.nn.init.zeros_(output.weight)
+        torch.nn.init.zeros_(output.bias)
+        best = area()
+        curve.append({"epoch": 0, "train_loss": None, "val_aurc": best})
+    best_state = copy.deepcopy(network.state_dict())
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     generator = torch.Generator().manual_seed(seed)
-    best, best_epoch, best_state = float("inf"), 0, copy.deepcopy(network.state_dict())
-    curve = []
     for epoch in range(1, settings.epochs + 1):
         network.train()
         total = 0.0
-        for rows in torch.randperm(len(inputs), generator=generator).split(settings.batch_size):
-            loss = F.binary_cross_entropy_with_logits(network(inputs[rows]), target[rows])
+        for rows in torch.randperm(len(train.inputs), generator=generator).split(settings.batch_size):
+            logits = network(train.inputs[rows]) + offset[rows]
+            loss = F.binary_cross_entropy_with_logits(logits, train.accuracy[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(rows)
-        confidence = _confidence([network], val[0])
-        area = _area_under_risk_coverage(confidence, val[1].numpy())
-        curve.append({"epoch": epoch, "train_loss": total / len(inputs), "val_aurc": area})
-        if area < best:
-            best, best_epoch, best_state = area, epoch, copy.deepcopy(network.state_dict())
+        found = area()
+        curve.append({"epoch": epoch, "train_loss": total / len(train.inputs), "val_aurc": found})
+        if found < best:
+            best, best_epoch, best_state = found, epoch, copy.deepcopy(network.state_dict())
         elif epoch - best_epoch >= settings.patience:
             break
     network.load_state_dict(best_state)
@@ -137,20 +189,23 @@ def _train_member(
 
 
 @torch.no_grad()
-def _confidence(networks: Sequence[Selector], inputs: torch.Tensor) -> np.ndarray:
+def _confidence(networks: Sequence[Selector], inputs: torch.Tensor, offset: torch.Tensor | None = None) -> np.ndarray:
     """Return the mean confidence of the networks, float64 in [0, 1], shape (rows,)."""
     for network in networks:
         network.eval()
-    return torch.stack([torch.sigmoid(network(inputs)).double() for network in networks]).mean(dim=0).numpy()
+    # In float64, in which far fewer sure answers tie at exactly 1.
+    outputs = [network(inputs).double() for network in networks]
+    return torch.stack([torch.sigmoid(o if offset is None else o + offset) for o in outputs]).mean(dim=0).numpy()
 
 
-def _split(features: pl.DataFrame, split: str, path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
+def _split(features: pl.DataFrame, split: str, path: str | Path) -> _Questions:
     rows = features.filter(pl.col("split") == split)
     if rows.is_empty():
         raise QuantrustError(
             f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits"
         )
-    return selector_inputs(rows), torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
+    accuracy = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
+    return _Questions(selector_inputs(rows), log_odds(rows), accuracy)
 
 
 def train_selector(features_path: str | Path, out_dir: str | Path, settings: SelectorSettings, seed: int) -> None:
@@ -173,45 +228,53 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
     columns = [*STATES, "joint_log_prob", "accuracy", "split"]
     features = pl.read_parquet(features_path, columns=columns)
     train, val = _split(features, "dev", features_path), _split(features, "val", features_path)
-    trained = [_train_member(train, val, settings, seed + member) for member in range(settings.members)]
+    trained = [_train_network(train, val, settings, seed + member) for member in range(settings.members)]
+    residual, residual_curve = _train_network(train, val, settings, seed, residual=True)
+    networks = {str(member): network for member, (network, _) in enumerate(trained)} | {RESIDUAL: residual}
     with atomic_directory(out_dir) as folder:
         tensors = {
-            f"{member}.{name}": value.contiguous()
-            for member, (network, _) in enumerate(trained)
-            for name, value in network.state_dict().items()
+            f"{name}.{key}": value.contiguous()
+            for name, network in networks.items()
+            for key, value in network.state_dict().items()
         }
         save_file(tensors, folder / WEIGHTS)
         write_json(
             folder / RECORD,
             {
-                "inputs": train[0].shape[1],
+                "inputs": train.inputs.shape[1],
                 "settings": asdict(settings),
                 "seed": seed,
-                "train_questions": len(train[1]),
-                "val_questions": len(val[1]),
+                "train_questions": len(train.accuracy),
+                "val_questions": len(val.accuracy),
                 "curves": [curve for _, curve in trained],
+                "residual_curve": residual_curve,
             },
         )
 
 
-def load_selector(folder: str | Path) -> list[Selector]:
-    """Load the members of a trained Selector; fails on any missing or unexpected weight."""
+def load_selector(folder: str | Path) -> Selectors:
+    """Load the networks of a trained Selector; fails on any missing or unexpected weight."""
     with safe_open(Path(folder) / WEIGHTS, framework="pt") as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
-    members: dict[int, dict[str, torch.Tensor]] = {}
+    states: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
-        member, key = name.split(".", 1)
-        members.setdefault(int(member), {})[key] = value
-    networks = []
-    for _, state in sorted(members.items()):
+        network, key = name.split(".", 1)
+        states.setdefault(network, {})[key] = value
+    networks = {}
+    for name, state in states.items():
         hidden, inputs = state["layers.1.weight"].shape
         network = Selector(inputs, hidden, dropout=0.0)
         network.load_state_dict(state, strict=True)
-        networks.append(network.eval())
-    return networks
+        networks[name] = network.eval()
+    residual = networks.pop(RESIDUAL)
+    return Selectors([networks[name] for name in sorted(networks, key=int)], residual)
 
 
-def selector_confidence(networks: Sequence[Selector], features: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Return the confidence columns `selector` (first member) and `selector-ensemble` (mean of all), float64."""
+def selector_confidence(selectors: Selectors, features: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Return a confidence column for each of `quantrust.confidence.catalogue.LEARNED`, float64."""
     inputs = selector_inputs(features)
-    return {"selector": _confidence(networks[:1], inputs), "selector-ensemble": _confidence(networks, inputs)}
+    return {
+        "selector": _confidence(selectors.members[:1], inputs),
+        "selector-ensemble": _confidence(selectors.members, inputs),
+        "selector-residual": _confidence([selectors.residual], inputs, log_odds(features)),
+    }
