@@ -57,7 +57,7 @@ def test_wide_batches_are_split_into_samples_without_padding(model_folders, cali
     encoded = [im for inputs in vision_batches(family, processor, table) for im in family.encode_images(model, inputs)]
     (whole,) = language_batches(family, model, processor, table, encoded)
     monkeypatch.setattr(calibration, "BATCH_STATES", 2 * whole.inputs_embeds[0].numel())
-    pairs = language_batches(family, model, processor, table, encoded)
+    pairs = list(language_batches(family, model, processor, table, encoded))
     assert [len(inputs.roles) for inputs in pairs] == [2, 2, 1]
     monkeypatch.setattr(calibration, "BATCH_STATES", 1)
     alone = language_batches(family, model, processor, table, encoded)
@@ -81,7 +81,7 @@ def test_batches_reproduce_the_table(family_name, model_folders, calibration_tab
     assert batch.roles.shape[0] == 5
     other = table.with_columns(answer=pl.col("answer") + " yes")
     with pytest.raises(QuantrustError, match="has other tokens than when the table was built"):
-        language_batches(family, model, processor, other, images)
+        list(language_batches(family, model, processor, other, images))
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,10 @@ def calibrated(request, model_folders, calibration_tables):
     """Family, model, images and prompts of the calibration samples."""
     family, model, processor = load_model(model_folders[request.param])
     model.requires_grad_(False)
-    images = vision_batches(family, processor, calibration_tables[request.param])
+    table = calibration_tables[request.param]
+    images = list(vision_batches(family, processor, table))
     encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
-    return family, model, images, language_batches(family, model, processor, calibration_tables[request.param], encoded)
+    return family, model, images, list(language_batches(family, model, processor, table, encoded))
 
 
 def decode(family, model, inputs):

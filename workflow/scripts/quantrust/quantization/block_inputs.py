@@ -1,11 +1,25 @@
-"""What enters the blocks of a stack, so that each block can be run by itself."""
+"""Running a stack of blocks one block at a time, over all micro-batches, so that one block's weights are held.
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+What enters a stack is recorded without running it: blocks pass their hidden states on, and only their other arguments
+(masks, positions), which do not depend on the states, are kept. What follows a stack is run with its output given.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
+
+Hold = Callable[[str], AbstractContextManager[Any]]
+"""A context in which the part of a model with this dotted name has its weights."""
+
+
+def in_memory(part: str) -> AbstractContextManager[Any]:
+    """Hold a part of a model whose weights are all there."""
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -14,26 +28,34 @@ class BlockInputs:
 
     Attributes
     ----------
-    hidden : Tensor, shape (..., hidden)
+    hidden : Stored, shape (..., hidden)
         The states that enter the first block.
     others : list of (tuple, dict)
-        Every block's other arguments, positional and by name: masks and positions, mostly shared tensors.
+        Every block's other arguments, positional and by name, with tensors stored: masks and positions, mostly shared.
     """
 
-    hidden: Tensor
+    hidden: Stored
     others: list[tuple[tuple[Any, ...], dict[str, Any]]]
 
 
-def record_block_inputs(model: nn.Module, blocks: Sequence[str], run: Callable[[], Any]) -> BlockInputs:
-    """Run a model once and keep what enters the first block, and the other arguments of every block.
+class _Entered(Exception):
+    """The last block was reached; nothing after it is of interest."""
+
+
+def record_block_inputs(
+    model: nn.Module, blocks: Sequence[str], run: Callable[[], Any], store: ActivationStore
+) -> BlockInputs:
+    """Run what comes before a stack of blocks; keep what enters the first block and every block's other arguments.
 
     Parameters
     ----------
     model : torch.nn.Module
+        The blocks' weights are not needed. A block takes hidden states first, or as `hidden_states`, and returns them.
     blocks : sequence of str
         Dotted names, in order.
     run : callable
         Runs the model on one micro-batch.
+    store : ActivationStore
 
     Returns
     -------
@@ -42,21 +64,89 @@ def record_block_inputs(model: nn.Module, blocks: Sequence[str], run: Callable[[
     entered: list[Tensor] = []
     others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        kwargs = dict(kwargs)
+    def record(*args: Any, **kwargs: Any) -> Tensor:
         hidden, args = (args[0], args[1:]) if args else (kwargs.pop("hidden_states"), ())
         if not entered:
             entered.append(hidden)
         others.append((args, kwargs))
+        if len(others) == len(blocks):
+            raise _Entered
+        return hidden
 
-    with ExitStack() as hooks:
-        for name in blocks:
-            handle = model.get_submodule(name).register_forward_pre_hook(record, with_kwargs=True)
-            hooks.callback(handle.remove)
+    with _forward(model, blocks, record), suppress(_Entered):
         run()
-    return BlockInputs(entered[0], others)
+    return BlockInputs(store.put(entered[0]), store.put_all(others))
+
+
+@contextmanager
+def bypassed(model: nn.Module, blocks: Sequence[str], output: Tensor) -> Iterator[None]:
+    """Let a stack of blocks yield `output` without running, while the block of this context does.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The blocks' weights are not needed.
+    blocks : sequence of str
+        Dotted names, in order.
+    output : Tensor
+        What the last block yields.
+    """
+    with _forward(model, blocks[:-1], _first), _forward(model, blocks[-1:], lambda *args, **kwargs: output):
+        yield
+
+
+def run_block(block: nn.Module, hidden: Tensor, others: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
+    """Run one block on hidden states, with its other arguments."""
+    args, kwargs = others
+    return hidden_states(block(hidden, *args, **kwargs))
+
+
+def run_stack(
+    model: nn.Module,
+    blocks: Sequence[str],
+    runs: Sequence[Callable[[], Any]],
+    hold: Hold = in_memory,
+    store: ActivationStore | None = None,
+) -> list[Stored]:
+    """Return what the last block yields for each run.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    blocks : sequence of str
+        Dotted names, in order.
+    runs : sequence of callable
+        Each runs the model on one micro-batch.
+    hold : callable
+        Each block is held while it runs.
+    store : ActivationStore or None
+        For the activations; None keeps them in memory.
+    """
+    store = store or ActivationStore()
+    inputs = [record_block_inputs(model, blocks, run, store) for run in runs]
+    hidden = [block_inputs.hidden for block_inputs in inputs]
+    for index, name in enumerate(blocks):
+        with hold(name):
+            block = model.get_submodule(name)
+            for place, block_inputs in enumerate(inputs):
+                hidden[place] = store.put(run_block(block, hidden[place].get(), fetch(block_inputs.others[index])))
+    return hidden
 
 
 def hidden_states(output: Any) -> Tensor:
     """Return the hidden states among a module's outputs, which come first."""
     return output[0] if isinstance(output, tuple) else output
+
+
+@contextmanager
+def _forward(model: nn.Module, names: Sequence[str], forward: Callable[..., Tensor]) -> Iterator[None]:
+    """Let modules do something else than they do; their hooks are called as ever."""
+    with ExitStack() as restore:
+        for module in map(model.get_submodule, names):
+            module.forward = forward
+            restore.callback(delattr, module, "forward")
+        yield
+
+
+def _first(*args: Any, **kwargs: Any) -> Tensor:
+    return args[0] if args else kwargs["hidden_states"]

@@ -8,6 +8,7 @@ import json
 import random
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,6 +36,8 @@ CALIBRATION_SCHEMA = pl.Schema(
 BATCH_SIZE = 16
 BATCH_STATES = 1 << 20
 """Numbers in the embeddings of a micro-batch of more than one sample: of a 7B model each sample is one."""
+BATCH_PIXELS = 1 << 23
+"""Numbers in the preprocessed images of a batch of more than one: 1,700 tokens of Qwen2-VL, 15 tiles of Idefics3."""
 IMAGE_MARK = "<image>"
 LEAST_ANSWER_TOKENS = 3
 """Without the end token. The loss of a one- or two-token answer hardly reaches the answer's own positions."""
@@ -153,14 +156,15 @@ def check_calibration(table: pl.DataFrame) -> None:
             )
 
 
-def vision_batches(family: Family, processor: Any, table: pl.DataFrame) -> list[VisionInputs]:
-    """Read and preprocess the images of a calibration table, `BATCH_SIZE` at a time."""
-    return [inputs for _, inputs in _preprocessed(family, processor, table)]
+def vision_batches(family: Family, processor: Any, table: pl.DataFrame) -> Iterator[VisionInputs]:
+    """Read and preprocess the images of a calibration table, `BATCH_SIZE` at a time or as `BATCH_PIXELS` allows."""
+    for _, inputs in _preprocessed(family, processor, table):
+        yield inputs
 
 
 def language_batches(
-    family: Family, model: nn.Module, processor: Any, table: pl.DataFrame, images: list[EncodedImage]
-) -> list[LanguageInputs]:
+    family: Family, model: nn.Module, processor: Any, table: pl.DataFrame, images: Iterable[EncodedImage]
+) -> Iterator[LanguageInputs]:
     """Put the samples of a calibration table together, `BATCH_SIZE` at a time or as few as `micro_batches` makes them.
 
     Parameters
@@ -169,30 +173,29 @@ def language_batches(
     model : torch.nn.Module
     processor : object
     table : polars.DataFrame
-    images : list of EncodedImage
-        The image of each sample.
+    images : iterable of EncodedImage
+        The image of each sample; no more than those of one batch are taken at a time.
 
-    Returns
-    -------
-    list of LanguageInputs
+    Yields
+    ------
+    LanguageInputs
 
     Raises
     ------
     QuantrustError
         If the model's tokenizer or processor yields other tokens or roles than the table records.
     """
-    batches = []
+    images = iter(images)
     for start in range(0, len(table), BATCH_SIZE):
         chunk = table[start : start + BATCH_SIZE]
-        inputs = _language_inputs(family, model, processor, chunk, images[start : start + BATCH_SIZE])
+        inputs = _language_inputs(family, model, processor, chunk, list(islice(images, len(chunk))))
         for row, (ids, roles) in zip(chunk.iter_rows(named=True), _unpadded(inputs), strict=True):
             if ids != row["token_ids"] or roles != row["roles"]:
                 raise QuantrustError(
                     f"calibration sample {row['sample_id']!r} has other tokens than when the table was built: "
                     "tokenizer, processor or chat template changed; build the calibration table again"
                 )
-        batches += micro_batches(inputs)
-    return batches
+        yield from micro_batches(inputs)
 
 
 def micro_batches(batch: LanguageInputs) -> Iterator[LanguageInputs]:
@@ -268,9 +271,17 @@ def _read_pair(path: Path, place: int, record: Any, images_dir: Path) -> dict[st
 
 
 def _preprocessed(family: Family, processor: Any, table: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, VisionInputs]]:
-    for start in range(0, len(table), BATCH_SIZE):
-        chunk = table[start : start + BATCH_SIZE]
-        yield chunk, family.preprocess(processor, [_read_image(path) for path in chunk["image"]])
+    start, step = 0, BATCH_SIZE
+    while start < len(table):
+        chunk = table[start : start + step]
+        inputs = family.preprocess(processor, [_read_image(path) for path in chunk["image"]])
+        pixels = sum(tensor.numel() for tensor in inputs.tensors.values())
+        if pixels > BATCH_PIXELS and len(chunk) > 1:
+            # those to come will be as large
+            step = max(1, len(chunk) * BATCH_PIXELS // pixels)
+            continue
+        yield chunk, inputs
+        start += len(chunk)
 
 
 def _read_image(path: str) -> Image.Image:

@@ -41,13 +41,16 @@ import json
 import math
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
@@ -60,7 +63,7 @@ from quantrust.quantization.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
-from quantrust.quantization.tensor_file import file_bytes
+from quantrust.quantization.tensor_file import TensorWriter, file_bytes, open_tensor_file
 
 FORMAT = 2
 RECORD = "quantization.json"
@@ -86,27 +89,117 @@ def save_checkpoint(
         What else goes into `quantization.json`: `scheme`, `settings`, `calibration`, `scales`, `modality_ratios`.
     """
     tensors, packed = _stored_tensors(model)
-    with atomic_directory(folder) as partial:
-        for name in COMPANIONS:
-            if (source := Path(model_folder) / name).is_file():
-                shutil.copyfile(source, partial / name)
-        # one entry of metadata only: the library writes several in no fixed order
-        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
-        layout = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        sizes = _sizes(layout, packed, layers, _bytes_not_stored(model))
+    layout = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    with open_checkpoint(folder, model_folder, CheckpointLayout(layout, packed, _bytes_not_stored(model))) as writer:
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+        writer.finish(layers, record)
+
+
+@dataclass(frozen=True)
+class CheckpointLayout:
+    """What a checkpoint will hold.
+
+    Attributes
+    ----------
+    tensors : dict of str to (tuple of int, torch.dtype)
+        Shape and dtype of each tensor in `model.safetensors`.
+    packed : set of str
+        Those of quantized weights.
+    not_stored : int
+        Bytes of the buffers that it leaves out.
+    """
+
+    tensors: dict[str, tuple[tuple[int, ...], torch.dtype]]
+    packed: set[str]
+    not_stored: int
+
+    def sizes(self, layers: pl.DataFrame) -> dict[str, int | float | None]:
+        """Return a checkpoint's `bytes` under a plan."""
+        return _sizes(self.tensors, self.packed, layers, self.not_stored)
+
+
+class CheckpointWriter:
+    """Writes a checkpoint folder tensor by tensor; see `open_checkpoint`.
+
+    Attributes
+    ----------
+    layout : CheckpointLayout
+    scratch : Path
+        A folder for whatever is needed in between, which is not part of the checkpoint; whoever writes there makes it.
+    """
+
+    def __init__(self, folder: Path, layout: CheckpointLayout, tensors: TensorWriter) -> None:
+        self.folder, self.layout, self._tensors = folder, layout, tensors
+        self.scratch = folder / "scratch"
+
+    def write(self, name: str, tensor: Tensor) -> None:
+        """Write one tensor, in the dtype in which it is stored; a name twice or of another shape is a ValueError."""
+        self._tensors.write(name, tensor.detach().to(self.layout.tensors[name][1]))
+
+    def write_packed(self, layer: str, weight: PackedWeight) -> None:
+        """Write codes, scale and zero of a quantized layer."""
+        for part, tensor in weight.named_buffers():
+            self.write(f"{layer}.weight.{part}", tensor)
+
+    def lacking(self, part: str) -> list[str]:
+        """Return the tensors below a module that are not written yet."""
+        return [name for name in self.layout.tensors.keys() - self._tensors.written if name.startswith(f"{part}.")]
+
+    def finish(self, layers: pl.DataFrame, record: dict[str, Any]) -> None:
+        """Write the record once all tensors are written; the arguments are those of `save_checkpoint`."""
+        if self.scratch.exists():
+            shutil.rmtree(self.scratch)
+        self._tensors.finish()
+        names = sorted(path.name for path in self.folder.iterdir())
         content = {
             "format": FORMAT,
             "scheme": record["scheme"],
             "settings": record["settings"],
-            "sha256": sha256(partial / WEIGHTS),
-            "files": {path.name: sha256(path) for path in sorted(partial.iterdir()) if path.name != WEIGHTS},
-            "bytes": sizes,
+            "sha256": sha256(self.folder / WEIGHTS),
+            "files": {name: sha256(self.folder / name) for name in names if name != WEIGHTS},
+            "bytes": self.layout.sizes(layers),
             "calibration": record["calibration"],
             "modality_ratios": record["modality_ratios"],
             "scales": record["scales"],
             "layers": layers.to_dicts(),
         }
-        write_json(partial / RECORD, content | {"record_sha256": _record_digest(content)})
+        write_json(self.folder / RECORD, content | {"record_sha256": _record_digest(content)})
+
+
+@contextmanager
+def open_checkpoint(
+    folder: str | Path, model_folder: str | Path, layout: CheckpointLayout
+) -> Iterator[CheckpointWriter]:
+    """Yield a writer of a checkpoint folder; it is complete or absent.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder that stands there is replaced.
+    model_folder : str or Path
+        Where config, tokenizer and processor files are copied from.
+    layout : CheckpointLayout
+
+    Yields
+    ------
+    CheckpointWriter
+        Its `finish` comes last.
+    """
+    with atomic_directory(folder) as partial:
+        for name in COMPANIONS:
+            if (source := Path(model_folder) / name).is_file():
+                shutil.copyfile(source, partial / name)
+        with open_tensor_file(partial / WEIGHTS, layout.tensors) as tensors:
+            yield CheckpointWriter(partial, layout, tensors)
+
+
+def plan_layout(family: Family, model: nn.Module, plan: pl.DataFrame) -> CheckpointLayout:
+    """Return what the checkpoint that a plan leads to will hold, from shapes alone; see `planned_bytes`."""
+    not_stored = _bytes_not_stored(model)
+    with torch.device("meta"):
+        tied_head, _ = _restore_layers(family, model, plan, STORED_DTYPE)
+    return CheckpointLayout(_expected_tensors(model, tied_head), _packed_names(model), not_stored)
 
 
 def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[str, int | float | None]:
@@ -125,10 +218,7 @@ def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[
     dict
         A checkpoint's `bytes`.
     """
-    not_stored = _bytes_not_stored(model)
-    with torch.device("meta"):
-        tied_head, _ = _restore_layers(family, model, plan, STORED_DTYPE)
-    return _sizes(_expected_tensors(model, tied_head), _packed_names(model), plan, not_stored)
+    return plan_layout(family, model, plan).sizes(plan)
 
 
 def load_checkpoint(

@@ -39,6 +39,12 @@ class HessianSum:
         inputs = inputs.float()
         self.matrix.addmm_(inputs.t(), inputs)
 
+    def take(self) -> Tensor:
+        """Return the matrix, which may hold gigabytes, and keep nothing of it."""
+        matrix = self.matrix
+        del self.matrix
+        return matrix
+
 
 @dataclass(frozen=True)
 class HessianFactor:
@@ -64,8 +70,9 @@ def factor_hessian(hessian: Tensor) -> HessianFactor:
 
     Parameters
     ----------
-    hessian : Tensor, shape (in, in)
-        Symmetric, positive semi-definite; its scale does not matter.
+    hessian : Tensor, float32, shape (in, in)
+        Symmetric, positive semi-definite; its scale does not matter. Its memory is free once it is copied, if nobody
+        else holds it.
 
     Returns
     -------
@@ -76,22 +83,26 @@ def factor_hessian(hessian: Tensor) -> HessianFactor:
     QuantrustError
         If the Hessian is not finite, or not positive definite once damped.
     """
-    diagonal = hessian.diagonal()
-    if not hessian.isfinite().all():
+    columns = len(hessian)
+    diagonal = hessian.diagonal().clone()
+    if not all(rows.isfinite().all() for rows in hessian.split(BLOCK_COLUMNS)):
         raise QuantrustError("calibration activations hold NaN or infinite values; check model and images")
     dead = diagonal == 0
     mean = float(diagonal[~dead].double().mean()) if not dead.all() else 1.0
     order = diagonal.argsort(descending=True, stable=True)
     # H = R R^T with R upper triangular is Cholesky's factorisation from the last column on, and U = R^-1. In double
-    # precision, as rank-deficient Hessians of outlier channels need it; with few copies, as it may hold gigabytes.
+    # precision, as rank-deficient Hessians of outlier channels need it; without a copy, as it may hold gigabytes: what
+    # is given is let go once it is copied, and factored in place, which takes columns that lie together.
     backwards = order.flip(0)
-    damped = hessian[backwards][:, backwards].double().div_(mean)
-    damped.diagonal().add_(DAMPING).masked_fill_(dead[backwards], 1.0)
-    lower, failed = torch.linalg.cholesky_ex(damped)
-    del damped
+    lower = torch.empty(columns, columns, dtype=torch.float64, device=hessian.device).mT
+    for chosen, part in zip(backwards.split(BLOCK_COLUMNS), lower.split(BLOCK_COLUMNS, dim=1), strict=True):
+        part.copy_(hessian[:, chosen][backwards])
+    del hessian
+    lower.div_(mean).diagonal().add_(DAMPING).masked_fill_(dead[backwards], 1.0)
+    failed = torch.empty((), dtype=torch.int32, device=lower.device)
+    torch.linalg.cholesky_ex(lower, out=(lower, failed))
     if failed:
         raise QuantrustError("the Hessian of the calibration activations is not positive definite; use more samples")
-    columns = len(order)
     inverse = torch.zeros(columns, columns, dtype=torch.float32, device=lower.device)
     for start in range(0, columns, BLOCK_COLUMNS):
         stop = min(start + BLOCK_COLUMNS, columns)

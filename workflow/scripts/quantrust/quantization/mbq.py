@@ -7,7 +7,9 @@ answer tokens.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from torch.nn import functional
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, LanguageInputs, Role
+from quantrust.quantization.activation_store import ActivationStore, fetch
+from quantrust.quantization.block_inputs import Hold, bypassed, in_memory, record_block_inputs, run_block
 from quantrust.quantization.fast_linear import FastLinears
 
 KINDS = ("attention", "mlp")
@@ -67,7 +71,13 @@ def token_weights(roles: Tensor, ratio: float, other: float = 0.0) -> Tensor:
     return weights
 
 
-def modality_ratios(family: Family, model: nn.Module, batches: Sequence[LanguageInputs]) -> list[ModalityRatio]:
+def modality_ratios(
+    family: Family,
+    model: nn.Module,
+    batches: Sequence[LanguageInputs],
+    hold: Hold = in_memory,
+    store: ActivationStore | None = None,
+) -> list[ModalityRatio]:
     """Measure how much more the loss feels image tokens than answer tokens.
 
     One backward pass of the cross-entropy of the answer tokens, summed over tokens and samples: every sample's
@@ -75,13 +85,20 @@ def modality_ratios(family: Family, model: nn.Module, batches: Sequence[Language
     the output of the last linear of a block's attention and of its MLP, averaged over the tokens of a modality within
     a sample, then over samples; weights have none.
 
+    Both passes go block by block over all micro-batches: what enters each block is kept on the way forward, and on the
+    way back a block runs once more to have its gradients.
+
     Parameters
     ----------
     family : Family
     model : torch.nn.Module
         Full precision.
     batches : sequence of LanguageInputs
-        With answers.
+        With answers; tensors may be stored.
+    hold : callable
+        Each block and the head are held while they run.
+    store : ActivationStore or None
+        For the activations; None keeps them in memory.
 
     Returns
     -------
@@ -98,13 +115,8 @@ def modality_ratios(family: Family, model: nn.Module, batches: Sequence[Language
         for index, block in enumerate(family.blocks(model, "language"))
         for group in family.scale_groups(model, block)
     }
-    sums = {place: torch.zeros(2, dtype=torch.float64) for place in outputs}
-    for batch in batches:
-        for place, magnitudes in _gradient_magnitudes(family, model, batch, outputs).items():
-            sums[place] += torch.stack(
-                [_sample_means(magnitudes, batch.roles == role).sum() for role in (Role.IMAGE, Role.ANSWER)]
-            ).cpu()
-    samples = sum(len(batch.roles) for batch in batches)
+    sums = _gradient_sums(family, model, batches, outputs, hold, store or ActivationStore())
+    samples = sum(batch.roles.shape[0] for batch in batches)
     ratios = {}
     for place, (image, answer) in sums.items():
         if not (image.isfinite() and answer.isfinite() and answer > 0):
@@ -127,24 +139,93 @@ def modality_ratios(family: Family, model: nn.Module, batches: Sequence[Language
     ]
 
 
-def _gradient_magnitudes(
-    family: Family, model: nn.Module, batch: LanguageInputs, outputs: dict[tuple[int, str], str]
+def _gradient_sums(
+    family: Family,
+    model: nn.Module,
+    batches: Sequence[LanguageInputs],
+    outputs: dict[tuple[int, str], str],
+    hold: Hold,
+    store: ActivationStore,
 ) -> dict[tuple[int, str], Tensor]:
-    """Return the mean |gradient| over channels of each token, shape (batch, tokens), at each output."""
-    magnitudes: dict[tuple[int, str], Tensor] = {}
-    embeds = batch.inputs_embeds.detach().requires_grad_()
-    with ExitStack() as hooks, torch.enable_grad(), FastLinears():
-        for place, name in outputs.items():
+    """Return the sum over samples of the mean |gradient| at each output, over image and over answer tokens."""
+    blocks = family.blocks(model, "language")
+    sums = {place: torch.zeros(2, dtype=torch.float64) for place in outputs}
+    with FastLinears():
+        runs = [partial(_decode, family, model, batch) for batch in batches]
+        inputs = [record_block_inputs(model, blocks, run, store) for run in runs]
+        entering = [[block_inputs.hidden for block_inputs in inputs]]
+        for index, name in enumerate(blocks):
+            with hold(name), torch.no_grad():
+                block = model.get_submodule(name)
+                entering.append(
+                    [
+                        store.put(run_block(block, states.get(), fetch(block_inputs.others[index])))
+                        for states, block_inputs in zip(entering[index], inputs, strict=True)
+                    ]
+                )
+        (head,) = (layer.name for layer in family.layers(model) if layer.component == "head")
+        with hold(head):
+            upstream = [
+                store.put(_loss_gradient(family, model, blocks, fetch(batch), states.get()))
+                for batch, states in zip(batches, entering.pop(), strict=True)
+            ]
+        for index, name in reversed(list(enumerate(blocks))):
+            names = {kind: linear for (place, kind), linear in outputs.items() if place == index}
+            with hold(name):
+                for place, states in enumerate(entering.pop()):
+                    others, above = fetch((inputs[place].others[index], upstream[place]))
+                    gradient, magnitudes = _block_gradients(model, name, states.get(), others, above, names)
+                    upstream[place] = store.put(gradient)
+                    roles = fetch(batches[place].roles)
+                    for kind, magnitude in magnitudes.items():
+                        sums[index, kind] += torch.stack(
+                            [_sample_means(magnitude, roles == role).sum() for role in (Role.IMAGE, Role.ANSWER)]
+                        ).cpu()
+    return sums
 
-            def watch(module: nn.Module, args: tuple, output: Tensor, place: tuple[int, str] = place) -> None:
-                output.register_hook(lambda grad: magnitudes.update({place: grad.detach().abs().mean(dim=-1)}))
 
-            hooks.callback(model.get_submodule(name).register_forward_hook(watch).remove)
-        hidden, _ = family.decode(model, embeds, batch.attention_mask, batch.position_ids)
+def _decode(family: Family, model: nn.Module, batch: LanguageInputs) -> Tensor:
+    batch = fetch(batch)
+    return family.decode(model, batch.inputs_embeds, batch.attention_mask, batch.position_ids)[0]
+
+
+def _loss_gradient(
+    family: Family, model: nn.Module, blocks: Sequence[str], batch: LanguageInputs, states: Tensor
+) -> Tensor:
+    """Return the gradient of the loss of the answer tokens with respect to what leaves the last block."""
+    states = states.detach().requires_grad_()
+    with torch.enable_grad(), bypassed(model, blocks, states):
+        hidden = _decode(family, model, batch)
         answers = batch.roles[:, 1:] == Role.ANSWER
         logits = family.logits(model, hidden[:, :-1][answers])
-        functional.cross_entropy(logits.float(), batch.token_ids[:, 1:][answers], reduction="sum").backward()
-    return magnitudes
+        loss = functional.cross_entropy(logits.float(), batch.token_ids[:, 1:][answers], reduction="sum")
+        return torch.autograd.grad(loss, states)[0]
+
+
+def _block_gradients(
+    model: nn.Module, name: str, states: Tensor, others: Any, above: Tensor, outputs: dict[str, str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a block forward and backward.
+
+    Returns
+    -------
+    gradient : Tensor, shape of `states`
+        With respect to what enters the block, given that with respect to what leaves it.
+    magnitudes : dict of str to Tensor, shape (batch, tokens)
+        The mean |gradient| over channels of each token at the `outputs`, by their keys.
+    """
+    magnitudes: dict[str, Tensor] = {}
+    states = states.detach().requires_grad_()
+    with ExitStack() as hooks, torch.enable_grad():
+        for kind, linear in outputs.items():
+
+            def watch(module: nn.Module, args: tuple, output: Tensor, kind: str = kind) -> None:
+                output.register_hook(lambda grad: magnitudes.update({kind: grad.detach().abs().mean(dim=-1)}))
+
+            hooks.callback(model.get_submodule(linear).register_forward_hook(watch).remove)
+        output = run_block(model.get_submodule(name), states, others)
+        (gradient,) = torch.autograd.grad(output, states, above)
+    return gradient, magnitudes
 
 
 def _sample_means(magnitudes: Tensor, chosen: Tensor) -> Tensor:

@@ -1,10 +1,16 @@
-"""From a model folder and a scheme to a checkpoint folder."""
+"""From a model folder and a scheme to a checkpoint folder, one part of the model at a time.
+
+Weights are read from disk when their part (a block, the embedding, the head) is worked on, and are written and let go
+once it is done. Calibration goes block by block over all samples; what passes between blocks lies in memory as far as a
+budget goes, then in files beside the checkpoint, and is deleted with it if anything fails.
+"""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.device import check_device
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
-from quantrust.models.loading import load_model
+from quantrust.models.skeleton import build_skeleton
+from quantrust.models.streamed_weights import DTYPE, StreamedWeights
 from quantrust.named_modules import DATA_FREE_METHODS, load_module, module_names
 from quantrust.progress import Progress, progress
 from quantrust.quantization import awq, mbq
+from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
+from quantrust.quantization.block_inputs import bypassed, run_stack
 from quantrust.quantization.calibration import check_calibration, language_batches, vision_batches
-from quantrust.quantization.checkpoint import save_checkpoint
+from quantrust.quantization.checkpoint import CheckpointWriter, open_checkpoint, plan_layout
+from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.gptq import HessianFactor, HessianSum, quantize_gptq
 from quantrust.quantization.grid import QuantizedWeight
@@ -31,8 +42,12 @@ from quantrust.quantization.scale_search import Batch, ScaleChoice, search_stack
 from quantrust.quantization.scheme import Scheme, parse_scheme
 from quantrust.quantization.sequential import factor_inputs, quantize_stack
 
-DTYPE = torch.float32
-"""The dtype of activations, gradients and scaled weights while quantizing."""
+ATTENTION = "sdpa"
+"""The attention of the library that calibration runs with: flash attention can not compute in float32."""
+
+ACTIVATION_SHARE = 8
+"""Activations between blocks take one part in so many of the model's size in bfloat16 before they go to files."""
+LEAST_ACTIVATION_BYTES = 1 << 26
 
 POWERS = {"mae": 1, "mse": 2}
 STACKS = ("vision", "connector", "language")
@@ -47,10 +62,12 @@ def quantize_model(
     scheme: str | Scheme,
     calibration: str | Path | pl.DataFrame | None,
     out_folder: str | Path,
+    device: str = "cpu",
+    activation_bytes: int | None = None,
 ) -> None:
     """Quantize a model under a scheme and write the checkpoint.
 
-    Nothing is drawn at random: the same folder, scheme and calibration table give the same bytes.
+    Nothing is drawn at random: the same folder, scheme, calibration table and kind of device give the same bytes.
 
     Parameters
     ----------
@@ -61,47 +78,58 @@ def quantize_model(
     calibration : polars.DataFrame, path of its Parquet file, or None
         As `build_calibration_table` returns it; needed by AWQ, MBQ and GPTQ only, other methods do not look at it.
     out_folder : str or Path
+    device : {"cpu", "cuda"}
+        Where blocks run and weights are quantized, in float32.
+    activation_bytes : int or None
+        How much host memory activations between blocks may take before they go to files; None is an eighth of the
+        model in bfloat16, and 64 MiB at least. It does not change the result.
 
     Raises
     ------
     QuantrustError
-        If the scheme does not parse or selects nothing, calibration is missing or unfit, or a weight or an activation
-        is not finite.
+        If the scheme does not parse or selects nothing, calibration is missing or unfit, there is no such device, a
+        file or a key of the model is missing or unexpected, or a weight or an activation is not finite.
     """
     scheme = parse_scheme(scheme) if isinstance(scheme, str) else scheme
+    check_device(device, ATTENTION, DTYPE)
     table = None
     if scheme.needs_calibration:
         if calibration is None:
             raise QuantrustError(f"scheme {scheme.name} needs a calibration table; build one from captions of images")
         table = calibration if isinstance(calibration, pl.DataFrame) else pl.read_parquet(calibration)
         check_calibration(table)
-    family, model, processor = load_model(model_folder, DTYPE)
-    model.requires_grad_(False)
-    _check_weights(model_folder, model)
+    family, model = build_skeleton(model_folder, ATTENTION)
     plan = build_plan(family, model, scheme)
     _log.info("plan of %s:\n%s", scheme.name, describe_plan(plan))
-    with progress(f"quantizing under {scheme.name}", _steps(family, model, scheme, plan), "blocks and layers") as bar:
-        surgery = _Surgery(family, model, processor, scheme, plan, bar)
-        if scheme.searches_scales:
-            surgery.search_and_fold(table)
-        elif scheme.method == "gptq":
-            surgery.quantize_in_order(table)
+    with torch.device("meta"):
+        layout = plan_layout(family, build_skeleton(model_folder, ATTENTION)[1], plan)
+    if activation_bytes is None:
+        activation_bytes = max(LEAST_ACTIVATION_BYTES, layout.sizes(plan)["bfloat16"] // ACTIVATION_SHARE)
+    steps = _steps(family, model, scheme, plan)
+    with (
+        open_checkpoint(out_folder, model_folder, layout) as writer,
+        progress(f"quantizing under {scheme.name}", steps, "blocks and layers") as bar,
+        torch.no_grad(),
+    ):
+        store = ActivationStore(writer.scratch, activation_bytes, device)
+        weights = StreamedWeights(model_folder, family, model, device)
+        surgery = _Surgery(family, model, weights, scheme, plan, writer, store, bar)
+        if table is not None:
+            surgery.calibrate(family.load_processor(str(model_folder)), table)
         surgery.quantize_rest()
-    save_checkpoint(
-        out_folder,
-        model_folder=model_folder,
-        model=model,
-        layers=plan.with_columns(
+        layers = plan.with_columns(
             relative_error=pl.col("layer").replace_strict(surgery.errors, default=None, return_dtype=pl.Float64)
-        ),
-        record={
+        )
+        record = {
             "scheme": scheme.name,
             "settings": scheme.settings(),
             "calibration": None if table is None else _describe_calibration(table),
             "modality_ratios": [asdict(ratio) for ratio in surgery.ratios],
             "scales": [_describe_choice(choice) for choice in surgery.choices],
-        },
-    )
+        }
+        writer.finish(layers, record)
+    if store.spilled:
+        _log.info("activations went through %.1f GB of files", store.spilled / 1e9)
 
 
 @dataclass
@@ -119,9 +147,11 @@ class _Surgery:
 
     family: Family
     model: nn.Module
-    processor: Any
+    weights: StreamedWeights
     scheme: Scheme
     plan: pl.DataFrame
+    writer: CheckpointWriter
+    store: ActivationStore
     bar: Progress
     errors: dict[str, float] = field(default_factory=dict)
     ratios: list[ModalityRatio] = field(default_factory=list)
@@ -134,99 +164,169 @@ class _Surgery:
             for row in chosen.iter_rows(named=True)
         }
         self.calibrated = set(chosen.filter(method="gptq")["layer"])
+        self.heads = [name for name in chosen.filter(component="head")["layer"] if name in self.calibrated]
+        # None is what lies between the parts
+        self.tensors: dict[str | None, list[str]] = {}
+        for name in self.writer.layout.tensors:
+            self.tensors.setdefault(self.weights.part_of(name), []).append(name)
+        self.finished: set[str | None] = set()
 
-    def search_and_fold(self, table: pl.DataFrame) -> None:
+    def calibrate(self, processor: Any, table: pl.DataFrame) -> None:
+        """Quantize what goes by calibration samples."""
+        images = [self.store.put_all(inputs) for inputs in vision_batches(self.family, processor, table)]
+        if self.scheme.searches_scales:
+            self._search_and_fold(images, processor, table)
+        else:
+            self._quantize_in_order(images, processor, table)
+
+    def _search_and_fold(self, images: Sequence[VisionInputs], processor: Any, table: pl.DataFrame) -> None:
         """Search scales and quantize the scaled blocks; a block is done before the next is looked at.
 
         Every search reads activations of the unquantized model: the component that runs last in the forward pass comes
         first, and within a component the blocks before have passed on what they yield unquantized.
         """
-        images = vision_batches(self.family, self.processor, table)
-        prompts: list[LanguageInputs] = []
-        if "language" in self.scheme.components:
-            prompts = self._prompts(images, table)
-            if self.scheme.method == "mbq":
-                self.ratios = self._modality_ratios(prompts)
         found: dict[str, list[ScaleChoice]] = {}
         for component in reversed(_stacks(self.scheme)):
-            batches = self._language_batches(prompts) if component == "language" else self._image_batches(images)
+            if component == "language":
+                prompts = self._prompts(images, self._run_vision(images), processor, table)
+                if self.scheme.method == "mbq":
+                    self.ratios = self._modality_ratios(prompts)
+                batches = self._language_batches(prompts)
+            else:
+                batches = self._image_batches(component, images)
             found[component] = self._search_stack(component, batches)
         self.choices = [choice for component in STACKS for choice in found.get(component, [])]
 
-    def quantize_in_order(self, table: pl.DataFrame) -> None:
+    def _quantize_in_order(self, images: Sequence[VisionInputs], processor: Any, table: pl.DataFrame) -> None:
         """Quantize by GPTQ in the order of the forward pass, each block on what the quantized ones before it yield."""
-        self._quantize_where(component="embedding")
-        images = vision_batches(self.family, self.processor, table)
-        for component in ("vision", "connector"):
-            if component in self.scheme.components:
-                with torch.no_grad():
-                    self._quantize_stack(
-                        component, [(partial(self.family.encode_images, self.model, inputs), None) for inputs in images]
-                    )
-        heads = [layer for layer in self.calibrated if layer in set(self.plan.filter(component="head")["layer"])]
-        if "language" in self.scheme.components or heads:
-            prompts = self._prompts(images, table)
-            with torch.no_grad():
-                hidden = self._quantize_stack(
-                    "language",
-                    [(partial(_decode, self.family, self.model, inputs), _real(inputs)) for inputs in prompts],
-                )
-                for head in heads:
+        known = self._run_vision(images, quantize=True)
+        if "language" in self.scheme.components or self.heads:
+            prompts = self._prompts(images, known, processor, table)
+            runs = [(partial(self._decode, inputs), _real(inputs)) for inputs in prompts]
+            hidden = self._quantize_stack("language", runs)
+            for head in self.heads:
+                with self.weights.loaded(head):
                     self._quantize_head(head, hidden, prompts)
+                    self._finish(head)
 
     def quantize_rest(self) -> None:
-        """Quantize every layer of the plan that is not quantized yet."""
-        self._quantize_where()
+        """Quantize every layer of the plan that is not quantized yet, and write every tensor that is not written."""
+        for part in self.weights.parts:
+            # nothing is stored of a tied head
+            if part not in self.finished and part in self.tensors:
+                with self.weights.loaded(part):
+                    self._finish(part)
+        self._finish(None)
         for name, source in self.plan.drop_nulls("shares").select("layer", "shares").iter_rows():
-            replace_layer(self.model, name, self.model.get_submodule(source).weight, DTYPE)
             self.errors[name] = self.errors[source]
 
-    def _prompts(self, images: Sequence[VisionInputs], table: pl.DataFrame) -> list[LanguageInputs]:
-        encoded: list[EncodedImage] = []
-        with torch.no_grad():
-            for inputs in images:
-                found = self.family.encode_images(self.model, inputs)
-                if not all(image.features.isfinite().all() for image in found):
-                    self._name_overflow(partial(self.family.encode_images, self.model, inputs))
-                encoded += found
-            return language_batches(self.family, self.model, self.processor, table, encoded)
+    def _run_vision(self, images: Sequence[VisionInputs], quantize: bool = False) -> list[dict[str, Stored]]:
+        """Return what vision tower and connector yield for each batch of images, by component.
+
+        With `quantize` those that the scheme selects are quantized on the way, and yield what they then do.
+        """
+        known: list[dict[str, Stored]] = [{} for _ in images]
+        for component in ("vision", "connector"):
+            runs = [
+                partial(self._encode_images, inputs, dict(found)) for inputs, found in zip(images, known, strict=True)
+            ]
+            quantized = quantize and component in self.scheme.components
+            hidden = (
+                self._quantize_stack(component, [(run, None) for run in runs])
+                if quantized
+                else self._run_stack(component, runs)
+            )
+            if not all(states.get().isfinite().all() for states in hidden):
+                if not quantized:
+                    with self._naming_overflow():
+                        self._run_stack(component, runs)
+                raise QuantrustError(
+                    f"{component}: calibration activations hold NaN or infinite values; check the model"
+                )
+            for found, states in zip(known, hidden, strict=True):
+                found[component] = states
+        return known
+
+    def _run_stack(self, component: str, runs: Sequence[Callable[[], Any]]) -> list[Stored]:
+        blocks = self.family.blocks(self.model, component)
+        return run_stack(self.model, blocks, runs, self.weights.loaded, self.store)
+
+    def _prompts(
+        self, images: Sequence[VisionInputs], known: Sequence[dict[str, Stored]], processor: Any, table: pl.DataFrame
+    ) -> list[LanguageInputs]:
+        """Return the samples as the language model reads them, with tensors stored."""
+
+        def encoded() -> Iterator[EncodedImage]:
+            for inputs, found in zip(images, known, strict=True):
+                yield from self._encode_images(inputs, found)
+
+        with self._embedding_to_look_up():
+            batches = language_batches(self.family, self.model, processor, table, encoded())
+            return [self.store.put_all(inputs) for inputs in batches]
+
+    @contextmanager
+    def _embedding_to_look_up(self) -> Iterator[None]:
+        """Let the embedding be used: that of the model, or under GPTQ the quantized one, if it is quantized."""
+        name = self.family.embedding
+        if self.scheme.method == "gptq" and name in self.quantizers:
+            with self.weights.loaded(name):
+                self._finish(name)
+                yield
+        else:
+            with self.weights.looked_up(name):
+                yield
 
     def _modality_ratios(self, prompts: Sequence[LanguageInputs]) -> list[ModalityRatio]:
         try:
-            return mbq.modality_ratios(self.family, self.model, prompts)
+            return mbq.modality_ratios(self.family, self.model, prompts, self.weights.loaded, self.store)
         except QuantrustError:
             # a gradient that is not finite says nothing about where it went wrong
-            for inputs in prompts:
-                self._name_overflow(partial(_decode, self.family, self.model, inputs))
+            with self._naming_overflow():
+                self._run_stack("language", [partial(self._decode, inputs) for inputs in prompts])
             raise
 
-    def _name_overflow(self, run: Callable[[], Any]) -> None:
-        """Raise an error that names the first layer whose output is not finite, if there is one."""
-        overflowed: list[str] = []
+    @contextmanager
+    def _naming_overflow(self) -> Iterator[None]:
+        """Raise an error that names the first layer to run in this context whose output is not finite."""
 
         def look(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
             if not output.isfinite().all():
-                overflowed.append(name)
+                raise QuantrustError(
+                    f"{name}: calibration activations hold NaN or infinite values; check model and images"
+                )
 
-        with ExitStack() as hooks, torch.no_grad():
+        with ExitStack() as hooks:
             for layer in self.plan["layer"]:
                 handle = self.model.get_submodule(layer).register_forward_hook(partial(look, layer))
                 hooks.callback(handle.remove)
-            run()
-        if overflowed:
-            raise QuantrustError(
-                f"{overflowed[0]}: calibration activations hold NaN or infinite values; check model and images"
-            )
+            yield
 
-    def _image_batches(self, images: Iterable[VisionInputs]) -> list[Batch]:
+    def _encode_images(self, inputs: VisionInputs, known: dict[str, Stored]) -> list[EncodedImage]:
+        """Run vision tower and connector on images, but for the stacks of which it is known what they yield."""
+        with ExitStack() as stacks:
+            for component, states in known.items():
+                blocks = self.family.blocks(self.model, component)
+                stacks.enter_context(bypassed(self.model, blocks, states.get()))
+            return self.family.encode_images(self.model, fetch(inputs))
+
+    def _decode(self, inputs: LanguageInputs) -> Tensor:
+        inputs = fetch(inputs)
+        return self.family.decode(self.model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
+
+    def _image_batches(self, component: str, images: Sequence[VisionInputs]) -> list[Batch]:
+        known: list[dict[str, Stored]] = [{} for _ in images]
+        if component == "connector":
+            with FastLinears():
+                hidden = self._run_stack("vision", [partial(self._encode_images, inputs, {}) for inputs in images])
+            known = [{"vision": states} for states in hidden]
         # no token of vision tower or connector is an answer: all count the same
-        return [Batch(partial(self.family.encode_images, self.model, inputs)) for inputs in images]
+        return [Batch(partial(self._encode_images, inputs, found)) for inputs, found in zip(images, known, strict=True)]
 
-    def _language_batches(self, prompts: Iterable[LanguageInputs]) -> list[Batch]:
+    def _language_batches(self, prompts: Sequence[LanguageInputs]) -> list[Batch]:
         blocks = len(self.family.blocks(self.model, "language"))
         batches = []
         for inputs in prompts:
-            roles = inputs.roles.flatten()
+            roles = fetch(inputs.roles).flatten()
             if self.scheme.method == "mbq":
                 weights = {
                     kind: [mbq.token_weights(roles, ratio.used) for ratio in self.ratios if ratio.kind == kind]
@@ -234,7 +334,7 @@ class _Surgery:
                 }
             else:
                 weights = dict.fromkeys(mbq.KINDS, [awq.token_weights(roles)] * blocks)
-            batches.append(Batch(partial(_decode, self.family, self.model, inputs), _real(inputs), weights))
+            batches.append(Batch(partial(self._decode, inputs), _real(inputs), weights))
         return batches
 
     def _search_stack(self, component: str, batches: list[Batch]) -> list[ScaleChoice]:
@@ -242,19 +342,24 @@ class _Surgery:
         groups = {block: self.family.scale_groups(self.model, block) for block in blocks}
         power = POWERS[self.scheme.error]
         found = []
-        searches = search_stack(self.model, blocks, groups, batches, self.quantizers, power)
+        searches = search_stack(
+            self.model, blocks, groups, batches, self.quantizers, power, self.weights.loaded, self.store
+        )
         for block, choices in zip(blocks, searches, strict=True):
             for choice in choices:
                 fold_scale(self.model, choice.group, choice.scale)
-            for group in groups[block]:
-                for name in group.linears:
-                    self._quantize_layer(name)
+            self._finish(block)
             found += choices
             self.bar.update()
         return found
 
-    def _quantize_stack(self, component: str, runs: list[tuple[Callable[[], Any], Tensor | None]]) -> list[Tensor]:
+    def _quantize_stack(self, component: str, runs: list[tuple[Callable[[], Any], Tensor | None]]) -> list[Stored]:
         blocks = self.family.blocks(self.model, component)
+
+        def finish(block: str) -> None:
+            self._finish(block)
+            self.bar.update()
+
         return quantize_stack(
             self.model,
             blocks,
@@ -262,22 +367,30 @@ class _Surgery:
             runs,
             self.calibrated,
             self._quantize_layer,
-            lambda block: self.bar.update(),
+            finish,
+            self.weights.loaded,
+            self.store,
         )
 
-    def _quantize_head(self, name: str, hidden: list[Tensor], prompts: list[LanguageInputs]) -> None:
+    def _quantize_head(self, name: str, hidden: list[Stored], prompts: list[LanguageInputs]) -> None:
         norm, weight = self.model.get_submodule(self.family.final_norm), self.model.get_submodule(name).weight
         total = HessianSum(weight.shape[1], weight.device)
         for states, inputs in zip(hidden, prompts, strict=True):
-            total.add(norm(states).flatten(0, -2)[_real(inputs)])
+            total.add(norm(states.get()).flatten(0, -2)[_real(inputs)])
         self._quantize_layer(name, factor_inputs(total, [name]))
 
-    def _quantize_where(self, **where: str) -> None:
-        for name in self.plan.filter(**where)["layer"]:
-            self._quantize_layer(name)
+    def _finish(self, part: str | None) -> None:
+        """Quantize the layers of a part that are not quantized yet, and write all of its other tensors."""
+        for name in self.quantizers:
+            if self.weights.part_of(name) == part:
+                self._quantize_layer(name)
+        for name in self.tensors.get(part, []):
+            if name not in self.writer.layout.packed:
+                self.writer.write(name, attrgetter(name)(self.model))
+        self.finished.add(part)
 
     def _quantize_layer(self, name: str, factor: HessianFactor | None = None) -> None:
-        """Put the quantized form in the place of a layer, if the plan selects it and it is not done yet."""
+        """Quantize and write a layer, if the plan selects it and it is not done yet."""
         if name not in self.quantizers or name in self.errors:
             return
         weight = self.model.get_submodule(name).weight.detach()
@@ -287,8 +400,12 @@ class _Surgery:
         except QuantrustError as error:
             raise QuantrustError(f"layer {name}: {error}") from error
         norm = float(weight.norm())
-        self.errors[name] = float((quantized.dequantize() - weight).norm()) / norm if norm else 0.0
-        replace_layer(self.model, name, PackedWeight.from_quantized(quantized), DTYPE)
+        self.errors[name] = float(quantized.dequantize().sub_(weight).norm()) / norm if norm else 0.0
+        packed = PackedWeight.from_quantized(quantized)
+        self.writer.write_packed(name, packed)
+        if self.scheme.method == "gptq":
+            # what comes after it is calibrated on what it yields
+            replace_layer(self.model, name, packed, DTYPE)
         self.bar.update()
 
 
@@ -314,19 +431,9 @@ def _steps(family: Family, model: nn.Module, scheme: Scheme, plan: pl.DataFrame)
     return blocks + len(plan.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null()))
 
 
-def _decode(family: Family, model: nn.Module, inputs: LanguageInputs) -> Tensor:
-    return family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
-
-
 def _real(inputs: LanguageInputs) -> Tensor:
     """Return which tokens are no padding, bool (tokens,)."""
-    return inputs.roles.flatten() != Role.PAD
-
-
-def _check_weights(model_folder: str | Path, model: nn.Module) -> None:
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise QuantrustError(f"{model_folder}: {name} holds NaN or infinite values; restore the model's files")
+    return fetch(inputs.roles).flatten() != Role.PAD
 
 
 def _describe_calibration(table: pl.DataFrame) -> dict[str, Any]:

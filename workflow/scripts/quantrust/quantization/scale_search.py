@@ -23,7 +23,8 @@ from torch.func import functional_call
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
-from quantrust.quantization.block_inputs import hidden_states, record_block_inputs
+from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
+from quantrust.quantization.block_inputs import Hold, hidden_states, in_memory, record_block_inputs, run_block
 from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.grid import QuantizedWeight
 
@@ -63,19 +64,19 @@ class ScaleChoice:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module, with its output.
+    """One call of a module, with its output. Tensors may be stored, but for the weights.
 
     Attributes
     ----------
     args, kwargs
-    output : Tensor, shape (..., out)
+    output : Tensor or Stored, shape (..., out)
     weights : Tensor, float32, shape (...) flattened
         What the error of each token counts.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    output: Tensor
+    output: Any
     weights: Tensor
 
 
@@ -190,8 +191,9 @@ def _quantize_scaled(weight: Tensor, scale: Tensor, quantize: Callable[[Tensor],
 def _error(inspected: nn.Module, weights: dict[str, Tensor], calls: Sequence[Call], power: int, limit: float) -> float:
     total = 0.0
     for call in calls:
-        output = hidden_states(functional_call(inspected, weights, call.args, call.kwargs))
-        change = (output - call.output).abs().flatten(0, -2)
+        args, kwargs, expected = fetch((call.args, call.kwargs, call.output))
+        output = hidden_states(functional_call(inspected, weights, args, kwargs))
+        change = (output - expected).abs().flatten(0, -2)
         if power == 2:
             change = change.square()
         total += float((change.mean(dim=-1) * call.weights).sum(dtype=torch.float64))
@@ -208,11 +210,13 @@ def search_stack(
     batches: Sequence[Batch],
     quantize: Mapping[str, Callable[[Tensor], QuantizedWeight]],
     power: int,
+    hold: Hold = in_memory,
+    store: ActivationStore | None = None,
 ) -> Iterator[list[ScaleChoice]]:
     """Search the scales of a stack of blocks, one block at a time.
 
-    The model runs once over the micro-batches; then each block runs by itself on the outputs of the one before, so
-    that no more than one block's activations are held.
+    Each block runs by itself on the outputs of the one before, so that no more than one block and its activations are
+    held.
 
     Parameters
     ----------
@@ -227,17 +231,24 @@ def search_stack(
         By dotted layer name; groups of which no linear is quantized, or whose scale nothing absorbs, are left out.
     power : int
         See `search_scale`.
+    hold : callable
+        Each block is held until the search of the next begins.
+    store : ActivationStore or None
+        For the activations; None keeps them in memory.
 
     Yields
     ------
     list of ScaleChoice
-        Of one block.
+        Of one block, while it is held.
     """
+    store = store or ActivationStore()
     with FastLinears():
-        inputs = [record_block_inputs(model, blocks, batch.run) for batch in batches]
+        inputs = [record_block_inputs(model, blocks, batch.run, store) for batch in batches]
     hidden = [block_inputs.hidden for block_inputs in inputs]
     real = [
-        torch.ones(states[..., 0].numel(), dtype=torch.bool, device=states.device) if batch.real is None else batch.real
+        torch.ones(states.shape[:-1].numel(), dtype=torch.bool, device=store.device)
+        if batch.real is None
+        else batch.real
         for batch, states in zip(batches, hidden, strict=True)
     ]
     tokens = sum(int(flags.sum()) for flags in real)
@@ -249,34 +260,37 @@ def search_stack(
             for group in groups[block_name]
             if group.previous is not None and any(name in quantize for name in group.linears)
         ]
-        records: dict[ScaleGroup, tuple[list[Tensor], list[Call]]] = {group: ([], []) for group in wanted}
-        for place, (batch, block_inputs) in enumerate(zip(batches, inputs, strict=True)):
-            args, kwargs = block_inputs.others[index]
-            with ExitStack() as hooks, FastLinears():
-                recorders = [(group, _Recorder(model, group, hooks)) for group in wanted]
-                hidden[place] = hidden_states(model.get_submodule(block_name)(hidden[place], *args, **kwargs))
-            for group, recorder in recorders:
-                magnitudes, calls = records[group]
-                magnitudes.append(recorder.read.flatten(0, -2)[real[place]].abs().sum(dim=0, dtype=torch.float64))
-                weights = real[place].float() if batch.weights is None else batch.weights[group.kind][index]
-                calls.append(recorder.call(model, weights))
-        choices = []
-        for place, group in enumerate(wanted):
-            # taken out, so that no group's activations outlive its search
-            magnitudes, calls = records.pop(group)
-            choice = search_scale(
-                group,
-                model.get_submodule(group.inspected),
-                {_local_weight(group, name): model.get_submodule(name) for name in group.linears},
-                torch.stack(magnitudes).sum(dim=0).div(tokens).float(),
-                _in_pieces(calls) if _tokens_alone(model, group) else calls,
-                {_local_weight(group, name): quantize[name] for name in group.linears if name in quantize},
-                power,
-                first=before.get(place, LIKELY_EXPONENT),
-            )
-            choices.append(choice)
-        before = {place: choice.exponent for place, choice in enumerate(choices)}
-        yield choices
+        with hold(block_name):
+            block = model.get_submodule(block_name)
+            records: dict[ScaleGroup, tuple[list[Tensor], list[Call]]] = {group: ([], []) for group in wanted}
+            for place, (batch, block_inputs) in enumerate(zip(batches, inputs, strict=True)):
+                known: dict[int, Stored] = {}
+                states, others = fetch((hidden[place], block_inputs.others[index]), known)
+                with ExitStack() as hooks, FastLinears():
+                    recorders = [(group, _Recorder(model, group, hooks)) for group in wanted]
+                    hidden[place] = store.put(run_block(block, states, others))
+                for group, recorder in recorders:
+                    magnitudes, calls = records[group]
+                    magnitudes.append(recorder.read.flatten(0, -2)[real[place]].abs().sum(dim=0, dtype=torch.float64))
+                    weights = real[place].float() if batch.weights is None else batch.weights[group.kind][index]
+                    calls.append(recorder.call(model, weights, store, known))
+            choices = []
+            for place, group in enumerate(wanted):
+                # taken out, so that no group's activations outlive its search
+                magnitudes, calls = records.pop(group)
+                choice = search_scale(
+                    group,
+                    model.get_submodule(group.inspected),
+                    {_local_weight(group, name): model.get_submodule(name) for name in group.linears},
+                    torch.stack(magnitudes).sum(dim=0).div(tokens).float(),
+                    _in_pieces(calls, store) if _tokens_alone(model, group) else calls,
+                    {_local_weight(group, name): quantize[name] for name in group.linears if name in quantize},
+                    power,
+                    first=before.get(place, LIKELY_EXPONENT),
+                )
+                choices.append(choice)
+            before = {place: choice.exponent for place, choice in enumerate(choices)}
+            yield choices
 
 
 def _tokens_alone(model: nn.Module, group: ScaleGroup) -> bool:
@@ -284,18 +298,32 @@ def _tokens_alone(model: nn.Module, group: ScaleGroup) -> bool:
     return group.kind == "mlp" or isinstance(model.get_submodule(group.inspected), nn.Linear)
 
 
-def _in_pieces(calls: list[Call]) -> list[Call]:
+def _in_pieces(calls: list[Call], store: ActivationStore) -> list[Call]:
     """Put the tokens of calls together anew, `PIECE_TOKENS` at a time, those whose error will weigh most first.
 
     How large a token's error will be is guessed from its output; the guess decides about the order alone. The list is
-    emptied, so that no more than two copies of the activations exist at a time.
+    emptied call by call, so that little more than one copy of the activations exists at a time.
     """
-    states, output, weights = (
-        torch.cat(parts) for parts in zip(*((call.args[0], call.output, call.weights) for call in calls), strict=True)
-    )
-    calls.clear()
-    order = (output.abs().mean(dim=-1) * weights).argsort(descending=True, stable=True)
-    return [Call((states[places],), {}, output[places], weights[places]) for places in order.split(PIECE_TOKENS)]
+    weights = torch.cat([call.weights for call in calls])
+    guesses = torch.cat([call.output.get().abs().mean(dim=-1) for call in calls]) * weights
+    order = guesses.argsort(descending=True, stable=True)
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order), device=order.device)
+    states, output = (store.rows(len(order), stored.shape[-1]) for stored in (calls[0].args[0], calls[0].output))
+    calls.reverse()
+    start = 0
+    while calls:
+        call = calls.pop()
+        chosen = places[start : start + len(call.weights)]
+        states.put(chosen, call.args[0].get())
+        output.put(chosen, call.output.get())
+        start += len(chosen)
+    pieces = []
+    for start in range(0, len(order), PIECE_TOKENS):
+        some = order[start : start + PIECE_TOKENS]
+        stop = start + len(some)
+        pieces.append(Call((states.part(start, stop),), {}, output.part(start, stop), weights[some]))
+    return pieces
 
 
 def _local_weight(group: ScaleGroup, linear: str) -> str:
@@ -318,9 +346,10 @@ class _Recorder:
     def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self.args, self.kwargs, self.output = args, kwargs, hidden_states(output)
 
-    def call(self, model: nn.Module, weights: Tensor) -> Call:
-        """Return the call; where tokens do not see each other, only those whose error counts."""
+    def call(self, model: nn.Module, weights: Tensor, store: ActivationStore, known: dict[int, Stored]) -> Call:
+        """Return the call, stored; where tokens do not see each other, only those whose error counts."""
         if not _tokens_alone(model, self.group):
-            return Call(self.args, self.kwargs, self.output, weights)
+            return Call(*store.put_all((self.args, self.kwargs, self.output), known), weights)
         kept = weights > 0
-        return Call((self.args[0].flatten(0, -2)[kept],), {}, self.output.flatten(0, -2)[kept], weights[kept])
+        states, output = (value.flatten(0, -2)[kept] for value in (self.args[0], self.output))
+        return Call((store.put(states),), {}, store.put(output), weights[kept])

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
-from quantrust.quantization.block_inputs import hidden_states, record_block_inputs
+from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
+from quantrust.quantization.block_inputs import Hold, in_memory, record_block_inputs, run_block
 from quantrust.quantization.gptq import HessianFactor, HessianSum, factor_hessian
 
 Run = tuple[Callable[[], Any], Tensor | None]
@@ -29,8 +30,10 @@ def quantize_stack(
     chosen: set[str],
     quantize_layer: Callable[[str, HessianFactor], None],
     finish_block: Callable[[str], None],
-) -> list[Tensor]:
-    """Quantize the linears of a stack of blocks in order, holding the activations of one block only.
+    hold: Hold = in_memory,
+    store: ActivationStore | None = None,
+) -> list[Stored]:
+    """Quantize the linears of a stack of blocks in order, holding one block and its activations only.
 
     Parameters
     ----------
@@ -46,11 +49,15 @@ def quantize_stack(
     quantize_layer : callable
         Puts a quantized layer in the place of the linear with this name, given its Hessian's factor.
     finish_block : callable
-        Called with the name of each block whose layers are done.
+        Called with the name of each block whose layers are done, while it is held.
+    hold : callable
+        Each block is held until its quantized form has run.
+    store : ActivationStore or None
+        For the activations; None keeps them in memory.
 
     Returns
     -------
-    list of Tensor
+    list of Stored
         What the last block yields for each run.
 
     Raises
@@ -58,36 +65,37 @@ def quantize_stack(
     QuantrustError
         If activations are not finite; the message names the layers.
     """
-    inputs = [record_block_inputs(model, blocks, run) for run, _ in runs]
+    store = store or ActivationStore()
+    inputs = [record_block_inputs(model, blocks, run, store) for run, _ in runs]
     hidden = [block_inputs.hidden for block_inputs in inputs]
     real = [flags for _, flags in runs]
     for index, block_name in enumerate(blocks):
-        block = model.get_submodule(block_name)
         wanted = [group for group in groups[block_name] if chosen.intersection(group.linears)]
-        calls = [partial(block, **block_inputs.others[index][1]) for block_inputs in inputs]
-        arguments = [block_inputs.others[index][0] for block_inputs in inputs]
-        if wanted:
-            sums = {group: _empty_sum(model, group) for group in wanted}
-            for place, call in enumerate(calls):
-                with ExitStack() as hooks:
-                    for group, total in sums.items():
-                        read = partial(_add_input, total=total, real=real[place])
-                        hooks.callback(model.get_submodule(group.linears[0]).register_forward_pre_hook(read).remove)
-                    call(hidden[place], *arguments[place])
-            for group, total in sums.items():
-                factor = factor_inputs(total, group.linears)
-                for name in filter(chosen.__contains__, group.linears):
-                    quantize_layer(name, factor)
-        finish_block(block_name)
-        for place, call in enumerate(calls):
-            hidden[place] = hidden_states(call(hidden[place], *arguments[place]))
+        with hold(block_name):
+            block = model.get_submodule(block_name)
+            if wanted:
+                sums = {group: _empty_sum(model, group) for group in wanted}
+                for place, block_inputs in enumerate(inputs):
+                    with ExitStack() as hooks:
+                        for group, total in sums.items():
+                            read = partial(_add_input, total=total, real=real[place])
+                            hooks.callback(model.get_submodule(group.linears[0]).register_forward_pre_hook(read).remove)
+                        run_block(block, hidden[place].get(), fetch(block_inputs.others[index]))
+                for group in wanted:
+                    # taken out, so that no Hessian outlives its factoring
+                    factor = factor_inputs(sums.pop(group), group.linears)
+                    for name in filter(chosen.__contains__, group.linears):
+                        quantize_layer(name, factor)
+            finish_block(block_name)
+            for place, block_inputs in enumerate(inputs):
+                hidden[place] = store.put(run_block(block, hidden[place].get(), fetch(block_inputs.others[index])))
     return hidden
 
 
 def factor_inputs(total: HessianSum, names: Sequence[str]) -> HessianFactor:
-    """Factor the Hessian of these layers; what is wrong with it is said with their names."""
+    """Factor the Hessian of these layers, which is used up; what is wrong with it is said with their names."""
     try:
-        return factor_hessian(total.matrix)
+        return factor_hessian(total.take())
     except QuantrustError as error:
         raise QuantrustError(f"{', '.join(names)}: {error}") from error
 
