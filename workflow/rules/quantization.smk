@@ -47,5 +47,6 @@ rule quantize_model:
         code=quantization_code,
         family_code=family_code,
         table=scheme_table,
+        device=config["compute"]["device"],
     script:
         "../scripts/quantize_model.py"

@@ -10,4 +10,5 @@ with job_log(snakemake.log[0]):
         resolve_scheme(snakemake.wildcards.scheme, snakemake.params.table),
         snakemake.input.calibration or None,
         snakemake.output[0],
+        snakemake.params.device,
     )
