@@ -107,6 +107,19 @@ def test_the_workers_that_prepare_pictures_do_not_change_a_byte(variant, tmp_pat
     assert len({path.read_bytes() for path in files}) == 1
 
 
+def test_a_job_computes_on_one_thread_however_many_cores_it_has(variants, tmp_path, monkeypatch):
+    found, decode = [], features_module.decode_greedily
+
+    def decode_greedily(*arguments, **how):
+        found.append(torch.get_num_threads())
+        return decode(*arguments, **how)
+
+    monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
+    torch.set_num_threads(2)
+    dump(variants["qwen2_vl"], tmp_path / "f.parquet", workers=1)
+    assert set(found) == {1}
+
+
 def test_the_file_says_what_it_was_made_with(variant, tmp_path):
     found = notes(dump(variant, tmp_path / "f.parquet"))
     record = json.loads((variant.checkpoint / "quantization.json").read_text())

@@ -77,9 +77,6 @@ rule gather_features:
         runtime=30,
     params:
         code=code("gather_features"),
-        # Shards are gone once they are gathered: what would change them must be seen here.
-        dump_code=code("dump_features"),
-        family_code=family_code,
         settings=features_settings,
     script:
         "../scripts/gather_features.py"

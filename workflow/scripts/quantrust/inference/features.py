@@ -206,6 +206,8 @@ def dump_features(
         If there is no such device or attention, the disk has too little room, an image is missing or broken, a question
         does not fit the memory of the device, or the model's logits are not finite.
     """
+    # Sums depend on the number of threads. A job's further cores are its workers', whose number must not matter.
+    torch.set_num_threads(1)
     dtype = DTYPES[settings.dtype]
     check_kernel(settings.kernel, dtype)
     check_device(settings.device, settings.attention, dtype)
