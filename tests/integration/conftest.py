@@ -9,6 +9,7 @@ import getpass
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -171,9 +172,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     if missing:
         pytest.skip(f"needs {', '.join(missing)}; `make test-slurm` installs Debian's slurm-wlm and munge")
     cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    # Whoever ends the tests ends the cluster as well.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cluster.start()
         yield cluster
     finally:
         cluster.stop()
+        signal.signal(signal.SIGTERM, before)
     assert cluster.processes() == []

@@ -56,9 +56,10 @@ class ClusterWorkspace(Workspace):
         self.cluster = cluster
 
     def command(self, *arguments: str) -> list[str]:
-        python = super().command()[0]
+        # A process in the background of a shell, and all that it starts, would ignore Ctrl-C.
+        python = ["env", "--default-signal=INT", super().command()[0]]
         profile = ["--workflow-profile", "slurm", *FOR_THIS_CLUSTER]
-        return [python, "-m", "snakemake", *profile, "--configfile", STUDY, *arguments]
+        return [*python, "-m", "snakemake", *profile, "--configfile", STUDY, *arguments]
 
     def environment(self) -> dict[str, str]:
         return {key: value for key, value in self.cluster.environment.items() if key != "PYTHONPATH"}
