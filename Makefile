@@ -23,7 +23,7 @@ study: $(STUDY_READY)  ## Run the default study to reports/.
 	$(BIN)/snakemake --cores $(CORES) $(ARGS)
 
 quick: $(STUDY_READY)  ## Draw the first figure: one model, three schemes.
-	$(BIN)/snakemake --cores $(CORES) --configfile config/quick.yaml $(ARGS) -- reports/risk_coverage.pdf
+	$(BIN)/snakemake --cores $(CORES) --configfile config/quick.yaml $(ARGS) -- reports/quick/risk_coverage.pdf
 
 train: $(STUDY_READY)  ## Train the embedded models anew into data/trained/ (hours).
 	$(BIN)/snakemake --cores $(CORES) $(ARGS) -- $(addprefix data/trained/,qwen2-vl-tiny idefics3-tiny adversary)
@@ -49,7 +49,7 @@ test-full-width: $(TEST_READY)  ## Run the published study on models of full wid
 	$(BIN)/pytest -m full_width $(ARGS)
 
 test-slurm: $(TEST_READY) slurm  ## Run a small study on a Slurm cluster of one node, which it starts and stops.
-	timeout --signal=INT --kill-after=120 2700 $(BIN)/pytest -m slurm $(ARGS)
+	timeout --kill-after=120 2700 $(BIN)/pytest -m slurm $(ARGS)
 
 test-all: test  ## Run all tests.
 	$(MAKE) test-slow

@@ -11,7 +11,7 @@ import yaml
 
 from quantrust.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_width]
 
 MODELS = ["qwen2-vl-7b", "idefics3-8b"]
 SCHEMES = ["bf16", "hqq-w4g64", "mbq-w4g64"]
