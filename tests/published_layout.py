@@ -376,8 +376,8 @@ def _write_weights(folder: Path, family: str, size: Size, seed: int, answers: li
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {published_name(name): _weight(name, shapes[name], generator) for name in names}
         if (head := tensors.get("lm_head.weight")) is not None:
-            head[answers] *= 6
-            head[end] *= 9
+            head[answers] *= 8
+            head[end] *= 16
         save_file(tensors, folder / file, metadata={"format": "pt"})
         places |= dict.fromkeys(tensors, file)
     index = {"metadata": {"total_size": sum(map(_bytes, shapes.values()))}, "weight_map": dict(sorted(places.items()))}

@@ -28,8 +28,8 @@ OVERLAY = {
         "qwen2-vl-7b": {"processor": {"max_pixels": 112 * 112}},
         "idefics3-8b": {"processor": {"size": {"longest_edge": 364}}},
     },
-    "calibration": {"samples": 8},
-    "features": {"max_new_tokens": 4, "batch_size": 50, "images_per_chunk": 50, "kernel": "packed"},
+    "calibration": {"samples": 4},
+    "features": {"max_new_tokens": 3, "batch_size": 50, "images_per_chunk": 50, "kernel": "packed"},
 }
 
 
