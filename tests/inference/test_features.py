@@ -1,5 +1,6 @@
 """The whole dump: the same answers however the work is cut, each picture encoded once, and what stops it."""
 
+import gc
 import json
 import logging
 import os
@@ -14,10 +15,10 @@ from PIL import Image
 
 from quantrust.errors import QuantrustError
 from quantrust.inference import features as features_module
-from quantrust.inference.features import dump_features
+from quantrust.inference.features import FeatureDumper, dump_features
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
-from quantrust.models.family import Family
+from quantrust.models.family import EncodedImage, Family
 from quantrust.models.loading import family_of
 
 BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
@@ -105,6 +106,22 @@ def test_every_picture_passes_the_vision_tower_once_in_batches_of_its_own_size(v
 def test_the_workers_that_prepare_pictures_do_not_change_a_byte(variant, tmp_path):
     files = [dump(variant, tmp_path / f"{workers}.parquet", workers=workers) for workers in (0, 1, 2)]
     assert len({path.read_bytes() for path in files}) == 1
+
+
+def test_a_chunk_is_on_disk_before_the_next_and_its_pictures_are_given_up(variants, tmp_path, monkeypatch):
+    sizes, held, encode = [], [], FeatureDumper.encode
+
+    def encode_images(self, images, inputs, where):
+        gc.collect()
+        sizes.append((tmp_path / ".f.parquet.partial").stat().st_size)
+        held.append(sum(type(thing) is EncodedImage for thing in gc.get_objects()))
+        return encode(self, images, inputs, where)
+
+    monkeypatch.setattr(FeatureDumper, "encode", encode_images)
+    dump(variants["idefics3"], tmp_path / "f.parquet")
+    # Of the two batches of a chunk the second finds the pictures of the first.
+    assert held == [0, 3, 0, 3, 0]
+    assert sizes[0] == sizes[1] < sizes[2] == sizes[3] < sizes[4]
 
 
 def test_a_job_computes_on_one_thread_however_many_cores_it_has(variants, tmp_path, monkeypatch):

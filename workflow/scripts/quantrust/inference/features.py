@@ -240,8 +240,10 @@ def dump_features(
     ):
         for number in chosen:
             where = f"{name}, chunk {number + 1}"
-            encoded = dict(_encoded(dumper, batches[number], prepared, where))
-            writer.write(dumper.chunk_table(chunks[number], encoded, where))
+            # The features of a chunk are given up before those of the next are there.
+            writer.write(
+                dumper.chunk_table(chunks[number], dict(_encoded(dumper, batches[number], prepared, where)), where)
+            )
             bar.update(len(chunks[number]))
         writer.describe(notes | {HALVED: str(dumper.halving.count)})
 
