@@ -21,7 +21,7 @@ GROUP_FIGURES = Counter(reliability_diagrams=1, confidence_histograms=1, answer_
 EVALUATION = Counter(evaluate_variant=VARIANTS, break_down_variant=VARIANTS) + REPORT + GROUP_FIGURES
 CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 # All variants are compared with one another, so that any change of scores compares all anew.
-SHARED = ("data/comparisons.parquet", "data/shipping.parquet", "data/examples.parquet", "reports/")
+SHARED = ("data/studies/reports/", "reports/")
 COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
 DECISION_TABLES = Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1, tabulate_shipping=1)
 DECISION = Counter(decide_variant=VARIANTS) + DECISION_TABLES
@@ -89,6 +89,24 @@ def test_editing_the_page_builds_it_alone(scratch) -> None:
 def test_changing_what_may_ship_judges_anew_and_computes_nothing_else(scratch) -> None:
     scratch.change("report", "shipping", "keeps", value=0.9)
     assert scratch.plan()[0] == Counter(judge_schemes=1, tabulate_shipping=1, build_page=1)
+
+
+def test_another_study_of_fewer_schemes_leaves_what_the_first_computed_of_all_of_them(scratch) -> None:
+    shared = ("comparisons", "shipping", "examples")
+    before = scratch.digests("data/studies/reports")
+    assert {Path(path).stem for path in before} == set(shared)
+    scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full"])
+    scratch.change("report", "folder", value="reports/other")
+    jobs, written = scratch.plan()
+    assert jobs <= FOR_ALL + Counter(tabulate_data=1)
+    assert all(path.startswith(("data/studies/reports/other/", "reports/other/")) for path in written)
+    scratch.run("--", *(f"data/studies/reports/other/{name}.parquet" for name in shared))
+    assert scratch.digests("data/studies/reports/other") != {}
+    scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full", "mbq-w3g32-full"])
+    scratch.change("report", "folder", value="reports")
+    assert scratch.plan() == (Counter(), set())
+    after = scratch.digests("data/studies/reports")
+    assert {path: after[path] for path in before} == before
 
 
 def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:

@@ -28,6 +28,8 @@ STUDY = config["study"]
 HOME = STUDY["in_distribution"]
 DATASETS = [HOME, *STUDY["shifts"]]
 REPORTS = config["report"]["folder"]
+# What is computed of all variants together; two studies with folders of their own for reports do not undo each other.
+STUDY_DATA = f"data/studies/{REPORTS}"
 CANDIDATES = "scenes-language-candidates"
 DUMPED = [CANDIDATES, *config["datasets"]]
 # Datasets whose questions lie in one set of files, which is divided by image.
@@ -172,10 +174,10 @@ def study_artifacts():
         *of_variants("data/groups/{model}/{scheme}.parquet"),
         *of_variants("data/bins/{model}/{scheme}.parquet"),
         *of_variants("data/certification/{model}/{scheme}.parquet"),
-        "data/comparisons.parquet",
+        f"{STUDY_DATA}/comparisons.parquet",
         *of_variants("data/decisions/{model}/{scheme}.parquet"),
-        "data/shipping.parquet",
-        "data/examples.parquet",
+        f"{STUDY_DATA}/shipping.parquet",
+        f"{STUDY_DATA}/examples.parquet",
         f"{REPORTS}/index.html",
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),

@@ -78,11 +78,11 @@ rule compare_variants:
         scores=of_variants("data/scores/{model}/{scheme}.parquet"),
         mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
     output:
-        "data/comparisons.parquet",
+        f"{STUDY_DATA}/comparisons.parquet",
     log:
-        "logs/compare_variants.log",
+        f"logs/{REPORTS}/compare_variants.log",
     benchmark:
-        "benchmarks/runs/compare_variants.tsv"
+        f"benchmarks/runs/compare_variants/{REPORTS}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -100,7 +100,7 @@ rule compare_variants:
 
 rule tabulate_comparisons:
     input:
-        "data/comparisons.parquet",
+        f"{STUDY_DATA}/comparisons.parquet",
     output:
         report(
             f"{REPORTS}/tables/comparisons.csv",

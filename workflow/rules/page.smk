@@ -29,11 +29,11 @@ rule judge_schemes:
         scores=of_variants("data/scores/{model}/{scheme}.parquet"),
         mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
     output:
-        "data/shipping.parquet",
+        f"{STUDY_DATA}/shipping.parquet",
     log:
-        "logs/judge_schemes.log",
+        f"logs/{REPORTS}/judge_schemes.log",
     benchmark:
-        "benchmarks/runs/judge_schemes.tsv"
+        f"benchmarks/runs/judge_schemes/{REPORTS}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -57,9 +57,9 @@ rule pick_examples:
         decisions=of_variants("data/decisions/{model}/{scheme}.parquet"),
         features=features_of_variants(),
     output:
-        "data/examples.parquet",
+        f"{STUDY_DATA}/examples.parquet",
     log:
-        "logs/pick_examples.log",
+        f"logs/{REPORTS}/pick_examples.log",
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -101,7 +101,7 @@ rule tabulate_decisions:
 
 rule tabulate_shipping:
     input:
-        "data/shipping.parquet",
+        f"{STUDY_DATA}/shipping.parquet",
     output:
         report(
             f"{REPORTS}/tables/shipping.csv",
@@ -131,8 +131,8 @@ rule build_page:
         checkpoints=of_variants("data/checkpoints/{model}/{scheme}"),
         features=features_of_variants(),
         questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
-        comparisons="data/comparisons.parquet",
-        examples="data/examples.parquet",
+        comparisons=f"{STUDY_DATA}/comparisons.parquet",
+        examples=f"{STUDY_DATA}/examples.parquet",
         decisions=f"{REPORTS}/tables/decisions.csv",
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",

@@ -170,7 +170,7 @@ rule confidence_histograms:
 
 rule selector_gain:
     input:
-        "data/comparisons.parquet",
+        f"{STUDY_DATA}/comparisons.parquet",
     output:
         pdf=f"{REPORTS}/selector_gain.pdf",
         png=report(
@@ -331,7 +331,7 @@ rule tabulate_sizes:
 rule tabulate_quantization:
     input:
         metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
-        comparisons="data/comparisons.parquet",
+        comparisons=f"{STUDY_DATA}/comparisons.parquet",
     output:
         csv=report(
             f"{REPORTS}/tables/quantization.csv",
@@ -359,7 +359,7 @@ rule tabulate_quantization:
 rule tabulate_selector:
     input:
         metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
-        comparisons="data/comparisons.parquet",
+        comparisons=f"{STUDY_DATA}/comparisons.parquet",
     output:
         csv=report(
             f"{REPORTS}/tables/selector.csv",

@@ -104,8 +104,9 @@ def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
                 ("decide_variant", "decisions"),
             ):
                 yield Job(rule, f"data/{folder}/{model}/{scheme}.parquet", model, scheme)
-    yield Job("compare_variants", "data/comparisons.parquet")
-    yield Job("judge_schemes", "data/shipping.parquet")
+    of_study = f"data/studies/{config['report']['folder']}"
+    yield Job("compare_variants", f"{of_study}/comparisons.parquet")
+    yield Job("judge_schemes", f"{of_study}/shipping.parquet")
 
 
 def _prepare(model: str) -> Job:
