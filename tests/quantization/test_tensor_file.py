@@ -1,10 +1,13 @@
 """Safetensors files written tensor by tensor are those that the library writes."""
 
+import os
+import stat
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from quantrust.quantization.tensor_file import file_bytes, open_tensor_file
+from quantrust.quantization.tensor_file import file_bytes, open_tensor_file, write_tensors
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.uint8, torch.int64)
 
@@ -60,3 +63,18 @@ def test_what_was_not_announced_is_refused(tmp_path):
         with open_tensor_file(tmp_path / "file", layout) as writer:
             writer.write("a", torch.zeros(2))
             writer.write("a", torch.zeros(2))
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_tensors_that_are_all_there_make_the_librarys_file_with_the_permissions_of_any_new_one(mask, tmp_path):
+    tensors = some_tensors()
+    save_file(tensors, tmp_path / "expected", metadata={"format": "pt"})
+    before = os.umask(mask)
+    try:
+        write_tensors(tmp_path / "found", tensors)
+        (tmp_path / "other").write_bytes(b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "found").read_bytes() == (tmp_path / "expected").read_bytes()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("found", "other")]
+    assert modes == [0o666 & ~mask] * 2

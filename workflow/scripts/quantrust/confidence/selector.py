@@ -18,12 +18,12 @@ import numpy as np
 import polars as pl
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, write_json
+from quantrust.quantization.tensor_file import write_tensors
 
 STATES = ("image_state", "question_state", "answer_state")
 WEIGHTS = "selector.safetensors"
@@ -233,11 +233,9 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
     networks = {str(member): network for member, (network, _) in enumerate(trained)} | {RESIDUAL: residual}
     with atomic_directory(out_dir) as folder:
         tensors = {
-            f"{name}.{key}": value.contiguous()
-            for name, network in networks.items()
-            for key, value in network.state_dict().items()
+            f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
         }
-        save_file(tensors, folder / WEIGHTS)
+        write_tensors(folder / WEIGHTS, tensors)
         write_json(
             folder / RECORD,
             {

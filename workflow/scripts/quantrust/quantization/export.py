@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
@@ -37,6 +36,7 @@ from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
 from quantrust.quantization.export_layer import ExportLayer, Layout, count_layers, integer_zeros
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.packing import unpack
+from quantrust.quantization.tensor_file import write_tensors
 
 REPORT = "export.json"
 PARTS = ("codes", "scale", "zero")
@@ -189,8 +189,7 @@ def _write(
                     shutil.copyfile(folder / name, partial / name)
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             write_json(partial / "config.json", config | {"quantization_config": layout.quantization_config})
-            # one entry of metadata only: the library writes several in no fixed order
-            save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+            write_tensors(partial / WEIGHTS, tensors)
             report = {
                 "format": format_name,
                 "scheme": record["scheme"],
@@ -205,8 +204,8 @@ def _write(
                 "layers": reports,
             }
             write_json(partial / REPORT, report)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise QuantrustError(
             f"{out_folder}: can not be written ({reason}); expected a folder in a place with room for it"
         ) from None

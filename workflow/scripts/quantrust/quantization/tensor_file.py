@@ -102,6 +102,17 @@ def open_tensor_file(path: str | Path, layout: Layout) -> Iterator[TensorWriter]
         writer.finish()
 
 
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file whose tensors are all there, with the permissions that any new file gets.
+
+    The library's own `save_file` lets nobody but the owner read what it writes, whatever the umask says.
+    """
+    layout = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    with open_tensor_file(path, layout) as writer:
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+
+
 def _header(layout: Layout) -> tuple[bytes, dict[str, tuple[int, int]]]:
     """Return what comes before the tensors, and where each begins and ends after it."""
     # the library itself says in which order it writes, and how it spells dtypes, given tensors without an element
