@@ -1,10 +1,10 @@
 """The whole dump: the same answers however the work is cut, each picture encoded once, and what stops it."""
 
-import gc
 import json
 import logging
 import os
 import shutil
+import weakref
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,7 @@ from quantrust.inference import features as features_module
 from quantrust.inference.features import FeatureDumper, dump_features
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
-from quantrust.models.family import EncodedImage, Family
+from quantrust.models.family import Family
 from quantrust.models.loading import family_of
 
 BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
@@ -109,13 +109,14 @@ def test_the_workers_that_prepare_pictures_do_not_change_a_byte(variant, tmp_pat
 
 
 def test_a_chunk_is_on_disk_before_the_next_and_its_pictures_are_given_up(variants, tmp_path, monkeypatch):
-    sizes, held, encode = [], [], FeatureDumper.encode
+    sizes, held, made, encode = [], [], [], FeatureDumper.encode
 
     def encode_images(self, images, inputs, where):
-        gc.collect()
         sizes.append((tmp_path / ".f.parquet.partial").stat().st_size)
-        held.append(sum(type(thing) is EncodedImage for thing in gc.get_objects()))
-        return encode(self, images, inputs, where)
+        held.append(sum(image() is not None for image in made))
+        encoded = encode(self, images, inputs, where)
+        made.extend(weakref.ref(image.features) for image in encoded)
+        return encoded
 
     monkeypatch.setattr(FeatureDumper, "encode", encode_images)
     dump(variants["idefics3"], tmp_path / "f.parquet")
