@@ -3,6 +3,7 @@
 Files lie where `config/paper.yaml` names them, so that the overlay says nothing of them.
 """
 
+import re
 import resource
 import shutil
 import sys
@@ -36,7 +37,8 @@ OVERLAY = {
 class PaperStudy(Workspace):
     """A folder with the published study under an overlay, which only makes it smaller."""
 
-    # Kilobytes that the largest process of the run held at once.
+    # What the run from nothing did, and the bytes that its largest process held at once.
+    rules_run: frozenset[str] = frozenset()
     peak_memory: int = 0
 
     def command(self, *arguments: str) -> list[str]:
@@ -84,9 +86,10 @@ def paper_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperStudy
     assert free > DISK_BYTES, f"{folder} has {free:.1e} bytes free, the study takes up to {DISK_BYTES:.1e}"
     try:
         study = make_study(folder / "study")
-        study.run()
-        # The largest of all processes that ended and were waited for, down to the jobs.
-        study.peak_memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        printed = study.run()
+        study.rules_run = frozenset(re.findall(r"^(?:local)?rule (\w+):$", printed, flags=re.MULTILINE)) - {"all"}
+        # The largest of all processes that ended and were waited for, down to the jobs; Linux counts kilobytes.
+        study.peak_memory = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         yield study
     finally:
         shutil.rmtree(folder)
