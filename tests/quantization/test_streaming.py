@@ -1,0 +1,340 @@
+"""Quantizing part by part gives the bytes that a model held in memory as a whole gives, and takes less memory."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from quantrust.errors import QuantrustError
+from quantrust.models.family import Role
+from quantrust.models.loading import load_model
+from quantrust.models.skeleton import build_skeleton
+from quantrust.quantization import mbq
+from quantrust.quantization.activation_store import ActivationStore
+from quantrust.quantization.block_inputs import in_memory, run_stack
+from quantrust.quantization.calibration import language_batches, vision_batches
+from quantrust.quantization.checkpoint import save_checkpoint
+from quantrust.quantization.fast_linear import FastLinears
+from quantrust.quantization.folding import fold_scale
+from quantrust.quantization.linear import PackedWeight, replace_layer
+from quantrust.quantization.mbq import modality_ratios
+from quantrust.quantization.methods import hqq
+from quantrust.quantization.plan import build_plan
+from quantrust.quantization.quantize import quantize_model
+from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.scale_search import Batch, search_stack
+from quantrust.quantization.scheme import parse_scheme
+
+FAMILIES = ["qwen2_vl", "idefics3"]
+WEIGHTS = "model.safetensors"
+
+
+def decode(family, model, inputs):
+    return family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
+
+
+@pytest.fixture(params=FAMILIES)
+def calibrated(request, model_folders, calibration_tables):
+    """Family, whole model, images and prompts of the calibration samples."""
+    family, model, processor = load_model(model_folders[request.param])
+    model.requires_grad_(False)
+    table = calibration_tables[request.param]
+    images = list(vision_batches(family, processor, table))
+    encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
+    return family, model, images, list(language_batches(family, model, processor, table, encoded))
+
+
+def test_a_stack_that_is_run_block_by_block_yields_what_it_yields_in_the_model(calibrated):
+    family, model, images, prompts = calibrated
+    runs = {
+        "vision": [partial(family.encode_images, model, inputs) for inputs in images],
+        "connector": [partial(family.encode_images, model, inputs) for inputs in images],
+        "language": [partial(decode, family, model, inputs) for inputs in prompts],
+    }
+    for component, some in runs.items():
+        blocks = family.blocks(model, component)
+        whole = []
+        hook = model.get_submodule(blocks[-1]).register_forward_hook(
+            lambda module, args, output, whole=whole: whole.append(output)
+        )
+        for run in some:
+            run()
+        hook.remove()
+        for states, expected in zip(run_stack(model, blocks, some), whole, strict=True):
+            assert states.get().equal(expected)
+
+
+def test_ratios_are_those_of_one_pass_through_the_whole_model(calibrated):
+    family, model, _, prompts = calibrated
+    found = {(ratio.block, ratio.kind): ratio for ratio in modality_ratios(family, model, prompts)}
+    (inputs,) = prompts
+    outputs = {}
+    hooks = [
+        model.get_submodule(group.linears[-1]).register_forward_hook(
+            lambda module, args, output, place=(index, group.kind): outputs.update({place: output})
+        )
+        for index, block in enumerate(family.blocks(model, "language"))
+        for group in family.scale_groups(model, block)
+    ]
+    inputs.inputs_embeds.requires_grad_()
+    with FastLinears():
+        hidden = decode(family, model, inputs)
+        answers = inputs.roles[:, 1:] == Role.ANSWER
+        logits = family.logits(model, hidden[:, :-1][answers])
+        loss = functional.cross_entropy(logits, inputs.token_ids[:, 1:][answers], reduction="sum")
+        gradients = dict(zip(outputs, torch.autograd.grad(loss, list(outputs.values())), strict=True))
+    for hook in hooks:
+        hook.remove()
+    assert found.keys() == gradients.keys()
+    for place, gradient in gradients.items():
+        for role, mean in ((Role.IMAGE, found[place].image), (Role.ANSWER, found[place].answer)):
+            chosen = inputs.roles == role
+            each = (gradient.abs().mean(dim=-1).double() * chosen).sum(dim=1) / chosen.sum(dim=1)
+            # to the bit
+            assert float(each.sum()) / len(each) == mean
+
+
+def quantize_in_memory(family, model, processor, scheme, table, quantize, folder, out):
+    """Hold the whole model, search its language model's scales with MBQ if it is the method, quantize every layer."""
+    plan = build_plan(family, model, scheme)
+    chosen = plan.drop_nulls("bits")
+    quantizers = {
+        row["layer"]: partial(quantize, bits=row["bits"], group_size=row["group"])
+        for row in chosen.iter_rows(named=True)
+    }
+    if scheme.method == "mbq":
+        images = [image for x in vision_batches(family, processor, table) for image in family.encode_images(model, x)]
+        prompts = list(language_batches(family, model, processor, table, images))
+        ratios = modality_ratios(family, model, prompts)
+        blocks = family.blocks(model, "language")
+        batches = [
+            Batch(
+                partial(decode, family, model, inputs),
+                inputs.roles.flatten() != Role.PAD,
+                {
+                    kind: [mbq.token_weights(inputs.roles.flatten(), r.used) for r in ratios if r.kind == kind]
+                    for kind in mbq.KINDS
+                },
+            )
+            for inputs in prompts
+        ]
+        groups = {block: family.scale_groups(model, block) for block in blocks}
+        found = list(search_stack(model, blocks, groups, batches, quantizers, 1, in_memory, ActivationStore()))
+        for choice in (choice for choices in found for choice in choices):
+            fold_scale(model, choice.group, choice.scale)
+    for name, quantizer in quantizers.items():
+        packed = PackedWeight.from_quantized(quantizer(model.get_submodule(name).weight))
+        replace_layer(model, name, packed, torch.float32)
+    record = dict.fromkeys(("scheme", "settings", "calibration", "modality_ratios", "scales"))
+    save_checkpoint(out, model_folder=folder, model=model, layers=plan, record=record)
+    return (out / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+@pytest.mark.parametrize(
+    ("scheme", "quantize"), [("rtn-w4g32-full", quantize_rtn), ("hqq-w3g64", hqq.quantize), ("mbq-w3g32", quantize_rtn)]
+)
+def test_the_file_is_that_of_a_model_held_in_memory(
+    scheme, quantize, family_name, model_folders, calibration_tables, tmp_path
+):
+    folder, table = model_folders[family_name], calibration_tables[family_name]
+    quantize_model(folder, scheme, table, tmp_path / "streamed")
+    family, model, processor = load_model(folder)
+    model.requires_grad_(False)
+    expected = quantize_in_memory(
+        family, model, processor, parse_scheme(scheme), table, quantize, folder, tmp_path / "plain"
+    )
+    assert (tmp_path / "streamed" / WEIGHTS).read_bytes() == expected
+
+
+@pytest.mark.parametrize("scheme", ["mbq-w3g32-full", "gptq-w3g32-full"])
+def test_activations_in_files_change_nothing(scheme, model_folders, calibration_tables, tmp_path, caplog):
+    folder, table = model_folders["idefics3"], calibration_tables["idefics3"]
+    with caplog.at_level("INFO"):
+        quantize_model(folder, scheme, table, tmp_path / "memory")
+        assert "of files" not in caplog.text
+        quantize_model(folder, scheme, table, tmp_path / "files", activation_bytes=0)
+        assert "activations went through" in caplog.text
+    names = [path.name for path in (tmp_path / "memory").iterdir()]
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "files").iterdir())
+    for name in names:
+        assert (tmp_path / "files" / name).read_bytes() == (tmp_path / "memory" / name).read_bytes()
+
+
+def in_shards(source: Path, folder: Path) -> Path:
+    """Copy a model folder with its weights in three files and, for Qwen2-VL, under the names that are published."""
+    shutil.copytree(source, folder)
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    published = {
+        name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
+        if "visual" in "".join(tensors)
+        else name: tensor
+        for name, tensor in tensors.items()
+    }
+    index = {}
+    for k in range(3):
+        shard = f"model-{k + 1:05}-of-00003.safetensors"
+        some = dict(list(published.items())[k::3])
+        save_file(some, folder / shard, metadata={"format": "pt"})
+        index |= dict.fromkeys(some, shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    return folder
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+@pytest.mark.parametrize("scheme", ["rtn-w4g32-mixed", "awq-w4g32"])
+def test_weights_in_shards_are_those_of_one_file(scheme, family_name, model_folders, calibration_tables, tmp_path):
+    table = calibration_tables[family_name]
+    quantize_model(model_folders[family_name], scheme, table, tmp_path / "one")
+    quantize_model(in_shards(model_folders[family_name], tmp_path / "shards"), scheme, table, tmp_path / "three")
+    assert (tmp_path / "three" / WEIGHTS).read_bytes() == (tmp_path / "one" / WEIGHTS).read_bytes()
+
+
+def test_faulty_weights_are_named_and_leave_nothing(model_folders, tmp_path):
+    def refuse(folder, message):
+        with pytest.raises(QuantrustError, match=message) as raised:
+            quantize_model(folder, "rtn-w4g32", None, tmp_path / "out")
+        assert "\n" not in str(raised.value)
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+    folder = in_shards(model_folders["qwen2_vl"], tmp_path / "model")
+    shard = folder / "model-00002-of-00003.safetensors"
+    content = shard.read_bytes()
+    shard.unlink()
+    refuse(folder, r"model-00002-of-00003\.safetensors is missing")
+    shard.write_bytes(content)
+    tensors = load_file(shard)
+    name = next(name for name in tensors if ".mlp." in name)
+    save_file(tensors | {name: torch.full_like(tensors[name], torch.nan)}, shard, metadata={"format": "pt"})
+    refuse(folder, r"\.mlp\.\S+ holds NaN or infinite values")
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    for change, message in (
+        (lambda names: names.pop(name), r"1 missing key in the weights \(\S+\.mlp\.\S+\)"),
+        (lambda names: names.update(extra=shard.name), r"1 unexpected key in the weights \(extra\)"),
+    ):
+        named = dict(index["weight_map"])
+        change(named)
+        kept = {key: tensors.get(key, torch.zeros(1)) for key, file in named.items() if file == shard.name}
+        save_file(kept, shard, metadata={"format": "pt"})
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
+        refuse(folder, message)
+
+
+def test_files_of_activations_are_gone_after_a_failure(model_folders, calibration_tables, tmp_path, monkeypatch):
+    def fail(self, part):
+        (scratch,) = tmp_path.glob(".out.partial/scratch")
+        assert any(scratch.iterdir())
+        raise QuantrustError("the disk is full")
+
+    monkeypatch.setattr("quantrust.quantization.quantize._Surgery._finish", fail)
+    with pytest.raises(QuantrustError, match="the disk is full"):
+        quantize_model(
+            model_folders["qwen2_vl"], "awq-w4g32", calibration_tables["qwen2_vl"], tmp_path / "out", activation_bytes=0
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_that_is_not_there_is_refused(model_folders, tmp_path):
+    with pytest.raises(QuantrustError, match="device 'tpu' is unknown; allowed: cpu, cuda"):
+        quantize_model(model_folders["qwen2_vl"], "rtn-w4g32", None, tmp_path / "out", "tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(QuantrustError, match=r"compute\.device is cuda, but torch .* sees no GPU"):
+            quantize_model(model_folders["qwen2_vl"], "rtn-w4g32", None, tmp_path / "out", "cuda")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
+@pytest.mark.parametrize("scheme", ["hqq-w4g32-full", "mbq-w4g32-full", "gptq-w4g32-full"])
+def test_a_gpu_quantizes_to_nearly_the_same_codes(scheme, model_folders, calibration_tables, tmp_path):
+    tensors = []
+    for device in ("cpu", "cuda"):
+        quantize_model(
+            model_folders["qwen2_vl"], scheme, calibration_tables["qwen2_vl"], tmp_path / device, device, 1 << 16
+        )
+        tensors.append(load_file(tmp_path / device / WEIGHTS))
+    on_cpu, on_gpu = tensors
+    assert on_cpu.keys() == on_gpu.keys()
+    codes = [name for name in on_cpu if name.endswith(".codes")]
+    equal = sum(int((on_cpu[name] == on_gpu[name]).sum()) for name in codes)
+    # sums in another order: a weight between two codes may take the other one
+    assert equal > 0.95 * sum(on_cpu[name].numel() for name in codes)
+
+
+PEAK = """
+import resource, sys
+import polars as pl
+import torch
+from quantrust.quantization.quantize import quantize_model
+from quantrust.quantization.methods import hqq
+
+# what the libraries take once they have worked
+torch.set_num_threads(1)
+hqq.quantize(torch.randn(8, 64), 4, 64)
+folder, scheme, calibration, out = sys.argv[1:]
+if scheme != "nothing":
+    quantize_model(folder, scheme, calibration, out)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def peak_of(*arguments) -> int:
+    command = [sys.executable, "-c", PEAK, *map(str, arguments)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return int(run.stdout)
+
+
+@pytest.fixture(scope="module")
+def deep_model(model_folders, tmp_path_factory):
+    """Qwen2-VL with random weights in bfloat16, in shards: 48 blocks of width 768, half a gigabyte."""
+    folder = tmp_path_factory.mktemp("deep") / "model"
+    shutil.copytree(model_folders["qwen2_vl"], folder)
+    (folder / WEIGHTS).unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {
+        "hidden_size": 768,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "layer_types": ["full_attention"] * 48,
+        "rope_parameters": config["text_config"]["rope_parameters"] | {"mrope_section": [12, 18, 18]},
+    }
+    config["vision_config"]["hidden_size"] = 768
+    (folder / "config.json").write_text(json.dumps(config))
+    with torch.device("meta"):
+        _, skeleton = build_skeleton(folder)
+    generator = torch.Generator().manual_seed(0)
+    index, shard, held = {}, {}, 0
+    tensors = {name: tensor.shape for name, tensor in skeleton.state_dict().items()}
+    for number, (name, shape) in enumerate(tensors.items()):
+        values = torch.randn(shape, generator=generator)
+        shard[name] = (values * shape[-1] ** -0.5 if len(shape) > 1 else 1 + 0.1 * values).bfloat16()
+        held += shard[name].nbytes
+        if held > 1e8 or number == len(tensors) - 1:
+            save_file(shard, folder / f"{number}.safetensors", metadata={"format": "pt"})
+            index |= dict.fromkeys(shard, f"{number}.safetensors")
+            shard, held = {}, 0
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["hqq-w4g64-full", "mbq-w4g64", "gptq-w4g64"])
+def test_peak_memory_is_less_than_six_tenths_of_the_model(scheme, deep_model, calibration_tables, tmp_path):
+    table = tmp_path / "calibration.parquet"
+    calibration_tables["qwen2_vl"].write_parquet(table)
+    size = sum(path.stat().st_size for path in deep_model.glob("*.safetensors"))
+    assert size > 4e8
+    baseline = peak_of(deep_model, "nothing", table, tmp_path / "out")
+    peak = peak_of(deep_model, scheme, table, tmp_path / "out")
+    assert (tmp_path / "out" / WEIGHTS).is_file()
+    assert peak - baseline < 0.6 * size
