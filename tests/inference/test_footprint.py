@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from live_tensors import LiveTensors
+from quantrust.errors import QuantrustError
 from quantrust.inference import features, footprint
 from quantrust.inference.chunks import cut_into_chunks
 from quantrust.inference.features import DTYPES, FeatureDumper
-from quantrust.inference.footprint import dump_footprint
+from quantrust.inference.footprint import dump_footprint, require_device
 from quantrust.inference.preparation import prepare_images
 from quantrust.inference.settings import DumpSettings
 from quantrust.models.pictures import picture_cost
 from quantrust.models.skeleton import build_skeleton
-from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.checkpoint import load_checkpoint, read_record
 
 WHOLE = DumpSettings(top_k=8, batch_size=24, images_per_batch=10, images_per_chunk=10)
 
@@ -64,3 +65,32 @@ def test_a_dump_takes_less_than_estimated_and_not_much_less(variant, changes, mo
     settings = replace(WHOLE, **changes)
     taken, record = measured(variant, settings)
     assert 1 < estimated(variant, record, settings, monkeypatch) / taken < 2.5
+
+
+def test_a_gpu_that_has_no_room_for_one_question_is_refused_before_weights_are_read(variant):
+    record, on_gpu = read_record(variant.checkpoint), replace(WHOLE, device="cuda")
+    with pytest.raises(QuantrustError) as raised:
+        require_device(variant.checkpoint, record, (120, 118), on_gpu, total=record["bytes"]["weights_file"])
+    assert str(raised.value).startswith(f"answering with {variant.checkpoint} needs about ")
+    assert str(raised.value).endswith("features.kernel: packed; more shards do not help")
+    # a batch of 24 would take more, and is halved
+    processor = load_checkpoint(variant.checkpoint)[2]
+    with torch.device("meta"):
+        family, model = build_skeleton(variant.checkpoint)
+    picture = picture_cost(family, model, processor, on_gpu.prompt, 120, 118)
+    layers = pl.DataFrame(record["layers"], infer_schema_length=None)
+    room = dump_footprint(family, model, layers, record["bytes"], picture, on_gpu, workers=0).least
+    require_device(variant.checkpoint, record, (120, 118), on_gpu, total=room)
+
+
+def test_a_dump_looks_at_the_gpu_before_it_loads(variant, monkeypatch, tmp_path):
+    def refuse(folder, record, picture, settings):
+        assert picture == (64, 64)
+        raise QuantrustError("too small")
+
+    monkeypatch.setattr(features, "check_device", lambda *arguments: None)
+    monkeypatch.setattr(features, "require_device", refuse)
+    monkeypatch.setattr(features, "load_checkpoint", lambda *arguments: pytest.fail("weights were read"))
+    with pytest.raises(QuantrustError, match="too small"):
+        features.dump_features(variant.checkpoint, variant.questions, tmp_path / "f", replace(WHOLE, device="cuda"))
+    assert not any(tmp_path.iterdir())

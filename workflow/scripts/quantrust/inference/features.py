@@ -29,15 +29,16 @@ from quantrust.inference.features_file import (
     place_of_shard,
     writing_features,
 )
+from quantrust.inference.footprint import require_device
 from quantrust.inference.memory import Halving
-from quantrust.inference.preparation import NeededImage, prepare_images, prepared_batches
+from quantrust.inference.preparation import NeededImage, open_image, prepare_images, prepared_batches
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import check_disk, features_bytes
 from quantrust.models.device import check_device, device_name
 from quantrust.models.family import EncodedImage, Family, VisionInputs
 from quantrust.models.loading import family_of
 from quantrust.progress import progress
-from quantrust.quantization.checkpoint import check_kernel, load_checkpoint
+from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
 from quantrust.quantization.kernels import describe_kernels
 from quantrust.vqa.accuracy import soft_accuracy
 
@@ -203,8 +204,8 @@ def dump_features(
     Raises
     ------
     QuantrustError
-        If there is no such device or attention, the disk has too little room, an image is missing or broken, a question
-        does not fit the memory of the device, or the model's logits are not finite.
+        If there is no such device or attention, disk or GPU have too little room, an image is missing or broken, a
+        question does not fit the memory of the device, or the model's logits are not finite.
     """
     # Sums depend on the number of threads. A job's further cores are its workers', whose number must not matter.
     torch.set_num_threads(1)
@@ -215,6 +216,9 @@ def dump_features(
     chosen = shard_chunks([len(chunk) for chunk in chunks], shard, shards)
     count = sum(len(chunks[number]) for number in chosen)
     check_disk(out_path, _bytes_needed(checkpoint_folder, count, settings))
+    if settings.device == "cuda" and count:
+        first = _image_batches(chunks[chosen[0]], 1)[0][0]
+        require_device(checkpoint_folder, read_record(checkpoint_folder), open_image(first).size, settings)
     family, model, processor, record = load_checkpoint(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )

@@ -25,15 +25,19 @@ ahead, a tensor of the checkpoint on its way, and the rows of a chunk.
 """
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
 from torch import nn
 
 from quantrust.inference.settings import DumpSettings
+from quantrust.models.device_memory import require_device_memory
 from quantrust.models.family import Family
 from quantrust.models.footprint import CUDA_LIBRARIES, LIBRARIES, SLACK, Footprint, Stack, language_stack, vision_stack
-from quantrust.models.pictures import PictureCost
+from quantrust.models.pictures import PictureCost, picture_cost
+from quantrust.models.skeleton import build_skeleton
 
 QUESTION_TOKENS = 64
 """Of the longest questions."""
@@ -88,6 +92,48 @@ def dump_footprint(
     alone = replace(settings, batch_size=1, images_per_batch=1)
     least = _computing(family, model, layers, sizes, picture, alone, itemsize)
     return Footprint(computing, least, CUDA_LIBRARIES + prepared + rows + 2 * largest * itemsize)
+
+
+def require_device(
+    checkpoint_folder: str | Path,
+    record: dict[str, Any],
+    picture: tuple[int, int],
+    settings: DumpSettings,
+    total: int | None = None,
+) -> None:
+    """Raise when a GPU has too little memory for one question about one picture.
+
+    More of them at a time are no reason to refuse: batches that do not fit are halved.
+
+    Parameters
+    ----------
+    checkpoint_folder : str or Path
+    record : dict
+        The content of its `quantization.json`.
+    picture : tuple of int
+        Width and height of one that is asked about.
+    settings : DumpSettings
+    total : int, optional
+        All the memory of the GPU; asked of the driver by default.
+
+    Raises
+    ------
+    QuantrustError
+    """
+    with torch.device("meta"):
+        family, model = build_skeleton(checkpoint_folder)
+    processor = family.load_processor(str(checkpoint_folder))
+    cost = picture_cost(family, model, processor, settings.prompt, *picture)
+    layers = pl.DataFrame(record["layers"], infer_schema_length=None)
+    alone = replace(settings, batch_size=1, images_per_batch=1, images_per_chunk=1)
+    needed = dump_footprint(family, model, layers, record["bytes"], cost, alone, workers=0).least
+    require_device_memory(
+        f"answering with {checkpoint_folder}",
+        needed,
+        settings.device,
+        "take a larger GPU, a scheme with fewer bits, or features.kernel: packed; more shards do not help",
+        total,
+    )
 
 
 def _computing(

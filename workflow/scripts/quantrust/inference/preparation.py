@@ -39,7 +39,7 @@ def prepare_images(family: Family, processor: Any, images: Sequence[NeededImage]
     QuantrustError
         If one is missing or broken, or the processor refuses it; names the image and the question that needs it.
     """
-    opened = [_open(image) for image in images]
+    opened = [open_image(image) for image in images]
     try:
         return family.preprocess(processor, opened)
     except ValueError:
@@ -48,7 +48,8 @@ def prepare_images(family: Family, processor: Any, images: Sequence[NeededImage]
         raise
 
 
-def _open(image: NeededImage) -> Image.Image:
+def open_image(image: NeededImage) -> Image.Image:
+    """Read an image as RGB; one that is missing or broken is a `QuantrustError` that names it and its question."""
     try:
         return read_image(image.path)
     except QuantrustError as error:

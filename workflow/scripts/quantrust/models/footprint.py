@@ -27,11 +27,14 @@ class Footprint:
     least : int
         The same with batches of one, to which a batch that does not fit is halved in the end.
     host : int
+    scratch : int
+        In files that are deleted at the end.
     """
 
     device: int
     least: int
     host: int
+    scratch: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from quantrust.planning.jobs import CANDIDATES, LANGUAGE_SHIFT, Job, datasets_of
 from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration import BATCH_SIZE
-from quantrust.quantization.footprint import CAPTION_TOKENS, quantize_footprint
+from quantrust.quantization.footprint import ANSWER_TOKENS, Samples, quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 
 LARGEST_PICTURE = 4096
@@ -63,6 +63,7 @@ PLAN_SCHEMA = pl.Schema(
         "questions_exact": pl.Boolean,
         "weights_file_exact": pl.Int64,
         "disk": pl.Int64,
+        "scratch": pl.Int64,
         "device": pl.Int64,
         "device_least": pl.Int64,
         "host": pl.Int64,
@@ -71,8 +72,8 @@ PLAN_SCHEMA = pl.Schema(
 """Columns of a plan, a row for each job.
 
 `weights_file_exact` is the size of the checkpoint's `model.safetensors`, to the byte. `disk` (the output as a whole),
-`device` and `host` are estimates in bytes; `device` is 0 where nothing runs on a GPU, and `device_least` what it can
-come down to with batches of one. Null is unknown.
+`scratch` (files that are deleted when the job ends), `device` and `host` are estimates in bytes; `device` is 0 where
+nothing runs on a GPU, and `device_least` what it can come down to with batches of one. Null is unknown.
 """
 
 
@@ -100,6 +101,7 @@ class Estimate:
     questions_exact: bool = True
     weights_file_exact: int | None = None
     disk: int | None = None
+    scratch: int | None = 0
     device: int | None = 0
     device_least: int | None = 0
     host: int | None = None
@@ -240,8 +242,13 @@ class _Planner:
     def _on_device(self, footprint: Footprint | None) -> dict[str, int | None]:
         if footprint is None:
             device = 0 if self.config["compute"]["device"] == "cpu" else None
-            return {"device": device, "device_least": device, "host": None}
-        return {"device": footprint.device, "device_least": footprint.least, "host": footprint.host}
+            return {"device": device, "device_least": device, "host": None, "scratch": None}
+        return {
+            "device": footprint.device,
+            "device_least": footprint.least,
+            "host": footprint.host,
+            "scratch": footprint.scratch,
+        }
 
     def _write_dataset(self, job: Job) -> Estimate:
         dataset = self.config["datasets"][LANGUAGE_SHIFT if job.dataset == CANDIDATES else job.dataset]
@@ -272,14 +279,14 @@ class _Planner:
     _stress_model = _prepare_model
 
     def _build_calibration(self, job: Job) -> Estimate:
-        model, samples = self._model(job.model), self.config["calibration"]["samples"]
-        picture = None if model is None else self._picture(model, self.config["study"]["in_distribution"])
-        if picture is None:
+        model = self._model(job.model)
+        samples = None if model is None else self._samples(model)
+        if samples is None:
             return Estimate()
         # an id and a role for each token
         return Estimate(
-            disk=samples * (picture.prompt_tokens + CAPTION_TOKENS) * 5,
-            host=LIBRARIES + BATCH_SIZE * 2 * picture.pixel_bytes,
+            disk=samples.count * samples.tokens * 5,
+            host=LIBRARIES + BATCH_SIZE * 2 * samples.pixel_bytes,
         )
 
     def _quantize_model(self, job: Job) -> Estimate:
@@ -288,21 +295,26 @@ class _Planner:
             return Estimate(**self._on_device(None))
         scheme = resolve_scheme(job.scheme, self.config["schemes"].get(job.scheme))
         plan, sizes = model.checkpoint(scheme)
-        picture = self._picture(model, self.config["study"]["in_distribution"])
+        samples = self._samples(model) if scheme.needs_calibration else None
         footprint = None
-        if picture is not None:
-            footprint = quantize_footprint(
-                *model.family_and_model,
-                plan,
-                scheme,
-                picture,
-                self.config["calibration"]["samples"],
-                self.config["compute"]["device"],
-            )
+        if samples is not None or not scheme.needs_calibration:
+            device = self.config["compute"]["device"]
+            footprint = quantize_footprint(*model.family_and_model, plan, sizes, scheme, samples, device)
         return Estimate(
             weights_file_exact=sizes["weights_file"],
             disk=sizes["weights_file"] + model.companions + len(plan) * RECORD_BYTES,
             **self._on_device(footprint),
+        )
+
+    def _samples(self, model: PlannedModel) -> Samples | None:
+        picture = self._picture(model, self.config["study"]["in_distribution"])
+        if picture is None:
+            return None
+        return Samples(
+            self.config["calibration"]["samples"],
+            picture.prompt_tokens + ANSWER_TOKENS,
+            picture.patches,
+            picture.pixel_bytes,
         )
 
     def _dump_features(self, job: Job) -> Estimate:

@@ -5,7 +5,8 @@ from typing import Any
 
 import polars as pl
 
-COLUMNS = ("questions", "weights (exact)", "disk (est.)", "device (est.)", "host (est.)")
+COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
+TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
 UNKNOWN, NOTHING = "?", "-"
 FITS = {"no": "too large", "halved": "halved", None: ""}
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -50,8 +51,8 @@ def plan_text(jobs: pl.DataFrame) -> str:
     ]
     parts.append(("of every variant", alike))
     rows = [row for _, part in parts for row in part] + [_total(jobs)]
-    widths = [max(len(row[column]) for row in [("job", *COLUMNS, ""), *rows]) for column in range(7)]
-    lines = [_line(("job", *COLUMNS, ""), widths)]
+    widths = [max(len(row[column]) for row in [("job", *COLUMNS, ""), *rows]) for column in range(len(COLUMNS) + 2)]
+    lines = [TITLE, "", _line(("job", *COLUMNS, ""), widths)]
     for heading, part in parts:
         lines += ["", heading, *(_line(row, widths) for row in part)]
     return "\n".join([*lines, "", _line(_total(jobs), widths)])
@@ -79,18 +80,18 @@ def _cells(label: str, job: dict[str, Any]) -> tuple[str, ...]:
         weights = UNKNOWN if job["rule"] == "quantize_model" else NOTHING
     else:
         weights = f"{job['weights_file_exact']:,} B"
-    device = NOTHING if job["device"] == 0 else size(job["device"])
-    return (label, questions, weights, size(job["disk"]), device, size(job["host"]), FITS[job["fits"]])
+    scratch, device = (NOTHING if job[name] == 0 else size(job[name]) for name in ("scratch", "device"))
+    return (label, questions, weights, size(job["disk"]), scratch, device, size(job["host"]), FITS[job["fits"]])
 
 
 def _total(jobs: pl.DataFrame) -> tuple[str, ...]:
     answered = jobs.filter(pl.col("rule").is_in(("dump_features", "gather_features")))
     return (
-        "total of answers and disk, peak of memory",
+        "sum of answers and disk; peak of the others",
         _known(answered["questions"], sum, lambda count: f"{count:,}"),
         _known(jobs.filter(rule="quantize_model")["weights_file_exact"], sum, lambda count: f"{count:,} B"),
         _known(jobs["disk"], sum, size),
-        NOTHING if jobs["device"].eq(0).all() else _known(jobs["device"], max, size),
+        *(NOTHING if jobs[name].eq(0).all() else _known(jobs[name], max, size) for name in ("scratch", "device")),
         _known(jobs["host"], max, size),
         "",
     )
@@ -106,7 +107,7 @@ def _known(values: pl.Series, combine: Callable[[list[int]], int], show: Callabl
 
 def _line(row: Sequence[str], widths: Iterable[int]) -> str:
     first, *rest = (
-        f"{cell:<{width}}" if place in (0, 6) else f"{cell:>{width}}"
+        f"{cell:<{width}}" if place in (0, len(COLUMNS) + 1) else f"{cell:>{width}}"
         for place, (cell, width) in enumerate(zip(row, widths, strict=True))
     )
     return "  ".join([first, *rest]).rstrip()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
 from quantrust.models.device import check_device
+from quantrust.models.device_memory import require_device_memory
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.streamed_weights import DTYPE, StreamedWeights
@@ -32,6 +33,7 @@ from quantrust.quantization.calibration import check_calibration, language_batch
 from quantrust.quantization.checkpoint import CheckpointWriter, open_checkpoint, plan_layout
 from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
+from quantrust.quantization.footprint import Samples, activation_budget, quantize_footprint
 from quantrust.quantization.gptq import HessianFactor, HessianSum, quantize_gptq
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.linear import PackedWeight, replace_layer
@@ -44,10 +46,6 @@ from quantrust.quantization.sequential import factor_inputs, quantize_stack
 
 ATTENTION = "sdpa"
 """The attention of the library that calibration runs with: flash attention can not compute in float32."""
-
-ACTIVATION_SHARE = 8
-"""Activations between blocks take one part in so many of the model's size in bfloat16 before they go to files."""
-LEAST_ACTIVATION_BYTES = 1 << 26
 
 POWERS = {"mae": 1, "mse": 2}
 STACKS = ("vision", "connector", "language")
@@ -103,8 +101,16 @@ def quantize_model(
     _log.info("plan of %s:\n%s", scheme.name, describe_plan(plan))
     with torch.device("meta"):
         layout = plan_layout(family, build_skeleton(model_folder, ATTENTION)[1], plan)
+    sizes = layout.sizes(plan)
+    samples = None if table is None else Samples(len(table), int(table["token_ids"].list.len().max()), 0, 0)
+    require_device_memory(
+        f"quantizing {model_folder} under {scheme.name}",
+        quantize_footprint(family, model, plan, sizes, scheme, samples, device).device,
+        device,
+        "quantize on a larger GPU, or set compute.device: cpu",
+    )
     if activation_bytes is None:
-        activation_bytes = max(LEAST_ACTIVATION_BYTES, layout.sizes(plan)["bfloat16"] // ACTIVATION_SHARE)
+        activation_bytes = activation_budget(sizes)
     steps = _steps(family, model, scheme, plan)
     with (
         open_checkpoint(out_folder, model_folder, layout) as writer,
