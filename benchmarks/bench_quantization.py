@@ -45,18 +45,22 @@ def write_model(folder, width, blocks):
 
 
 def open_model(folder, width, tokens):
-    """Return the model without its weights, what loads them, and samples."""
+    """Return the model without its weights, what loads them, a store for activations, and samples."""
     from baselines.stack import FAMILY, build_samples
     from quantrust.models.skeleton import build_skeleton
     from quantrust.models.streamed_weights import StreamedWeights
+    from quantrust.quantization.activation_store import ActivationStore
+    from quantrust.quantization.footprint import activation_budget
 
     family, model = build_skeleton(folder)
+    budget = activation_budget({"bfloat16": 2 * sum(parameter.numel() for parameter in model.parameters())})
+    store = ActivationStore(folder / "activations", budget)
     weights = StreamedWeights(folder, family, model.requires_grad_(False))
     with weights.loaded(FAMILY.embedding):
-        return model, weights, build_samples(model, width, tokens)
+        return model, weights, store, build_samples(model, width, tokens)
 
 
-def search_fast(model, weights, samples, method):
+def search_fast(model, weights, store, samples, method):
     """Search scales as `quantize_model` does; return the exponent and scale of each group."""
     from functools import partial
 
@@ -71,7 +75,7 @@ def search_fast(model, weights, samples, method):
 
     prompts = list(micro_batches(samples))
     blocks = FAMILY.blocks(model, "language")
-    ratios = mbq.modality_ratios(FAMILY, model, prompts, weights.loaded) if method == "mbq" else []
+    ratios = mbq.modality_ratios(FAMILY, model, prompts, weights.loaded, store) if method == "mbq" else []
     batches = []
     for inputs in prompts:
         roles = inputs.roles.flatten()
@@ -88,7 +92,7 @@ def search_fast(model, weights, samples, method):
     linears = [name for block in blocks for group in groups[block] for name in group.linears]
     with torch.no_grad():
         searches = search_stack(
-            model, blocks, groups, batches, dict.fromkeys(linears, quantize), SEARCHES[method], weights.loaded
+            model, blocks, groups, batches, dict.fromkeys(linears, quantize), SEARCHES[method], weights.loaded, store
         )
         return {
             short(choice.group.linears[0]): {"exponent": choice.exponent, "scale": choice.scale}
@@ -135,7 +139,7 @@ def hqq_plain(model):
             yield f"{short(name)} at {bits} bits", weight, layer.dequantize()
 
 
-def gptq_fast(model, weights, samples):
+def gptq_fast(model, weights, store, samples):
     """Quantize every linear by GPTQ as `quantize_model` does; return relative errors by name."""
     from functools import partial
 
@@ -168,6 +172,7 @@ def gptq_fast(model, weights, samples):
             quantize_layer,
             lambda block: None,
             weights.loaded,
+            store,
         )
     return errors
 
@@ -215,19 +220,19 @@ def work(method, implementation, width, blocks, tokens, folder):
     figures, scales = {"libraries": peak_gib()}, {}
     fast = implementation == "fast"
     if fast:
-        model, weights, samples = open_model(folder / MODEL, width, tokens)
+        model, weights, store, samples = open_model(folder / MODEL, width, tokens)
     else:
         model = build_model(width, blocks)
         samples = build_samples(model, width, tokens)
     # the processor's time: with one thread, what the machine's other work leaves alone
     started = time.process_time()
     if method in SEARCHES:
-        chosen = search_fast(model, weights, samples, method) if fast else search_plain(model, samples, method)
+        chosen = search_fast(model, weights, store, samples, method) if fast else search_plain(model, samples, method)
     elif method == "hqq":
         found = hqq_fast(model, weights) if fast else hqq_plain(model)
         errors = {name: float((other - weight).abs().mean() / weight.abs().mean()) for name, weight, other in found}
     else:
-        errors = gptq_fast(model, weights, samples) if fast else gptq_plain(model, samples)
+        errors = gptq_fast(model, weights, store, samples) if fast else gptq_plain(model, samples)
     figures |= {"seconds": time.process_time() - started, "peak": peak_gib()}
     if method in SEARCHES:
         scales = {name: choice.pop("scale") for name, choice in chosen.items()}
