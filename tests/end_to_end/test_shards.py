@@ -65,5 +65,5 @@ def test_a_run_killed_between_shards_goes_on_with_the_finished_ones_and_ends_in_
     assert workspace.plan(TARGET) == (Counter(), set())
     workspace.change("features", "workers", value=1)
     assert workspace.plan(TARGET) == (Counter(), set())
-    workspace.change("features", "max_new_tokens", value=3)
+    workspace.change("models", MODEL, "prompt", value="{question} Now:")
     assert workspace.plan(TARGET)[0] == Counter(dump_shard=2, gather_features=1)
