@@ -52,18 +52,20 @@ def test_the_run_had_every_rule_of_the_published_study(paper_study) -> None:
 
 
 def test_no_job_held_8_gb(paper_study) -> None:
-    """By what the system counted for every process of the run, and by Snakemake's own samples of the heavy jobs."""
-    assert paper_study.peak_memory < MEMORY_BYTES
-    samples = sorted((paper_study.folder / "benchmarks" / "runs").rglob("*.tsv"))
-    assert {path.relative_to(paper_study.folder / "benchmarks" / "runs").parts[0] for path in samples} >= {
+    """By what the system counted for every process of the run, and by Snakemake's samples of the heavy jobs."""
+    assert 10**9 < paper_study.peak_memory < MEMORY_BYTES
+    runs = paper_study.folder / "benchmarks" / "runs"
+    samples = sorted(runs.rglob("*.tsv"))
+    assert {path.relative_to(runs).parts[0] for path in samples} >= {
         "quantize_model",
         "dump_features",
         "train_selector",
     }
     for path in samples:
         sample = pl.read_csv(path, separator="\t", null_values="NA")
-        # A job of a second or two may end before the first sample.
-        assert (sample["max_rss"].fill_null(0) * 2**20 < MEMORY_BYTES).all(), path
+        # All processes of a job, memory that several share divided among them: those that prepare pictures share the
+        # model with the one that they were forked from. A job of a second or two may end before the first sample.
+        assert (sample["max_pss"].fill_null(0) * 2**20 < MEMORY_BYTES).all(), path
 
 
 def test_weights_files_have_the_size_that_the_plan_says(paper_study, monkeypatch, tmp_path) -> None:
