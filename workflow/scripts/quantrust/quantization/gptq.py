@@ -104,13 +104,37 @@ def factor_hessian(hessian: Tensor) -> HessianFactor:
     if failed:
         raise QuantrustError("the Hessian of the calibration activations is not positive definite; use more samples")
     inverse = torch.zeros(columns, columns, dtype=torch.float32, device=lower.device)
+    flat = lower.mT.view(-1)
     for start in range(0, columns, BLOCK_COLUMNS):
         stop = min(start + BLOCK_COLUMNS, columns)
         left = columns - start
+        _move_together(flat, min(left + BLOCK_COLUMNS, columns), left)
+        lower = flat[: left * left].view(left, left).mT
         rows = torch.eye(stop - start, left, dtype=lower.dtype, device=lower.device).roll(columns - stop, 1)
-        solved = torch.linalg.solve_triangular(lower[:left, :left], rows, upper=False, left=False)
+        solved = torch.linalg.solve_triangular(lower, rows, upper=False, left=False)
         inverse[start:stop, start:] = solved.flip(0, 1)
     return HessianFactor(order, inverse)
+
+
+def _move_together(flat: Tensor, size: int, left: int) -> None:
+    """Make the first rows and columns of a matrix contiguous, so that a solver takes them without a copy.
+
+    Parameters
+    ----------
+    flat : Tensor
+        Begins with a square matrix, column after column; changed in place.
+    size : int
+        Rows and columns of the matrix.
+    left : int
+        Those to keep.
+    """
+    if left == size:
+        return
+    for start in range(0, left, BLOCK_COLUMNS):
+        stop = min(start + BLOCK_COLUMNS, left)
+        # what is written lies before what is still to be read
+        kept = flat[start * size : stop * size].view(stop - start, size)[:, :left].clone()
+        flat[start * left : stop * left] = kept.view(-1)
 
 
 def quantize_gptq(
