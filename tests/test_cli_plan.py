@@ -128,6 +128,7 @@ def test_a_model_without_its_config_is_named_and_the_rest_is_planned(
     assert unknown["weights_file_exact"] is unknown["disk"] is unknown["host"] is None
     (dump,) = of(rows, "dump_features", model="second", scheme="bf16", dataset="scenes")
     assert (dump["questions"], dump["disk"]) == (10680, None)
+    # a sum of which a part is not known
     assert ">" in output.out.splitlines()[-1]
 
 

@@ -9,7 +9,7 @@ from quantrust.models.family import Family
 SLACK = 1.1
 """What an allocator loses between blocks."""
 
-LIBRARIES = 500_000_000
+LIBRARIES = 600_000_000
 """Of a process that has loaded what computes, in host memory."""
 
 CUDA_LIBRARIES = 3_000_000_000

@@ -45,6 +45,9 @@ QUESTION_OBJECTS = 12_000
 RECORD_BYTES = 1_000
 """On disk, of a layer's row in a checkpoint's record, with the choices of a search."""
 
+FOLDER_BYTES = 16_000
+"""On disk, of a model's folder beside weights, tokenizer and processor."""
+
 SCORE_BYTES = 24
 """On disk, of a row of scores beside its numbers."""
 
@@ -274,7 +277,7 @@ class _Planner:
         if model is None:
             return Estimate(device=0)
         _, sizes = model.checkpoint(resolve_scheme(UNQUANTIZED))
-        return Estimate(disk=sizes["weights_file"] + model.companions, host=LIBRARIES)
+        return Estimate(disk=sizes["weights_file"] + model.companions + FOLDER_BYTES, host=LIBRARIES)
 
     _stress_model = _prepare_model
 
@@ -409,16 +412,16 @@ class _Planner:
         return self._variant(self.config["evaluation"]["resamples"], 0.25)
 
     def _certify_variant(self, job: Job) -> Estimate:
-        return self._variant(0, 0.25)
+        return self._variant(0, 0.05)
 
     def _decide_variant(self, job: Job) -> Estimate:
-        return self._variant(self.config["evaluation"]["resamples"], 0.5)
+        return self._variant(self.config["evaluation"]["resamples"], 0.1)
 
     def _compare_variants(self, job: Job) -> Estimate:
-        return self._variant(self.config["comparison"]["resamples"], 1.0)
+        return self._variant(self.config["comparison"]["resamples"], 0.1)
 
     def _judge_schemes(self, job: Job) -> Estimate:
-        return self._variant(self.config["comparison"]["resamples"], 1.0)
+        return self._variant(self.config["comparison"]["resamples"], 0.1)
 
 
 def _dump_settings(config: Mapping[str, Any], template: str) -> DumpSettings:

@@ -91,7 +91,7 @@ def _total(jobs: pl.DataFrame) -> tuple[str, ...]:
         _known(answered["questions"], sum, lambda count: f"{count:,}"),
         _known(jobs.filter(rule="quantize_model")["weights_file_exact"], sum, lambda count: f"{count:,} B"),
         _known(jobs["disk"], sum, size),
-        *(NOTHING if jobs[name].eq(0).all() else _known(jobs[name], max, size) for name in ("scratch", "device")),
+        *(_known(jobs[name], max, lambda count: size(count) if count else NOTHING) for name in ("scratch", "device")),
         _known(jobs["host"], max, size),
         "",
     )
