@@ -128,8 +128,10 @@ def test_a_model_without_its_config_is_named_and_the_rest_is_planned(
     assert unknown["weights_file_exact"] is unknown["disk"] is unknown["host"] is None
     (dump,) = of(rows, "dump_features", model="second", scheme="bf16", dataset="scenes")
     assert (dump["questions"], dump["disk"]) == (10680, None)
-    # a sum of which a part is not known
-    assert ">" in output.out.splitlines()[-1]
+    # a sum of which a part is not known, and a peak that a job on a GPU may have
+    total = output.out.splitlines()[-1].split("the others")[1].split()
+    assert total[0] == "76,680"
+    assert total[1].startswith(">") and "-" in total
 
 
 def test_a_config_alone_gives_sizes_and_the_message_says_what_memory_needs(

@@ -91,7 +91,7 @@ def _total(jobs: pl.DataFrame) -> tuple[str, ...]:
         _known(answered["questions"], sum, lambda count: f"{count:,}"),
         _known(jobs.filter(rule="quantize_model")["weights_file_exact"], sum, lambda count: f"{count:,} B"),
         _known(jobs["disk"], sum, size),
-        *(_known(jobs[name], max, lambda count: size(count) if count else NOTHING) for name in ("scratch", "device")),
+        *(_peak(jobs[name]) for name in ("scratch", "device")),
         _known(jobs["host"], max, size),
         "",
     )
@@ -103,6 +103,13 @@ def _known(values: pl.Series, combine: Callable[[list[int]], int], show: Callabl
     if not known:
         return UNKNOWN
     return f"{'>' if len(known) < len(values) else ''}{show(combine(known))}"
+
+
+def _peak(values: pl.Series) -> str:
+    """Return the largest value; what only some jobs take, none is known to take."""
+    if values.max() == 0:
+        return UNKNOWN if values.has_nulls() else NOTHING
+    return _known(values, max, size)
 
 
 def _line(row: Sequence[str], widths: Iterable[int]) -> str:
