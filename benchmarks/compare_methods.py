@@ -7,8 +7,9 @@ PYTHONPATH=workflow/scripts python benchmarks/compare_methods.py MODEL [--data d
 
 For every checkpoint of the model: bits per weight; the relative error |h' - h| / |h| of image features and of the
 language model's last hidden states (after the final norm, every token that is no padding) on image-caption pairs that
-calibrated nothing; the share of questions in distribution that are answered as by bf16; soft accuracy and coverage at
-5 % risk of `maxprob` there, as the study's metrics have them.
+calibrated nothing, and of the states that produce the first answer tokens of the test questions in distribution; the
+share of these that are answered as by bf16; soft accuracy and coverage at 5 % risk of `maxprob`, as the study's metrics
+have them.
 """
 
 import argparse
@@ -60,14 +61,27 @@ def relative_error(found: torch.Tensor, reference: torch.Tensor) -> float:
     return float((found - reference).norm() / reference.norm())
 
 
-def agreement(data: Path, model: str, scheme: str, dataset: str) -> float:
-    """Return the share of test questions with the answer that the unquantized model gives."""
+def beside_reference(data: Path, model: str, scheme: str, dataset: str) -> pl.DataFrame:
+    """Return answers and answer states of the test questions, those of the unquantized model as `*_right`."""
+    columns = [*KEYS, "answer", "answer_state"]
     mine, reference = (
-        pl.read_parquet(data / "features" / model / name / f"{dataset}.parquet", columns=[*KEYS, "answer"])
+        pl.read_parquet(data / "features" / model / name / f"{dataset}.parquet", columns=columns)
         for name in (scheme, REFERENCE)
     )
-    both = mine.filter(split="test").join(reference, on=KEYS, how="inner", validate="1:1")
+    return mine.filter(split="test").join(reference, on=KEYS, how="inner", validate="1:1")
+
+
+def agreement(both: pl.DataFrame) -> float:
+    """Return the share of questions with the answer that the unquantized model gives."""
     return (both["answer"] == both["answer_right"]).mean()
+
+
+def answer_state_error(both: pl.DataFrame) -> float:
+    """Return the relative error of the states that produce the first answer tokens, which features hold in float16."""
+    found, reference = (
+        torch.tensor(both[name].to_list(), dtype=torch.float32) for name in ("answer_state", "answer_state_right")
+    )
+    return relative_error(found, reference)
 
 
 def metric(data: Path, model: str, scheme: str, dataset: str, name: str, parameter: float | None) -> float:
@@ -90,16 +104,20 @@ def main() -> None:
     folder = options.data / "checkpoints" / options.model
     reference = activations(folder / REFERENCE, pairs)
     print(f"{options.model}, {len(pairs)} held-out pairs, {options.dataset}/test\n")
-    print("| scheme | bits per weight | image features | hidden states | agreement | accuracy | C@5 % |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| scheme | bits per weight | image features | hidden states | answer states | agreement | accuracy | C@5 % |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for checkpoint in sorted(folder.iterdir()):
         scheme = checkpoint.name
         size = json.loads((checkpoint / "quantization.json").read_text())["bytes"]["quantized_bits_per_weight"]
         errors = [relative_error(*both) for both in zip(activations(checkpoint, pairs), reference, strict=True)]
         where = (options.data, options.model, scheme, options.dataset)
+        both = beside_reference(*where)
         values = [
             *errors,
-            agreement(*where),
+            answer_state_error(both),
+            agreement(both),
             metric(*where, "accuracy", None),
             metric(*where, "coverage_at_risk", RISK),
         ]

@@ -36,16 +36,17 @@ def data(tmp_path_factory, model_folders, pictures):
     table.write_parquet(data / "calibration" / f"{MODEL}.parquet")
     for place, scheme in enumerate(SCHEMES):
         quantize_model(model, scheme, None, data / "checkpoints" / MODEL / scheme)
-        write_results(data, scheme, ["no"] * place + ["yes"] * (4 - place))
+        write_results(data, scheme, ["no"] * place + ["yes"] * (4 - place), [3.0, 4.0 + 2 * place])
     return data
 
 
-def write_results(data, scheme, answers):
+def write_results(data, scheme, answers, state):
     """Write features of four test questions and one of another split, and metrics with rows that are not asked for."""
     features = data / "features" / MODEL / scheme / f"{DATASET}.parquet"
     features.parent.mkdir(parents=True)
     questions = {"question_id": ["1", "2", "3", "4", "5"], "split": [*["test"] * 4, "val"]}
-    pl.DataFrame(questions | {"answer": [*answers, "maybe"]}).write_parquet(features)
+    states = pl.Series([[*state]] * 4 + [[100.0, 100.0]], dtype=pl.Array(pl.Float32, 2))
+    pl.DataFrame(questions | {"answer": [*answers, "maybe"], "answer_state": states}).write_parquet(features)
     rows = [
         # estimator, metric, parameter, id_share, dataset, value
         ("maxprob", "accuracy", None, 1.0, DATASET, 0.75),
@@ -77,9 +78,9 @@ def test_the_table(data, monkeypatch, capsys):
     assert lines[0] == f"{MODEL}, 3 held-out pairs, {DATASET}/test"
     rows = {cells[0]: cells[1:] for line in lines[4:] for cells in [[cell.strip() for cell in line.split("|")[1:-1]]]}
     assert list(rows) == sorted(SCHEMES)
-    assert [row[3:] for row in rows.values()] == [["1.000", "0.750", "0.500"]] + [
-        [agreement, "0.750", "0.500"] for agreement in ("0.750", "0.500")
-    ]
+    # bf16's states are (3, 4) of length 5; the others are off by 2 and 4 in one of them
+    inside = (("0.000", "1.000"), ("0.400", "0.750"), ("0.800", "0.500"))
+    assert [row[3:] for row in rows.values()] == [[*pair, "0.750", "0.500"] for pair in inside]
     # 8 and 2 bits, and two numbers of 32 and 16 bits for each 32 weights
     assert [row[0] for row in rows.values()] == ["16.00", "3.00", "10.00"]
     assert rows["bf16"][1:3] == ["0.000", "0.000"]
