@@ -1,6 +1,6 @@
 """Speed and memory of packed checkpoints of a Qwen2-VL-7B with few blocks, against bfloat16, in one run.
 
-Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_kernels.py [--quick] [--blocks 2]
+Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_kernels.py [--quick] [--blocks 2] [--parts linear models ...]
 
 Weights are random. Every variant is written as a checkpoint, then loaded and timed in a process of its own, one after
 the other; the last table alternates between widths in one process, blocks alone. Times are the least of several, of the
@@ -46,6 +46,7 @@ ROWS = (1, 2, 4, 8, 16, 24, 32, 40, 56, 64, 72, 80, 128, 1024)
 IN_TURN = {"bf16": 16, "8 bits": 8, "4 bits": 4, "3 bits": 3}
 TOKENS_BEFORE = (0, 128, 1024)
 TURNS = 10
+PARTS = ("linear", "models", "turns")
 VARIANTS = [(16, 16), (8, 16), (8, 8), (8, 4), (4, 16), (4, 8), (4, 4), (3, 16), (3, 8), (3, 4)]
 
 
@@ -324,6 +325,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small model, to see that it runs")
     parser.add_argument("--blocks", type=int, default=2, help="language blocks (default 2)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="tables to make (default all)")
     parser.add_argument("--measure", nargs=2, metavar=("CHECKPOINT", "WARM_UP"), help=argparse.SUPPRESS)
     parser.add_argument("--alternate", metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -338,26 +340,37 @@ def main():
     clock = "processor time" if torch.get_num_threads() == 1 else "wall-clock time"
     capability = torch.backends.cpu.get_cpu_capability()
     print(f"{processor()}, {clock}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {capability}")
-    crossover(shape)
+    if "linear" in options.parts:
+        crossover(shape)
     print(f"\n{options.blocks} blocks of Qwen2-VL-7B's width, group {GROUP}, {PROMPT} tokens of prompt.")
+    with tempfile.TemporaryDirectory() as scratch:
+        if "models" in options.parts:
+            compare_models(Path(scratch), shape, options.blocks)
+        if "turns" in options.parts:
+            compare_in_turn(Path(scratch), shape, options.blocks)
+
+
+def compare_models(scratch, shape, blocks):
+    """Write, load and time every variant in a process of its own; print the tables of speed and memory."""
     print("\nTokens/s (times bf16); one row has no prompt before it, decoding has the whole:\n")
     results = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        scratch = Path(scratch)
-        write_config(scratch / "small", QUICK, 1)
-        write_checkpoint(scratch / "small", scratch / "warm-up", 4, 4)
-        write_config(scratch / "model", shape, options.blocks)
-        for bits, head_bits in VARIANTS:
-            write_checkpoint(scratch / "model", scratch / "checkpoint", bits, head_bits)
-            results[bits, head_bits] = measured(scratch / "checkpoint", scratch / "warm-up")
-            print(bits, head_bits, json.dumps(results[bits, head_bits]), file=sys.stderr, flush=True)
-        print_results(results)
-        # few words, so that all fit into memory together
-        write_config(scratch / "words", shape | {"vocabulary": QUICK["vocabulary"]}, options.blocks)
-        for bits in IN_TURN.values():
-            write_checkpoint(scratch / "words", scratch / "in-turn" / str(bits), bits, 16)
-        sys.stdout.flush()
-        subprocess.run([sys.executable, __file__, "--alternate", str(scratch / "in-turn")], check=True)
+    write_config(scratch / "small", QUICK, 1)
+    write_checkpoint(scratch / "small", scratch / "warm-up", 4, 4)
+    write_config(scratch / "model", shape, blocks)
+    for bits, head_bits in VARIANTS:
+        write_checkpoint(scratch / "model", scratch / "checkpoint", bits, head_bits)
+        results[bits, head_bits] = measured(scratch / "checkpoint", scratch / "warm-up")
+        print(bits, head_bits, json.dumps(results[bits, head_bits]), file=sys.stderr, flush=True)
+    print_results(results)
+
+
+def compare_in_turn(scratch, shape, blocks):
+    """Write a checkpoint of each width, with few words, so that all fit into memory together, and time them in turn."""
+    write_config(scratch / "words", shape | {"vocabulary": QUICK["vocabulary"]}, blocks)
+    for bits in IN_TURN.values():
+        write_checkpoint(scratch / "words", scratch / "in-turn" / str(bits), bits, 16)
+    sys.stdout.flush()
+    subprocess.run([sys.executable, __file__, "--alternate", str(scratch / "in-turn")], check=True)
 
 
 def print_results(results):
