@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.chunks import batch_by_length, cut_into_chunks, plan_digest, shard_chunks
 from quantrust.inference.decoding import Decoded, decode_greedily
@@ -33,7 +34,7 @@ from quantrust.inference.footprint import require_device
 from quantrust.inference.memory import Halving
 from quantrust.inference.preparation import NeededImage, open_image, prepare_images, prepared_batches
 from quantrust.inference.settings import DumpSettings
-from quantrust.inference.sizes import check_disk, features_bytes
+from quantrust.inference.sizes import features_bytes
 from quantrust.models.device import check_device, device_name
 from quantrust.models.family import EncodedImage, Family, VisionInputs
 from quantrust.models.loading import family_of
@@ -215,7 +216,8 @@ def dump_features(
     chunks = cut_into_chunks(pl.read_parquet(questions_path), settings.images_per_chunk)
     chosen = shard_chunks([len(chunk) for chunk in chunks], shard, shards)
     count = sum(len(chunks[number]) for number in chosen)
-    check_disk(out_path, _bytes_needed(checkpoint_folder, count, settings))
+    needed = _bytes_needed(checkpoint_folder, count, settings)
+    check_disk(out_path, needed, "keep fewer logits (features.top_k)")
     if settings.device == "cuda" and count:
         first = _image_batches(chunks[chosen[0]], 1)[0][0]
         require_device(checkpoint_folder, read_record(checkpoint_folder), open_image(first).size, settings)

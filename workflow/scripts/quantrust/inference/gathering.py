@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
+from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.chunks import plan_digest
 from quantrust.inference.features_file import (
@@ -18,7 +19,6 @@ from quantrust.inference.features_file import (
     writing_features,
 )
 from quantrust.inference.settings import DumpSettings
-from quantrust.inference.sizes import check_disk
 
 
 def gather_features(
@@ -53,7 +53,8 @@ def gather_features(
     for number, (path, notes) in enumerate(zip(shard_paths, every, strict=True), start=1):
         _check(path, notes, planned | {SHARD: place_of_shard(number, len(every))}, "this run")
         _check(path, notes, first, str(shard_paths[0]))
-    check_disk(out_path, sum(Path(path).stat().st_size for path in shard_paths))
+    needed = sum(Path(path).stat().st_size for path in shard_paths)
+    check_disk(out_path, needed, "keep fewer logits (features.top_k)")
     described = {key: value for key, value in every[0].items() if key != SHARD}
     described[HALVED] = str(sum(int(notes[HALVED]) for notes in every))
     described[DEVICE] = ", ".join(sorted({notes[DEVICE] for notes in every}))

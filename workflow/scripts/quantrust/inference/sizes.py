@@ -1,9 +1,4 @@
-"""What a features file takes on disk, and whether the disk has room for it. No torch: plans are made from this."""
-
-import shutil
-from pathlib import Path
-
-from quantrust.errors import QuantrustError
+"""What a features file takes on disk. No torch: plans are made from this."""
 
 STATE_BYTES = 3 * 2
 """Of a question, for each channel of the language model: three pooled states in float16."""
@@ -35,28 +30,3 @@ def features_bytes(questions: int, hidden: int, top_k: int) -> int:
     int
     """
     return FILE_BYTES + questions * (STATE_BYTES * hidden + LOGIT_BYTES * top_k + OTHER_BYTES)
-
-
-def check_disk(path: str | Path, needed: int) -> None:
-    """Raise when the disk has no room for a file.
-
-    Parameters
-    ----------
-    path : str or Path
-        Where it will be written; its folder need not exist yet.
-    needed : int
-        Its bytes.
-
-    Raises
-    ------
-    QuantrustError
-    """
-    folder = Path(path).absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise QuantrustError(
-            f"{path} takes up to {needed / 1e9:.3g} GB, but {folder} has {free / 1e9:.3g} GB free; make room, move the "
-            "study to another disk, or keep fewer logits (features.top_k)"
-        )

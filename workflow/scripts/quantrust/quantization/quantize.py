@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.models.device import check_device
 from quantrust.models.device_memory import require_device_memory
@@ -86,7 +87,8 @@ def quantize_model(
     ------
     QuantrustError
         If the scheme does not parse or selects nothing, calibration is missing or unfit, there is no such device, a
-        file or a key of the model is missing or unexpected, or a weight or an activation is not finite.
+        file or a key of the model is missing or unexpected, the GPU or the disk is too small, or a weight or an
+        activation is not finite.
     """
     scheme = parse_scheme(scheme) if isinstance(scheme, str) else scheme
     check_device(device, ATTENTION, DTYPE)
@@ -103,12 +105,15 @@ def quantize_model(
         layout = plan_layout(family, build_skeleton(model_folder, ATTENTION)[1], plan)
     sizes = layout.sizes(plan)
     samples = None if table is None else Samples(len(table), int(table["token_ids"].list.len().max()), 0, 0)
+    footprint = quantize_footprint(family, model, plan, sizes, scheme, samples, device)
     require_device_memory(
         f"quantizing {model_folder} under {scheme.name}",
-        quantize_footprint(family, model, plan, sizes, scheme, samples, device).device,
+        footprint.device,
         device,
         "quantize on a larger GPU, or set compute.device: cpu",
     )
+    needed = sizes["weights_file"] + footprint.scratch
+    check_disk(out_folder, needed, "calibrate on fewer samples (calibration.samples) or smaller pictures")
     if activation_bytes is None:
         activation_bytes = activation_budget(sizes)
     steps = _steps(family, model, scheme, plan)
