@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, write_json
-from quantrust.quantization.tensor_file import write_tensors
+from quantrust.tensor_file import write_tensors
 
 STATES = ("image_state", "question_state", "answer_state")
 WEIGHTS = "selector.safetensors"

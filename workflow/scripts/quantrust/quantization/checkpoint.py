@@ -63,7 +63,7 @@ from quantrust.quantization.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
-from quantrust.quantization.tensor_file import TensorWriter, file_bytes, open_tensor_file
+from quantrust.tensor_file import TensorWriter, file_bytes, open_tensor_file
 
 FORMAT = 2
 RECORD = "quantization.json"

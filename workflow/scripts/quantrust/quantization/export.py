@@ -36,7 +36,7 @@ from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
 from quantrust.quantization.export_layer import ExportLayer, Layout, count_layers, integer_zeros
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.packing import unpack
-from quantrust.quantization.tensor_file import write_tensors
+from quantrust.tensor_file import write_tensors
 
 REPORT = "export.json"
 PARTS = ("codes", "scale", "zero")

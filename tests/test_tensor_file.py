@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from quantrust.quantization.tensor_file import file_bytes, open_tensor_file, write_tensors
+from quantrust.tensor_file import file_bytes, open_tensor_file, write_tensors
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.uint8, torch.int64)
 
