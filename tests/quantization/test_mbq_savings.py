@@ -17,25 +17,28 @@ SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 4, 
 
 
 @pytest.fixture
-def bench(monkeypatch):
+def bench(monkeypatch, tmp_path):
+    """The benchmark and the folder of a tiny model of its."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("bench_quantization")
-    stack = importlib.import_module("quantization.stack")
+    stack = importlib.import_module("baselines.stack")
     monkeypatch.setitem(stack.WIDTHS, "tiny", SHAPE)
     monkeypatch.setattr(module, "GROUP_SIZE", 32)
-    model = stack.build_model("tiny", 2)
-    return module, model, stack.build_samples(model, "tiny", 500)
+    module.write_model(tmp_path / "model", "tiny", 2)
+    return module, stack, tmp_path / "model"
 
 
 @pytest.mark.parametrize("bits", [2, 4])
 @pytest.mark.parametrize("method", ["awq", "mbq"])
 def test_exponents_and_scales_are_those_of_the_plain_procedure(method, bits, bench, monkeypatch):
-    module, model, samples = bench
+    module, stack, folder = bench
     monkeypatch.setattr(module, "BITS", bits)
     monkeypatch.setattr("quantrust.quantization.calibration.BATCH_STATES", 1)
     monkeypatch.setattr(scale_search, "PIECE_TOKENS", 100)
     monkeypatch.setattr(scale_search, "CHUNK_WEIGHTS", 1000)
-    fast, plain = module.search_fast(model, samples, method), module.search_plain(model, samples, method)
+    fast = module.search_fast(*module.open_model(folder, "tiny", 500), method)
+    whole = stack.build_model("tiny", 2)
+    plain = module.search_plain(whole, stack.build_samples(whole, "tiny", 500), method)
     assert fast.keys() == plain.keys() and len(plain) == 6
     assert len({choice["exponent"] for choice in plain.values()}) > 1
     for name, choice in plain.items():
