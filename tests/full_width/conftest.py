@@ -87,7 +87,9 @@ def paper_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperStudy
     try:
         study = make_study(folder / "study")
         printed = study.run()
-        study.rules_run = frozenset(re.findall(r"^(?:local)?rule (\w+):$", printed, flags=re.MULTILINE)) - {"all"}
+        study.rules_run = frozenset(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", printed, re.MULTILINE)) - {
+            "all"
+        }
         # The largest of all processes that ended and were waited for, down to the jobs; Linux counts kilobytes.
         study.peak_memory = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         yield study

@@ -174,15 +174,14 @@ def test_the_report_has_every_figure_and_table_and_the_page_every_variant(paper_
     assert sorted(sizes.select("model", "scheme").iter_rows()) == sorted(VARIANTS)
 
 
-def test_the_run_says_under_which_settings_it_answered(paper_study) -> None:
-    """The overlay only shrinks: prompts, dtype and schemes' names are the published study's."""
+def test_the_files_say_under_which_settings_they_were_made(paper_study) -> None:
+    """The overlay only shrinks: prompts, dtype and attention are the published study's."""
     published = yaml.safe_load((paper_study.folder / "config" / "paper.yaml").read_text())
     for model, scheme in VARIANTS:
-        notes = pq.read_schema(_features(paper_study, model, scheme, "advqa")).metadata
-        prompt = published["models"][model].get("prompt", published["features"]["prompt"])
-        settings = notes[b"settings"].decode()
-        assert repr(prompt) in settings
-        assert "bfloat16" in settings
+        notes = pq.read_metadata(_features(paper_study, model, scheme, "advqa")).metadata
+        settings = json.loads(notes[b"settings"])
+        assert settings["prompt"] == published["models"][model].get("prompt", published["features"]["prompt"])
+        assert (settings["dtype"], settings["attention"], settings["device"]) == ("bfloat16", "sdpa", "cpu")
         assert notes[b"scheme"].decode() == scheme
 
 
