@@ -175,7 +175,7 @@ def test_the_report_has_every_figure_and_table_and_the_page_every_variant(paper_
 
 
 def test_the_files_say_under_which_settings_they_were_made(paper_study) -> None:
-    """The overlay only shrinks: prompts, dtype and attention are the published study's."""
+    """Prompts, dtype and attention are the published study's; the overlay takes the CPU and its kernels."""
     published = yaml.safe_load((paper_study.folder / "config" / "paper.yaml").read_text())
     for model, scheme in VARIANTS:
         notes = pq.read_metadata(_features(paper_study, model, scheme, "advqa")).metadata
