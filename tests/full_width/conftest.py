@@ -30,7 +30,8 @@ OVERLAY = {
         "idefics3-8b": {"processor": {"size": {"longest_edge": 364}}},
     },
     "calibration": {"samples": 4},
-    "features": {"max_new_tokens": 3, "batch_size": 50, "images_per_chunk": 50, "kernel": "packed"},
+    # Two chunks of pictures at least, one for each shard.
+    "features": {"max_new_tokens": 3, "batch_size": 50, "images_per_chunk": 25, "shards": 2, "kernel": "packed"},
 }
 
 

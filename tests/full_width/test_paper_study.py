@@ -58,7 +58,7 @@ def test_no_job_held_8_gb(paper_study) -> None:
     samples = sorted(runs.rglob("*.tsv"))
     assert {path.relative_to(runs).parts[0] for path in samples} >= {
         "quantize_model",
-        "dump_features",
+        "dump_shard",
         "train_selector",
     }
     for path in samples:
@@ -81,7 +81,7 @@ def test_weights_files_have_the_size_that_the_plan_says(paper_study, monkeypatch
         (model, scheme): (checkpoints / model / scheme / "model.safetensors").stat().st_size
         for model, scheme in VARIANTS
     }
-    asked = {row["dataset"]: row["questions"] for row in rows if row["rule"] == "dump_features"}
+    asked = {row["dataset"]: row["questions"] for row in rows if row["rule"] == "gather_features"}
     assert asked == dict.fromkeys(DATASETS, QUESTIONS)
 
 
