@@ -85,9 +85,7 @@ def paper_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperStudy
     folder = tmp_path_factory.mktemp("full-width")
     free = shutil.disk_usage(folder).free
     if free < DISK_BYTES:
-        pytest.skip(
-            f"needs {DISK_BYTES / 1e9:.0f} GB of free disk for models of full width; there are {free / 1e9:.0f}"
-        )
+        pytest.skip(f"needs {DISK_BYTES / 1e9:.0f} GB of disk for models of full width; free are {free / 1e9:.0f}")
     try:
         study = make_study(folder / "study")
         printed = study.run()
