@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from quantrust.quantization.checkpoint import save_checkpoint
 from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.linear import PackedWeight, replace_layer
-from quantrust.quantization.mbq import modality_ratios
+from quantrust.quantization.mbq import batches_together, modality_ratios
 from quantrust.quantization.methods import hqq
 from quantrust.quantization.plan import build_plan
 from quantrust.quantization.quantize import quantize_model
@@ -72,10 +74,8 @@ def test_a_stack_that_is_run_block_by_block_yields_what_it_yields_in_the_model(c
             assert states.get().equal(expected)
 
 
-def test_ratios_are_those_of_one_pass_through_the_whole_model(calibrated):
-    family, model, _, prompts = calibrated
-    found = {(ratio.block, ratio.kind): ratio for ratio in modality_ratios(family, model, prompts)}
-    (inputs,) = prompts
+def gradient_means(family, model, inputs):
+    """Return for each block and kind the sums over samples of |gradient|, over image and over answer tokens."""
     outputs = {}
     hooks = [
         model.get_submodule(group.linears[-1]).register_forward_hook(
@@ -84,7 +84,7 @@ def test_ratios_are_those_of_one_pass_through_the_whole_model(calibrated):
         for index, block in enumerate(family.blocks(model, "language"))
         for group in family.scale_groups(model, block)
     ]
-    inputs.inputs_embeds.requires_grad_()
+    inputs = replace(inputs, inputs_embeds=inputs.inputs_embeds.detach().clone().requires_grad_())
     with FastLinears():
         hidden = decode(family, model, inputs)
         answers = inputs.roles[:, 1:] == Role.ANSWER
@@ -93,13 +93,74 @@ def test_ratios_are_those_of_one_pass_through_the_whole_model(calibrated):
         gradients = dict(zip(outputs, torch.autograd.grad(loss, list(outputs.values())), strict=True))
     for hook in hooks:
         hook.remove()
-    assert found.keys() == gradients.keys()
+    sums = {}
     for place, gradient in gradients.items():
-        for role, mean in ((Role.IMAGE, found[place].image), (Role.ANSWER, found[place].answer)):
+        for role in (Role.IMAGE, Role.ANSWER):
             chosen = inputs.roles == role
             each = (gradient.abs().mean(dim=-1).double() * chosen).sum(dim=1) / chosen.sum(dim=1)
-            # to the bit
-            assert float(each.sum()) / len(each) == mean
+            sums[*place, role] = float(each.sum())
+    return sums
+
+
+def sample_by_sample(inputs):
+    """Split a batch into micro-batches of one sample."""
+    return [
+        replace(
+            inputs,
+            inputs_embeds=inputs.inputs_embeds[row : row + 1],
+            attention_mask=inputs.attention_mask[row : row + 1],
+            position_ids=inputs.position_ids[..., row : row + 1, :],
+            token_ids=inputs.token_ids[row : row + 1],
+            roles=inputs.roles[row : row + 1],
+        )
+        for row in range(len(inputs.roles))
+    ]
+
+
+def means_of(ratios):
+    return {(r.block, r.kind, role): m for r in ratios for role, m in ((Role.IMAGE, r.image), (Role.ANSWER, r.answer))}
+
+
+def test_ratios_are_those_of_one_pass_through_the_whole_model(calibrated):
+    family, model, _, prompts = calibrated
+    (inputs,) = prompts
+    sums = gradient_means(family, model, inputs)
+    # to the bit
+    assert means_of(modality_ratios(family, model, prompts)) == {
+        place: value / len(inputs.roles) for place, value in sums.items()
+    }
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 5])
+def test_ratios_of_groups_of_samples_are_those_of_whole_passes(together, calibrated, monkeypatch, tmp_path):
+    family, model, _, (inputs,) = calibrated
+    samples = sample_by_sample(inputs)
+    sums = {}
+    for sample in samples:
+        for place, value in gradient_means(family, model, sample).items():
+            sums[place] = sums.get(place, 0.0) + value
+    held = []
+
+    @contextmanager
+    def hold(part):
+        held.append(part)
+        yield
+
+    states = samples[0].inputs_embeds.nbytes
+    store = ActivationStore(tmp_path, together * 4 * states)
+    ratios = modality_ratios(family, model, samples, hold, store)
+    # to the bit
+    assert means_of(ratios) == {place: value / len(samples) for place, value in sums.items()}
+    blocks, groups = family.blocks(model, "language"), -(-len(samples) // together)
+    assert len(blocks) == 3 and held == [*blocks, "lm_head", *reversed(blocks)] * groups
+    assert store.held == 0 and list(tmp_path.iterdir()) == []
+
+
+def test_groups_take_what_the_budget_holds_and_are_no_more_than_eight():
+    # of a model of three blocks a micro-batch keeps four states
+    assert [batches_together(20, 100, 3, budget) for budget in (0, 400, 1600, 100_000)] == [3, 3, 4, 20]
+    assert [batches_together(count, 100, 3, 0) for count in (1, 8, 9, 128)] == [1, 1, 2, 16]
+    assert batches_together(20, 100, 3, None) == 20
 
 
 def quantize_in_memory(family, model, processor, scheme, table, quantize, folder, out):

@@ -23,6 +23,14 @@ from quantrust.quantization.fast_linear import FastLinears
 
 KINDS = ("attention", "mlp")
 
+MOST_GROUPS = 8
+"""Groups of micro-batches: each reads the weights of the language model twice, so that more of them save files of
+activations at the price of time."""
+
+
+class NoModalityRatio(QuantrustError):
+    """Gradients that give no ratio."""
+
 
 @dataclass(frozen=True)
 class ModalityRatio:
@@ -85,8 +93,9 @@ def modality_ratios(
     the output of the last linear of a block's attention and of its MLP, averaged over the tokens of a modality within
     a sample, then over samples; weights have none.
 
-    Both passes go block by block over all micro-batches: what enters each block is kept on the way forward, and on the
-    way back a block runs once more to have its gradients.
+    Both passes go block by block over a group of micro-batches: what enters each block is kept on the way forward, and
+    on the way back a block runs once more to have its gradients. Then comes the next group; `batches_together` says how
+    many micro-batches make one, which does not change the result.
 
     Parameters
     ----------
@@ -107,7 +116,7 @@ def modality_ratios(
 
     Raises
     ------
-    QuantrustError
+    NoModalityRatio
         If a gradient is not finite, or answer tokens get none.
     """
     outputs = {
@@ -120,7 +129,7 @@ def modality_ratios(
     ratios = {}
     for place, (image, answer) in sums.items():
         if not (image.isfinite() and answer.isfinite() and answer > 0):
-            raise QuantrustError(
+            raise NoModalityRatio(
                 f"{outputs[place]}: mean gradients of {float(image):g} on image and {float(answer):g} on answer tokens "
                 "give no modality ratio; calibrate on captions of images, and check the model"
             )
@@ -139,6 +148,33 @@ def modality_ratios(
     ]
 
 
+def batches_together(batches: int, states: int, depth: int, budget: int | None) -> int:
+    """Return how many micro-batches go forward and backward together.
+
+    What they keep between blocks takes no more than the budget, unless a single one does, or there would be more than
+    `MOST_GROUPS` groups.
+
+    Parameters
+    ----------
+    batches : int
+        Micro-batches in all.
+    states : int
+        Bytes that enter a block in the largest of them.
+    depth : int
+        Blocks.
+    budget : int or None
+        Bytes; None is no limit.
+    """
+    if budget is None:
+        return batches
+    return min(batches, max(1, budget // kept_bytes(states, depth), -(-batches // MOST_GROUPS)))
+
+
+def kept_bytes(states: int, depth: int) -> int:
+    """Return what a micro-batch keeps until its gradients are known: what enters each block and leaves the last."""
+    return (depth + 1) * states
+
+
 def _gradient_sums(
     family: Family,
     model: nn.Module,
@@ -148,40 +184,56 @@ def _gradient_sums(
     store: ActivationStore,
 ) -> dict[tuple[int, str], Tensor]:
     """Return the sum over samples of the mean |gradient| at each output, over image and over answer tokens."""
-    blocks = family.blocks(model, "language")
     sums = {place: torch.zeros(2, dtype=torch.float64) for place in outputs}
+    states = max(batch.inputs_embeds.shape.numel() * batch.inputs_embeds.dtype.itemsize for batch in batches)
+    depth = len(family.blocks(model, "language"))
+    together = batches_together(len(batches), states, depth, None if store.folder is None else store.budget)
     with FastLinears():
-        runs = [partial(_decode, family, model, batch) for batch in batches]
-        inputs = [record_block_inputs(model, blocks, run, store) for run in runs]
-        entering = [[block_inputs.hidden for block_inputs in inputs]]
-        for index, name in enumerate(blocks):
-            with hold(name), torch.no_grad():
-                block = model.get_submodule(name)
-                entering.append(
-                    [
-                        store.put(run_block(block, states.get(), fetch(block_inputs.others[index])))
-                        for states, block_inputs in zip(entering[index], inputs, strict=True)
-                    ]
-                )
-        (head,) = (layer.name for layer in family.layers(model) if layer.component == "head")
-        with hold(head):
-            upstream = [
-                store.put(_loss_gradient(family, model, blocks, fetch(batch), states.get()))
-                for batch, states in zip(batches, entering.pop(), strict=True)
-            ]
-        for index, name in reversed(list(enumerate(blocks))):
-            names = {kind: linear for (place, kind), linear in outputs.items() if place == index}
-            with hold(name):
-                for place, states in enumerate(entering.pop()):
-                    others, above = fetch((inputs[place].others[index], upstream[place]))
-                    gradient, magnitudes = _block_gradients(model, name, states.get(), others, above, names)
-                    upstream[place] = store.put(gradient)
-                    roles = fetch(batches[place].roles)
-                    for kind, magnitude in magnitudes.items():
-                        sums[index, kind] += torch.stack(
-                            [_sample_means(magnitude, roles == role).sum() for role in (Role.IMAGE, Role.ANSWER)]
-                        ).cpu()
+        for start in range(0, len(batches), together):
+            _add_gradients(family, model, batches[start : start + together], outputs, hold, store, sums)
     return sums
+
+
+def _add_gradients(
+    family: Family,
+    model: nn.Module,
+    batches: Sequence[LanguageInputs],
+    outputs: dict[tuple[int, str], str],
+    hold: Hold,
+    store: ActivationStore,
+    sums: dict[tuple[int, str], Tensor],
+) -> None:
+    """Add one group of micro-batches to the sums; they are added one by one, so that groups change nothing."""
+    blocks = family.blocks(model, "language")
+    inputs = [record_block_inputs(model, blocks, partial(_decode, family, model, batch), store) for batch in batches]
+    entering = [[block_inputs.hidden for block_inputs in inputs]]
+    for index, name in enumerate(blocks):
+        with hold(name), torch.no_grad():
+            block = model.get_submodule(name)
+            entering.append(
+                [
+                    store.put(run_block(block, states.get(), fetch(block_inputs.others[index])))
+                    for states, block_inputs in zip(entering[index], inputs, strict=True)
+                ]
+            )
+    # what leaves the last block gives way to its gradient
+    upstream = entering.pop()
+    (head,) = (layer.name for layer in family.layers(model) if layer.component == "head")
+    with hold(head):
+        for place, batch in enumerate(batches):
+            upstream[place] = store.put(_loss_gradient(family, model, blocks, fetch(batch), upstream[place].get()))
+    for index, name in reversed(list(enumerate(blocks))):
+        names = {kind: linear for (place, kind), linear in outputs.items() if place == index}
+        with hold(name):
+            for place, states in enumerate(entering.pop()):
+                others, above = fetch((inputs[place].others[index], upstream[place]))
+                gradient, magnitudes = _block_gradients(model, name, states.get(), others, above, names)
+                upstream[place] = store.put(gradient)
+                roles = fetch(batches[place].roles)
+                for kind, magnitude in magnitudes.items():
+                    sums[index, kind] += torch.stack(
+                        [_sample_means(magnitude, roles == role).sum() for role in (Role.IMAGE, Role.ANSWER)]
+                    ).cpu()
 
 
 def _decode(family: Family, model: nn.Module, batch: LanguageInputs) -> Tensor:

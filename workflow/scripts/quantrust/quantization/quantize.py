@@ -290,7 +290,7 @@ class _Surgery:
     def _modality_ratios(self, prompts: Sequence[LanguageInputs]) -> list[ModalityRatio]:
         try:
             return mbq.modality_ratios(self.family, self.model, prompts, self.weights.loaded, self.store)
-        except QuantrustError:
+        except mbq.NoModalityRatio:
             # a gradient that is not finite says nothing about where it went wrong
             with self._naming_overflow():
                 self._run_stack("language", [partial(self._decode, inputs) for inputs in prompts])
