@@ -16,6 +16,7 @@ from quantrust import downloads
 from quantrust.errors import QuantrustError
 from quantrust.files import partial_path
 from quantrust.vqa.official import read_vizwiz
+from study_workspace import Workspace
 
 CONTENT = bytes(range(256)) * 4096
 COMMIT, LATER = "a" * 40, "b" * 40
@@ -414,3 +415,32 @@ def test_rows_of_a_repository_become_official_files(get, server, tmp_path):
     assert [question.image_id for question in questions] == rows["question_id"]
     assert [(folder / "images" / question.image_id).read_bytes() for question in questions] == [b"first", b"second"]
     assert lock(tmp_path)["files"].keys() == {"data/val-0.parquet", "data/val-1.parquet"}
+
+    # the next check gives a study no reason to read them anew
+    (folder / "images" / "VizWiz_val_1.jpg").unlink()
+    written = (folder / "annotations.json").stat().st_mtime_ns
+    get(url=None, hub=HUB | {"files": ["data/val-*"]}, rows="vizwiz")
+    assert (folder / "annotations.json").stat().st_mtime_ns == written
+    assert (folder / "images" / "VizWiz_val_1.jpg").read_bytes() == b"second"
+    assert {path.name for path in folder.iterdir() if path.is_file()} == {"annotations.json"}
+
+
+@pytest.mark.slow
+def test_every_download_that_is_asked_for_again_checks_what_is_there(server, tmp_path):
+    server.files["/a/file.bin"] = CONTENT
+    workspace = Workspace.make(tmp_path)
+    workspace.configure({"downloads": {"it": {"url": f"{server.address}/a/file.bin", "folder": "got"}}})
+    record, file = "data/downloads/it.json", tmp_path / "got" / "file.bin"
+    workspace.run(record)
+    written = file.stat().st_mtime_ns
+    server.requests.clear()
+    assert "localrule fetch_download:" in workspace.run(record)
+    assert (server.requests, file.stat().st_mtime_ns) == ([], written)
+
+    file.write_bytes(CONTENT[:-1] + b"x")
+    run = workspace.start(record)
+    printed, _ = run.communicate()
+    assert run.returncode != 0
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: got/file.bin: has 1,048,576 bytes and the SHA-256 ")
+    assert "but config/lock/it.json records 1,048,576 and " in line

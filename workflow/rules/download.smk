@@ -1,4 +1,5 @@
 # Downloads: never a part of a study, started by `snakemake download` or by the name of one record.
+import time
 
 
 rule fetch_download:
@@ -20,5 +21,7 @@ rule fetch_download:
         code=code("fetch_download"),
         settings=lambda wildcards: config["downloads"][wildcards.download],
         lock=lambda wildcards: f"config/lock/{wildcards.download}.json",
+        # Another value each time: who asks for a record that is there wants the files behind it checked.
+        asked=time.time_ns(),
     script:
         "../scripts/fetch_download.py"

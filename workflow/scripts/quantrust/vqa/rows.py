@@ -1,5 +1,6 @@
 """Rows of a dataset of the hub, written out as official files that the official reader reads."""
 
+import filecmp
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
         The official format. VizWiz has all in ``annotations.json``, and its images have their question's identifier as
         their name.
     folder : str or Path
-        Images that lie there already, whole, are not written again.
+        Images that lie there already, whole, and files that would be the same are not written again: a study tells by
+        their times what has changed.
 
     Raises
     ------
@@ -56,11 +58,21 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
             questions.append({**{key: row[key] for key in keys}, "image": name, "question": row.pop("question")})
             annotations.append(row)
     if form == "vqav2":
-        write_json(folder / "questions.json", {"questions": questions})
-        write_json(folder / "annotations.json", {"annotations": annotations})
+        _write_changed(folder / "questions.json", {"questions": questions})
+        _write_changed(folder / "annotations.json", {"annotations": annotations})
     else:
-        write_json(folder / "annotations.json", annotations)
+        _write_changed(folder / "annotations.json", annotations)
     _log.info("wrote %d questions to %s", len(annotations), folder)
+
+
+def _write_changed(path: Path, value: Any) -> None:
+    """Write a JSON file, or leave the one that is there if it is the same."""
+    new = path.with_name(f".{path.name}.new")
+    write_json(new, value)
+    if path.is_file() and filecmp.cmp(new, path, shallow=False):
+        new.unlink()
+    else:
+        new.replace(path)
 
 
 def _rows(files: Iterable[str | Path], form: str) -> Iterator[tuple[dict[str, Any], bytes, str]]:
