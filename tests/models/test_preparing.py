@@ -129,6 +129,9 @@ def test_a_chat_template_of_the_config_goes_before_the_folder_s(source, tmp_path
     family = load_family("idefics3")
     frame = family.prompt_frame(family.load_processor(str(tmp_path / "out")), "{question} Be brief.")
     assert frame == ("Look: <image>", " Be brief. So:")
+    # no brace but those of {question} means anything
+    frame = family.prompt_frame(family.load_processor(str(tmp_path / "out")), 'As {"answer": ..}: {question} {}')
+    assert frame == ('Look: <image>As {"answer": ..}: ', " {} So:")
     assert (published / "chat_template.jinja").read_text() != template.read_text()
 
 

@@ -306,7 +306,7 @@ class Family(ABC):
 
     def prompt_frame(self, processor: Any, template: str) -> tuple[str, str]:
         """Return what the chat template and the prompt put before and after the question."""
-        content = [{"type": "image"}, {"type": "text", "text": template.format(question=_SENTINEL)}]
+        content = [{"type": "image"}, {"type": "text", "text": template.replace("{question}", _SENTINEL)}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         before, after = text.split(_SENTINEL)
         return before, after
