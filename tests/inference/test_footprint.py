@@ -69,10 +69,11 @@ def test_a_dump_takes_less_than_estimated_and_not_much_less(variant, changes, mo
 
 def test_a_gpu_that_has_no_room_for_one_question_is_refused_before_weights_are_read(variant):
     record, on_gpu = read_record(variant.checkpoint), replace(WHOLE, device="cuda")
+    weights = record["bytes"]["weights_file"]
     with pytest.raises(QuantrustError) as raised:
-        require_device(variant.checkpoint, record, (120, 118), on_gpu, total=record["bytes"]["weights_file"])
+        require_device(variant.checkpoint, record, (120, 118), on_gpu, (weights, 10**9))
     assert str(raised.value).startswith(f"answering with {variant.checkpoint} needs about ")
-    assert str(raised.value).endswith("features.kernel: packed; more shards do not help")
+    assert str(raised.value).endswith("a smaller features.images_per_chunk; more shards do not help")
     # a batch of 24 would take more, and is halved
     processor = load_checkpoint(variant.checkpoint)[2]
     with torch.device("meta"):
@@ -80,17 +81,23 @@ def test_a_gpu_that_has_no_room_for_one_question_is_refused_before_weights_are_r
     picture = picture_cost(family, model, processor, on_gpu.prompt, 120, 118)
     layers = pl.DataFrame(record["layers"], infer_schema_length=None)
     room = dump_footprint(family, model, layers, record["bytes"], picture, on_gpu, workers=0).least
-    require_device(variant.checkpoint, record, (120, 118), on_gpu, total=room)
+    require_device(variant.checkpoint, record, (120, 118), on_gpu, (room, 10**9))
+    # a chunk is not halved
+    with pytest.raises(QuantrustError, match="images_per_chunk"):
+        require_device(variant.checkpoint, record, (120, 118), replace(on_gpu, images_per_chunk=1000), (room, 10**9))
 
 
 def test_a_dump_looks_at_the_gpu_before_it_loads(variant, monkeypatch, tmp_path):
     def refuse(folder, record, picture, settings):
         assert picture == (64, 64)
+        # as many as there are
+        assert settings.images_per_chunk == 10
         raise QuantrustError("too small")
 
+    on_gpu = replace(WHOLE, device="cuda", images_per_chunk=64)
     monkeypatch.setattr(features, "check_device", lambda *arguments: None)
     monkeypatch.setattr(features, "require_device", refuse)
     monkeypatch.setattr(features, "load_checkpoint", lambda *arguments: pytest.fail("weights were read"))
     with pytest.raises(QuantrustError, match="too small"):
-        features.dump_features(variant.checkpoint, variant.questions, tmp_path / "f", replace(WHOLE, device="cuda"))
+        features.dump_features(variant.checkpoint, variant.questions, tmp_path / "f", on_gpu)
     assert not any(tmp_path.iterdir())

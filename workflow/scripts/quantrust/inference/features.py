@@ -8,6 +8,7 @@ a row group of the file.
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -219,8 +220,10 @@ def dump_features(
     needed = _bytes_needed(checkpoint_folder, count, settings)
     check_disk(out_path, needed, "keep fewer logits (features.top_k)")
     if settings.device == "cuda" and count:
-        first = _image_batches(chunks[chosen[0]], 1)[0][0]
-        require_device(checkpoint_folder, read_record(checkpoint_folder), open_image(first).size, settings)
+        # all chunks have as many pictures, but for the last one
+        (images,) = _image_batches(chunks[chosen[0]], settings.images_per_chunk)
+        asked = replace(settings, images_per_chunk=len(images))
+        require_device(checkpoint_folder, read_record(checkpoint_folder), open_image(images[0]).size, asked)
     family, model, processor, record = load_checkpoint(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )

@@ -99,11 +99,11 @@ def require_device(
     record: dict[str, Any],
     picture: tuple[int, int],
     settings: DumpSettings,
-    total: int | None = None,
+    memory: tuple[int, int] | None = None,
 ) -> None:
-    """Raise when a GPU has too little memory for one question about one picture.
+    """Raise when a GPU has too little free memory for one question about one picture beside a chunk's features.
 
-    More of them at a time are no reason to refuse: batches that do not fit are halved.
+    More of them at a time are no reason to refuse: batches that do not fit are halved, chunks are not.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def require_device(
     picture : tuple of int
         Width and height of one that is asked about.
     settings : DumpSettings
-    total : int, optional
-        All the memory of the GPU; asked of the driver by default.
+    memory : tuple of int, optional
+        Bytes of the GPU that no process holds, and all of them; asked of the driver by default.
 
     Raises
     ------
@@ -125,14 +125,14 @@ def require_device(
     processor = family.load_processor(str(checkpoint_folder))
     cost = picture_cost(family, model, processor, settings.prompt, *picture)
     layers = pl.DataFrame(record["layers"], infer_schema_length=None)
-    alone = replace(settings, batch_size=1, images_per_batch=1, images_per_chunk=1)
-    needed = dump_footprint(family, model, layers, record["bytes"], cost, alone, workers=0).least
+    needed = dump_footprint(family, model, layers, record["bytes"], cost, settings, workers=0).least
     require_device_memory(
         f"answering with {checkpoint_folder}",
         needed,
         settings.device,
-        "take a larger GPU, a scheme with fewer bits, or features.kernel: packed; more shards do not help",
-        total,
+        "take a larger GPU, a scheme with fewer bits, features.kernel: packed, or a smaller features.images_per_chunk; "
+        "more shards do not help",
+        memory,
     )
 
 

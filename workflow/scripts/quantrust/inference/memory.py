@@ -74,7 +74,8 @@ class Halving:
             if len(part) == 1:
                 raise QuantrustError(
                     f"{name(part[0])} does not fit the memory of the device alone ({reason}); let the model's "
-                    "processor make smaller pictures, or take a larger device"
+                    "processor make smaller pictures, hold fewer of them (features.images_per_chunk), or take a larger "
+                    "device"
                 )
             self.count += 1
             half = (len(part) + 1) // 2

@@ -5,8 +5,10 @@ import torch
 from quantrust.errors import QuantrustError
 
 
-def require_device_memory(job: str, needed: int, device: str, advice: str, total: int | None = None) -> None:
-    """Raise when a GPU has less memory than a job needs; the memory of a CPU is not looked at.
+def require_device_memory(
+    job: str, needed: int, device: str, advice: str, memory: tuple[int, int] | None = None
+) -> None:
+    """Raise when a GPU has less free memory than a job needs; the memory of a CPU is not looked at.
 
     Parameters
     ----------
@@ -18,8 +20,8 @@ def require_device_memory(job: str, needed: int, device: str, advice: str, total
         `cpu`, or `cuda` with or without an index.
     advice : str
         What to do.
-    total : int, optional
-        All the memory of the GPU; asked of the driver by default.
+    memory : tuple of int, optional
+        Bytes of the GPU that no process holds, and all of them; asked of the driver by default.
 
     Raises
     ------
@@ -27,10 +29,9 @@ def require_device_memory(job: str, needed: int, device: str, advice: str, total
     """
     if torch.device(device).type != "cuda":
         return
-    if total is None:
-        total = torch.cuda.get_device_properties(device).total_memory
-    if needed > total:
+    free, total = torch.cuda.mem_get_info(device) if memory is None else memory
+    if needed > free:
         raise QuantrustError(
-            f"{job} needs about {needed / 1e9:.3g} GB of device memory, but {device} has {total / 1e9:.3g} GB in all; "
-            f"{advice}"
+            f"{job} needs about {needed / 1e9:.3g} GB of device memory, but of the {total / 1e9:.3g} GB of {device} "
+            f"{free / 1e9:.3g} GB are free; {advice}"
         )
