@@ -1,6 +1,8 @@
 """Series of schemes, and a palette that stays apart for colour-blind readers."""
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,9 +48,26 @@ DICHROMATS = {
 }
 
 
+BITS = (8, 4, 3, 2)
+
+
+def colours_of(palette: str) -> list[str]:
+    """Return the colours of the unquantized model and of bits, in figures or on the page in one of its looks."""
+    if palette == "figures":
+        return [style.UNQUANTIZED_COLOUR, *(style.BIT_COLOURS[bits] for bits in BITS)]
+    text = (Path(style.__file__).parent / "page" / "page.css").read_text(encoding="utf-8")
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", root))
+        for root in re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    )
+    look = {"light page": light, "dark page": dark}[palette]
+    return [look["ink"], *(look[f"bits-{bits}"] for bits in BITS)]
+
+
+@pytest.mark.parametrize("palette", ["figures", "light page", "dark page"])
 @pytest.mark.parametrize("matrix", DICHROMATS.values(), ids=DICHROMATS)
-def test_colours_of_bits_stay_apart_for_dichromats(matrix: list[list[float]]) -> None:
-    colours = [style.UNQUANTIZED_COLOUR, *(style.BIT_COLOURS[bits] for bits in (8, 4, 3, 2))]
+def test_colours_of_bits_stay_apart_for_dichromats(matrix: list[list[float]], palette: str) -> None:
+    colours = colours_of(palette)
     rgb = np.array([[int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)] for colour in colours])
     seen = np.clip(rgb**2.2 @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
     for first, second in itertools.combinations(seen, 2):
