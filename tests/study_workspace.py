@@ -13,7 +13,9 @@ import yaml
 from quantrust.files import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
-WORKFLOW = ("Snakefile", "config.yaml", "workflow", "profiles", "envs")
+WORKFLOW = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "envs")
+# The shipped studies; beside them lie figures that the report shows.
+OVERLAYS = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.name != "paper_reference.yaml")
 STUDY = "study.yaml"
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from official_files import write_captions, write_vizwiz, write_vqav2
 from published_layout import FULL_WIDTH, write_model_folder
-from study_workspace import ROOT, STUDY, Workspace
+from study_workspace import STUDY, Workspace
 
 PAPER = "config/paper.yaml"
 SCHEMES = ["bf16", "hqq-w4g64", "mbq-w4g64"]
@@ -102,7 +102,6 @@ def paper_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperStudy
 def make_study(folder: Path) -> PaperStudy:
     """Make a folder in which the study can run."""
     study = PaperStudy.make(folder)
-    shutil.copytree(ROOT / "config", folder / "config")
     study.configure(OVERLAY)
     study.write_sources()
     return study

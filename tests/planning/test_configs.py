@@ -8,11 +8,10 @@ from snakemake.utils import update_config
 
 from quantrust.errors import QuantrustError
 from quantrust.planning.configs import merged, read_study
+from study_workspace import OVERLAYS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-@pytest.mark.parametrize("overlay", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_are_merged_as_snakemake_merges_them(monkeypatch: pytest.MonkeyPatch, overlay: Path) -> None:
     expected = yaml.safe_load((ROOT / "config.yaml").read_text())
     update_config(expected, yaml.safe_load(overlay.read_text()))

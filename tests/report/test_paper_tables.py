@@ -8,6 +8,7 @@ import pytest
 
 from quantrust.report import paper_tables
 
+PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
 SETTINGS = {"name": "t", "home": "scenes", "risks": [0.005, 0.01, 0.05], "costs": [10, 100], "level": 0.95}
 
 
@@ -15,7 +16,7 @@ def write(study, folder: Path, variants=None, **settings) -> tuple[pl.DataFrame,
     files = [folder / f"t.{ending}" for ending in ("csv", "md", "tex")]
     paths = [study.metrics[variant] for variant in variants or study.metrics]
     arguments = {**SETTINGS, "estimators": ["maxprob", "selector"], **settings}
-    paper_tables.write_paper_table(paths, study.comparisons, *files, **arguments)
+    paper_tables.write_paper_table(paths, study.comparisons, PUBLISHED, *files, **arguments)
     return pl.read_csv(files[0]), files[1].read_text(), files[2].read_text()
 
 
@@ -89,7 +90,9 @@ def test_what_is_not_tested_is_marked_and_the_caption_says_what_a_missing_mark_m
     table.write_parquet(tmp_path / "comparisons.parquet")
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
     settings = {**SETTINGS, "estimators": ["maxprob", "selector"]}
-    paper_tables.write_paper_table(study.metrics.values(), tmp_path / "comparisons.parquet", *files, **settings)
+    paper_tables.write_paper_table(
+        study.metrics.values(), tmp_path / "comparisons.parquet", PUBLISHED, *files, **settings
+    )
     rows = markdown_rows(files[1].read_text())
     found = {(row[0], row[1], row[2]): dict(zip(rows[0][3:], row[3:], strict=True)) for row in rows[2:]}
     for scheme, estimator, column, marked in (
@@ -140,7 +143,7 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
         paths.append(path)
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
     settings = {**SETTINGS, "home": "vqav2", "estimators": ["maxprob", "selector"]}
-    paper_tables.write_paper_table(paths, study.comparisons, *files, **settings)
+    paper_tables.write_paper_table(paths, study.comparisons, PUBLISHED, *files, **settings)
     published = pl.read_csv(files[0]).filter(pl.col("coverage_at_risk_0.01_published").is_not_null())
     columns = ["model", "scheme", "estimator", "accuracy_published", "ece_published", "coverage_at_risk_0.01_published"]
     assert published.select(columns).rows() == [

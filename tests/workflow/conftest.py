@@ -1,13 +1,13 @@
 """The default config and the overlays that ship with it."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-OVERLAYS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))
+from study_workspace import OVERLAYS, ROOT
+
+NAMES = [path.stem for path in OVERLAYS]
 
 
 def merge(base: dict, overlay: dict) -> dict:
@@ -32,10 +32,10 @@ def load(name: str) -> dict:
 @pytest.fixture(scope="session")
 def overlaid() -> dict[str, dict]:
     """The default config under every shipped overlay, by the overlay's name."""
-    return {name: load(name) for name in OVERLAYS}
+    return {name: load(name) for name in NAMES}
 
 
-@pytest.fixture(params=["default", *OVERLAYS])
+@pytest.fixture(params=["default", *NAMES])
 def shipped_config(request: pytest.FixtureRequest) -> dict:
     return load(request.param)
 

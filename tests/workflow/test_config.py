@@ -12,8 +12,8 @@ from quantrust.confidence.catalogue import LEARNED, plain_estimators
 from quantrust.config import check_config
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import METHODS
+from study_workspace import OVERLAYS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
 
@@ -37,7 +37,7 @@ def test_the_shipped_configs_are_valid(shipped_config: dict) -> None:
     check_config(shipped_config, SCHEMA)
 
 
-@pytest.mark.parametrize("overlay", [None, *sorted((ROOT / "config").glob("*.yaml"))], ids=lambda path: str(path))
+@pytest.mark.parametrize("overlay", [None, *OVERLAYS], ids=lambda path: str(path))
 def test_a_study_has_the_resamples_to_find_a_difference_after_correction(shipped_config: dict, overlay: Path) -> None:
     """Holm's correction multiplies the smallest p-value, 2 / (resamples + 1), by the number of rows."""
     if overlay:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-OVERLAYS = sorted(path.stem for path in (ROOT / "config").glob("*.yaml"))
+from study_workspace import OVERLAYS, ROOT
+
+NAMES = [path.stem for path in OVERLAYS]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def named_files(config: dict) -> Iterator[tuple[str, str]]:
         yield source["captions"], source["images"]
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("official_files")
 def test_a_shipped_study_plans_its_figures_and_downloads_nothing(workspace: Path, name: str) -> None:
     done = snakemake(workspace, "--configfile", f"config/{name}.yaml", "--dry-run", "--cores", "1")
@@ -68,7 +69,7 @@ def test_a_shipped_study_plans_its_figures_and_downloads_nothing(workspace: Path
     assert "fetch_download" not in done.stdout
 
 
-@pytest.mark.parametrize("name", OVERLAYS)
+@pytest.mark.parametrize("name", NAMES)
 def test_downloads_are_a_target_of_their_own(workspace: Path, overlaid: dict[str, dict], name: str) -> None:
     done = snakemake(workspace, "--configfile", f"config/{name}.yaml", "--dry-run", "--cores", "1", "--", "download")
     assert done.returncode == 0, done.stdout
@@ -78,6 +79,21 @@ def test_downloads_are_a_target_of_their_own(workspace: Path, overlaid: dict[str
     planned = set(re.findall(r"output: data/downloads/([\w.-]+)\.json", done.stdout))
     assert planned >= asked
     assert set(re.findall(r"^(?:local)?rule (\w+):$", done.stdout, re.MULTILINE)) <= {"fetch_download", "download"}
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+@pytest.mark.usefixtures("official_files")
+def test_only_a_study_of_published_models_has_the_table_beside_the_papers_figures(workspace: Path, name: str) -> None:
+    overlay = () if name == "default" else ("--configfile", f"config/{name}.yaml")
+    done = snakemake(workspace, *overlay, "--dry-run", "--cores", "1")
+    assert done.returncode == 0, done.stdout
+    planned = re.findall(r"^rule tabulate_published:\n(    input: .+)\n    output: (.+)$", done.stdout, re.MULTILINE)
+    if name != "paper":
+        assert "published.csv" not in done.stdout and not planned
+        return
+    ((inputs, outputs),) = planned
+    assert outputs.split(", ") == [f"reports/paper/tables/published.{kind}" for kind in ("csv", "md", "tex")]
+    assert inputs.endswith("config/paper_reference.yaml") and "data/metrics/idefics3-8b/bf16.parquet" in inputs
 
 
 @pytest.mark.usefixtures("official_files")

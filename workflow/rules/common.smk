@@ -1,4 +1,5 @@
 # What the rules share: the checked config, the digest of a script's code, and the files that a study consists of.
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,8 @@ from snakemake.exceptions import WorkflowError
 
 BASE = Path(workflow.basedir)
 SCRIPTS = BASE / "workflow" / "scripts"
+# What the paper prints. It lies with the workflow, wherever a study runs; relative, so that a moved study reruns nothing.
+PUBLISHED = os.path.relpath(BASE / "config" / "paper_reference.yaml")
 sys.path.insert(0, str(SCRIPTS))
 
 from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, splits_of
@@ -18,6 +21,7 @@ from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+from quantrust.report.published import read_published
 
 try:
     check_config(config, BASE / "workflow" / "schemas" / "config.schema.yaml")
@@ -155,6 +159,17 @@ def of_variants(pattern):
     return expand(pattern, model=STUDY["models"], scheme=STUDY["schemes"])
 
 
+def paper_tables():
+    """The tables like the paper's; one beside its figures where it prints any of a variant of the study."""
+    published = read_published(PUBLISHED, HOME)
+    shared = any(
+        published.of_variant(model, scheme, estimator)
+        for model, scheme in compared_variants()
+        for estimator in STUDY["estimators"]
+    )
+    return [*PAPER_TABLES, "published"] if shared else PAPER_TABLES
+
+
 def study_artifacts():
     """Everything that a study leaves behind, the intermediate artifacts as well: what is missing is made again."""
     return [
@@ -181,7 +196,9 @@ def study_artifacts():
         f"{REPORTS}/index.html",
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
-        *expand("{reports}/tables/{table}.{format}", reports=REPORTS, table=PAPER_TABLES, format=["csv", "md", "tex"]),
+        *expand(
+            "{reports}/tables/{table}.{format}", reports=REPORTS, table=paper_tables(), format=["csv", "md", "tex"]
+        ),
     ]
 
 

@@ -332,6 +332,7 @@ rule tabulate_quantization:
     input:
         metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
         comparisons=f"{STUDY_DATA}/comparisons.parquet",
+        published=PUBLISHED,
     output:
         csv=report(
             f"{REPORTS}/tables/quantization.csv",
@@ -360,6 +361,7 @@ rule tabulate_selector:
     input:
         metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
         comparisons=f"{STUDY_DATA}/comparisons.parquet",
+        published=PUBLISHED,
     output:
         csv=report(
             f"{REPORTS}/tables/selector.csv",
@@ -382,3 +384,32 @@ rule tabulate_selector:
         settings=paper_table_settings(["maxprob", "selector"]),
     script:
         "../scripts/tabulate_paper.py"
+
+
+rule tabulate_published:
+    input:
+        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        published=PUBLISHED,
+    output:
+        csv=report(
+            f"{REPORTS}/tables/published.csv",
+            caption="../report/published.rst",
+            category="Tables",
+            labels={"table": "Beside the paper's figures"},
+        ),
+        markdown=f"{REPORTS}/tables/published.md",
+        latex=f"{REPORTS}/tables/published.tex",
+    log:
+        f"logs/{REPORTS}/published.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=5,
+    params:
+        code=code("tabulate_published"),
+        home=HOME,
+        level=config["evaluation"]["confidence_level"],
+    script:
+        "../scripts/tabulate_published.py"

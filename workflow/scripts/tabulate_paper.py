@@ -7,6 +7,7 @@ with job_log(snakemake.log[0]):
     write_paper_table(
         snakemake.input.metrics,
         snakemake.input.comparisons,
+        snakemake.input.published,
         snakemake.output.csv,
         snakemake.output.markdown,
         snakemake.output.latex,

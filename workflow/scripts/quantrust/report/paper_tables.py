@@ -1,20 +1,19 @@
 """The paper's two main tables, MaxProb under quantization and what the Selector gives back, as CSV, Markdown, LaTeX."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from quantrust.files import atomic_path
 from quantrust.quantization.scheme import UNQUANTIZED
+from quantrust.report.published import Published, read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables
-from quantrust.report.style import ESTIMATOR_LABELS, looks
+from quantrust.report.style import ESTIMATOR_LABELS, Look, looks
 
-REFERENCE = Path(__file__).with_name("paper_reference.yaml")
 SIGNIFICANT = 0.05
 """The corrected p-value below which a difference is marked."""
 FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
@@ -82,6 +81,7 @@ class Row:
 def write_paper_table(
     metric_paths: Iterable[str | Path],
     comparisons_path: str | Path,
+    published_path: str | Path,
     csv: str | Path,
     markdown: str | Path,
     latex: str | Path,
@@ -106,6 +106,8 @@ def write_paper_table(
         Metrics of the study's variants.
     comparisons_path : str or Path
         The table of `quantrust.evaluation.comparison.write_comparisons`.
+    published_path : str or Path
+        The paper's figures.
     csv, markdown, latex : str or Path
         The files to write. The CSV has the columns model, scheme, estimator and n, then for each metric value, low,
         high, p_bf16, p_maxprob (corrected) and published.
@@ -121,8 +123,9 @@ def write_paper_table(
         Confidence level of the intervals, for the caption.
     """
     metrics = in_distribution(read_tables(metric_paths), home).filter(pl.col("estimator").is_in(list(estimators)))
-    columns = _columns(risks, costs)
-    rows = _rows(metrics, pl.read_parquet(comparisons_path).filter(pl.col("dataset") == home), columns, home)
+    columns = table_columns(risks, costs)
+    published = read_published(published_path, home)
+    rows = _rows(metrics, pl.read_parquet(comparisons_path).filter(pl.col("dataset") == home), columns, published)
     mark_best(rows)
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()
@@ -133,14 +136,15 @@ def write_paper_table(
         f"found; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
     )
     if any(cell.published is not None for row in rows for cell in row.cells.values()):
-        caption += f" In parentheses: {yaml.safe_load(REFERENCE.read_text(encoding='utf-8'))['source']}."
+        caption += f" In parentheses: {published.source}."
     with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
         _table(rows, columns, count).write_csv(first, float_precision=4)
         second.write_text(as_markdown(rows, columns, caption), encoding="utf-8")
         third.write_text(as_latex(rows, columns, caption, name), encoding="utf-8")
 
 
-def _columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
+def table_columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
+    """Return the columns of the tables, with a coverage for each risk and an effective reliability for each cost."""
     columns = [Column(("accuracy", None), "accuracy", "Acc."), Column(("ece", None), "ece", "ECE")]
     columns += [
         Column(("coverage_at_risk", risk), f"coverage_at_risk_{risk}", f"C@{round(100 * risk, 6):g}%") for risk in risks
@@ -151,36 +155,49 @@ def _columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
     ]
 
 
-def _rows(metrics: pl.DataFrame, comparisons: pl.DataFrame, columns: Sequence[Column], home: str) -> list[Row]:
-    published = published_figures(home)
-    # Like the paper: by bits, the methods at the same bits one after another.
+def shown_variants(metrics: pl.DataFrame) -> Iterator[tuple[str, Look, str, pl.DataFrame]]:
+    """Yield model, scheme, estimator and metrics of each variant in the order of the tables' rows.
+
+    Like the paper's: by bits, the methods at the same bits one after another, MaxProb before the Selector.
+    """
     shown = sorted(looks(distinct(metrics, "scheme")), key=lambda look: (look.series is not None, -(look.bits or 0)))
-    rows = []
     for model in distinct(metrics, "model"):
-        schemes = distinct(pick(metrics, model=model), "scheme")
         for look in shown:
             for estimator in [name for name in ESTIMATOR_LABELS if name in distinct(metrics, "estimator")]:
                 here = pick(metrics, model=model, scheme=look.name, estimator=estimator)
-                if here.is_empty():
-                    continue
-                other_scheme = look.name != UNQUANTIZED and UNQUANTIZED in schemes
-                values = {(row["metric"], row["parameter"]): row for row in here.iter_rows(named=True)}
-                own = _p_values(comparisons, model, look.name, estimator)
-                cells = {}
-                for column in columns:
-                    cell = _cell(values[column.key])
-                    other_estimator = estimator != "maxprob" and column.key[0] not in OF_ANSWERS_ALONE
-                    cell.comparable = cell.value is not None and (other_scheme or other_estimator)
-                    cell.p_values = {mark: found.get(column.key) for mark, found in own.items()}
-                    cell.marks = "".join(m for m, p in cell.p_values.items() if p is not None and p < SIGNIFICANT)
-                    cell.published = published.get((model, paper_scheme(look.name), estimator), {}).get(column.key)
-                    cells[column.key] = cell
-                rows.append(Row(model, look.name, estimator, look.bits, cells))
+                if not here.is_empty():
+                    yield model, look, estimator, here
+
+
+def cells_of(variant: pl.DataFrame) -> dict[Key, Cell]:
+    """Return the figures, in percent, of the metrics of one variant under one estimator."""
+    return {
+        (row["metric"], row["parameter"]): Cell(
+            *(None if row[name] is None else 100 * row[name] for name in ("value", "low", "high"))
+        )
+        for row in variant.iter_rows(named=True)
+    }
+
+
+def _rows(
+    metrics: pl.DataFrame, comparisons: pl.DataFrame, columns: Sequence[Column], published: Published
+) -> list[Row]:
+    rows = []
+    for model, look, estimator, here in shown_variants(metrics):
+        schemes = distinct(pick(metrics, model=model), "scheme")
+        other_scheme = look.name != UNQUANTIZED and UNQUANTIZED in schemes
+        own = _p_values(comparisons, model, look.name, estimator)
+        figures = published.of_variant(model, look.name, estimator)
+        found = cells_of(here)
+        cells = {column.key: found[column.key] for column in columns}
+        for key, cell in cells.items():
+            other_estimator = estimator != "maxprob" and key[0] not in OF_ANSWERS_ALONE
+            cell.comparable = cell.value is not None and (other_scheme or other_estimator)
+            cell.p_values = {mark: p_values.get(key) for mark, p_values in own.items()}
+            cell.marks = "".join(m for m, p in cell.p_values.items() if p is not None and p < SIGNIFICANT)
+            cell.published = figures.get(key)
+        rows.append(Row(model, look.name, estimator, look.bits, cells))
     return rows
-
-
-def _cell(row: Mapping[str, Any]) -> Cell:
-    return Cell(*(None if row[name] is None else 100 * row[name] for name in ("value", "low", "high")))
 
 
 def _p_values(comparisons: pl.DataFrame, model: str, scheme: str, estimator: str) -> dict[str, dict[Key, float | None]]:
@@ -204,33 +221,6 @@ def _p_values(comparisons: pl.DataFrame, model: str, scheme: str, estimator: str
     return {
         mark: {(row["metric"], row["parameter"]): row["p_holm"] for row in table.iter_rows(named=True)}
         for mark, table in ((FROM_UNQUANTIZED, from_unquantized), (FROM_MAXPROB, from_maxprob))
-    }
-
-
-def paper_scheme(scheme: str) -> str:
-    """Return the name that a scheme has in the paper, which quantizes the language model's linears in groups.
-
-    Examples
-    --------
-    >>> paper_scheme("mbq-w4g128"), paper_scheme("bf16"), paper_scheme("mbq-w4g128-full")
-    ('mbq-w4', 'bf16', 'mbq-w4g128-full')
-    """
-    head, _, group = scheme.partition("g")
-    return head if group.isdigit() else scheme
-
-
-def published_figures(home: str) -> dict[tuple[str, str, str], dict[Key, float]]:
-    """Return the paper's figures, in percent, by (model, scheme, estimator) and metric; none for another dataset."""
-    reference = yaml.safe_load(REFERENCE.read_text(encoding="utf-8"))
-    if home != reference["dataset"]:
-        return {}
-    keys = [tuple(key) for key in reference["metrics"]]
-    return {
-        (model, scheme, estimator): {key: value for key, value in zip(keys, values, strict=True) if value is not None}
-        for entry in reference["models"]
-        for model in entry["names"]
-        for scheme, by_estimator in entry["figures"].items()
-        for estimator, values in by_estimator.items()
     }
 
 
@@ -320,20 +310,20 @@ def as_latex(rows: Sequence[Row], columns: Sequence[Column], caption: str, name:
         r"\centering",
         r"\small",
         r"\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{_escaped(caption)}}}",
+        rf"\caption{{{escaped(caption)}}}",
         rf"\label{{tab:{name}}}",
         rf"\begin{{tabular}}{{ll{'c' * len(columns)}}}",
         r"\toprule",
-        " & ".join(["scheme", "confidence", *(_escaped(column.heading) for column in columns)]) + r" \\",
+        " & ".join(["scheme", "confidence", *(escaped(column.heading) for column in columns)]) + r" \\",
     ]
     model = None
     for row in rows:
         if row.model != model:
             model = row.model
-            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{_escaped(model)}}}}} \\"]
+            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escaped(model)}}}}} \\"]
         cells = [row.cells[column.key] for column in columns]
         values = [_latex_value(cell) for cell in cells]
-        lines.append(" & ".join([_escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *values]) + r" \\*[-3pt]")
+        lines.append(" & ".join([escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *values]) + r" \\*[-3pt]")
         lines.append(" & ".join(["", "", *map(_latex_interval, cells)]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
@@ -353,7 +343,8 @@ def _latex_interval(cell: Cell) -> str:
     return rf"{{\tiny [{cell.low:.1f}, {cell.high:.1f}]}}"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return text as LaTeX takes it, the marks as symbols."""
     written = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", FROM_MAXPROB: r"$\dagger$", UNTESTED: r"$^{\circ}$"}
     text = text.translate(str.maketrans(written))
     # The Greek letter with its cost as an index.

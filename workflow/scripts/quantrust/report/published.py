@@ -1,0 +1,68 @@
+"""Figures that the paper prints, read from the file that holds them, by the names that a study gives its variants."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Published:
+    """The paper's figures of one dataset in distribution.
+
+    Attributes
+    ----------
+    source : str
+        Title and number of the paper.
+    figures : mapping of (model, scheme, estimator) to mapping of (metric, parameter) to float
+        In percent, without those that the paper does not print; a model under each of its names, a scheme under the
+        paper's name for it (`paper_scheme`). Empty for a dataset that the paper's tables are not of.
+    """
+
+    source: str
+    figures: Mapping[tuple[str, str, str], Mapping[tuple[str, float | None], float]]
+
+    def of_variant(self, model: str, scheme: str, estimator: str) -> Mapping[tuple[str, float | None], float]:
+        """Return the figures of a variant by metric and parameter; none where the paper has none."""
+        return self.figures.get((model, paper_scheme(scheme), estimator), {})
+
+
+def read_published(path: str | Path, home: str) -> Published:
+    """Read the paper's figures of a study's dataset in distribution.
+
+    Parameters
+    ----------
+    path : str or Path
+        The shipped `config/paper_reference.yaml`.
+    home : str
+        The study's dataset in distribution.
+    """
+    reference = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if home != reference["dataset"]:
+        return Published(reference["source"], {})
+    keys = [tuple(key) for key in reference["metrics"]]
+    return Published(
+        reference["source"],
+        {
+            (model, scheme, estimator): {
+                key: value for key, value in zip(keys, values, strict=True) if value is not None
+            }
+            for entry in reference["models"]
+            for model in entry["names"]
+            for scheme, by_estimator in entry["figures"].items()
+            for estimator, values in by_estimator.items()
+        },
+    )
+
+
+def paper_scheme(scheme: str) -> str:
+    """Return the name that a scheme has in the paper, which quantizes the language model's linears in groups.
+
+    Examples
+    --------
+    >>> paper_scheme("mbq-w4g128"), paper_scheme("bf16"), paper_scheme("mbq-w4g128-full")
+    ('mbq-w4', 'bf16', 'mbq-w4g128-full')
+    """
+    head, _, group = scheme.partition("g")
+    return head if group.isdigit() else scheme

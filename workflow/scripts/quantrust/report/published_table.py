@@ -1,0 +1,198 @@
+"""A study's figures beside those that the paper prints, with their difference, as CSV, Markdown and LaTeX."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from quantrust.errors import QuantrustError
+from quantrust.files import atomic_path
+from quantrust.report.paper_tables import Cell, Column, Row, cells_of, escaped, shown_variants, table_columns
+from quantrust.report.published import Published, read_published
+from quantrust.report.results import in_distribution, read_tables
+from quantrust.report.style import ESTIMATOR_LABELS
+
+SCHEMA = {
+    "model": pl.String,
+    "scheme": pl.String,
+    "estimator": pl.String,
+    "metric": pl.String,
+    "n": pl.Int64,
+    "value": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "published": pl.Float64,
+    "difference": pl.Float64,
+    "difference_low": pl.Float64,
+    "difference_high": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Ours minus published, in percentage points; None where undefined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def write_published_table(
+    metric_paths: Iterable[str | Path],
+    published_path: str | Path,
+    csv: str | Path,
+    markdown: str | Path,
+    latex: str | Path,
+    *,
+    home: str,
+    level: float,
+) -> None:
+    """Write the study's figures beside the paper's, for the variants and metrics that the paper has.
+
+    Figures are in percent, in distribution. The difference is ours minus published. A published figure has no
+    interval, so that of the difference is the interval of ours, shifted by the published figure.
+
+    Parameters
+    ----------
+    metric_paths : iterable of str or Path
+        Metrics of the study's variants.
+    published_path : str or Path
+        The paper's figures.
+    csv, markdown, latex : str or Path
+        The files to write. The CSV has a row per model, scheme, estimator and metric that the paper prints; the others
+        a row per model, scheme and estimator.
+    home : str
+        The dataset in distribution.
+    level : float in (0, 1)
+        Confidence level of the intervals, for the caption.
+
+    Raises
+    ------
+    QuantrustError
+        If the paper has none of the study's variants on this dataset.
+    """
+    metrics = in_distribution(read_tables(metric_paths), home)
+    published = read_published(published_path, home)
+    rows = _rows(metrics, published)
+    if not rows:
+        raise QuantrustError(
+            f"{published_path} has no figures of the study's models and schemes on {home}; expected a study of one of "
+            "its models and schemes on its dataset: leave this table out"
+        )
+    columns = _columns(rows)
+    count = int(metrics["n"].max())
+    caption = (
+        f"{home}, {count:,} test questions, beside the figures of {published.source}. In percent, with {level:.0%} "
+        "bootstrap intervals over images. Difference: this study's figure minus the published one. The published one "
+        "has no interval and one decimal, so that the interval of a difference is that of this study's figure, "
+        "shifted: it leaves out how far the published one itself is off by chance."
+    )
+    with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
+        _table(rows, columns, count).write_csv(first, float_precision=4)
+        second.write_text(_markdown(rows, columns, caption), encoding="utf-8")
+        third.write_text(_latex(rows, columns, caption), encoding="utf-8")
+
+
+def difference(cell: Cell) -> Difference:
+    """Return a figure minus the published one, with the figure's interval shifted by the published one."""
+    return Difference(
+        *(
+            None if bound is None or cell.published is None else bound - cell.published
+            for bound in (cell.value, cell.low, cell.high)
+        )
+    )
+
+
+def _rows(metrics: pl.DataFrame, published: Published) -> list[Row]:
+    rows = []
+    for model, look, estimator, here in shown_variants(metrics):
+        figures = published.of_variant(model, look.name, estimator)
+        cells = cells_of(here)
+        for key, cell in cells.items():
+            cell.published = figures.get(key)
+        if any(cell.published is not None for cell in cells.values()):
+            rows.append(Row(model, look.name, estimator, look.bits, cells))
+    return rows
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns of the metrics that the paper prints for any of the rows."""
+    keys = {key for row in rows for key, cell in row.cells.items() if cell.published is not None}
+    risks = sorted(parameter for metric, parameter in keys if metric == "coverage_at_risk")
+    return [column for column in table_columns(risks, []) if column.key in keys]
+
+
+def _table(rows: Sequence[Row], columns: Sequence[Column], count: int) -> pl.DataFrame:
+    records = []
+    for row in rows:
+        for column in columns:
+            cell = row.cells[column.key]
+            if cell.published is None:
+                continue
+            gap = difference(cell)
+            figures = (cell.value, cell.low, cell.high, cell.published, gap.value, gap.low, gap.high)
+            records.append((row.model, row.scheme, row.estimator, column.name, count, *figures))
+    return pl.DataFrame(records, schema=SCHEMA, orient="row")
+
+
+def _markdown(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
+    headings = ["model", "scheme", "confidence"]
+    headings += [heading for column in columns for heading in (column.heading, "published", "difference")]
+    lines = ["| " + " | ".join(headings) + " |", "|" + " --- |" * 3 + " ---: |" * 3 * len(columns)]
+    for row in rows:
+        cells = [text for column in columns for text in _texts(row.cells[column.key])]
+        lines.append("| " + " | ".join([row.model, row.scheme, ESTIMATOR_LABELS[row.estimator], *cells]) + " |")
+    return "\n".join([*lines, "", caption, ""])
+
+
+def _texts(cell: Cell) -> tuple[str, str, str]:
+    """Return a figure, the published one and the difference with its interval."""
+    gap = difference(cell)
+    text = "-" if gap.value is None else f"{gap.value:+z.1f}"
+    return _one_decimal(cell.value), _one_decimal(cell.published), f"{text} {_interval(gap)}".rstrip()
+
+
+def _one_decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _interval(gap: Difference) -> str:
+    return "" if gap.low is None or gap.high is None else f"[{gap.low:+z.1f}, {gap.high:+z.1f}]"
+
+
+def _latex(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
+    """Return the table in LaTeX over both columns of a page, intervals under the differences; it needs `booktabs`."""
+    width = 2 + 3 * len(columns)
+    groups = [rf"\multicolumn{{3}}{{c}}{{{escaped(column.heading)}}}" for column in columns]
+    rules = [rf"\cmidrule(lr){{{3 + 3 * place}-{5 + 3 * place}}}" for place in range(len(columns))]
+    lines = [
+        r"\begin{table*}",
+        r"\centering",
+        r"\small",
+        r"\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escaped(caption)}}}",
+        r"\label{tab:published}",
+        rf"\begin{{tabular}}{{ll{'ccc' * len(columns)}}}",
+        r"\toprule",
+        " & ".join(["", "", *groups]) + r" \\",
+        "".join(rules),
+        " & ".join(["scheme", "confidence", *["ours", "publ.", "diff."] * len(columns)]) + r" \\",
+    ]
+    model = None
+    for row in rows:
+        if row.model != model:
+            model = row.model
+            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escaped(model)}}}}} \\"]
+        figures, intervals = [], []
+        for column in columns:
+            cell = row.cells[column.key]
+            gap, interval = difference(cell), _interval(difference(cell))
+            # Signs in math mode: a hyphen is no minus.
+            shown = "--" if gap.value is None else f"${gap.value:+z.1f}$"
+            ours, theirs = ("--" if value is None else f"{value:.1f}" for value in (cell.value, cell.published))
+            figures += [ours, theirs, shown]
+            intervals += ["", "", rf"{{\tiny ${interval}$}}" if interval else ""]
+        lines.append(" & ".join([escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *figures]) + r" \\*[-3pt]")
+        lines.append(" & ".join(["", "", *intervals]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
