@@ -1,8 +1,13 @@
 """Activations come back as they were, from memory and from files, and leave nothing behind."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
+from quantrust.errors import QuantrustError
 from quantrust.models.family import VisionInputs
 from quantrust.quantization.activation_store import ActivationStore, fetch
 
@@ -60,3 +65,32 @@ def test_rows_are_written_in_any_order_and_read_in_runs(budget, tmp_path):
     assert (store.spilled == 0) == (budget > 0)
     del part
     assert store.held == 0 and (budget > 0 or list((tmp_path / "scratch").iterdir()) == [])
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
+    def write(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    store = ActivationStore(tmp_path / "scratch")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", write)
+        with pytest.raises(QuantrustError) as raised:
+            store.put(torch.zeros(300))
+    message = (
+        f"{tmp_path / 'scratch' / '0'}: no room on the disk for 1,200 bytes of activations (No space left on device)"
+    )
+    assert str(raised.value).startswith(f"{message}; make room, ") and "calibration.samples" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    # other faults are not taken for it
+    monkeypatch.setattr(Path, "touch", lambda self: os.open(self / "below", os.O_RDONLY))
+    with pytest.raises(FileNotFoundError):
+        store.rows(3, 4)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
+def test_a_disk_that_is_full_once_rows_are_written_is_said_in_one_line(tmp_path):
+    rows = ActivationStore(tmp_path).rows(3, 4)
+    rows.path.unlink()
+    rows.path.symlink_to("/dev/full")
+    with pytest.raises(QuantrustError, match="no room on the disk for 48 bytes of activations"):
+        rows.put(torch.tensor([1]), torch.zeros(1, 4))

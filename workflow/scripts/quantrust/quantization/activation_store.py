@@ -4,7 +4,9 @@ What is put in is gone when nothing refers to it any more; a file is deleted wit
 the device that the model runs on.
 """
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -13,6 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quantrust.errors import QuantrustError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class ActivationStore:
     """Holds tensors that are not in use.
@@ -20,7 +26,8 @@ class ActivationStore:
     Parameters
     ----------
     folder : Path or None
-        For the files; made when the first is written, and left to whoever gave it. None keeps all in memory.
+        For the files; made when the first is written, and left to whoever gave it. None keeps all in memory. A file
+        that the disk has no room for is a `QuantrustError`.
     budget : int
         Bytes of host memory; without a folder it does not count.
     device : str or torch.device
@@ -66,7 +73,6 @@ class ActivationStore:
         if self.folder is None or self.held + size <= self.budget:
             self.held += size
             return None
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.spilled += size
         return self.folder / f"{next(self._numbers)}"
 
@@ -87,7 +93,8 @@ class Stored:
         if self.path is None:
             self.tensor = tensor.detach().cpu()
         else:
-            self.path.write_bytes(_bytes_of(tensor))
+            with _writing(self.path, self.size):
+                self.path.write_bytes(_bytes_of(tensor))
 
     def get(self) -> Tensor:
         """Return the tensor, on the store's device."""
@@ -110,7 +117,8 @@ class StoredRows:
         self.path = store._reserve(self.size)
         self.matrix = torch.empty(rows, width) if self.path is None else None
         if self.path is not None:
-            self.path.touch()
+            with _writing(self.path, self.size):
+                self.path.touch()
 
     def put(self, places: Tensor, values: Tensor) -> None:
         """Write rows: `values`, shape (k, width), at `places`, int64 (k,)."""
@@ -118,7 +126,7 @@ class StoredRows:
         if self.matrix is not None:
             self.matrix[places] = values
             return
-        with open(self.path, "r+b") as file:
+        with _writing(self.path, self.size), open(self.path, "r+b") as file:
             for place, row in zip(places.tolist(), values, strict=True):
                 file.seek(place * self.width * values.itemsize)
                 file.write(_bytes_of(row))
@@ -179,6 +187,21 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
     if is_dataclass(value):
         return replace(value, **{field.name: _map(getattr(value, field.name), change) for field in fields(value)})
     return change(value)
+
+
+@contextmanager
+def _writing(path: Path, size: int) -> Iterator[None]:
+    """Make the folder of a file that is written in this context; say it when the disk has no room for it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise QuantrustError(
+            f"{path}: no room on the disk for {size:,} bytes of activations ({error.strerror}); make room, move the "
+            "study to another disk, or calibrate on fewer samples (calibration.samples) or smaller pictures"
+        ) from error
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
