@@ -1,11 +1,13 @@
 """The page in a headless Chromium: what it shows is what the CSV files say, and nothing leaves it."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -263,8 +265,20 @@ def test_the_page_fits_its_window_in_either_look(open_page, tmp_path: Path, widt
         box = page.locator(f"#{chart}-chart svg").bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width
+        # Painted, in as many colours as a chart of several schemes has, on the paper of its look.
+        path = tmp_path / f"{chart}.png"
+        page.locator(f"#{chart}-chart").screenshot(path=path)
+        with Image.open(path) as picture:
+            painted = picture.convert("RGB")
+        assert painted.width == pytest.approx(box["width"], abs=2)
+        assert painted.getpixel((1, 1)) == ((255, 255, 255) if colours == "light" else (22, 25, 29))
+        seen = {colour for _, colour in painted.getcolors(painted.width * painted.height)}
+        for scheme in ("bf16", "hqq-w4g64-full", "mbq-w2g64-full"):
+            stroke = page.locator(f"[data-chart='{chart}'] .swatch[data-scheme='{scheme}']").evaluate(
+                "e => getComputedStyle(e).borderTopColor"
+            )
+            assert tuple(map(int, re.findall(r"\d+", stroke))) in seen
     assert contrast(page) >= 4.5
-    assert page.screenshot(path=tmp_path / "page.png", full_page=True)
 
 
 def test_a_table_wider_than_the_window_says_so_until_its_end_and_scrolls_by_keyboard(open_page) -> None:
