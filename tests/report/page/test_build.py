@@ -90,6 +90,13 @@ def test_plans_and_provenance_are_in_the_page(page_study) -> None:
     assert "<td>9.0</td>" in text
 
 
+def test_checkpoints_state_the_bytes_of_the_loaded_model(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    # 4 bits: (125,000 * 4 + 60,000 + 100) bytes, of 2,000,100.
+    assert "<td>0.56 MB<small>28.0 %</small></td>" in text
+    assert "<td>2.00 MB<small>100.0 %</small></td>" in text
+
+
 def test_a_study_without_the_unquantized_model_says_so(page_study, tmp_path) -> None:
     empty = pl.read_csv(page_study.sources.shipping).clear()
     empty.write_csv(tmp_path / "shipping.csv")
