@@ -59,6 +59,8 @@ def folders(tmp_path_factory):
         ("rtn-w8g64-full", "float32", "reference"),
         ("rtn-w4g64-full", "float32", "reference"),
         ("rtn-w4g64-full", "bfloat16", "packed"),
+        ("rtn-w8g64", "bfloat16", "packed"),
+        ("rtn-w4g64", "bfloat16", "reference"),
     ],
 )
 def test_loading_peaks_below_1_3_times_the_file(scheme, dtype, kernel, folders, tmp_path):
