@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import polars as pl
 import pytest
@@ -23,6 +24,7 @@ from quantrust.report.figures import (
     risk_coverage,
     selector_gain,
 )
+from quantrust.report.style import BIT_COLOURS, UNQUANTIZED_COLOUR
 
 HOME, LEVEL, RISK, RISKS = "scenes", 0.95, 0.05, [0.01, 0.05]
 SHIFTS = ("scenes-language", "scenes-multimodal")
@@ -153,7 +155,7 @@ def test_a_figure_states_the_number_of_questions(study, tmp_path: Path, drawn: l
     counts |= dict.fromkeys(("answer_types", "question_kinds"), "groups of 700 to 700 test")
     assert counts.get(next(name for name in DRAW if DRAW[name] is draw), "4,500 test") in note_of(drawn[0])
     if draw is not draw_confidence_histograms:
-        assert "95% bootstrap intervals over images" in note_of(drawn[0])
+        assert "95 % bootstrap intervals over images" in note_of(drawn[0])
 
 
 def test_risk_coverage_has_a_panel_per_model_and_method_with_dashed_maxprob_and_solid_selector(
@@ -252,13 +254,34 @@ def test_mixtures_have_a_panel_for_every_risk_limit_and_one_scale_for_all_models
 ) -> None:
     draw_mixtures(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
     lefts = [axes for axes in drawn[0].axes if axes.get_ylabel()]
-    assert [axes.get_ylabel() for axes in lefts] == ["accuracy", "C@1%", "C@5%"] * 2
+    assert [axes.get_ylabel() for axes in lefts] == ["accuracy", "C@1 %", "C@5 %"] * 2
     for first, second in zip(lefts[:3], lefts[3:], strict=True):
         assert first.get_ylim() == second.get_ylim()
     # A dashed line for MaxProb and a solid one for the Selector, of each of five schemes; model-a is the better one.
     styles = [line.get_linestyle() for line in lefts[1].get_lines()]
     assert (styles.count("--"), styles.count("-")) == (5, 5)
     assert lefts[1].get_lines()[0].get_ydata()[-1] > lefts[4].get_lines()[0].get_ydata()[-1]
+
+
+def test_mixtures_have_bands_of_no_quantization_and_the_fewest_bits_alone(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    variants = [("model-a", scheme) for scheme in ("bf16", "mbq-w8g64-full", "mbq-w3g64-full", "mbq-w2g64-full")]
+    draw_mixtures(study, variants, tmp_path / "f.pdf", tmp_path / "f.png")
+    axes = drawn[0].axes[1]
+    banded = {matplotlib.colors.to_hex(band.get_facecolor()[0]) for band in axes.collections}
+    lines = {line.get_color().lower() for line in axes.get_lines()}
+    assert banded == {UNQUANTIZED_COLOUR, BIT_COLOURS[2].lower()} and len(lines) == 4
+    assert "bands, of bf16 and a panel's fewest bits: 95 % bootstrap" in note_of(drawn[0])
+
+
+def test_figures_say_what_covers_8_bits(study, tmp_path: Path, drawn: list[Figure]) -> None:
+    for draw in (draw_risk_coverage, draw_mixtures):
+        draw(study, [("model-a", scheme) for scheme in ("bf16", "mbq-w8g64-full")], tmp_path / "f.pdf", tmp_path / "f")
+        draw(study, [("model-a", "bf16")], tmp_path / "f.pdf", tmp_path / "f.png")
+    for with_bits, without in (drawn[:2], drawn[2:]):
+        assert "drawn from 8 bits down, bf16 last: where 8 bits cannot be seen, a later" in note_of(with_bits)
+        assert "cannot be seen" not in note_of(without)
 
 
 def test_pareto_front_is_what_no_point_beats() -> None:
@@ -287,6 +310,23 @@ def test_efficiency_puts_each_checkpoint_over_its_bytes_in_megabytes(
     points = [container.lines[0] for container in axes.containers]
     assert [point.get_xdata()[0] for point in points] == pytest.approx([1.6, 0.2])
     assert drawn[0].axes[-1].get_xlabel() == "checkpoint on disk in MB"
+
+
+def test_efficiency_sets_points_of_equal_bytes_apart_and_says_so(study, tmp_path: Path, drawn: list[Figure]) -> None:
+    schemes = ("bf16", "hqq-w2g64-full", "mbq-w2g64-full")
+    draw_efficiency(study, [("model-a", scheme) for scheme in schemes], tmp_path / "f.pdf", tmp_path / "f.png")
+    axes = drawn[0].axes[0]
+    points = [container.lines[0].get_xdata()[0] for container in axes.containers]
+    assert points == pytest.approx([1.6, 0.2 - 0.016, 0.2 + 0.016])
+    # The front goes through the points as they are drawn, not through their bytes.
+    assert set(axes.get_lines()[0].get_xdata()) <= set(points)
+    assert note_of(drawn[0]).endswith("; points of equal bytes are set apart")
+    draw_efficiency(study, [("model-a", scheme) for scheme in schemes[:2]], tmp_path / "f.pdf", tmp_path / "f.png")
+    assert "set apart" not in note_of(drawn[1])
+
+
+def test_many_points_of_equal_bytes_stay_close_to_them() -> None:
+    assert efficiency.set_apart([100, *[50] * 5]) == pytest.approx([100, 47, 48.5, 50, 51.5, 53])
 
 
 def test_reliability_diagrams_leave_out_bins_with_a_handful_of_answers(
@@ -325,8 +365,8 @@ def test_confidence_histograms_have_a_scale_on_which_bars_are_shares_of_all_answ
     assert last.get_ylim() == others[0].get_ylim()
     marks = list(zip(scale.get_yticks(), (label.get_text() for label in scale.get_yticklabels()), strict=True))
     # Two schemes, each with a zero at its line and a share above it; the y axis runs downwards.
-    assert [label for _, label in marks] == ["0%", "10%"] * 2
-    assert [place for place, label in marks if label == "0%"] == [0, 1]
+    assert [label for _, label in marks] == ["0 %", "10 %"] * 2
+    assert [place for place, label in marks if label == "0 %"] == [0, 1]
     bar = last.containers[0][14]
     share = round(300 * 14.5 / 15) / 4203
     assert -bar.get_height() / (marks[0][0] - marks[1][0]) == pytest.approx(share / 0.1)

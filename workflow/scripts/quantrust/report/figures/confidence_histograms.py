@@ -8,9 +8,10 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from quantrust.report.figures.parts import blocks, in_percent, in_words, legend, shown_estimators, title
+from quantrust.report.figures.parts import blocks, in_percent, legend, shown_estimators, title
 from quantrust.report.results import distinct, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, RIGHT_COLOUR, WRONG_COLOUR, looks, save_figure, styled_figure
+from quantrust.report.wording import in_words
 
 # Models beside each other.
 MOST_MODELS = 2
@@ -70,7 +71,7 @@ def _scale(axes: Axes, lines: int, pitch: float) -> None:
     ticks = [(line - share / pitch, share) for line in range(lines) for share in (0.0, step)]
     scale = axes.secondary_yaxis("right")
     scale.set_yticks([place for place, _ in ticks], [in_words(share) for _, share in ticks])
-    scale.tick_params(labelsize=5.5, length=2)
+    scale.tick_params(labelsize=6, length=2)
     scale.set_ylabel("share of all answers")
 
 

@@ -31,6 +31,7 @@ from quantrust.report.style import (
     series_markers,
     styled_figure,
 )
+from quantrust.report.wording import in_words
 
 REFERENCE_COLOUR = "#999999"
 
@@ -105,8 +106,8 @@ def degradation(
         legend(
             figure,
             [*handles, *estimator_handles(estimators)],
-            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: {level:.0%} bootstrap "
-            f"intervals over images; {risks_note(risks)}",
+            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: {in_words(level)} "
+            f"bootstrap intervals over images; {risks_note(risks)}",
         )
         save_figure(figure, pdf, png)
 

@@ -21,8 +21,11 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, rows_of
 from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_figure
+from quantrust.report.wording import in_words
 
 FRONT_COLOUR = "#AAAAAA"
+# What lies between points of equal bytes, and from the first to the last of them at most, in largest checkpoints.
+APART, WIDEST = 0.02, 0.06
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -67,15 +70,18 @@ def efficiency(
     with styled_figure(height=1.0 + 1.3 * len(rows)) as figure:
         grid = figure.subplots(len(rows), len(models), squeeze=False, sharex="col", sharey="row")
         for column, model in enumerate(models):
-            divisor, unit = _unit(metrics.filter(model=model)["bytes"].max())
+            checkpoints = pick(metrics, model=model).select("scheme", "bytes").unique(maintain_order=True)
+            divisor, unit = _unit(checkpoints["bytes"].max())
+            places = dict(zip(checkpoints["scheme"], set_apart(checkpoints["bytes"].to_list()), strict=True))
             for row, (label, values) in enumerate(rows):
                 axes = grid[row][column]
                 here = pick(values, model=model)
+                here = here.with_columns(place=pl.col("scheme").replace_strict(places, return_dtype=pl.Float64))
                 _draw_front(axes, here, divisor)
                 for look in shown:
                     point = pick(here, scheme=look.name)
                     axes.errorbar(
-                        point["bytes"] / divisor,
+                        point["place"] / divisor,
                         point["value"],
                         yerr=bars(point),
                         color=look.colour,
@@ -94,15 +100,41 @@ def efficiency(
                     axes.set_ylabel(label)
             grid[-1][column].set_xlabel(f"checkpoint on disk in {unit}")
         figure.align_ylabels()
+        apart = metrics.select("model", "scheme", "bytes").unique().select("model", "bytes").is_duplicated().any()
         front = Line2D([], [], color=FRONT_COLOUR, linewidth=1.6, label="Pareto front")
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown), front],
-            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: {level:.0%} bootstrap intervals "
-            f"over images; {risks_note(risks)}; on the front: what no other checkpoint of the "
-            "model beats with as few bytes",
+            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: {in_words(level)} bootstrap "
+            f"intervals over images; {risks_note(risks)}; on the front: what no other checkpoint of the model beats "
+            f"with as few bytes{'; points of equal bytes are set apart' if apart else ''}",
         )
         save_figure(figure, pdf, png)
+
+
+def set_apart(sizes: Sequence[int]) -> list[float]:
+    """Return a place on the axis for each size: equal ones beside each other, in their order, about the size itself.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+
+    Returns
+    -------
+    list of float
+        Neighbours of equal size are `APART` of the largest size apart, or less where that would be wider than `WIDEST`.
+
+    Examples
+    --------
+    >>> set_apart([400, 100, 100])
+    [400.0, 96.0, 104.0]
+    """
+    found = []
+    for number, size in enumerate(sizes):
+        equal = sizes.count(size)
+        step = 0 if equal == 1 else min(APART, WIDEST / (equal - 1)) * max(sizes)
+        found.append(size + step * (sizes[:number].count(size) - (equal - 1) / 2))
+    return found
 
 
 def pareto_front(sizes: Sequence[float], values: Sequence[float]) -> list[int]:
@@ -132,9 +164,9 @@ def pareto_front(sizes: Sequence[float], values: Sequence[float]) -> list[int]:
 def _draw_front(axes: Axes, points: pl.DataFrame, divisor: float) -> None:
     points = points.filter(pl.col("value").is_not_null())
     front = points[pareto_front(points["bytes"].to_list(), points["value"].to_list())]
-    axes.step(front["bytes"] / divisor, front["value"], where="post", color=FRONT_COLOUR, linewidth=1.6, zorder=1)
+    axes.step(front["place"] / divisor, front["value"], where="post", color=FRONT_COLOUR, linewidth=1.6, zorder=1)
     axes.plot(
-        front["bytes"] / divisor,
+        front["place"] / divisor,
         front["value"],
         linestyle="none",
         marker="o",

@@ -20,6 +20,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, pick, read_tables, rows_of
 from quantrust.report.style import ESTIMATOR_LABELS, Look, looks, save_figure, styled_figure
+from quantrust.report.wording import in_words
 
 WORDS = {"answer_type": "type of answer", "question_kind": "kind of question"}
 
@@ -114,9 +115,9 @@ def groups(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown)],
             f"{', '.join(datasets)}: groups of {smallest:,} to {largest:,} test questions{manner_note(shown)}; bars: "
-            f"{level:.0%} bootstrap intervals over images; confidence of {ESTIMATOR_LABELS[estimator]}; one threshold: "
-            f"the one that keeps the dotted risk on all val questions in distribution; hollow: fewer than {FEWEST} "
-            f"answers kept; the risk of so few is left out{left_out}",
+            f"{in_words(level)} bootstrap intervals over images; confidence of {ESTIMATOR_LABELS[estimator]}; one "
+            f"threshold: the one that keeps the dotted risk on all val questions in distribution; hollow: fewer than "
+            f"{FEWEST} answers kept; the risk of so few is left out{left_out}",
         )
         save_figure(figure, pdf, png)
 

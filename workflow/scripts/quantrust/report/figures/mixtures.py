@@ -11,6 +11,7 @@ from quantrust.report.figures.parts import (
     bit_handles,
     columns_of,
     estimator_handles,
+    hidden_note,
     in_percent,
     legend,
     manner_note,
@@ -28,11 +29,12 @@ from quantrust.report.style import (
     save_figure,
     styled_figure,
 )
+from quantrust.report.wording import in_words
 
 # Panels beside each other.
 MOST_COLUMNS = 4
-# Of bands, of which a panel has two for every scheme.
-ALPHA = 0.08
+# Of bands, of which a panel has two for a scheme.
+ALPHA = 0.12
 
 
 def mixtures(
@@ -102,18 +104,30 @@ def mixtures(
         legend(
             figure,
             [*bit_handles(shown), *estimator_handles(estimators)],
-            f"{counts} test questions in every mixture{manner_note(shown)}; bands: {level:.0%} bootstrap intervals "
-            f"over images; {risks_note(risks)}, with the threshold read off the test labels",
+            f"{counts} test questions in every mixture{manner_note(shown)}; bands, of {_banded(shown)}: "
+            f"{in_words(level)} bootstrap intervals over images; {risks_note(risks)}, with the threshold read "
+            f"off the test labels{hidden_note(shown)}",
         )
         save_figure(figure, pdf, png)
 
 
+def _banded(shown: Sequence[Look]) -> str:
+    """Return which schemes have bands, in words."""
+    names = [look.name for look in shown if look.series is None]
+    names += ["a panel's fewest bits"] if any(look.bits is not None for look in shown) else []
+    names += ["schemes of the config"] if any(look.series is not None and look.bits is None for look in shown) else []
+    return " and ".join(names)
+
+
 def _draw(axes: Axes, values: pl.DataFrame, schemes: list[Look], estimator: str) -> None:
+    # Bands of all schemes could not be told apart; those that the config names have no order and keep theirs.
+    fewest = min((look.bits for look in schemes if look.bits is not None), default=None)
     for look in schemes:
         rows = pick(values, scheme=look.name).sort("id_share")
         if rows.is_empty():
             continue
-        axes.fill_between(rows["id_share"], rows["low"], rows["high"], color=look.colour, alpha=ALPHA, linewidth=0)
+        if look.series is None or look.bits == fewest:
+            axes.fill_between(rows["id_share"], rows["low"], rows["high"], color=look.colour, alpha=ALPHA, linewidth=0)
         axes.plot(
             rows["id_share"],
             rows["value"],

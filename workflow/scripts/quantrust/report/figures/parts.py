@@ -24,6 +24,7 @@ from quantrust.report.style import (
     by_series,
     series_markers,
 )
+from quantrust.report.wording import in_words
 
 NEUTRAL = "#555555"
 FEWEST = 10
@@ -52,7 +53,7 @@ def columns_of(shown: Iterable[Look]) -> list[tuple[Series | None, list[Look]]]:
 
 
 def risk_label(risk: float) -> str:
-    """Return the name of the coverage at a risk limit, for example `C@5%` and `C@0.5%`."""
+    """Return the name of the coverage at a risk limit, for example `C@5 %` and `C@0.5 %`."""
     return f"C@{in_words(risk)}"
 
 
@@ -62,18 +63,13 @@ def risks_note(risks: Sequence[float]) -> str:
     Examples
     --------
     >>> risks_note([0.01, 0.05])
-    'C@1% and C@5%: coverage at a risk of at most 1% and 5%'
+    'C@1 % and C@5 %: coverage at a risk of at most 1 % and 5 %'
     """
     names, limits = (" and ".join(of(risk) for risk in risks) for of in (risk_label, in_words))
     return f"{names}: coverage at a risk of at most {limits}"
 
 
-def in_words(share: float) -> str:
-    """Return a share as a percentage with no more decimals than it has."""
-    return f"{round(100 * share, 6):g}%"
-
-
-def in_percent(*axes: Axis, unit: str = "%") -> None:
+def in_percent(*axes: Axis, unit: str = " %") -> None:
     """Label fractions as percentages, with decimals only where they have some."""
     for axis in axes:
         axis.set_major_formatter(
@@ -153,6 +149,16 @@ def manner_note(shown: Sequence[Look]) -> str:
     return f"; {manners.pop()}" if len(manners) == 1 else ""
 
 
+def hidden_note(shown: Sequence[Look]) -> str:
+    """Return why a line may be hidden: those of many bits are the likeliest to lie under others."""
+    bits = [look.bits for look in shown if look.bits is not None]
+    unquantized = [look.name for look in shown if look.series is None]
+    if not bits or not unquantized:
+        return ""
+    most = f"{max(bits)} bits"
+    return f"; drawn from {most} down, {unquantized[0]} last: where {most} cannot be seen, a later line covers them"
+
+
 def legend(figure: Figure, handles: Sequence[Line2D], note: str, letters: int = 120) -> None:
     """Put the legend above the panels, under a note that states data, counts and intervals."""
     # A handle and the space around it take as much room as seven letters.
@@ -162,7 +168,8 @@ def legend(figure: Figure, handles: Sequence[Line2D], note: str, letters: int = 
         handles=list(handles),
         loc="outside upper center",
         ncols=columns,
-        title=textwrap.fill(note, letters),
+        # No line begins with a percent sign.
+        title=textwrap.fill(note.replace(" %", "\u00a0%"), letters),
         title_fontsize=7,
         columnspacing=1.4,
         handlelength=2.2,

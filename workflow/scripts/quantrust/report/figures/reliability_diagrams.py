@@ -20,6 +20,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_figure
+from quantrust.report.wording import in_words
 
 # Models beside each other.
 MOST_MODELS = 2
@@ -79,7 +80,7 @@ def reliability_diagrams(
             figure,
             bit_handles(shown),
             f"{home}, {count:,} test questions{manner_note(shown)}; 15 bins of equal width, those with at least "
-            f"{FEWEST} answers; bars: {level:.0%} bootstrap intervals over images; dotted: perfect calibration",
+            f"{FEWEST} answers; bars: {in_words(level)} bootstrap intervals over images; dotted: perfect calibration",
         )
         save_figure(figure, pdf, png)
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
 from quantrust.report.figures.parts import (
     bit_handles,
     blocks,
     columns_of,
     estimator_handles,
+    hidden_note,
     in_percent,
-    in_words,
     legend,
     manner_note,
     short_label,
@@ -22,6 +22,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, rows_of
 from quantrust.report.style import BAND_ALPHA, ESTIMATOR_DASHES, looks, save_figure, styled_figure
+from quantrust.report.wording import in_words
 
 # Where the small panel begins: below, a curve rests on a handful of answers.
 SMALLEST_COVERAGE = 0.02
@@ -93,8 +94,8 @@ def risk_coverage(
         legend(
             figure,
             [*bit_handles(shown), *estimator_handles(estimators)],
-            f"{home}, {count:,} test questions{manner_note(shown)}; bands: {level:.0%} bootstrap intervals over "
-            f"images; small panels: the same, coverage on a log scale, dotted: a risk of {limits}",
+            f"{home}, {count:,} test questions{manner_note(shown)}; bands: {in_words(level)} bootstrap intervals over "
+            f"images; small panels: the same, coverage on a log scale, dotted: a risk of {limits}{hidden_note(shown)}",
         )
         save_figure(figure, pdf, png)
 
@@ -127,8 +128,7 @@ def _dress(axes: Axes, inset: Axes, top: float, risks: Sequence[float]) -> None:
     highest = LIMITS * max(risks)
     inset.set(xscale="log", xlim=(SMALLEST_COVERAGE, 1), ylim=(0, highest))
     inset.set_xticks([0.02, 0.1, 0.5])
-    inset.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     inset.xaxis.set_minor_formatter(NullFormatter())
     inset.set_yticks([*risks, highest])
-    in_percent(inset.yaxis)
-    inset.tick_params(labelsize=5.5, length=2, pad=1.5)
+    in_percent(inset.xaxis, inset.yaxis)
+    inset.tick_params(labelsize=6, length=2, pad=1.5)

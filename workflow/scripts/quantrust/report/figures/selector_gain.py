@@ -10,9 +10,7 @@ from matplotlib.lines import Line2D
 from quantrust.report.figures.parts import NEUTRAL, in_percent, legend, only_say, risk_label, title
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import DATASET_COLOURS, DATASET_MARKERS, looks, save_figure, styled_figure
-
-SIGNIFICANT = 0.05
-"""The corrected p-value from which down a difference is drawn filled."""
+from quantrust.report.wording import SIGNIFICANT, in_words
 
 
 def selector_gain(
@@ -74,13 +72,13 @@ def selector_gain(
             for place, dataset in enumerate(datasets)
         ]
         filled = {"color": NEUTRAL, "marker": "o", "linestyle": "none"}
-        handles.append(Line2D([], [], **filled, label=f"significant at {SIGNIFICANT:.0%}"))
+        handles.append(Line2D([], [], **filled, label=f"significant at {in_words(SIGNIFICANT)}"))
         handles.append(Line2D([], [], **filled, markerfacecolor="white", label="not significant"))
         counts = ", ".join(f"{name}: {pick(table, dataset=name)['n'].max():,}" for name in datasets)
         legend(
             figure,
             handles,
-            f"Selector against MaxProb on the same answers; test questions: {counts}; bars: {level:.0%} paired "
+            f"Selector against MaxProb on the same answers; test questions: {counts}; bars: {in_words(level)} paired "
             "bootstrap intervals over images; significance after Holm's correction",
         )
         save_figure(figure, pdf, png)
