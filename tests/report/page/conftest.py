@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from quantrust.evaluation.answers import write_from_scores
+from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import write_comparisons
 from quantrust.evaluation.decisions import decide_variant
 from quantrust.evaluation.examples import write_examples
@@ -54,7 +55,7 @@ def study_config() -> dict:
         "estimators": ESTIMATORS,
     }
     config["evaluation"] |= {"risks": [0.05, 0.1], "costs": [10], "resamples": 40, "id_shares": [1, 0.5, 0]}
-    config["certification"] |= {"estimators": ESTIMATORS, "risks": [0.1]}
+    config["certification"] |= {"estimators": ESTIMATORS, "risks": [0.1], "splits": 20}
     config["comparison"] |= {"estimators": ESTIMATORS, "resamples": 99}
     config["report"] |= {"limits": {"lowest": 0.05, "highest": 0.2, "step": 0.05}, "examples": 2}
     config["report"]["shipping"] = {"estimators": ["selector", "maxprob"], "risk": 0.1, "keeps": 0.95}
@@ -149,7 +150,7 @@ def write_study(folder: Path) -> PageStudy:
     """Write the tables of the study and build its page."""
     config = study_config()
     variants = list(itertools.product(MODELS, SCHEMES))
-    kinds = ("scores", "metrics", "curves", "decisions")
+    kinds = ("scores", "metrics", "curves", "decisions", "certification")
     paths = {
         kind: {(model, scheme): folder / kind / model / f"{scheme}.parquet" for model, scheme in variants}
         for kind in kinds
@@ -189,6 +190,17 @@ def write_study(folder: Path) -> PageStudy:
             delta=0.1,
             **common,
         )
+        write_from_scores(
+            evaluate_certification,
+            paths["scores"][variant],
+            mixtures,
+            [paths["certification"][variant]],
+            model=model,
+            scheme=scheme,
+            id_dataset=HOME,
+            seed=0,
+            **config["certification"],
+        )
         for dataset in (HOME, SHIFT):
             features[*variant, dataset] = folder / "features" / model / f"{scheme}-{dataset}.parquet"
             features[*variant, dataset].parent.mkdir(parents=True, exist_ok=True)
@@ -224,8 +236,9 @@ def write_study(folder: Path) -> PageStudy:
     }
     reports = folder / "reports"
     write_sizes_table(checkpoints.values(), reports / "tables" / "sizes.csv")
-    tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping")}
+    tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "certification", "shipping")}
     write_as_csv(paths["decisions"].values(), tables["decisions"])
+    write_as_csv(paths["certification"].values(), tables["certification"])
     write_as_csv([folder / "shipping.parquet"], tables["shipping"])
     sources = Sources(
         metrics=paths["metrics"],

@@ -32,6 +32,7 @@ def test_the_page_names_no_place_on_the_machine_and_asks_for_nothing(page_study)
     markup = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
     wanted = re.findall(r"""\b(?:src|href)=["']([^"']*)""", markup)
     assert {link for link in wanted if not link.startswith(("#", "data:"))} == {
+        "tables/certification.csv",
         "tables/decisions.csv",
         "tables/shipping.csv",
     }

@@ -20,7 +20,7 @@ WIDE, NARROW = 1200, 390
 PATIENCE = 180_000
 COLUMNS = (
     *("model", "scheme", "share_of_bf16", "coverage", "threshold", "deployed_coverage", "deployed_risk"),
-    *("certified_threshold", "certified_coverage"),
+    *("certified_threshold", "certified_coverage", "certified_risk"),
 )
 
 

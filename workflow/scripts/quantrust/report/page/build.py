@@ -43,7 +43,7 @@ class Sources:
         By model, scheme and dataset; only their metadata is read.
     questions : mapping of str to str or Path
         By dataset.
-    decisions, shipping, sizes : str or Path
+    decisions, certification, shipping, sizes : str or Path
         The CSV files beside the page, whose values it shows.
     comparisons, examples : str or Path
         Parquet files.
@@ -56,6 +56,7 @@ class Sources:
     features: Mapping[tuple[str, str, str], str | Path]
     questions: Mapping[str, str | Path]
     decisions: str | Path
+    certification: str | Path
     shipping: str | Path
     sizes: str | Path
     comparisons: str | Path
@@ -115,7 +116,15 @@ def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any]
         delta=config["certification"]["delta"],
         level=config["evaluation"]["confidence_level"],
         criterion=criterion(config["report"]["shipping"], config["evaluation"]["confidence_level"]),
-        summary=summary(kept, sizes, decisions, pl.read_parquet(sources.comparisons), home, config),
+        summary=summary(
+            kept,
+            sizes,
+            decisions,
+            pl.read_csv(sources.certification, infer_schema_length=None),
+            pl.read_parquet(sources.comparisons),
+            home,
+            config,
+        ),
         kept=_kept(kept.filter(pl.col("dataset") == home), sizes),
         verdicts=VERDICTS,
         unquantized=UNQUANTIZED,

@@ -63,7 +63,8 @@ const decisionRow = (row) => {
     cell("td", row.deployed_coverage, percent(row.deployed_coverage), span(row.deployed_coverage_low, row.deployed_coverage_high)),
     risk,
     cell("td", row.certified_threshold, threshold(row.certified_threshold)),
-    cell("td", row.certified_coverage, percent(row.certified_coverage))
+    cell("td", row.certified_coverage, percent(row.certified_coverage)),
+    cell("td", row.certified_risk, percent(row.certified_risk))
   );
   return made;
 };

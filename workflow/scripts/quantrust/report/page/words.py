@@ -79,6 +79,7 @@ def summary(
     kept: pl.DataFrame,
     sizes: pl.DataFrame,
     decisions: pl.DataFrame,
+    certification: pl.DataFrame,
     comparisons: pl.DataFrame,
     home: str,
     study: Mapping[str, Any],
@@ -93,6 +94,8 @@ def summary(
         The table of sizes.
     decisions : polars.DataFrame
         The table of `quantrust.evaluation.decisions`, all variants.
+    certification : polars.DataFrame
+        The table of `quantrust.evaluation.certification`, all variants.
     comparisons : polars.DataFrame
         The table of `quantrust.evaluation.comparison.write_comparisons`.
     home : str
@@ -108,6 +111,8 @@ def summary(
     """
     shipping, delta = study["report"]["shipping"], study["certification"]["delta"]
     here = decisions.filter(pl.col("risk_limit") == shipping["risk"])
+    # A row for each scheme; none where the certification has other limits.
+    splits = certification.filter(pl.col("guarantee") & (pl.col("risk_limit") == shipping["risk"]))
     found = []
     for model in distinct(decisions, "model"):
         groups = []
@@ -117,7 +122,12 @@ def summary(
             sentences = [
                 *_verdicts(judged, pick(sizes, model=model), shipping["risk"]),
                 *_thresholds(deployed, shipping["risk"], home),
-                _certificates(pick(deployed, dataset=home), shipping["risk"], delta),
+                _certificates(
+                    pick(deployed, dataset=home),
+                    pick(splits, model=model, estimator=estimator),
+                    shipping["risk"],
+                    delta,
+                ),
             ]
             groups.append((f"By the confidence of {estimator}", sentences))
         compared = _estimators(comparisons, model, home)
@@ -207,11 +217,20 @@ def _thresholds(rows: pl.DataFrame, risk: float, home: str) -> list[str]:
     return sentences
 
 
-def _certificates(rows: pl.DataFrame, risk: float, delta: float) -> str:
+def _certificates(rows: pl.DataFrame, splits: pl.DataFrame, risk: float, delta: float) -> str:
+    """Say for how many schemes one random half certifies a threshold, and how much that is owed to the half."""
     certified = rows.filter(pl.col("certified_threshold").is_not_null())
+    sentence = (
+        f"One random half of the test images, one question of each, certifies a threshold for a risk limit of "
+        f"{exact(risk)} (in distribution, except with probability {exact(delta)}) for {certified.height} of "
+        f"{rows.height} schemes"
+    )
+    if splits.is_empty():
+        return f"{sentence}; other halves may certify other schemes."
+    shares = splits["certified_share"]
     return (
-        f"A threshold is certified for a risk limit of {exact(risk)} (in distribution, except with probability "
-        f"{exact(delta)}) for {certified.height} of {rows.height} schemes."
+        f"{sentence}. Which they are depends on the half: of {splits['splits'][0]:,} random halves "
+        f"{span(shares.min(), shares.max())} certify one, scheme by scheme (median {percent(shares.median())})."
     )
 
 
