@@ -62,14 +62,14 @@ def test_marks_are_those_of_the_corrected_comparisons(written) -> None:
     rows = markdown_rows(markdown)
     heading = rows[0]
     found = {(row[0], row[1], row[2]): dict(zip(heading[3:], row[3:], strict=True)) for row in rows[2:]}
-    assert "\\*" in found["model-a", "hqq-w2g64-full", "MaxProb"]["C@5%"]
+    assert "\\*" in found["model-a", "hqq-w2g64-full", "MaxProb"]["C@5 %"]
     # The accuracy was compared under MaxProb alone; it is the same answers' under the Selector.
     assert "\\*" in found["model-a", "hqq-w2g64-full", "Selector"]["Acc."]
-    assert "\\*" not in found["model-a", "mbq-w8g64-full", "MaxProb"]["C@5%"]
-    assert "†" in found["model-a", "bf16", "Selector"]["C@5%"]
-    assert "†" in found["model-a", "bf16", "Selector"]["C@1%"]
-    assert "†" not in found["model-a", "bf16", "Selector"]["C@0.5%°"]
-    assert "†" not in found["model-a", "bf16", "MaxProb"]["C@5%"]
+    assert "\\*" not in found["model-a", "mbq-w8g64-full", "MaxProb"]["C@5 %"]
+    assert "†" in found["model-a", "bf16", "Selector"]["C@5 %"]
+    assert "†" in found["model-a", "bf16", "Selector"]["C@1 %"]
+    assert "†" not in found["model-a", "bf16", "Selector"]["C@0.5 %°"]
+    assert "†" not in found["model-a", "bf16", "MaxProb"]["C@5 %"]
     row = table.filter(model="model-a", scheme="hqq-w2g64-full", estimator="selector").row(0, named=True)
     assert (row["coverage_at_risk_0.05_p_bf16"], row["coverage_at_risk_0.05_p_maxprob"]) == (0.001, 0.001)
     assert row["coverage_at_risk_0.005_p_bf16"] is None
@@ -80,11 +80,11 @@ def test_what_is_not_tested_is_marked_and_the_caption_says_what_a_missing_mark_m
 ) -> None:
     _, markdown, latex = written
     headings = markdown_rows(markdown)[0][3:]
-    assert headings == ["Acc.", "ECE", "C@0.5%°", "C@1%", "C@5%", "AURC", "Φ10°", "Φ100°"]
+    assert headings == ["Acc.", "ECE", "C@0.5 %°", "C@1 %", "C@5 %", "AURC", "Φ10°", "Φ100°"]
     assert "°" not in "".join(markdown.splitlines()[2:-1])
     assert "without a mark no difference was found; ° was not tested." in markdown.splitlines()[-1]
     assert "the paper's AUC" in markdown
-    assert r"C@0.5\%$^{\circ}$" in latex and r"$\Phi_{100}$$^{\circ}$" in latex
+    assert r"C@0.5~\%$^{\circ}$" in latex and r"$\Phi_{100}$$^{\circ}$" in latex
     # Where only MaxProb is compared, figures of the Selector are not tested; bf16 under MaxProb has nothing to test.
     table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
     table.write_parquet(tmp_path / "comparisons.parquet")

@@ -71,7 +71,7 @@ def test_markdown_shows_both_figures_and_the_difference_and_says_whose_interval_
     lines = write(tmp_path)[1].splitlines()
     assert lines[0] == (
         "| model | scheme | confidence | Acc. | published | difference | ECE | published | difference "
-        "| C@1% | published | difference |"
+        "| C@1 % | published | difference |"
     )
     assert lines[2:4] == [
         "| qwen2-vl-7b | mbq-w4g64 | MaxProb | 83.5 | 82.5 | +1.0 [+0.6, +1.5] | 3.0 | 3.7 | -0.7 [-1.7, +0.8] "
@@ -80,7 +80,7 @@ def test_markdown_shows_both_figures_and_the_difference_and_says_whose_interval_
     ]
     assert lines[4] == ""
     assert "the interval of a difference is that of this study's figure, shifted" in lines[5]
-    assert "arXiv 2602.13289" in lines[5] and "1,000 test questions" in lines[5] and "95% bootstrap" in lines[5]
+    assert "arXiv 2602.13289" in lines[5] and "1,000 test questions" in lines[5] and "95 % bootstrap" in lines[5]
 
 
 def test_latex_has_a_cell_per_column_and_signs_in_math_mode(tmp_path: Path) -> None:

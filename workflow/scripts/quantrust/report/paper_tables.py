@@ -13,9 +13,8 @@ from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, Look, looks
+from quantrust.report.wording import SIGNIFICANT, in_words
 
-SIGNIFICANT = 0.05
-"""The corrected p-value below which a difference is marked."""
 FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
 UNTESTED = "°"
 """Marks figures for which the study tests no difference, so that no mark means that none was found."""
@@ -130,8 +129,8 @@ def write_paper_table(
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()
     caption = (
-        f"{home}, {count:,} test questions; in percent, with {level:.0%} bootstrap intervals over images. Best of a "
-        f"model at the same number of bits in bold. Paired tests at {SIGNIFICANT:.0%} after Holm's correction: "
+        f"{home}, {count:,} test questions; in percent, with {in_words(level)} bootstrap intervals over images. Best of "
+        f"a model at the same number of bits in bold. Paired tests at {in_words(SIGNIFICANT)} after Holm's correction: "
         f"{FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark no difference was "
         f"found; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
     )
@@ -146,9 +145,7 @@ def write_paper_table(
 def table_columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
     """Return the columns of the tables, with a coverage for each risk and an effective reliability for each cost."""
     columns = [Column(("accuracy", None), "accuracy", "Acc."), Column(("ece", None), "ece", "ECE")]
-    columns += [
-        Column(("coverage_at_risk", risk), f"coverage_at_risk_{risk}", f"C@{round(100 * risk, 6):g}%") for risk in risks
-    ]
+    columns += [Column(("coverage_at_risk", risk), f"coverage_at_risk_{risk}", f"C@{in_words(risk)}") for risk in risks]
     columns.append(Column(("aurc", None), "aurc", "AURC"))
     return columns + [
         Column(("effective_reliability", cost), f"effective_reliability_{cost:g}", f"Φ{cost:g}") for cost in costs
@@ -346,6 +343,7 @@ def _latex_interval(cell: Cell) -> str:
 def escaped(text: str) -> str:
     """Return text as LaTeX takes it, the marks as symbols."""
     written = {"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", FROM_MAXPROB: r"$\dagger$", UNTESTED: r"$^{\circ}$"}
-    text = text.translate(str.maketrans(written))
+    # The space before a percent sign is one at which no line breaks.
+    text = text.replace(" %", "~%").translate(str.maketrans(written))
     # The Greek letter with its cost as an index.
     return re.sub(r"Φ(\d+)", r"$\\Phi_{\1}$", text)

@@ -12,6 +12,7 @@ from quantrust.report.paper_tables import Cell, Column, Row, cells_of, escaped, 
 from quantrust.report.published import Published, read_published
 from quantrust.report.results import in_distribution, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS
+from quantrust.report.wording import in_words
 
 SCHEMA = {
     "model": pl.String,
@@ -83,8 +84,8 @@ def write_published_table(
     columns = _columns(rows)
     count = int(metrics["n"].max())
     caption = (
-        f"{home}, {count:,} test questions, beside the figures of {published.source}. In percent, with {level:.0%} "
-        "bootstrap intervals over images. Difference: this study's figure minus the published one. The published one "
+        f"{home}, {count:,} test questions, beside the figures of {published.source}. In percent, with "
+        f"{in_words(level)} bootstrap intervals over images. Difference: this study's figure minus the published one. The published one "
         "has no interval and one decimal, so that the interval of a difference is that of this study's figure, "
         "shifted: it leaves out how far the published one itself is off by chance."
     )
