@@ -1,4 +1,12 @@
 # The page, and what only the page needs: a grid of risk limits, what schemes keep of the unquantized model, examples.
+from jinja2 import StrictUndefined, Template
+
+
+def figure_captions():
+    """The captions of the figures, by name, as the report that Snakemake writes has them."""
+    texts = {name: (BASE / "workflow" / "report" / f"{name}.rst").read_text(encoding="utf-8") for name in FIGURES}
+    job = SimpleNamespace(config=config)
+    return {name: Template(text, undefined=StrictUndefined).render(snakemake=job) for name, text in texts.items()}
 
 
 rule decide_variant:
@@ -137,6 +145,8 @@ rule build_page:
         certification=f"{REPORTS}/tables/certification.csv",
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
+        # Linked to and not read: they have to be there, but a figure drawn anew leaves the page as it is.
+        figures=ancient(expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"])),
     output:
         report(
             f"{REPORTS}/index.html",
@@ -156,6 +166,7 @@ rule build_page:
         code=code("build_page"),
         variants=compared_variants(),
         datasets=DATASETS,
+        figures=figure_captions(),
         study=shown_config(),
         workflow={"snakemake": snakemake_version},
     script:

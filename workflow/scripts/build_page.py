@@ -16,4 +16,10 @@ with job_log(snakemake.log[0]):
         questions=dict(zip(snakemake.params.datasets, given.questions, strict=True)),
         **{name: given[name] for name in of_all},
     )
-    write_page(sources, snakemake.output[0], config=snakemake.params.study, workflow=snakemake.params.workflow)
+    write_page(
+        sources,
+        snakemake.output[0],
+        figures=snakemake.params.figures,
+        config=snakemake.params.study,
+        workflow=snakemake.params.workflow,
+    )

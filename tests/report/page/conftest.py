@@ -31,6 +31,7 @@ MODELS = ("model-a", "model-b")
 SCHEMES = ("bf16", "hqq-w4g64-full", "mbq-w2g64-full", "mixed")
 ESTIMATORS = ["maxprob", "selector"]
 # Text that would end a script or start a tag, were it not escaped; a question may hold anything.
+FIGURES = {"risk_coverage": "Risk at a share of 0.05\nof <all>. Colours are schemes.", "mixtures": "What shifts do."}
 HOSTILE = "is 3 < 5?</script><b>&amp; \u2028"
 
 
@@ -42,6 +43,7 @@ class PageStudy:
     sources: Sources
     config: dict
     page: Path
+    figures: dict[str, str]
 
 
 def study_config() -> dict:
@@ -252,8 +254,8 @@ def write_study(folder: Path) -> PageStudy:
         examples=folder / "examples.parquet",
         **tables,
     )
-    write_page(sources, reports / "index.html", config=config, workflow={"snakemake": "9.0"})
-    return PageStudy(folder, sources, config, reports / "index.html")
+    write_page(sources, reports / "index.html", figures=FIGURES, config=config, workflow={"snakemake": "9.0"})
+    return PageStudy(folder, sources, config, reports / "index.html", FIGURES)
 
 
 @pytest.fixture(scope="session")

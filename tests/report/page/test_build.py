@@ -13,12 +13,13 @@ from quantrust.files import sha256
 from quantrust.report.page import charts
 from quantrust.report.page.build import VEGA_LITE, write_page
 
-SECTIONS = ("summary", "decide", "risk-coverage", "mixtures", "examples", "checkpoints", "provenance")
+SECTIONS = ("summary", "decide", "risk-coverage", "mixtures", "figures", "examples", "checkpoints", "provenance")
 
 
 def write_again(page_study, folder, **changes):
     sources = replace(page_study.sources, **changes)
-    write_page(sources, folder / "index.html", config=page_study.config, workflow={"snakemake": "9.0"})
+    given = {"figures": page_study.figures, "config": page_study.config, "workflow": {"snakemake": "9.0"}}
+    write_page(sources, folder / "index.html", **given)
     return folder / "index.html"
 
 
@@ -35,6 +36,8 @@ def test_the_page_names_no_place_on_the_machine_and_asks_for_nothing(page_study)
         "tables/certification.csv",
         "tables/decisions.csv",
         "tables/shipping.csv",
+        "tables/sizes.csv",
+        *(f"{name}.{form}" for name in page_study.figures for form in ("png", "pdf")),
     }
     assert "default-src 'none'" in markup
     assert "unsafe-eval" not in markup
@@ -89,6 +92,15 @@ def test_plans_and_provenance_are_in_the_page(page_study) -> None:
         assert sha256(path) in text
     assert "keeps: 0.95" in text
     assert "<td>9.0</td>" in text
+
+
+def test_every_figure_is_linked_with_the_first_sentence_of_its_caption(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    listed = text.split('<section id="figures"')[1].split("</section>")[0]
+    assert listed.count("<li>") == len(page_study.figures) == 2
+    assert '<a href="risk_coverage.png">Risk coverage</a>' in listed
+    assert "): Risk at a share of 0.05 of &lt;all&gt;.</li>" in listed
+    assert "Colours are schemes" not in listed
 
 
 def test_checkpoints_state_the_bytes_of_the_loaded_model(page_study) -> None:

@@ -144,7 +144,7 @@ def test_certificates_are_those_of_one_half_and_other_halves_are_counted(groups,
     assert (
         "One random half of the test images, one question of each, certifies a threshold for a risk limit of 5 % (in "
         "distribution, except with probability 10 %) for 1 of 4 schemes. Which they are depends on the half: of 200 "
-        "random halves 0.5 to 94.5 % certify one, scheme by scheme (median 73.0 %)." in sentences
+        "random halves 0.5 to 94.5 % certify one, depending on the scheme (median 73.0 %)." in sentences
     )
     # Nothing was certified by this estimator over many halves.
     assert "for 0 of 0 schemes; other halves may certify other schemes." in groups["By the confidence of selector"]

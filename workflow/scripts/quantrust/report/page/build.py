@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -63,7 +64,14 @@ class Sources:
     examples: str | Path
 
 
-def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any], workflow: Mapping[str, str]) -> None:
+def write_page(
+    sources: Sources,
+    out_path: str | Path,
+    *,
+    figures: Mapping[str, str],
+    config: dict[str, Any],
+    workflow: Mapping[str, str],
+) -> None:
     """Write the page: one HTML file that asks for nothing else.
 
     Parameters
@@ -71,6 +79,8 @@ def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any]
     sources : Sources
     out_path : str or Path
         The HTML file.
+    figures : mapping of str to str
+        Captions by name of the figures that lie beside the page as PNG and PDF, of which the first sentence is shown.
     config : dict
         The study's config, which the page also shows.
     workflow : mapping of str to str
@@ -127,6 +137,7 @@ def write_page(sources: Sources, out_path: str | Path, *, config: dict[str, Any]
         ),
         kept=_kept(kept.filter(pl.col("dataset") == home), sizes),
         verdicts=VERDICTS,
+        figures={name: _first_sentence(caption) for name, caption in figures.items()},
         unquantized=UNQUANTIZED,
         questions=dict(questions.iter_rows()),
         checkpoints=[_checkpoint(*variant, Path(folder)) for variant, folder in sources.checkpoints.items()],
@@ -231,6 +242,17 @@ def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
         "plan": plan.to_dicts(),
         "sha256": record["sha256"],
     }
+
+
+def _first_sentence(text: str) -> str:
+    """Return the first sentence of a text, on one line.
+
+    Examples
+    --------
+    >>> _first_sentence("Coverage at 0.05\\nof risk. And more.")
+    'Coverage at 0.05 of risk.'
+    """
+    return " ".join(re.split(r"(?<=\.)\s", text, maxsplit=1)[0].split())
 
 
 def _unbroken(text: str) -> str:

@@ -230,7 +230,7 @@ def _certificates(rows: pl.DataFrame, splits: pl.DataFrame, risk: float, delta: 
     shares = splits["certified_share"]
     return (
         f"{sentence}. Which they are depends on the half: of {splits['splits'][0]:,} random halves "
-        f"{span(shares.min(), shares.max())} certify one, scheme by scheme (median {percent(shares.median())})."
+        f"{span(shares.min(), shares.max())} certify one, depending on the scheme (median {percent(shares.median())})."
     )
 
 
