@@ -129,10 +129,10 @@ def write_paper_table(
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()
     caption = (
-        f"{home}, {count:,} test questions; in percent, with {in_words(level)} bootstrap intervals over images. Best of "
-        f"a model at the same number of bits in bold. Paired tests at {in_words(SIGNIFICANT)} after Holm's correction: "
-        f"{FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark no difference was "
-        f"found; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
+        f"{home}, {count:,} test questions; in percent, with {in_words(level)} bootstrap intervals over images. Best "
+        f"of a model at the same number of bits in bold. Paired tests at {in_words(SIGNIFICANT)} after Holm's "
+        f"correction: {FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark no "
+        f"difference was found; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
     )
     if any(cell.published is not None for row in rows for cell in row.cells.values()):
         caption += f" In parentheses: {published.source}."

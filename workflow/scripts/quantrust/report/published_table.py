@@ -85,9 +85,9 @@ def write_published_table(
     count = int(metrics["n"].max())
     caption = (
         f"{home}, {count:,} test questions, beside the figures of {published.source}. In percent, with "
-        f"{in_words(level)} bootstrap intervals over images. Difference: this study's figure minus the published one. The published one "
-        "has no interval and one decimal, so that the interval of a difference is that of this study's figure, "
-        "shifted: it leaves out how far the published one itself is off by chance."
+        f"{in_words(level)} bootstrap intervals over images. Difference: this study's figure minus the published one. "
+        "The published one has no interval and one decimal, so that the interval of a difference is that of this "
+        "study's figure, shifted: it leaves out how far the published one itself is off by chance."
     )
     with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
         _table(rows, columns, count).write_csv(first, float_precision=4)
