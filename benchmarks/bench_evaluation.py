@@ -5,7 +5,6 @@ Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_evaluation.py [--quic
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 
@@ -13,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from baselines import by_definition, plain_loop
+from measuring import peak_memory
 from quantrust.evaluation import metrics
 from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metrics import rank
@@ -86,7 +86,7 @@ def _all_point_metrics(n):
 
     values, seconds = timed(run)
     assert len(values) == 8 + 5 * 5 + 3 * 6
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return seconds, peak_memory() / 2**30
 
 
 def all_resamples(n, resamples):

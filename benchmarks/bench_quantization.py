@@ -3,20 +3,21 @@
 Usage: PYTHONPATH=workflow/scripts python benchmarks/bench_quantization.py [--width 2b] [--blocks N] [--tokens N]
 
 Each implementation of each method runs in a process of its own, on one thread, and its peak is the largest resident
-memory of that process: libraries, model, samples and all. The plain one holds the model in float32, as such
-implementations do; the package's reads each block from the folder of a model in bfloat16, as `quantize_model` does, and
-the time that takes counts. At 7B width the plain implementation needs up to 13 GB and, with 4 blocks, half an hour for
-MBQ and as much for AWQ.
+memory of that process: libraries, model, samples and all. The plain one holds the whole model in float32, and for MBQ
+the gradients of all its weights as well; the package's reads one block at a time from the folder of a model in
+bfloat16, as `quantize_model` does, and the time that takes counts. At 7B width the plain implementation needs up to 13
+GB and, with 4 blocks, half an hour for MBQ and as much for AWQ.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from measuring import peak_memory, relative_error
 
 METHODS = ("mbq", "hqq", "gptq", "awq")
 SEARCHES = {"mbq": 1, "awq": 2}
@@ -24,11 +25,6 @@ BITS, GROUP_SIZE = 4, 128
 HQQ_BITS, HQQ_GROUP_SIZE = (4, 3), 64
 NEAR_TIE = 1e-3
 MODEL = "model"
-
-
-def peak_gib():
-    """Return the largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def write_model(folder, width, blocks):
@@ -204,11 +200,6 @@ def short(name):
     return name.split("layers.")[1]
 
 
-def relative_error(found, weight):
-    """Return |found - weight| / |weight|, Frobenius norms."""
-    return float((found - weight).norm() / weight.norm())
-
-
 def work(method, implementation, width, blocks, tokens, folder):
     """Run one implementation of one method in this process; return its figures."""
     import torch
@@ -217,7 +208,7 @@ def work(method, implementation, width, blocks, tokens, folder):
     from baselines.stack import build_model, build_samples
 
     torch.set_num_threads(1)
-    figures, scales = {"libraries": peak_gib()}, {}
+    figures, scales = {"libraries": peak_memory() / 2**30}, {}
     fast = implementation == "fast"
     if fast:
         model, weights, store, samples = open_model(folder / MODEL, width, tokens)
@@ -233,7 +224,7 @@ def work(method, implementation, width, blocks, tokens, folder):
         errors = {name: float((other - weight).abs().mean() / weight.abs().mean()) for name, weight, other in found}
     else:
         errors = gptq_fast(model, weights, store, samples) if fast else gptq_plain(model, samples)
-    figures |= {"seconds": time.process_time() - started, "peak": peak_gib()}
+    figures |= {"seconds": time.process_time() - started, "peak": peak_memory() / 2**30}
     if method in SEARCHES:
         scales = {name: choice.pop("scale") for name, choice in chosen.items()}
         figures["groups"] = chosen

@@ -19,6 +19,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from measuring import relative_error
 from quantrust.quantization.calibration import build_calibration_table, language_batches, vision_batches
 from quantrust.quantization.checkpoint import load_checkpoint
 
@@ -54,11 +55,6 @@ def activations(checkpoint: Path, pairs: pl.DataFrame) -> tuple[torch.Tensor, to
         states, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
         hidden.append(states[inputs.attention_mask])
     return torch.cat([image.features for image in encoded]), torch.cat(hidden)
-
-
-def relative_error(found: torch.Tensor, reference: torch.Tensor) -> float:
-    """Return |found - reference| / |reference|, Frobenius norms."""
-    return float((found - reference).norm() / reference.norm())
 
 
 def beside_reference(data: Path, model: str, scheme: str, dataset: str) -> pl.DataFrame:

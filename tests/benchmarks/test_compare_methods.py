@@ -6,7 +6,6 @@ import sys
 
 import polars as pl
 import pytest
-import torch
 
 import compare_methods as compare
 from quantrust.quantization.calibration import build_calibration_table
@@ -65,10 +64,6 @@ def test_pairs_calibrated_nothing(data):
     calibrated = set(pl.read_parquet(data / "calibration" / f"{MODEL}.parquet")["image"])
     pairs = compare.held_out_pairs(data, MODEL, DATASET, 3)
     assert len(pairs) == 3 and not calibrated & set(pairs["image"])
-
-
-def test_relative_error_by_hand():
-    assert compare.relative_error(torch.tensor([3.0, 8.0]), torch.tensor([3.0, 4.0])) == pytest.approx(0.8)
 
 
 def test_the_table(data, monkeypatch, capsys):
