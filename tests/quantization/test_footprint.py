@@ -1,13 +1,18 @@
 """The estimated memory of quantizing is above what its tensors take; a GPU that is too small stops it at once."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from live_tensors import LiveTensors
 from quantrust.errors import QuantrustError
+from quantrust.models import streamed_weights
 from quantrust.models.footprint import LIBRARIES, SLACK
 from quantrust.models.pictures import picture_cost
 from quantrust.models.skeleton import build_skeleton
+from quantrust.models.streamed_weights import StreamedWeights
 from quantrust.quantization import quantize
 from quantrust.quantization.activation_store import ActivationStore
 from quantrust.quantization.checkpoint import planned_bytes
@@ -29,7 +34,7 @@ def estimated(folder, scheme, table, device):
 
 
 @pytest.mark.parametrize("family_name", ["qwen2_vl", "idefics3"])
-@pytest.mark.parametrize("scheme", ["bf16", "hqq-w4g64-full", "mbq-w4g64", "awq-w3g64-full", "gptq-w4g64-full"])
+@pytest.mark.parametrize("scheme", ["hqq-w4g64-full", "mbq-w4g64", "awq-w3g64-full", "gptq-w4g64-full"])
 def test_quantizing_takes_less_than_estimated(family_name, scheme, model_folders, calibration_tables, tmp_path):
     folder, table = model_folders[family_name], calibration_tables[family_name]
     with LiveTensors() as live:
@@ -52,14 +57,25 @@ def test_samples_are_those_of_the_table(family_name, model_folders, calibration_
     assert samples.tokens == max(len(ids) for ids in table["token_ids"])
 
 
-@pytest.mark.parametrize("scheme", ["bf16", "rtn-w4g64"])
-def test_a_part_is_loaded_whole_with_a_copy_of_a_tensor_as_it_is_stored(scheme, model_folders):
-    _, model = build_skeleton(model_folders["qwen2_vl"])
-    # the largest part, and the largest tensor
-    numbers = model.get_submodule("model.language_model.embed_tokens").weight.numel()
-    assert estimated(model_folders["qwen2_vl"], scheme, None, "cuda").device >= int(SLACK * (4 + 2) * numbers)
-    if scheme == "bf16":
-        assert estimated(model_folders["qwen2_vl"], scheme, None, "cuda").device == int(SLACK * (4 + 2) * numbers)
+def test_a_part_is_loaded_whole_and_written_with_a_copy_of_a_tensor(model_folders, monkeypatch, tmp_path):
+    # so few that looking at them takes less than a copy, as it does of tensors of more than some millions
+    monkeypatch.setattr(streamed_weights, "CHECKED_NUMBERS", 1000)
+    folder = tmp_path / "model"
+    shutil.copytree(model_folders["qwen2_vl"], folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, folder / "model.safetensors")
+    family, model = build_skeleton(folder)
+    streamed, peaks = StreamedWeights(folder, family, model), {}
+    for part in streamed.parts:
+        with LiveTensors() as live, streamed.loaded(part):
+            for parameter in model.get_submodule(part).parameters():
+                parameter.bfloat16()
+            # before the weights give way to ones on the meta device, which count here
+            peaks[part] = live.peak
+    device = estimated(folder, "bf16", None, "cuda").device
+    assert 0.9 < device / SLACK / max(peaks.values()) < 1.1
+    # beside the part a layer is quantized
+    assert estimated(folder, "rtn-w4g64", None, "cuda").device > device
 
 
 def test_a_whole_vision_tower_is_checked_before_the_job(model_folders, calibration_tables, monkeypatch, tmp_path):
@@ -104,8 +120,7 @@ def test_files_of_activations_take_less_than_estimated(
         monkeypatch.setattr(f"quantrust.quantization.{module}.BATCH_STATES", 1)
     monkeypatch.setattr("quantrust.quantization.footprint.activation_budget", lambda sizes: 0)
     quantize_model(folder, scheme, table, tmp_path / "checkpoint", activation_bytes=0)
-    print(scheme, family_name, estimated(folder, scheme, table, "cpu").scratch / peak)
-    assert 1 < estimated(folder, scheme, table, "cpu").scratch / peak < 3
+    assert 1 < estimated(folder, scheme, table, "cpu").scratch / peak < 1.6
 
 
 def test_what_does_not_fit_the_budget_of_memory_goes_to_files(model_folders, calibration_tables, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-from quantrust.models.family import Family
+from quantrust.models.family import Family, VisionInputs
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,27 @@ def picture_cost(
     image_token = family.image_token(processor)
     before, after = family.prompt_frame(processor, template)
     prompt = before.replace(image_token, inputs.placeholders[0]) + after
-    # every patch is read once by the convolution that embeds them
-    embedder = next(layer for layer in family.layers(model) if layer.component == "vision" and layer.kind == "conv")
-    patch_values = model.get_submodule(embedder.name).weight[0].numel()
     pixels = inputs.tensors["pixel_values"]
     return PictureCost(
-        patches=pixels.numel() // patch_values,
+        patches=patches_of(family, model, inputs),
         # flat patches come without the shape of a picture
         tiles=pixels.shape[:-3].numel() if pixels.dim() > 3 else 1,
         tokens=inputs.placeholders[0].count(image_token),
         prompt_tokens=len(processor.tokenizer(prompt, add_special_tokens=False)["input_ids"]),
         pixel_bytes=sum(tensor.nbytes for tensor in inputs.tensors.values()),
     )
+
+
+def patches_of(family: Family, model: nn.Module, inputs: VisionInputs) -> int:
+    """Return how many patches the vision tower reads of preprocessed pictures.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+        Only shapes are read, so that its weights may be on the meta device.
+    inputs : VisionInputs
+    """
+    # every patch is read once by the convolution that embeds them
+    embedder = next(layer for layer in family.layers(model) if layer.component == "vision" and layer.kind == "conv")
+    return inputs.tensors["pixel_values"].numel() // model.get_submodule(embedder.name).weight[0].numel()

@@ -34,7 +34,7 @@ from quantrust.quantization.calibration import check_calibration, language_batch
 from quantrust.quantization.checkpoint import CheckpointWriter, open_checkpoint, plan_layout
 from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
-from quantrust.quantization.footprint import Samples, activation_budget, quantize_footprint
+from quantrust.quantization.footprint import activation_budget, quantize_footprint, samples_of
 from quantrust.quantization.gptq import HessianFactor, HessianSum, quantize_gptq
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.linear import PackedWeight, replace_layer
@@ -104,7 +104,8 @@ def quantize_model(
     with torch.device("meta"):
         layout = plan_layout(family, build_skeleton(model_folder, ATTENTION)[1], plan)
     sizes = layout.sizes(plan)
-    samples = None if table is None else Samples(len(table), int(table["token_ids"].list.len().max()), 0, 0)
+    processor = None if table is None else family.load_processor(str(model_folder))
+    samples = None if table is None else samples_of(family, model, processor, table)
     footprint = quantize_footprint(family, model, plan, sizes, scheme, samples, device)
     require_device_memory(
         f"quantizing {model_folder} under {scheme.name}",
@@ -126,7 +127,7 @@ def quantize_model(
         weights = StreamedWeights(model_folder, family, model, device)
         surgery = _Surgery(family, model, weights, scheme, plan, writer, store, bar)
         if table is not None:
-            surgery.calibrate(family.load_processor(str(model_folder)), table)
+            surgery.calibrate(processor, table)
         surgery.quantize_rest()
         layers = plan.with_columns(
             relative_error=pl.col("layer").replace_strict(surgery.errors, default=None, return_dtype=pl.Float64)
@@ -213,6 +214,8 @@ class _Surgery:
         known = self._run_vision(images, quantize=True)
         if "language" in self.scheme.components or self.heads:
             prompts = self._prompts(images, known, processor, table)
+            # the prompts hold what is needed of it
+            del known
             runs = [(partial(self._decode, inputs), _real(inputs)) for inputs in prompts]
             hidden = self._quantize_stack("language", runs)
             for head in self.heads:
