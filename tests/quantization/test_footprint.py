@@ -16,10 +16,12 @@ from quantrust.models.streamed_weights import StreamedWeights
 from quantrust.quantization import quantize
 from quantrust.quantization.activation_store import ActivationStore
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.footprint import quantize_footprint, samples_of
+from quantrust.quantization.footprint import FACTORING, quantize_footprint, samples_of
+from quantrust.quantization.gptq import HessianSum
 from quantrust.quantization.plan import build_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
+from quantrust.quantization.sequential import factor_inputs
 
 
 def estimated(folder, scheme, table, device):
@@ -76,6 +78,16 @@ def test_a_part_is_loaded_whole_and_written_with_a_copy_of_a_tensor(model_folder
     assert 0.9 < device / SLACK / max(peaks.values()) < 1.1
     # beside the part a layer is quantized
     assert estimated(folder, "rtn-w4g64", None, "cuda").device > device
+
+
+def test_factoring_a_hessian_takes_what_is_estimated():
+    # so many that the rows which are solved together hardly count
+    columns = 3072
+    with LiveTensors() as live:
+        total = HessianSum(columns)
+        total.add(torch.eye(columns))
+        factor_inputs(total, ["layer"])
+    assert 0.9 < live.peak / (FACTORING * columns**2) < 1.2
 
 
 def test_a_whole_vision_tower_is_checked_before_the_job(model_folders, calibration_tables, monkeypatch, tmp_path):
