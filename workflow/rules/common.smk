@@ -483,3 +483,10 @@ def comparison_settings():
         "seed": config["seed"],
         "level": config["evaluation"]["confidence_level"],
     }
+
+
+def figure_captions():
+    """The captions of the figures, by name, as the report that Snakemake writes has them."""
+    texts = {name: (BASE / "workflow" / "report" / f"{name}.rst").read_text(encoding="utf-8") for name in FIGURES}
+    job = SimpleNamespace(config=config)
+    return {name: Template(text, undefined=StrictUndefined).render(snakemake=job) for name, text in texts.items()}

@@ -2,13 +2,6 @@
 from jinja2 import StrictUndefined, Template
 
 
-def figure_captions():
-    """The captions of the figures, by name, as the report that Snakemake writes has them."""
-    texts = {name: (BASE / "workflow" / "report" / f"{name}.rst").read_text(encoding="utf-8") for name in FIGURES}
-    job = SimpleNamespace(config=config)
-    return {name: Template(text, undefined=StrictUndefined).render(snakemake=job) for name, text in texts.items()}
-
-
 rule decide_variant:
     input:
         scores="data/scores/{model}/{scheme}.parquet",
