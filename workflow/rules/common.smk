@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from jinja2 import StrictUndefined, Template
 from snakemake import __version__ as snakemake_version
 from snakemake.exceptions import WorkflowError
 

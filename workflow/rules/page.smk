@@ -1,5 +1,4 @@
 # The page, and what only the page needs: a grid of risk limits, what schemes keep of the unquantized model, examples.
-from jinja2 import StrictUndefined, Template
 
 
 rule decide_variant:
