@@ -38,8 +38,10 @@ def open_page(browser: Browser, page_study) -> Iterator[Callable[..., Page]]:
     """Open the page in a window of its own; whatever it complains about or asks for fails the test at its end."""
     windows, troubles, asked = [], [], []
 
-    def visit(width: int = WIDE, colours: str = "light") -> Page:
-        window = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours)
+    def visit(width: int = WIDE, colours: str = "light", touch: bool = False) -> Page:
+        window = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=colours, has_touch=touch, is_mobile=touch
+        )
         windows.append(window)
         page = window.new_page()
         page.set_default_timeout(PATIENCE)
@@ -224,6 +226,34 @@ def test_charts_follow_their_choices_and_the_slider(open_page, page_data) -> Non
         heights.append(rule.bounding_box()["y"])
     assert heights == sorted(heights, reverse=True)
     assert len(set(heights)) == 4
+
+
+@pytest.mark.parametrize("chart", ["curves", "mixtures"])
+def test_a_tap_beside_a_point_shows_its_values_until_the_next_tap(open_page, page_data, chart) -> None:
+    page = open_page(NARROW, touch=True)
+    # One curve, so that a place has one point.
+    page.locator(f".toggles[data-chart='{chart}'] [data-all='false']").tap()
+    page.locator(f".toggles[data-chart='{chart}'] [value='hqq-w4g64-full']").check()
+    marks = page.locator(f"#{chart}-chart .mark-symbol path")
+    marks.last.evaluate("mark => mark.scrollIntoView({ block: 'center' })")
+    tooltip = page.locator("#vg-tooltip-element")
+    box = marks.last.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2 + 5, box["y"] + box["height"] / 2 + 5)
+    page.wait_for_timeout(500)
+    assert tooltip.is_visible()
+    text = tooltip.inner_text()
+    assert "hqq-w4g64-full" in text and "undefined" not in text
+    if chart == "curves":
+        wanted = ("model-a", "hqq-w4g64-full", "selector", "scenes")
+        curve = next(
+            one
+            for one in page_data["curves"]
+            if (one["model"], one["scheme"], one["estimator"], one["dataset"]) == wanted
+        )
+        assert "100.0%" in text and f"{100 * curve['risk'][-1]:.1f}%" in text
+    picture = page.locator(f"#{chart}-chart svg").bounding_box()
+    page.touchscreen.tap(picture["x"] + 2, picture["y"] + picture["height"] - 2)
+    tooltip.wait_for(state="hidden")
 
 
 def test_examples_are_shown_with_alternative_texts_and_hostile_text_is_text(open_page) -> None:

@@ -193,6 +193,30 @@ const draw = async (chart) => {
   });
 };
 
+// A finger that lifts leaves the chart, and with it goes the tooltip. So a tap points at the mark nearest to it, as a
+// mouse would, until the next tap.
+
+const REACH = 24;
+let pointedAt = null;
+const point = (mark, types) => {
+  const { x, y, width, height } = mark.getBoundingClientRect();
+  const place = { clientX: x + width / 2, clientY: y + height / 2, bubbles: true };
+  for (const type of types) mark.dispatchEvent(new PointerEvent(type, place));
+};
+document.addEventListener("click", (event) => {
+  if (event.pointerType === "mouse") return;
+  // Selections of the charts end with the one, tooltips with the other.
+  if (pointedAt?.isConnected) point(pointedAt, ["pointerout", "mouseout"]);
+  pointedAt = null;
+  let nearest = REACH;
+  for (const mark of event.target.closest(".chart")?.querySelectorAll(".mark-symbol path") ?? []) {
+    const { x, y, width, height } = mark.getBoundingClientRect();
+    const distance = Math.hypot(x + width / 2 - event.clientX, y + height / 2 - event.clientY);
+    if (distance < nearest) [nearest, pointedAt] = [distance, mark];
+  }
+  if (pointedAt) point(pointedAt, ["pointerover", "pointermove"]);
+});
+
 // Examples.
 
 const PIXELATED_BELOW = 128;
