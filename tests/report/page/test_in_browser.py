@@ -260,8 +260,8 @@ def test_examples_are_shown_with_alternative_texts_and_hostile_text_is_text(open
     page = open_page()
     for dataset in ("scenes", "scenes-language"):
         page.select_option("#examples-dataset", dataset)
-        page.wait_for_function("[...document.querySelectorAll('#examples img')].every(image => image.complete)")
         pictures = page.locator("#examples img")
+        pictures.evaluate_all("images => Promise.all(images.map(image => image.decode())).then(() => true)")
         assert pictures.count() >= 4
         assert pictures.evaluate_all("images => images.every(image => image.alt && image.naturalWidth > 0)")
     assert page.locator("#examples b").count() == 0
@@ -322,7 +322,8 @@ def test_a_table_wider_than_the_window_says_so_until_its_end_and_scrolls_by_keyb
     before = page.locator("#decisions tbody th").first.bounding_box()["x"]
     for _ in range(60):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("!document.querySelector('#decide .scroll').classList.contains('more')")
+    # Not with `wait_for_function`, which evaluates text as code: the page forbids that.
+    page.locator("#decide .scroll:not(.more)").wait_for()
     text, mask = region.evaluate(cue)
     assert "scroll sideways" in text and mask == "none"
     # The names of schemes stay where they are.
