@@ -49,7 +49,10 @@ def vqav2_files(folder: Path, images: list[int], each: int) -> dict[str, str]:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the workflow, three datasets in published layouts, and the overlay that names them."""
     monkeypatch.chdir(tmp_path)
-    for name in ("Snakefile", "config.yaml", "workflow", "profiles", "envs", "resources"):
+    # downloads write their locks beside the reference, which is therefore no link to the folder
+    (tmp_path / "config").mkdir()
+    reference = "config/paper_reference.yaml"
+    for name in ("Snakefile", "config.yaml", reference, "workflow", "profiles", "envs", "resources"):
         (tmp_path / name).symlink_to(ROOT / name)
     for image in COCO:
         picture(Path(f"published/val2014/COCO_val2014_{image:012d}.jpg"), image)

@@ -178,5 +178,5 @@ def test_a_model_folder_that_does_not_exist_is_named_before_any_job(workspace: P
     (workspace / "faulty.yaml").write_text("models: {qwen2-vl-tiny: {source: nowhere}}")
     done = snakemake(workspace, "--configfile", "faulty.yaml", "--cores", "1")
     assert done.returncode != 0
-    assert "nowhere/training.json" in done.stdout
+    assert "nowhere does not exist, but models.qwen2-vl-tiny.source of the config names it" in done.stdout
     assert not (workspace / "data").exists()

@@ -24,7 +24,9 @@ def write(models: dict, downloads: dict | None = None) -> None:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the workflow, the path where the config names a model, and nothing there."""
     monkeypatch.chdir(tmp_path)
-    for name in ("Snakefile", "config.yaml", "workflow", "profiles", "envs", "resources"):
+    (tmp_path / "config").mkdir()
+    reference = "config/paper_reference.yaml"
+    for name in ("Snakefile", "config.yaml", reference, "workflow", "profiles", "envs", "resources"):
         (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path / "published" / "mine"
 

@@ -137,8 +137,6 @@ rule build_page:
         certification=f"{REPORTS}/tables/certification.csv",
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
-        # Linked to and not read: they have to be there, but a figure drawn anew leaves the page as it is.
-        figures=ancient(expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"])),
     output:
         report(
             f"{REPORTS}/index.html",
