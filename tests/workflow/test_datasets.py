@@ -238,7 +238,9 @@ def test_a_study_says_what_it_lacks_and_the_download_gets_and_locks_it(server) -
     run("download")
     lock = json.loads(Path("config/lock/spoken-list.json").read_text())
     assert lock["files"]["val.json"]["bytes"] == Path("served/val.json").stat().st_size
-    assert "Nothing to be done" in run("download")
+    record = Path("data/downloads/spoken-list.json").read_bytes()
+    assert "rule fetch_download" in run("download")
+    assert Path("data/downloads/spoken-list.json").read_bytes() == record
     run(TABLES[2])
 
     # Another machine, with the recorded lock, after the publisher changed the file without changing its size.
