@@ -430,10 +430,21 @@ def shown_config():
     stressed = [config["models"][name]["stress"]["model"] for name in STUDY["models"] if name in STRESSED]
     models = [*STUDY["models"], *stressed]
     used = {"models": models, "datasets": DATASETS, "schemes": STUDY["schemes"], "downloads": []}
-    return {
-        section: {name: part for name, part in content.items() if name in used[section]} if section in used else content
-        for section, content in config.items()
-    }
+    return in_order(
+        {
+            section: (
+                {name: part for name, part in content.items() if name in used[section]} if section in used else content
+            )
+            for section, content in config.items()
+        }
+    )
+
+
+def in_order(content):
+    """A part of the config with its keys in alphabetical order: the order that overlays give them says nothing."""
+    if not isinstance(content, dict):
+        return content
+    return {key: in_order(content[key]) for key in sorted(content)}
 
 
 def features_of_variants():
