@@ -220,8 +220,13 @@ def test_a_job_asks_for_the_memory_and_time_of_the_profile_or_of_its_rule(
     asked = {rule_of(job): (job["MinMemoryNode"], job["TimeLimit"]) for job in interrupted.jobs + finished.jobs}
     for rule in ("quantize_model", "evaluate_variant"):
         resources = profile["set-resources"][rule]
-        memory, _, factor = resources["mem_mb"].partition(" * ")
-        assert factor == "attempt"
-        assert asked[rule] == (f"{memory}M", f"{resources['runtime'] // 60:02}:{resources['runtime'] % 60:02}:00")
+        memory, minutes = (at_first_attempt(resources[name]) for name in ("mem_mb", "runtime"))
+        assert asked[rule] == (f"{memory}M", f"{minutes // 60:02}:{minutes % 60:02}:00")
     assert "risk_coverage" not in profile["set-resources"]
     assert asked["risk_coverage"] == ("1000M", "00:05:00")
+
+
+def at_first_attempt(resource: str) -> int:
+    amount, _, factor = resource.partition(" * ")
+    assert factor == "attempt"
+    return int(amount)
