@@ -141,45 +141,6 @@ FAULTS = [
         },
         r"models\.more\.stress\.model is 'base', which has chat_template; allowed: a model without one",
     ),
-    (
-        "models/adversary/processor",
-        {"min_pixels": 3136, "size": {"longest_edge": 64}},
-        r"models\.adversary\.processor: min_pixels is no setting of the processor of idefics3; allowed: "
-        r"do_image_splitting, size\.longest_edge$",
-    ),
-    (
-        "models/qwen2-vl-tiny/processor",
-        {"size": {"shortest_edge": 64}},
-        r"processor: size\.shortest_edge is no setting of the processor of qwen2_vl; allowed: min_pixels, max_pixels$",
-    ),
-    (
-        "models/qwen2-vl-tiny/processor",
-        {"max_pixels": "1e6"},
-        r"models\.qwen2-vl-tiny\.processor\.max_pixels is '1e6'; allowed: a whole number from 1 on",
-    ),
-    (
-        "models/adversary/processor",
-        {"do_image_splitting": "no"},
-        r"models\.adversary\.processor\.do_image_splitting is 'no'; allowed: true or false",
-    ),
-    (
-        "models/adversary/prompt",
-        "Is it?",
-        r"models\.adversary\.prompt is 'Is it\?'; allowed: a text with {question} in",
-    ),
-    (
-        "models/more",
-        {"stress": {"model": "adversary", "share": 0.5, "factor": 8}, "prompt": "{question}"},
-        r"models\.more\.prompt is given beside stress; allowed: with source only",
-    ),
-    (
-        "models",
-        {
-            "base": {"source": "x", "family": "qwen2_vl", "chat_template": "y"},
-            "more": {"stress": {"model": "base", "share": 0.5, "factor": 8}},
-        },
-        r"models\.more\.stress\.model is 'base', which has chat_template; allowed: a model without one",
-    ),
     ("datasets/scenes/images/test", 0, r"datasets\.scenes\.images\.test is 0; allowed: a whole number from 1 on"),
     ("datasets/scenes/images", {"dev": 1}, r"datasets\.scenes\.images\.val is missing"),
     ("datasets/other", {}, r"datasets\.other\.format is missing"),
