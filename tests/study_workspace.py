@@ -19,6 +19,22 @@ OVERLAYS = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.name
 STUDY = "study.yaml"
 
 
+def link_workflow(folder: Path) -> None:
+    """Link the workflow into a folder where tests plan or run a few jobs; its `config` can be written to."""
+    (folder / "config").mkdir()
+    names = [name for name in WORKFLOW if name != "config"]
+    for path in (*map(Path, names), *(Path("config", path.name) for path in (ROOT / "config").glob("*.yaml"))):
+        (folder / path).symlink_to(ROOT / path)
+
+
+def record_models(folder: Path) -> None:
+    """Write the records of the shipped models, and nothing else of them, as is enough to plan."""
+    for model in ("qwen2-vl-tiny", "idefics3-tiny", "adversary"):
+        record = folder / "resources" / "models" / model / "training.json"
+        record.parent.mkdir(parents=True)
+        record.write_text("{}\n")
+
+
 class Workspace:
     """A folder with a copy of the workflow, in which a study runs."""
 

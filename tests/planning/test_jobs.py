@@ -10,8 +10,8 @@ import yaml
 
 from quantrust.planning.configs import read_study
 from quantrust.planning.jobs import study_jobs
+from study_workspace import link_workflow, record_models
 
-ROOT = Path(__file__).resolve().parents[2]
 LEFT_OUT = {"all", "pick_examples", "build_page"}
 """Rules after the evaluation, beside those of tables and figures."""
 
@@ -48,12 +48,8 @@ OVERLAYS = {
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the workflow, the records of the models, and empty official files."""
     folder = tmp_path_factory.mktemp("workspace")
-    for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "envs"):
-        (folder / name).symlink_to(ROOT / name)
-    for model in ("qwen2-vl-tiny", "idefics3-tiny", "adversary"):
-        record = folder / "resources" / "models" / model / "training.json"
-        record.parent.mkdir(parents=True)
-        record.write_text("{}\n")
+    link_workflow(folder)
+    record_models(folder)
     (folder / "own").mkdir()
     for name in ("questions", "annotations"):
         (folder / "own" / f"{name}.json").touch()

@@ -40,3 +40,17 @@ def calibration_tables(model_folders, captions) -> dict[str, pl.DataFrame]:
         family: build_calibration_table(folder, captions / "captions.json", captions / "images", samples=5, seed=1)
         for family, folder in model_folders.items()
     }
+
+
+@pytest.fixture(params=["qwen2_vl", "idefics3"])
+def calibrated(request, model_folders, calibration_tables):
+    """Family, whole model, images and prompts of the calibration samples."""
+    from quantrust.models.loading import load_model
+    from quantrust.quantization.calibration import language_batches, vision_batches
+
+    family, model, processor = load_model(model_folders[request.param])
+    model.requires_grad_(False)
+    table = calibration_tables[request.param]
+    images = list(vision_batches(family, processor, table))
+    encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
+    return family, model, images, list(language_batches(family, model, processor, table, encoded))

@@ -8,26 +8,12 @@ from torch import nn
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role, ScaleGroup
-from quantrust.models.loading import load_model
 from quantrust.quantization import awq, mbq
-from quantrust.quantization.calibration import language_batches, vision_batches
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.rtn import quantize_rtn
 from quantrust.quantization.scale_search import EXPONENTS, Batch, channel_scale, search_stack
 
-FAMILIES = ["qwen2_vl", "idefics3"]
 RTN = partial(quantize_rtn, bits=3, group_size=32)
-
-
-@pytest.fixture(params=FAMILIES)
-def calibrated(request, model_folders, calibration_tables):
-    """Family, model, images and prompts of the calibration samples."""
-    family, model, processor = load_model(model_folders[request.param])
-    model.requires_grad_(False)
-    table = calibration_tables[request.param]
-    images = list(vision_batches(family, processor, table))
-    encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
-    return family, model, images, list(language_batches(family, model, processor, table, encoded))
 
 
 def decode(family, model, inputs):

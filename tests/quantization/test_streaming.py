@@ -43,17 +43,6 @@ def decode(family, model, inputs):
     return family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
 
 
-@pytest.fixture(params=FAMILIES)
-def calibrated(request, model_folders, calibration_tables):
-    """Family, whole model, images and prompts of the calibration samples."""
-    family, model, processor = load_model(model_folders[request.param])
-    model.requires_grad_(False)
-    table = calibration_tables[request.param]
-    images = list(vision_batches(family, processor, table))
-    encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
-    return family, model, images, list(language_batches(family, model, processor, table, encoded))
-
-
 def test_a_stack_that_is_run_block_by_block_yields_what_it_yields_in_the_model(calibrated):
     family, model, images, prompts = calibrated
     runs = {

@@ -16,7 +16,8 @@ import pytest
 import yaml
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from study_workspace import ROOT, link_workflow
+
 ANSWERS = [{"answer": "red", "answer_confidence": "yes", "answer_id": k + 1} for k in range(10)]
 COCO = list(range(9, 1209, 120))
 TABLES = [f"data/questions/{name}.parquet" for name in ("vqa", "adversarial", "spoken")]
@@ -49,11 +50,8 @@ def vqav2_files(folder: Path, images: list[int], each: int) -> dict[str, str]:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the workflow, three datasets in published layouts, and the overlay that names them."""
     monkeypatch.chdir(tmp_path)
-    # downloads write their locks beside the reference, which is therefore no link to the folder
-    (tmp_path / "config").mkdir()
-    reference = "config/paper_reference.yaml"
-    for name in ("Snakefile", "config.yaml", reference, "workflow", "profiles", "envs", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_workflow(tmp_path)
+    (tmp_path / "resources").symlink_to(ROOT / "resources")
     for image in COCO:
         picture(Path(f"published/val2014/COCO_val2014_{image:012d}.jpg"), image)
     names = [f"VizWiz_val_{k:08d}.jpg" for k in range(4)]

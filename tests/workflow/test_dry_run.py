@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study_workspace import OVERLAYS, ROOT
+from study_workspace import OVERLAYS, ROOT, link_workflow, record_models
 
 NAMES = [path.stem for path in OVERLAYS]
 
@@ -19,12 +19,8 @@ NAMES = [path.stem for path in OVERLAYS]
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the workflow and with models of which only the records exist."""
     folder = tmp_path_factory.mktemp("workspace")
-    for name in ("Snakefile", "config.yaml", "config", "workflow", "profiles", "envs"):
-        (folder / name).symlink_to(ROOT / name)
-    for model in ("qwen2-vl-tiny", "idefics3-tiny", "adversary"):
-        record = folder / "resources" / "models" / model / "training.json"
-        record.parent.mkdir(parents=True)
-        record.write_text("{}\n")
+    link_workflow(folder)
+    record_models(folder)
     return folder
 
 

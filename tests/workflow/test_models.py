@@ -11,7 +11,8 @@ import pytest
 import yaml
 from safetensors import safe_open
 
-ROOT = Path(__file__).resolve().parents[2]
+from study_workspace import ROOT, link_workflow
+
 TARGET = "data/models/mine"
 
 
@@ -24,10 +25,8 @@ def write(models: dict, downloads: dict | None = None) -> None:
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the workflow, the path where the config names a model, and nothing there."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config").mkdir()
-    reference = "config/paper_reference.yaml"
-    for name in ("Snakefile", "config.yaml", reference, "workflow", "profiles", "envs", "resources"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_workflow(tmp_path)
+    (tmp_path / "resources").symlink_to(ROOT / "resources")
     return tmp_path / "published" / "mine"
 
 

@@ -3,7 +3,8 @@
 import polars as pl
 import pytest
 
-from quantrust.report.page.words import criterion, exact, percent, span, summary
+from quantrust.report.page.words import criterion, percent, span, summary
+from quantrust.report.wording import in_words
 
 HOME = "scenes"
 STUDY = {
@@ -172,6 +173,6 @@ def test_the_criterion_states_share_limit_estimator_and_level() -> None:
 def test_measured_fractions_have_one_decimal_and_those_of_the_config_the_ones_they_have() -> None:
     measured = [0.05, 0.125, 1 / 3, 1.0, 0.0, None]
     assert [percent(value) for value in measured] == ["5.0 %", "12.5 %", "33.3 %", "100.0 %", "0.0 %", "none"]
-    assert [exact(value) for value in (0.05, 0.005, 0.3, 1.0)] == ["5 %", "0.5 %", "30 %", "100 %"]
+    assert [in_words(value) for value in (0.05, 0.005, 0.3, 1.0)] == ["5 %", "0.5 %", "30 %", "100 %"]
     assert span(0.912, 1.0) == "91.2 to 100.0 %"
     assert span(None, 1.0) == "undefined"
