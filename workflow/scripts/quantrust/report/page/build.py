@@ -20,8 +20,9 @@ from quantrust.evaluation.examples import KINDS
 from quantrust.files import atomic_path, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
-from quantrust.report.page.words import criterion, exact, percent, span, summary
+from quantrust.report.page.words import criterion, percent, span, summary
 from quantrust.report.results import distinct, pick, read_tables, whole_test_sets
+from quantrust.report.wording import in_words
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -108,7 +109,7 @@ def write_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"percent": percent, "exact": exact, "bytes": _bytes, "unbroken": _unbroken}
+    environment.filters |= {"percent": percent, "in_words": in_words, "bytes": _bytes, "unbroken": _unbroken}
     environment.globals |= {"span": span}
     text = environment.get_template("page.html").render(
         style=_asset("page.css"),

@@ -8,9 +8,8 @@ import polars as pl
 from quantrust.evaluation.shipping import FAILS, MEETS, OPEN
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.results import distinct, pick
+from quantrust.report.wording import SIGNIFICANT, in_words
 
-SIGNIFICANT = 0.05
-"""Corrected p-value below which a difference is called one."""
 Group = tuple[str, list[str]]
 """A heading and the sentences under it."""
 
@@ -24,17 +23,6 @@ def percent(value: float | None) -> str:
     ('5.0 %', '33.3 %', 'none')
     """
     return "none" if value is None else f"{100 * value:.1f} %"
-
-
-def exact(value: float) -> str:
-    """Return a fraction of the config as a percentage with the decimals that it has.
-
-    Examples
-    --------
-    >>> exact(0.05), exact(0.125)
-    ('5 %', '12.5 %')
-    """
-    return f"{round(100 * value, 6):g} %"
 
 
 def span(low: float | None, high: float | None) -> str:
@@ -55,10 +43,10 @@ def criterion(shipping: Mapping[str, Any], level: float) -> str:
     estimators = listed(shipping["estimators"])
     each = "" if len(shipping["estimators"]) == 1 else ", each on its own"
     return (
-        f"A scheme meets the shipping criterion if, in distribution, it keeps at least {exact(shipping['keeps'])} of "
-        f"the unquantized model's coverage at a risk limit of {exact(shipping['risk'])}, and the whole {exact(level)} "
-        "interval of what it keeps lies there. It does not meet the criterion if the whole interval lies below; "
-        "otherwise these questions do not settle it. Coverage on both sides is by the confidence of "
+        f"A scheme meets the shipping criterion if, in distribution, it keeps at least {in_words(shipping['keeps'])} "
+        f"of the unquantized model's coverage at a risk limit of {in_words(shipping['risk'])}, and the whole "
+        f"{in_words(level)} interval of what it keeps lies there. It does not meet the criterion if the whole interval "
+        "lies below; otherwise these questions do not settle it. Coverage on both sides is by the confidence of "
         f"{estimators}{each}."
     )
 
@@ -175,7 +163,7 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[str]
 def _keep(rows: pl.DataFrame, risk: float) -> str:
     return "; ".join(
         f"{row['scheme']}, which keeps {percent(row['accuracy_kept'])} of accuracy and {percent(row['kept'])} of "
-        f"C@{exact(risk)} ({span(row['kept_low'], row['kept_high'])})"
+        f"C@{in_words(risk)} ({span(row['kept_low'], row['kept_high'])})"
         for row in rows.iter_rows(named=True)
     )
 
@@ -204,14 +192,14 @@ def _thresholds(rows: pl.DataFrame, risk: float, home: str) -> list[str]:
         highest = percent(answering["deployed_risk"].max())
         if broken.is_empty():
             sentences.append(
-                f"{where} the threshold set on val breaks the {exact(risk)} limit for no scheme (none has the whole "
+                f"{where} the threshold set on val breaks the {in_words(risk)} limit for no scheme (none has the whole "
                 f"interval of its risk above it); the risk reaches {highest}."
             )
             continue
         # Schemes are worth naming where they are the exception.
         names = f": {', '.join(broken['scheme'])}" if 2 * broken.height <= answering.height else ""
         sentences.append(
-            f"{where} the threshold set on val breaks the {exact(risk)} limit for {broken.height} of "
+            f"{where} the threshold set on val breaks the {in_words(risk)} limit for {broken.height} of "
             f"{answering.height} schemes (whole interval of the risk above it){names}; the risk reaches {highest}."
         )
     return sentences
@@ -222,7 +210,7 @@ def _certificates(rows: pl.DataFrame, splits: pl.DataFrame, risk: float, delta: 
     certified = rows.filter(pl.col("certified_threshold").is_not_null())
     sentence = (
         f"One random half of the test images, one question of each, certifies a threshold for a risk limit of "
-        f"{exact(risk)} (in distribution, except with probability {exact(delta)}) for {certified.height} of "
+        f"{in_words(risk)} (in distribution, except with probability {in_words(delta)}) for {certified.height} of "
         f"{rows.height} schemes"
     )
     if splits.is_empty():
