@@ -126,7 +126,12 @@ FAULTS = [
     (
         "models/adversary/prompt",
         "Is it?",
-        r"models\.adversary\.prompt is 'Is it\?'; allowed: a text with {question} in",
+        r"models\.adversary\.prompt is 'Is it\?'; allowed: a text with {question} in it, once",
+    ),
+    (
+        "models/adversary/prompt",
+        "{question} Again: {question}",
+        r"models\.adversary\.prompt is '{question} Again: {question}'; allowed: a text with {question} in it, once",
     ),
     (
         "models/more",
@@ -173,7 +178,7 @@ FAULTS = [
     ("features/workers", -1, r"features\.workers is -1; allowed: a whole number from 0 on"),
     ("features/shards", 0, r"features\.shards is 0; allowed: a whole number from 1 on"),
     ("features/top_k", 1, r"features\.top_k is 1; allowed: a whole number from 2 on, or all"),
-    ("features/prompt", "answer:", r"features\.prompt is 'answer:'; allowed: a text with {question} in it"),
+    ("features/prompt", "answer:", r"features\.prompt is 'answer:'; allowed: a text with {question} in it, once"),
     ("selector/dropout", 1, r"selector\.dropout is 1; allowed: a number from 0 to below 1"),
     ("evaluation/id_shares", [1, 1.5, 0], r"evaluation\.id_shares\[1\] is 1\.5; allowed: a number from 0 to 1"),
     ("evaluation/id_shares", [1, 0.5], r"evaluation\.id_shares is \[1, 0\.5\]; allowed: shares that include 1 and 0"),

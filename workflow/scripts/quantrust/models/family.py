@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from quantrust.errors import QuantrustError
+
 # Stands for the question while a chat template is rendered once for many questions.
 _SENTINEL = "\u2402question\u2403"
 
@@ -305,10 +307,22 @@ class Family(ABC):
         return LanguageInputs(embeds, role_ids != Role.PAD, positions, token_ids, role_ids)
 
     def prompt_frame(self, processor: Any, template: str) -> tuple[str, str]:
-        """Return what the chat template and the prompt put before and after the question."""
+        """Return what the chat template and the prompt put before and after the question.
+
+        Raises
+        ------
+        QuantrustError
+            If the template shows the user's text not at all, or more than once.
+        """
         content = [{"type": "image"}, {"type": "text", "text": template.replace("{question}", _SENTINEL)}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        before, after = text.split(_SENTINEL)
+        around = text.split(_SENTINEL)
+        if len(around) != 2:
+            raise QuantrustError(
+                f"the chat template {processor.chat_template[:60]!r}... shows the user's text {len(around) - 1} times; "
+                "expected once: give the model another chat_template"
+            )
+        before, after = around
         return before, after
 
     def decode(
