@@ -1,9 +1,16 @@
-"""Room on the disk, checked before long work begins."""
+"""Room on the disk: checked before long work begins, and named where it ends before the work does."""
 
+import errno
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from quantrust.errors import QuantrustError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a disk, or of a user's share of it, that is full."""
 
 
 def check_disk(path: str | Path, needed: int, advice: str) -> None:
@@ -31,3 +38,30 @@ def check_disk(path: str | Path, needed: int, advice: str) -> None:
             f"{path} takes up to {needed / 1e9:.3g} GB, but {folder} has {free / 1e9:.3g} GB free; make room, move the "
             f"study to another disk, or {advice}"
         )
+
+
+@contextmanager
+def naming_full_disk(path: str | Path) -> Iterator[None]:
+    """Turn the error of a disk that is full, whichever library met it, into one that names the artifact.
+
+    Parameters
+    ----------
+    path : str or Path
+        What the block writes.
+
+    Raises
+    ------
+    QuantrustError
+    """
+    try:
+        yield
+    except QuantrustError:
+        raise
+    # polars and safetensors have errors of their own, in which only the system's words are left
+    except Exception as error:
+        if not any(os.strerror(code) in str(error) for code in FULL):
+            raise
+        raise QuantrustError(
+            f"{path}: the disk has no room for it ({error}); make room, or move the study to another disk, and run the "
+            "same command again"
+        ) from None

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quantrust.disk import naming_full_disk
+
 
 def partial_path(path: Path) -> Path:
     """Return the path beside `path` under which it is written until it is complete."""
@@ -28,12 +30,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     ------
     Path
         A path in the same folder, so that the final rename is atomic.
+
+    Raises
+    ------
+    QuantrustError
+        If the disk fills while the block runs.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)
     try:
-        yield partial
+        with naming_full_disk(path):
+            yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -52,6 +60,11 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     ------
     Path
         A folder with the same parent.
+
+    Raises
+    ------
+    QuantrustError
+        If the disk fills while the block runs.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +73,8 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(partial)
     partial.mkdir()
     try:
-        yield partial
+        with naming_full_disk(path):
+            yield partial
         if path.exists():
             shutil.rmtree(path)
         os.replace(partial, path)

@@ -4,7 +4,6 @@ What is put in is gone when nothing refers to it any more; a file is deleted wit
 the device that the model runs on.
 """
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -15,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quantrust.disk import FULL
 from quantrust.errors import QuantrustError
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ActivationStore:
