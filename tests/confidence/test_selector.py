@@ -1,15 +1,19 @@
 """The Selector learns what the states say, the same way every time, and its scores carry every row."""
 
 import json
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 
+from quantrust.confidence import scores, selector
 from quantrust.confidence.scores import KEYS, write_scores
 from quantrust.confidence.selector import SelectorSettings, load_selector, selector_confidence, train_selector
 from quantrust.errors import QuantrustError
+from quantrust.inference.features_file import read_slices
 
 SETTINGS = SelectorSettings(hidden=16, dropout=0.1, learning_rate=3e-3, batch_size=16, epochs=12, members=2)
 
@@ -102,10 +106,25 @@ def test_scores_hold_every_row_and_one_column_an_estimator(trained, tmp_path):
         tmp_path / "scores.parquet",
         ["maxprob", "selector", "selector-residual"],
     )
-    scores = pl.read_parquet(tmp_path / "scores.parquet")
-    assert scores.columns == [*KEYS, "maxprob", "selector", "selector-residual"]
-    assert scores["question_id"].to_list() == _features()["question_id"].to_list()
-    assert scores["selector"].dtype == pl.Float64
+    table = pl.read_parquet(tmp_path / "scores.parquet")
+    assert table.columns == [*KEYS, "maxprob", "selector", "selector-residual"]
+    assert table["question_id"].to_list() == _features()["question_id"].to_list()
+    assert table["selector"].dtype == pl.Float64
+
+
+def test_reading_a_few_rows_at_a_time_changes_nothing(trained, tmp_path, monkeypatch):
+    """Some slices hold no row of a split."""
+    estimators = ["maxprob", "selector", "selector-ensemble", "selector-residual"]
+    for name in ("whole", "sliced"):
+        train_selector(trained / "features.parquet", tmp_path / name, SETTINGS, seed=3)
+        write_scores([trained / "features.parquet"], tmp_path / name, tmp_path / f"{name}.parquet", estimators)
+        for module in (selector, scores):
+            monkeypatch.setattr(module, "read_slices", partial(read_slices, rows=70))
+    weights = [(tmp_path / name / "selector.safetensors").read_bytes() for name in ("whole", "sliced")]
+    assert weights[0] == weights[1]
+    whole, sliced = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "sliced"))
+    # products of fewer rows may be summed in another order
+    assert_frame_equal(whole, sliced, rel_tol=1e-6)
 
 
 def test_features_without_a_val_split_are_refused(trained, tmp_path):

@@ -7,8 +7,9 @@ import polars as pl
 
 from quantrust.confidence.catalogue import LEARNED
 from quantrust.confidence.columns import confidence_columns
-from quantrust.confidence.selector import load_selector, selector_confidence
+from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
 from quantrust.files import atomic_path
+from quantrust.inference.features_file import read_slices
 
 KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "accuracy")
 
@@ -30,14 +31,15 @@ def write_scores(
         Names that `quantrust.confidence.catalogue` knows, without calibration.
     """
     selectors = load_selector(selector_dir)
-    plain = [name for name in estimators if name not in LEARNED]
+    plain = confidence_columns([name for name in estimators if name not in LEARNED])
+    columns = list(dict.fromkeys([*KEYS, *INPUTS, *(name for column in plain for name in column.meta.root_names())]))
     tables = []
     for path in feature_paths:
-        features = pl.read_parquet(path)
-        learned = selector_confidence(selectors, features)
-        table = features.select(*KEYS, *confidence_columns(plain)).with_columns(
-            **{name: pl.Series(values) for name, values in learned.items()}
-        )
-        tables.append(table.select(*KEYS, *estimators))
+        for features in read_slices(path, columns):
+            learned = selector_confidence(selectors, features)
+            table = features.select(*KEYS, *plain).with_columns(
+                **{name: pl.Series(values) for name, values in learned.items()}
+            )
+            tables.append(table.select(*KEYS, *estimators))
     with atomic_path(out_path) as partial:
         pl.concat(tables).write_parquet(partial)

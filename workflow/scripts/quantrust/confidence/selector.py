@@ -23,9 +23,12 @@ from torch.nn import functional as F
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, write_json
+from quantrust.inference.features_file import read_slices
 from quantrust.tensor_file import write_tensors
 
 STATES = ("image_state", "question_state", "answer_state")
+INPUTS = (*STATES, "joint_log_prob")
+"""Columns of a features file that the networks read."""
 WEIGHTS = "selector.safetensors"
 RECORD = "selector.json"
 RESIDUAL = "residual"
@@ -111,7 +114,7 @@ class Selectors:
 
 @dataclass(frozen=True)
 class _Questions:
-    """What a network reads, and the soft accuracy that it is trained on, float32."""
+    """What a network reads, MaxProb's log-odds (float64), and the soft accuracy that it is trained on."""
 
     inputs: torch.Tensor
     log_odds: torch.Tensor
@@ -198,14 +201,27 @@ def _confidence(networks: Sequence[Selector], inputs: torch.Tensor, offset: torc
     return torch.stack([torch.sigmoid(o if offset is None else o + offset) for o in outputs]).mean(dim=0).numpy()
 
 
-def _split(features: pl.DataFrame, split: str, path: str | Path) -> _Questions:
-    rows = features.filter(pl.col("split") == split)
-    if rows.is_empty():
+def _split(path: str | Path, split: str) -> _Questions:
+    """Read the questions of a split, a slice of the file at a time into the place that they take in the end."""
+    chosen = pl.col("split") == split
+    answered = pl.scan_parquet(path).filter(chosen)
+    count = answered.select(pl.len()).collect().item()
+    if count == 0:
         raise QuantrustError(
             f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits"
         )
-    accuracy = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
-    return _Questions(selector_inputs(rows), log_odds(rows), accuracy)
+    width = selector_inputs(answered.select(INPUTS).head(1).collect()).shape[1]
+    questions = _Questions(
+        torch.empty(count, width), torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float32)
+    )
+    start = 0
+    for features in read_slices(path, [*INPUTS, "accuracy", "split"]):
+        rows = features.filter(chosen)
+        places = slice(start, start := start + rows.height)
+        questions.inputs[places] = selector_inputs(rows)
+        questions.log_odds[places] = log_odds(rows)
+        questions.accuracy[places] = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
+    return questions
 
 
 def train_selector(features_path: str | Path, out_dir: str | Path, settings: SelectorSettings, seed: int) -> None:
@@ -225,9 +241,7 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
     QuantrustError
         If either split is empty.
     """
-    columns = [*STATES, "joint_log_prob", "accuracy", "split"]
-    features = pl.read_parquet(features_path, columns=columns)
-    train, val = _split(features, "dev", features_path), _split(features, "val", features_path)
+    train, val = _split(features_path, "dev"), _split(features_path, "val")
     trained = [_train_network(train, val, settings, seed + member) for member in range(settings.members)]
     residual, residual_curve = _train_network(train, val, settings, seed, residual=True)
     networks = {str(member): network for member, (network, _) in enumerate(trained)} | {RESIDUAL: residual}

@@ -1,9 +1,10 @@
-"""The features file: its columns, how it is written, and what its metadata say. No torch."""
+"""The features file: its columns, how it is written and read, and what its metadata say. No torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -16,6 +17,8 @@ HALVED = "halved_batches"
 """Entry of the metadata: batches, and parts of them, that did not fit the memory and were halved."""
 DEVICE = "device"
 """Entry of the metadata: `cpu`, or the names of the GPUs that shards were dumped on."""
+ROWS_AT_ONCE = 1 << 14
+"""Of a features file, in memory at a time: some 3 GB with the states of a model of 4,096 channels and their copies."""
 TEXT_COLUMNS = ("question_id", "dataset", "split", "image_id", "answer_type", "question_kind", "answer")
 
 
@@ -61,6 +64,22 @@ def features_notes(path: str | Path) -> dict[str, str]:
     except pa.ArrowInvalid as error:
         raise QuantrustError(f"{path} is no Parquet file ({error}); delete it and run the same command again") from None
     return {key.decode(): value.decode() for key, value in notes.items() if key != b"ARROW:schema"}
+
+
+def read_slices(path: str | Path, columns: Sequence[str], rows: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a features file in order, so many at a time.
+
+    Parameters
+    ----------
+    path : str or Path
+    columns : sequence of str
+        Those to read.
+    rows : int
+        At most, of each table.
+    """
+    lazy = pl.scan_parquet(path).select(columns)
+    for start in range(0, pq.read_metadata(path).num_rows, rows):
+        yield lazy.slice(start, rows).collect()
 
 
 class FeaturesWriter:

@@ -14,6 +14,7 @@ import polars as pl
 
 from quantrust.config import EMBEDDED
 from quantrust.errors import QuantrustError
+from quantrust.inference.features_file import ROWS_AT_ONCE
 from quantrust.inference.footprint import dump_footprint
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
@@ -360,8 +361,10 @@ class _Planner:
         width = selector["hidden"]
         parameters = (states + 1) * (width + 2) + width * (width + 3) + 1
         curve = selector["epochs"] * 128
-        # float16 as they are read, float16 of a split, and float32 twice while its parts are put together
-        values = 2 * asked.total + 10 * asked.of("dev") + 4 * asked.of("val")
+        dev, val = asked.of("dev"), asked.of("val")
+        # float32 of both splits, and either a slice as it is read (float16 and, of a split, float16 and twice float32)
+        # or val standardised
+        values = 4 * (dev + val) + max(12 * min(ROWS_AT_ONCE, asked.total), 8 * val)
         return Estimate(
             asked.of("dev", "val"),
             asked.exact,
@@ -377,9 +380,9 @@ class _Planner:
         disk = total * (8 * (1 + len(estimators)) + SCORE_BYTES)
         if model is None:
             return Estimate(total, disk=disk)
-        # a dataset at a time, float16 as it is read and float32 twice
-        largest = max(found.total for found in self.questions.values())
-        return Estimate(total, disk=disk, host=LIBRARIES + 10 * 3 * model.hidden * largest)
+        # a slice at a time, float16 as it is read and float32 three times; and the table that is written
+        largest = min(ROWS_AT_ONCE, max(found.total for found in self.questions.values()))
+        return Estimate(total, disk=disk, host=LIBRARIES + 14 * 3 * model.hidden * largest + 8 * disk)
 
     def _build_mixtures(self, job: Job) -> Estimate:
         both = self._tested(self.config["study"]["in_distribution"], job.dataset)
