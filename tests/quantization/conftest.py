@@ -1,6 +1,7 @@
 """Captions of random pictures, and calibration tables made from them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -54,3 +55,19 @@ def calibrated(request, model_folders, calibration_tables):
     images = list(vision_batches(family, processor, table))
     encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
     return family, model, images, list(language_batches(family, model, processor, table, encoded))
+
+
+@pytest.fixture
+def tied(model_folders, tmp_path) -> Path:
+    """A model whose head is its embedding."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "tied"
+    shutil.copytree(model_folders["qwen2_vl"], folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

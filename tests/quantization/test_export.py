@@ -216,15 +216,7 @@ def test_rounded_zeros_are_said_and_measured(format_name, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("format_name", ["compressed-tensors", "gptq"])
-def test_a_tied_head_stays_tied_and_in_bfloat16(format_name, model_folders, checkpoint, pictures, tmp_path):
-    tied = tmp_path / "tied"
-    shutil.copytree(model_folders["qwen2_vl"], tied)
-    config = json.loads((tied / "config.json").read_text())
-    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = True
-    (tied / "config.json").write_text(json.dumps(config))
-    tensors = load_file(tied / "model.safetensors")
-    del tensors["lm_head.weight"]
-    save_file(tensors, tied / "model.safetensors", metadata={"format": "pt"})
+def test_a_tied_head_stays_tied_and_in_bfloat16(format_name, tied, checkpoint, pictures, tmp_path):
     folder = checkpoint("qwen2_vl", "rtn-w4g64-full", tied)
     out = tmp_path / "out"
     report = exported(folder, format_name, out)

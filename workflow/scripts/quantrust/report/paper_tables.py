@@ -300,29 +300,56 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def as_latex(rows: Sequence[Row], columns: Sequence[Column], caption: str, name: str) -> str:
-    """Return the table in LaTeX over both columns of a page, intervals under the figures; it needs `booktabs`."""
-    width = 2 + len(columns)
-    lines = [
+    """Return the table in LaTeX, intervals under the figures."""
+    heading = " & ".join(["scheme", "confidence", *(escaped(column.heading) for column in columns)]) + r" \\"
+    lines = []
+    for row in rows:
+        cells = [row.cells[column.key] for column in columns]
+        lines.append((row, [_latex_value(cell) for cell in cells], [_latex_interval(cell) for cell in cells]))
+    return latex_table(name, caption, "c" * len(columns), [heading], lines)
+
+
+def latex_table(
+    name: str,
+    caption: str,
+    alignment: str,
+    headings: Sequence[str],
+    lines: Sequence[tuple[Row, Sequence[str], Sequence[str]]],
+) -> str:
+    """Return a table in LaTeX over both columns of a page; it needs `booktabs`.
+
+    Parameters
+    ----------
+    name : str
+        Of its label, after `tab:`.
+    caption : str
+        Not escaped yet.
+    alignment : str
+        Of the columns after scheme and confidence, a letter each.
+    headings : sequence of str
+        Whole lines.
+    lines : sequence of (Row, sequence of str, sequence of str)
+        What stands in each row, and what stands under it.
+    """
+    text = [
         r"\begin{table*}",
         r"\centering",
         r"\small",
         r"\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{escaped(caption)}}}",
         rf"\label{{tab:{name}}}",
-        rf"\begin{{tabular}}{{ll{'c' * len(columns)}}}",
+        rf"\begin{{tabular}}{{ll{alignment}}}",
         r"\toprule",
-        " & ".join(["scheme", "confidence", *(escaped(column.heading) for column in columns)]) + r" \\",
+        *headings,
     ]
     model = None
-    for row in rows:
+    for row, figures, under in lines:
         if row.model != model:
             model = row.model
-            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escaped(model)}}}}} \\"]
-        cells = [row.cells[column.key] for column in columns]
-        values = [_latex_value(cell) for cell in cells]
-        lines.append(" & ".join([escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *values]) + r" \\*[-3pt]")
-        lines.append(" & ".join(["", "", *map(_latex_interval, cells)]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+            text += [r"\midrule", rf"\multicolumn{{{2 + len(alignment)}}}{{l}}{{\textit{{{escaped(model)}}}}} \\"]
+        text.append(" & ".join([escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *figures]) + r" \\*[-3pt]")
+        text.append(" & ".join(["", "", *under]) + r" \\")
+    return "\n".join([*text, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
 def _latex_value(cell: Cell) -> str:

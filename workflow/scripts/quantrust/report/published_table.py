@@ -8,7 +8,16 @@ import polars as pl
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path
-from quantrust.report.paper_tables import Cell, Column, Row, cells_of, escaped, shown_variants, table_columns
+from quantrust.report.paper_tables import (
+    Cell,
+    Column,
+    Row,
+    cells_of,
+    escaped,
+    latex_table,
+    shown_variants,
+    table_columns,
+)
 from quantrust.report.published import Published, read_published
 from quantrust.report.results import in_distribution, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS
@@ -163,28 +172,16 @@ def _interval(gap: Difference) -> str:
 
 
 def _latex(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
-    """Return the table in LaTeX over both columns of a page, intervals under the differences; it needs `booktabs`."""
-    width = 2 + 3 * len(columns)
+    """Return the table in LaTeX, intervals under the differences."""
     groups = [rf"\multicolumn{{3}}{{c}}{{{escaped(column.heading)}}}" for column in columns]
     rules = [rf"\cmidrule(lr){{{3 + 3 * place}-{5 + 3 * place}}}" for place in range(len(columns))]
-    lines = [
-        r"\begin{table*}",
-        r"\centering",
-        r"\small",
-        r"\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{escaped(caption)}}}",
-        r"\label{tab:published}",
-        rf"\begin{{tabular}}{{ll{'ccc' * len(columns)}}}",
-        r"\toprule",
+    headings = [
         " & ".join(["", "", *groups]) + r" \\",
         "".join(rules),
         " & ".join(["scheme", "confidence", *["ours", "publ.", "diff."] * len(columns)]) + r" \\",
     ]
-    model = None
+    lines = []
     for row in rows:
-        if row.model != model:
-            model = row.model
-            lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escaped(model)}}}}} \\"]
         figures, intervals = [], []
         for column in columns:
             cell = row.cells[column.key]
@@ -194,6 +191,5 @@ def _latex(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
             ours, theirs = ("--" if value is None else f"{value:.1f}" for value in (cell.value, cell.published))
             figures += [ours, theirs, shown]
             intervals += ["", "", rf"{{\tiny ${interval}$}}" if interval else ""]
-        lines.append(" & ".join([escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *figures]) + r" \\*[-3pt]")
-        lines.append(" & ".join(["", "", *intervals]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+        lines.append((row, figures, intervals))
+    return latex_table("published", caption, "ccc" * len(columns), headings, lines)
