@@ -161,12 +161,15 @@ def test_a_whole_shift_that_its_mixture_of_share_zero_does_not_hold_is_a_setting
     assert found == [("home", 1.0, 300), ("shift", 0.5, 300), ("shift", 0.0, 300), ("shift", None, 550)]
 
 
-def test_images_of_two_datasets_that_share_a_name_are_two_images(scores, mixtures):
-    # In the mixture both datasets have images test-0, test-1, ..: one cluster each would halve their number.
+def test_answers_of_two_datasets_to_one_picture_are_drawn_together(scores, mixtures):
+    """As AdVQA and VQAv2 have pictures of COCO in common."""
     setting = next(s for s in settings_of(scores, mixtures, "home") if s.id_share == 0.5)
-    images = setting.answers.select("dataset", "image_id").unique().height
-    assert images > setting.answers["image_id"].n_unique()
-    assert draw_setting(setting, 3, 0).counts.shape == (3, images)
+    per_picture = setting.answers.group_by("image_id").agg(pl.col("dataset").n_unique())
+    assert (per_picture["dataset"] == 2).any()
+    draws = draw_setting(setting, 3, 0)
+    assert draws.counts.shape == (3, per_picture.height)
+    drawn = setting.answers.select("image_id").with_columns(image=pl.Series(draws.image))
+    assert (drawn.group_by("image_id").agg(pl.col("image").n_unique())["image"] == 1).all()
 
 
 def test_calibrated_estimators_are_made_where_they_are_asked_for(scores, mixtures, tables):

@@ -260,7 +260,7 @@ def evaluate_certification(
     check_confidences(scores, estimators, f"{model}/{scheme}")
     val = val_answers(scores, id_dataset, f"{model}/{scheme}", "candidates are set on")
     settings = list(settings_of(scores, mixtures, id_dataset))
-    names = pl.concat([_image_names(setting.answers) for setting in settings]).unique().sort()
+    names = pl.concat([setting.answers["image_id"] for setting in settings]).unique().sort()
     rows: list[tuple[object, ...]] = []
     for estimator in estimators:
         populations = [
@@ -268,7 +268,7 @@ def evaluate_certification(
                 setting=setting,
                 accuracy=setting.answers["accuracy"].to_numpy(),
                 confidence=setting.answers[estimator].to_numpy(),
-                image=names.search_sorted(_image_names(setting.answers)).to_numpy().astype(np.int64),
+                image=names.search_sorted(setting.answers["image_id"]).to_numpy().astype(np.int64),
             )
             for setting in settings
         ]
@@ -279,10 +279,6 @@ def evaluate_certification(
                 head = (model, scheme, estimator, population.setting.dataset, population.setting.id_share)
                 rows.append((*head, risk, delta, *figure))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
-
-
-def _image_names(answers: pl.DataFrame) -> pl.Series:
-    return answers["dataset"] + "\t" + answers["image_id"]
 
 
 def _split_figures(

@@ -208,8 +208,13 @@ def check_confidences(scores: pl.DataFrame, estimators: Sequence[str], variant: 
 
 
 def draw_setting(setting: Setting, resamples: int, seed: int) -> ImageDraws:
-    """Draw the resamples of a setting's images; the same for every variant and estimator."""
-    images = (setting.answers["dataset"] + "\t" + setting.answers["image_id"]).to_numpy()
+    """Draw the resamples of a setting's images; the same for every variant and estimator.
+
+    Answers of different datasets to the same `image_id` are drawn together, because AdVQA asks about COCO's pictures as
+    VQAv2 does. Where datasets number different pictures alike, these are drawn together as well, which leaves the
+    intervals valid; to draw one picture as two would not.
+    """
+    images = setting.answers["image_id"].to_numpy()
     # A seed of its own for each setting; of the name a checksum, because `hash` differs from run to run.
     share = 0 if setting.id_share is None else 1 + round(setting.id_share * 1_000_000)
     return draw_images(images, resamples, [seed, zlib.crc32(setting.dataset.encode()), share])
