@@ -159,6 +159,29 @@ def test_what_is_wrong_with_a_folder_is_said_of_the_folder_that_was_given(source
         shutil.rmtree(published)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"],
+)
+def test_a_file_that_is_cut_short_is_named(name, source, tmp_path):
+    published = source("idefics3")
+    (published / name).write_text((published / name).read_text()[:100])
+    refused(published, tmp_path / "out", "idefics3", rf"published/idefics3/{name}: is not valid JSON at line ")
+
+
+def test_a_file_that_holds_something_else_is_named(source, tmp_path):
+    published = source("idefics3")
+    (published / "config.json").write_text("[]")
+    message = r"published/idefics3/config\.json holds a list; expected an object: get the file again"
+    refused(published, tmp_path / "out", "idefics3", message)
+    shutil.rmtree(published)
+    published = source("idefics3")
+    (published / "tokenizer.json").write_text("{}")
+    refused(
+        published, tmp_path / "out", "idefics3", r"published/idefics3/tokenizer\.json: no tokenizer can be made of it"
+    )
+
+
 def test_weights_of_another_shape_than_the_config_s_are_refused(source, tmp_path):
     published = source("idefics3")
     config = json.loads((published / "config.json").read_text())

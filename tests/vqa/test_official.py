@@ -3,7 +3,8 @@ import json
 import pytest
 
 from quantrust.errors import QuantrustError
-from quantrust.vqa.official import read_json, read_official, read_vizwiz, read_vqav2
+from quantrust.files import read_json
+from quantrust.vqa.official import read_official, read_vizwiz, read_vqav2
 
 ANSWERS = [{"answer": "red", "answer_confidence": "yes", "answer_id": i + 1} for i in range(10)]
 VIZWIZ_ANSWERS = [{"answer": "unanswerable", "answer_confidence": "yes"} for _ in range(10)]

@@ -30,9 +30,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path, partial_path, sha256, write_json
+from quantrust.files import atomic_path, partial_path, read_json, sha256, write_json
 from quantrust.progress import progress
-from quantrust.vqa.official import read_json
 
 ATTEMPTS = 5
 """How often one job asks for the rest of a file whose connection is cut."""

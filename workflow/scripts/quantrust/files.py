@@ -1,4 +1,4 @@
-"""Writing artifacts so that they are complete or absent."""
+"""Writing artifacts so that they are complete or absent, and reading JSON that others wrote."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.disk import naming_full_disk
+from quantrust.errors import QuantrustError
 
 
 def partial_path(path: Path) -> Path:
@@ -81,6 +82,49 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     finally:
         if partial.exists():
             shutil.rmtree(partial)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    QuantrustError
+        If the file is missing, unreadable, truncated or otherwise not JSON.
+    """
+    try:
+        # Some editors put a byte order mark before UTF-8.
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise QuantrustError(f"{path}: no such file; expected a JSON file") from None
+    except OSError as error:
+        raise QuantrustError(f"{path}: can not be read ({error.strerror}); expected a JSON file") from None
+    except UnicodeDecodeError as error:
+        raise QuantrustError(f"{path}: is not UTF-8 text at byte {error.start}; expected a JSON file") from None
+    except json.JSONDecodeError as error:
+        raise QuantrustError(
+            f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
+            "the file may be truncated: fetch or write it again"
+        ) from None
+    except RecursionError:
+        raise QuantrustError(f"{path}: is nested too deeply; expected lists of plain objects") from None
+    except ValueError as error:
+        # An integer of thousands of digits, or a path that no file can have.
+        raise QuantrustError(f"{path}: can not be read ({error}); expected a JSON file") from None
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises
+    ------
+    QuantrustError
+        As `read_json`, and if it holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise QuantrustError(f"{path} holds a {type(content).__name__}; expected an object: get the file again")
+    return content
 
 
 def write_json(path: str | Path, value: Any) -> None:

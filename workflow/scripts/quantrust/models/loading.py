@@ -1,6 +1,5 @@
 """Loading a model folder: the right family, strictly every weight, and its processor."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 from transformers.utils import logging
 
 from quantrust.errors import QuantrustError
+from quantrust.files import read_object
 from quantrust.models.family import Family
 from quantrust.models.weights import weight_files
 from quantrust.named_modules import FAMILIES, load_module, module_names
@@ -36,12 +36,12 @@ def model_type_of(folder: str | Path) -> str:
     Raises
     ------
     QuantrustError
-        If there is no config.
+        If there is no config, or it is damaged.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise QuantrustError(f"{path} is missing: expected a model folder in the Hugging Face layout")
-    return json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    return read_object(path).get("model_type")
 
 
 def family_of(folder: str | Path) -> Family:

@@ -1,6 +1,5 @@
 """Model folders as a study uses them: what a folder is used for, checked, with the config's processor and template."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, sha256
+from quantrust.files import atomic_directory, read_object, sha256
 from quantrust.models.companions import COMPANIONS, INDEX, WEIGHTS
 from quantrust.models.loading import model_type_of
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
@@ -49,7 +48,7 @@ def prepare_model(
     QuantrustError
         If a listed file is missing or has another digest, the model is of another family, a shard or a key of the
         weights is missing, unexpected or of another shape, a setting is none of the family's processor, or the folder
-        lacks a part of its processor.
+        lacks a part of its processor or holds a damaged one.
     """
     source = Path(source)
     with atomic_directory(out_dir) as folder:
@@ -57,6 +56,9 @@ def prepare_model(
             _copy_listed(source, record, folder)
         else:
             _take_published(source, folder)
+        with _named_as(source, folder):
+            for path in sorted(folder.glob("*.json")):
+                read_object(path)
         found = model_type_of(source)
         if found != family:
             raise QuantrustError(
@@ -87,7 +89,7 @@ def _named_as(source: Path, folder: Path) -> Iterator[None]:
 
 
 def _copy_listed(source: Path, record: Path, folder: Path) -> None:
-    for name, digest in sorted(json.loads(record.read_text(encoding="utf-8"))["files"].items()):
+    for name, digest in sorted(read_object(record)["files"].items()):
         path = source / name
         if not path.is_file():
             raise QuantrustError(f"{path} is missing, though {record} lists it; restore it from the repository")

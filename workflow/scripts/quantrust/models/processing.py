@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.image_processing_base import ImageProcessingMixin
 
 from quantrust.errors import QuantrustError
+from quantrust.files import read_object
 
 CHAT_TEMPLATE = "chat_template.jinja"
 IMAGE_PROCESSOR = "preprocessor_config.json"
@@ -21,12 +22,19 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     Raises
     ------
     QuantrustError
-        If the file is missing or the tokenizer has no padding token.
+        If the file is missing or damaged, or the tokenizer has no padding token.
     """
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
         raise QuantrustError(f"{path} is missing: a model folder needs a fast tokenizer; save it with the model")
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    for name in (path.name, "tokenizer_config.json"):
+        if (Path(folder) / name).is_file():
+            read_object(Path(folder) / name)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
+    # the library and its tokenizers raise what they like, bare exceptions among it
+    except Exception as error:
+        raise QuantrustError(f"{path}: no tokenizer can be made of it ({error}); get the file again") from error
     if tokenizer.pad_token_id is None:
         raise QuantrustError(f"{path}: the tokenizer has no padding token; set pad_token in tokenizer_config.json")
     return tokenizer
@@ -45,7 +53,7 @@ def load_chat_template(folder: str | Path) -> str:
         return path.read_text(encoding="utf-8")
     for name in ("chat_template.json", PROCESSOR, "tokenizer_config.json"):
         if (path := folder / name).is_file():
-            template = json.loads(path.read_text(encoding="utf-8")).get("chat_template")
+            template = read_object(path).get("chat_template")
             if template:
                 return template
     raise QuantrustError(
@@ -91,11 +99,11 @@ def _image_processor_file(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Return the file that the library takes the image processor from, and its content."""
     # the newer layout nests it, and goes before the older one
     if (path := folder / PROCESSOR).is_file():
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_object(path)
         if "image_processor" in content:
             return path, content
     if (path := folder / IMAGE_PROCESSOR).is_file():
-        return path, json.loads(path.read_text(encoding="utf-8"))
+        return path, read_object(path)
     raise QuantrustError(
         f"{folder / IMAGE_PROCESSOR} is missing: a model folder must describe its image processor; get the file and "
         "put it there"

@@ -8,7 +8,7 @@ from typing import Any
 
 from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
 from quantrust.errors import QuantrustError
-from quantrust.vqa.official import read_json
+from quantrust.files import read_json
 from quantrust.vqa.splits import read_split_file, split_by_image
 
 SPLIT_OF_ALL = "all"

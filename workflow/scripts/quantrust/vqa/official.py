@@ -1,12 +1,12 @@
 """Readers of the official JSON formats: VQAv2 and AdVQA questions and annotations, VizWiz lists."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantrust.errors import QuantrustError
+from quantrust.files import read_json
 from quantrust.vqa.accuracy import REFERENCES
 
 SPLITS = ("dev", "val", "test")
@@ -44,35 +44,6 @@ class Question:
     answers: tuple[str, ...]
     answer_type: str | None
     question_kind: str | None
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    QuantrustError
-        If the file is missing, unreadable, truncated or otherwise not JSON.
-    """
-    try:
-        # Some editors put a byte order mark before UTF-8.
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise QuantrustError(f"{path}: no such file; expected a JSON file") from None
-    except OSError as error:
-        raise QuantrustError(f"{path}: can not be read ({error.strerror}); expected a JSON file") from None
-    except UnicodeDecodeError as error:
-        raise QuantrustError(f"{path}: is not UTF-8 text at byte {error.start}; expected a JSON file") from None
-    except json.JSONDecodeError as error:
-        raise QuantrustError(
-            f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
-            "the file may be truncated: fetch or write it again"
-        ) from None
-    except RecursionError:
-        raise QuantrustError(f"{path}: is nested too deeply; expected lists of plain objects") from None
-    except ValueError as error:
-        # An integer of thousands of digits, or a path that no file can have.
-        raise QuantrustError(f"{path}: can not be read ({error}); expected a JSON file") from None
 
 
 def list_of_objects(value: Any, path: str | Path) -> list[dict[str, Any]]:

@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantrust.errors import QuantrustError
-from quantrust.vqa.official import Question, identifier, list_of_objects, occurs_twice, read_json, text
+from quantrust.files import read_json
+from quantrust.vqa.official import Question, identifier, list_of_objects, occurs_twice, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from quantrust.errors import QuantrustError
-from quantrust.vqa.official import SPLITS, read_json
+from quantrust.files import read_json
+from quantrust.vqa.official import SPLITS
 
 SPLIT_SCHEMA = pl.Schema({"image_id": pl.String, "split": pl.String})
 
