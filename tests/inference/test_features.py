@@ -16,6 +16,7 @@ from PIL import Image
 from quantrust.errors import QuantrustError
 from quantrust.inference import features as features_module
 from quantrust.inference.features import FeatureDumper, dump_features
+from quantrust.inference.memory import Halving
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.models.family import Family
@@ -175,6 +176,24 @@ def memory(monkeypatch):
     return limit
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", "DefaultCPUAllocator: can't allocate memory: you tried"],
+)
+def test_a_lack_of_memory_that_another_library_meets_halves_too(said, caplog):
+    def work(places):
+        if len(places) > 1:
+            raise RuntimeError(said)
+        return places
+
+    halving = Halving()
+    with caplog.at_level(logging.WARNING):
+        parts = list(halving.run(work, [0, 1, 2], "here", "questions", str))
+    assert parts == [([0], [0]), ([1], [1]), ([2], [2])] and halving.count == 2
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        list(halving.run(lambda places: torch.ones(2, 3) @ torch.ones(2, 3), [0, 1], "here", "questions", str))
+
+
 def test_batches_that_do_not_fit_are_halved_and_give_the_same_answers(variant, tmp_path, memory, caplog):
     whole = dump(variant, tmp_path / "whole.parquet")
     memory(questions=2, pictures=1)
@@ -265,6 +284,32 @@ def test_a_disk_without_room_stops_the_dump_before_any_work(variants, tmp_path, 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
     with pytest.raises(QuantrustError, match=r"f\.parquet takes up to .* GB, but .* has 1e-05 GB free; make room"):
         dump(variants["qwen2_vl"], tmp_path / "f.parquet")
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_shard_needs_room_for_the_others_and_for_the_file_that_they_are_gathered_in(variants, tmp_path, monkeypatch):
+    def refused(**shard):
+        with pytest.raises(QuantrustError) as raised:
+            dump(variants["qwen2_vl"], tmp_path / "2-of-3.parquet", BATCHED, **shard)
+        return float(str(raised.value).split(" GB")[0].split()[-1])
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
+    whole, shared = refused(), refused(shard=2, shards=3)
+    assert shared == pytest.approx(2 * whole, rel=0.01)
+    (tmp_path / "1-of-3.parquet").write_bytes(bytes(20_000))
+    assert refused(shard=2, shards=3) == pytest.approx(shared - 2e-5, abs=1e-7)
+
+
+def test_a_question_that_holds_a_token_of_the_prompt_is_named_before_any_is_answered(variants, tmp_path):
+    checkpoint, questions = variants["idefics3"].checkpoint, variants["idefics3"].questions
+    table = pl.read_parquet(questions)
+    last = pl.int_range(pl.len()) == pl.len() - 1
+    asked = pl.when(last).then(pl.lit("What is <image>?")).otherwise("question")
+    table.with_columns(question=asked).write_parquet(tmp_path / "questions.parquet")
+    with pytest.raises(QuantrustError, match=r"questions\.parquet: question \w+ holds '<image>', which is a token"):
+        dump_features(checkpoint, tmp_path / "questions.parquet", tmp_path / "f.parquet", BATCHED)
+    assert not (tmp_path / "f.parquet").exists()
 
 
 @pytest.mark.usefixtures("no_work")

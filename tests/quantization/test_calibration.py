@@ -90,6 +90,8 @@ def test_batches_reproduce_the_table(family_name, model_folders, calibration_tab
         ({"image": None}, r"record 0 \(id 'pair-0'\) has no image"),
         ({"image": "absent.png"}, "absent.png can not be read"),
         ({"conversations": [{"from": "gpt", "value": "a"}]}, "does not begin with a turn from human and one from gpt"),
+        ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "a"}]}, "both with a text"),
+        ({"conversations": "human"}, "does not begin with a turn from human and one from gpt"),
         (
             {"conversations": [{"from": "human", "value": "<image>\nis it red?"}, {"from": "gpt", "value": "yes"}]},
             "'pair-0'.* answer tokens: a short answer",

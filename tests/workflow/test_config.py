@@ -252,7 +252,11 @@ REFUSED = [
     ),
     (
         {**OFFICIAL, "split": SHARES, "image_name": "{id}"},
-        r"image_name is '{id}'; allowed: a file name with {image_id}",
+        r"image_name is '{id}'; allowed: a file name with {image_id} in it, and no other braces",
+    ),
+    (
+        {**OFFICIAL, "split": SHARES, "image_name": "{image_id}_{x}.jpg"},
+        r"image_name is '{image_id}_{x}.jpg'; allowed: a file name with {image_id} in it, and no other braces",
     ),
 ]
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,8 @@ def job_log(path: str | Path) -> Iterator[None]:
     ------
     SystemExit
         With code 2, when the block raises `QuantrustError`: its message then stands in the log and on the standard
-        error that the process had before, without a traceback.
+        error that the process had before, without a traceback. With code 1, when it runs out of memory: the log then
+        has the traceback as well. Other errors stand in the log too, and are raised.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -41,6 +43,15 @@ def job_log(path: str | Path) -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr, flush=True)
         os.write(saved[1], f"error: {error}\n".encode())
         raise SystemExit(2) from None
+    except Exception as error:
+        traceback.print_exc()
+        # torch's own has no other base that tells it from other errors, and torch is not imported by every job
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        reason = str(error).split("\n")[0] or "no more of the host's"
+        message = f"error: out of memory ({reason}); `quantrust plan` says what the study's jobs take"
+        os.write(saved[1], f"{message}\n".encode())
+        raise SystemExit(1) from None
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -207,7 +207,8 @@ def dump_features(
     ------
     QuantrustError
         If there is no such device or attention, disk or GPU have too little room, an image is missing or broken, a
-        question does not fit the memory of the device, or the model's logits are not finite.
+        question holds a token of the model's prompts or does not fit the memory of the device, or the model's logits
+        are not finite.
     """
     # Sums depend on the number of threads. A job's further cores are its workers', whose number must not matter.
     torch.set_num_threads(1)
@@ -218,6 +219,11 @@ def dump_features(
     chosen = shard_chunks([len(chunk) for chunk in chunks], shard, shards)
     count = sum(len(chunks[number]) for number in chosen)
     needed = _bytes_needed(checkpoint_folder, count, settings)
+    if shards > 1:
+        # the other shards and the file that all are gathered in, less what lies there already
+        written = sum(path.stat().st_size for path in Path(out_path).parent.glob("[!.]*.parquet"))
+        whole = _bytes_needed(checkpoint_folder, sum(map(len, chunks)), settings)
+        needed = max(needed, 2 * whole - written)
     check_disk(out_path, needed, "keep fewer logits (features.top_k)")
     if settings.device == "cuda" and count:
         # all chunks have as many pictures, but for the last one
@@ -227,6 +233,8 @@ def dump_features(
     family, model, processor, record = load_checkpoint(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )
+    for number in chosen:
+        _refuse_tokens(chunks[number], processor, questions_path)
     dumper = FeatureDumper(family, model, processor, settings)
     notes = {
         "scheme": record["scheme"],
@@ -260,6 +268,18 @@ def dump_features(
 def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpSettings) -> int:
     config = family_of(checkpoint_folder).model_class.config_class.from_pretrained(checkpoint_folder).get_text_config()
     return features_bytes(questions, config.hidden_size, settings.top_k or config.vocab_size)
+
+
+def _refuse_tokens(questions: pl.DataFrame, processor: Any, path: str | Path) -> None:
+    """Raise when a question's text would be read as one of the tokens that structure a prompt."""
+    tokens = sorted(processor.tokenizer.get_added_vocab())
+    found = questions.filter(pl.col("question").str.contains_any(tokens))
+    if not found.is_empty():
+        row = found.row(0, named=True)
+        token = next(token for token in tokens if token in row["question"])
+        raise QuantrustError(
+            f"{path}: question {row['question_id']} holds {token!r}, which is a token of the model's prompts; reword it"
+        )
 
 
 def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[NeededImage]]:

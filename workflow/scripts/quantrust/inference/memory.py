@@ -10,6 +10,9 @@ from quantrust.errors import QuantrustError
 
 Result = TypeVar("Result")
 
+LACKING = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
+"""What errors say that are no `torch.OutOfMemoryError`: those of CUDA's libraries, and of the CPU's allocator."""
+
 
 class Halving:
     """Does the work of a batch, or of its halves where it does not fit.
@@ -38,7 +41,8 @@ class Halving:
         Parameters
         ----------
         work : callable
-            Maps places to a result; raises `torch.OutOfMemoryError` where they are too many.
+            Maps places to a result; raises `torch.OutOfMemoryError`, or another error that says so, where they are too
+            many.
         places : list of int
             The batch.
         where : str
@@ -64,7 +68,9 @@ class Halving:
             part = waiting.pop()
             try:
                 result = work(part)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not isinstance(error, torch.OutOfMemoryError) and not any(word in str(error) for word in LACKING):
+                    raise
                 # Only its text is kept: the traceback holds the tensors that filled the memory.
                 reason = str(error).split("\n")[0]
             else:

@@ -264,6 +264,11 @@ class Family(ABC):
         Returns
         -------
         LanguageInputs
+
+        Raises
+        ------
+        QuantrustError
+            If a text holds the token that stands for an image.
         """
         tokenizer = processor.tokenizer
         before, after = self.prompt_frame(processor, template)
@@ -301,7 +306,11 @@ class Family(ABC):
         features = torch.cat([image.features for image in images]).to(embeds)
         places = role_ids == Role.IMAGE
         if int(places.sum()) != len(features):
-            raise RuntimeError(f"{int(places.sum())} image tokens in the prompts for {len(features)} image features")
+            given = next((text for text in [*questions, *(answers or [])] if image_token in text), template)
+            raise QuantrustError(
+                f"{int(places.sum())} image tokens in the prompts for {len(features)} image features: {given!r} holds "
+                f"{image_token!r}, which stands for the image; take it out"
+            )
         embeds = embeds.masked_scatter(places[..., None], features)
         positions = self._position_ids(model, token_ids, role_ids, images)
         return LanguageInputs(embeds, role_ids != Role.PAD, positions, token_ids, role_ids)

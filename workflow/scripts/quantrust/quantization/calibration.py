@@ -257,9 +257,10 @@ def _read_pair(path: Path, place: int, record: Any, images_dir: Path) -> dict[st
     where += f" (id {record['id']!r})"
     if not record.get("image"):
         raise QuantrustError(f"{where} has no image; calibration needs image-caption pairs only")
-    turns = record["conversations"]
-    if [turn.get("from") for turn in turns[:2]] != ["human", "gpt"]:
-        raise QuantrustError(f"{where} does not begin with a turn from human and one from gpt")
+    turns = record["conversations"] if isinstance(record["conversations"], list) else []
+    begins = [turn.get("from") if isinstance(turn, dict) else None for turn in turns[:2]]
+    if begins != ["human", "gpt"] or not all(isinstance(turn.get("value"), str) for turn in turns[:2]):
+        raise QuantrustError(f"{where} does not begin with a turn from human and one from gpt, both with a text")
     image = images_dir / record["image"]
     return {
         "sample_id": str(record["id"]),
