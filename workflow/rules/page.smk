@@ -137,6 +137,8 @@ rule build_page:
         certification=f"{REPORTS}/tables/certification.csv",
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
+        data=f"{REPORTS}/tables/data.csv",
+        published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if "published" in paper_tables() else [],
     output:
         report(
             f"{REPORTS}/index.html",

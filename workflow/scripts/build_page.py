@@ -9,12 +9,15 @@ with job_log(snakemake.log[0]):
     given, variants = snakemake.input, list(map(tuple, snakemake.params.variants))
     cells = [(*variant, dataset) for variant, dataset in product(variants, snakemake.params.datasets)]
     by_variant = ("metrics", "curves", "scores", "checkpoints")
-    of_all = ("decisions", "certification", "shipping", "sizes", "comparisons", "examples")
+    of_all = ("decisions", "certification", "shipping", "sizes", "data", "comparisons", "examples")
+    published, reference = given.published or (None, None)
     sources = Sources(
         **{name: dict(zip(variants, given[name], strict=True)) for name in by_variant},
         features=dict(zip(cells, given.features, strict=True)),
         questions=dict(zip(snakemake.params.datasets, given.questions, strict=True)),
         **{name: given[name] for name in of_all},
+        published=published,
+        reference=reference,
     )
     write_page(
         sources,

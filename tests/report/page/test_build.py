@@ -13,7 +13,8 @@ from quantrust.files import sha256
 from quantrust.report.page import charts
 from quantrust.report.page.build import VEGA_LITE, write_page
 
-SECTIONS = ("summary", "decide", "risk-coverage", "mixtures", "figures", "examples", "checkpoints", "provenance")
+SECTIONS = ("summary", "decide", "risk-coverage", "mixtures", "published", "figures", "examples", "checkpoints")
+SECTIONS += ("questions", "provenance")
 
 
 def write_again(page_study, folder, **changes):
@@ -34,7 +35,9 @@ def test_the_page_names_no_place_on_the_machine_and_asks_for_nothing(page_study)
     wanted = re.findall(r"""\b(?:src|href)=["']([^"']*)""", markup)
     assert {link for link in wanted if not link.startswith(("#", "data:"))} == {
         "tables/certification.csv",
+        "tables/data.csv",
         "tables/decisions.csv",
+        "tables/published.csv",
         "tables/shipping.csv",
         "tables/sizes.csv",
         *(f"{name}.{form}" for name in page_study.figures for form in ("png", "pdf")),
@@ -45,7 +48,8 @@ def test_the_page_names_no_place_on_the_machine_and_asks_for_nothing(page_study)
 
 def test_every_section_is_there_and_the_file_is_small(page_study) -> None:
     text = page_study.page.read_text(encoding="utf-8")
-    assert all(f'<section id="{name}"' in text for name in SECTIONS)
+    assert re.findall(r'<section id="([^"]+)"', text) == list(SECTIONS)
+    assert re.findall(r'href="#([^"]+)"', text.split("<nav")[1].split("</nav>")[0]) == list(SECTIONS)
     assert page_study.page.stat().st_size < 2_000_000
 
 
@@ -115,6 +119,78 @@ def test_a_study_without_the_unquantized_model_says_so(page_study, tmp_path) -> 
     empty.write_csv(tmp_path / "shipping.csv")
     text = write_again(page_study, tmp_path, shipping=tmp_path / "shipping.csv").read_text(encoding="utf-8")
     assert "The study has no bf16, which the shipping criterion compares with." in text
+
+
+def cells(text: str, section: str) -> list[list[str]]:
+    """Return what every row of a section's table shows, a cell's small print after a slash."""
+    body = text.split(f'<section id="{section}"')[1].split("<tbody>")[1].split("</tbody>")[0]
+    rows = [re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]>", row) for row in body.split("</tr>")[:-1]]
+    return [[re.sub(r"<[^>]+>", "", re.sub(r"<small[^>]*>", "/", cell)) for cell in row] for row in rows]
+
+
+def test_the_papers_figures_stand_beside_the_studys_with_difference_and_interval(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    scheme, minus, none = "mbq-w4g128", "\N{MINUS SIGN}", "\N{EN DASH}"
+    first = ["83.5 %", "82.5 %", "+1.0/+0.6 to +1.5", "3.7 %", "3.7 %", f"0.0/{minus}1.7 to +0.8"]
+    second = [none, none, none, "2.2 %", "2.2 %", f"0.0/{minus}0.2 to +0.8"]
+    third = ["77.0 %", "78.1 %", f"{minus}1.1/{minus}2.1 to {minus}0.1"]
+    third += ["5.0 %", "5.2 %", f"{minus}0.2/{minus}1.2 to +0.8"]
+    assert cells(text, "published") == [
+        ["qwen2-vl-7b", f"{scheme}/qwen2-vl-7b/maxprob", *first, "35.0 %", "41.1 %", f"{minus}6.1/{minus}11.1 to +1.4"],
+        ["qwen2-vl-7b", f"{scheme}/qwen2-vl-7b/selector", *second, none, "45.4 %", none],
+        ["idefics3-8b", f"{scheme}/idefics3-8b/maxprob", *third, "20.0 %", "18.0 %", f"+2.0/{minus}3.0 to +7.0"],
+    ]
+    section = text.split('<section id="published"')[1].split("</section>")[0]
+    assert "arXiv 2602.13289" in section and "107,177 test questions" in section
+    assert "intervals are those of this study's figures (95 %, bootstrap over images)" in section
+
+
+def test_metrics_beside_the_paper_stand_in_its_order_whichever_row_has_them_first(page_study, tmp_path) -> None:
+    table = pl.read_csv(page_study.sources.published)
+    table.filter(pl.col("estimator") == "selector").vstack(table.filter(pl.col("estimator") != "selector")).write_csv(
+        tmp_path / "published.csv"
+    )
+    text = write_again(page_study, tmp_path, published=tmp_path / "published.csv").read_text(encoding="utf-8")
+    headings = re.findall(r'<th scope="colgroup" colspan="3">(.*?)</th>', text)
+    assert headings == ["Accuracy", "ECE", "C@1 %"]
+    assert cells(text, "published")[0][2:5] == ["\N{EN DASH}"] * 3
+
+
+def test_a_study_of_none_of_the_papers_models_has_nothing_beside_the_paper(page_study, tmp_path) -> None:
+    text = write_again(page_study, tmp_path, published=None, reference=None).read_text(encoding="utf-8")
+    assert "Beside the paper" not in text and "published.csv" not in text and 'href="#published"' not in text
+    assert 'id="questions"' in text
+
+
+def data_table(**changes: list[int]) -> pl.DataFrame:
+    counts = {"images": [4000, 1200, 90], "questions": [4500, 2000, 100]}
+    zeros = {"skipped_images": [0] * 3, "skipped_questions": [0] * 3, "images_in_home_dev": [4000, 0, 0]}
+    where = {"dataset": ["scenes", "scenes", "scenes-language"], "split": ["dev", "test", "test"]}
+    return pl.DataFrame({**where, **counts, **zeros, **changes})
+
+
+def test_images_and_questions_are_counted_with_those_left_out_and_those_that_dev_has_too(page_study, tmp_path) -> None:
+    changed = data_table(
+        skipped_images=[0, 2, 0], skipped_questions=[0, 1100, 0], images_in_home_dev=[4000, 0, 7]
+    ).write_csv()
+    (tmp_path / "data.csv").write_text(changed)
+    text = write_again(page_study, tmp_path, data=tmp_path / "data.csv").read_text(encoding="utf-8")
+    assert cells(text, "questions") == [
+        ["scenes/dev", "4,000", "4,500", "0", "0", "\N{EN DASH}"],
+        ["scenes/test", "1,200", "2,000", "2", "1,100", "0"],
+        ["scenes-language/test", "90", "100", "0", "0", "7"],
+    ]
+    told = text.split("<h3>Limits of the data</h3>")[1].split("</ul>")[0]
+    assert told.count("<li>") == 2
+    assert "1,100 questions about 2 images in test of scenes." in told
+    assert "7 of the 90 test images of scenes-language" in told
+
+
+def test_a_summary_says_nothing_of_data_without_limits(page_study, tmp_path) -> None:
+    assert "Limits of the data" not in page_study.page.read_text(encoding="utf-8")
+    data_table().write_csv(tmp_path / "data.csv")
+    text = write_again(page_study, tmp_path, data=tmp_path / "data.csv").read_text(encoding="utf-8")
+    assert "Limits of the data" not in text
 
 
 @pytest.mark.parametrize("chart", [charts.risk_coverage, charts.mixtures])

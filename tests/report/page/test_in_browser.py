@@ -339,6 +339,20 @@ def test_a_table_that_fits_says_nothing(open_page) -> None:
     assert regions.evaluate_all("all => all.every(e => getComputedStyle(e, '::before').content === 'none')")
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_headings_beside_the_paper_stand_over_their_columns(open_page, width) -> None:
+    """The names of models, which are hidden in a narrow window, have no cell in the second line of headings."""
+    page = open_page(width)
+    page.get_by_role("link", name="Beside the paper").click()
+    first = page.locator("#published tbody tr").first
+    for line, places in (("first-child", [2, 5, 8]), ("last-child", range(2, 11))):
+        heads = page.locator(f"#published thead tr:{line} th:visible")
+        skipped = 0 if line == "last-child" else heads.count() - len(places)
+        for place, cell in enumerate(places):
+            head = heads.nth(place + skipped).bounding_box()
+            assert head["x"] == pytest.approx(first.locator("td, th").nth(cell).bounding_box()["x"], abs=1)
+
+
 def contrast(page: Page) -> float:
     """Return the least contrast (WCAG 2.2) between text and paper, that of axis labels included."""
     return page.evaluate(

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from quantrust.report.page.words import criterion, percent, span, summary
+from quantrust.report.page.words import criterion, limits_of_data, percent, span, summary
 from quantrust.report.wording import in_words
 
 HOME = "scenes"
@@ -155,6 +155,33 @@ def test_estimators_are_counted(groups) -> None:
     compared = groups["Estimators compared"]
     assert "selector ranks answers better than maxprob" in compared
     assert "for 1 of 3 schemes and worse for 1" in compared
+
+
+def asked(skipped: dict[int, tuple[int, int]] | None = None, shared: dict[int, int] | None = None) -> pl.DataFrame:
+    """Counts with (questions, images) left out, and images shared with dev, by row; dev shares all with itself."""
+    rows = [(HOME, "dev", 750), (HOME, "test", 750), ("language", "test", 1867), ("multimodal", "test", 900)]
+    names = ["dataset", "split", "images", "skipped_questions", "skipped_images", "images_in_home_dev"]
+    shared = {0: 750, **(shared or {})}
+    records = [(*row, *(skipped or {}).get(place, (0, 0)), shared.get(place, 0)) for place, row in enumerate(rows)]
+    return pl.DataFrame(records, schema=names, orient="row")
+
+
+def test_nothing_is_said_of_data_where_nothing_was_left_out_or_is_shared() -> None:
+    assert limits_of_data(asked(), HOME) == []
+
+
+def test_what_was_left_out_is_one_sentence() -> None:
+    assert limits_of_data(asked({0: (1200, 7), 3: (1, 1)}), HOME) == [
+        "Left out of every variant, because images could not be read: 1,200 questions about 7 images in dev of scenes "
+        "and 1 question about 1 image in test of multimodal."
+    ]
+
+
+def test_test_images_that_the_selector_trained_on_are_one_sentence() -> None:
+    assert limits_of_data(asked(shared={2: 1050, 3: 1}), HOME) == [
+        "The Selector trains on dev of scenes, which also holds 1,050 of the 1,867 test images of language and 1 of "
+        "the 900 test images of multimodal; its results there are not on new images alone."
+    ]
 
 
 def test_the_criterion_states_share_limit_estimator_and_level() -> None:

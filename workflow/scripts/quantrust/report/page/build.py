@@ -20,7 +20,8 @@ from quantrust.evaluation.examples import KINDS
 from quantrust.files import atomic_path, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
-from quantrust.report.page.words import criterion, percent, span, summary
+from quantrust.report.page.words import criterion, limits_of_data, percent, span, summary
+from quantrust.report.published import read_published
 from quantrust.report.results import distinct, pick, read_tables, whole_test_sets
 from quantrust.report.wording import in_words
 
@@ -29,6 +30,7 @@ VEGA_LITE = "6.4"
 CURVE_POINTS = 100
 """Points that a curve is drawn with on the page; half of what is stored."""
 LIBRARIES = ("jinja2", "numpy", "polars", "vl-convert-python")
+COVERAGE = "coverage_at_risk_"
 VERDICTS = {"meets": "meets it", "fails": "does not meet it", "open": "not settled"}
 
 
@@ -45,10 +47,14 @@ class Sources:
         By model, scheme and dataset; only their metadata is read.
     questions : mapping of str to str or Path
         By dataset.
-    decisions, certification, shipping, sizes : str or Path
+    decisions, certification, shipping, sizes, data : str or Path
         The CSV files beside the page, whose values it shows.
     comparisons, examples : str or Path
         Parquet files.
+    published : str or Path, optional
+        The CSV file beside the page with the paper's figures; none where the paper has none of the study's variants.
+    reference : str or Path, optional
+        Where the paper's figures are from; wanted with `published`.
     """
 
     metrics: Mapping[tuple[str, str], str | Path]
@@ -61,8 +67,11 @@ class Sources:
     certification: str | Path
     shipping: str | Path
     sizes: str | Path
+    data: str | Path
     comparisons: str | Path
     examples: str | Path
+    published: str | Path | None = None
+    reference: str | Path | None = None
 
 
 def write_page(
@@ -88,7 +97,8 @@ def write_page(
         Versions of what ran the study, for the provenance.
     """
     home = config["study"]["in_distribution"]
-    decisions, kept, sizes = (pl.read_csv(path) for path in (sources.decisions, sources.shipping, sources.sizes))
+    tables = (sources.decisions, sources.shipping, sources.sizes, sources.data)
+    decisions, kept, sizes, asked = map(pl.read_csv, tables)
     schemes = distinct(decisions, "scheme")
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
     data = {
@@ -110,6 +120,7 @@ def write_page(
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "in_words": in_words, "bytes": _bytes, "unbroken": _unbroken}
+    environment.filters |= {"signed": _signed}
     environment.globals |= {"span": span}
     text = environment.get_template("page.html").render(
         style=_asset("page.css"),
@@ -137,6 +148,9 @@ def write_page(
             config,
         ),
         kept=_kept(kept.filter(pl.col("dataset") == home), sizes),
+        limits_of_data=limits_of_data(asked, home),
+        asked=asked.to_dicts(),
+        published=_published(sources, home),
         verdicts=VERDICTS,
         figures={name: _first_sentence(caption) for name, caption in figures.items()},
         unquantized=UNQUANTIZED,
@@ -224,6 +238,38 @@ def _kept(kept: pl.DataFrame, sizes: pl.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+def _published(sources: Sources, home: str) -> dict[str, Any] | None:
+    """Return the table beside the paper's figures, a row per model, scheme and estimator; None where there is none."""
+    if sources.published is None or sources.reference is None:
+        return None
+    table = pl.read_csv(sources.published, infer_schema_length=None)
+    # A row may lack some metrics, so that the order of their first rows is not that of the paper's columns.
+    metrics = sorted(distinct(table, "metric"), key=lambda name: (name.startswith(COVERAGE), name))
+    keys = ["model", "scheme", "estimator"]
+    return {
+        "source": read_published(sources.reference, home).source,
+        "n": table["n"][0],
+        "metrics": {name: _heading(name) for name in metrics},
+        "rows": [
+            dict(zip(keys, values, strict=True)) | {"figures": {row["metric"]: row for row in figures.to_dicts()}}
+            for values, figures in table.group_by(keys, maintain_order=True)
+        ],
+    }
+
+
+def _heading(metric: str) -> str:
+    """Return what a metric of the table beside the paper's figures is called.
+
+    Examples
+    --------
+    >>> _heading("accuracy"), _heading("ece"), _heading("coverage_at_risk_0.01")
+    ('Accuracy', 'ECE', 'C@1 %')
+    """
+    if metric.startswith(COVERAGE):
+        return f"C@{in_words(float(metric.removeprefix(COVERAGE)))}"
+    return metric.capitalize() if metric == "accuracy" else metric.upper()
+
+
 def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
     record = json.loads((folder / "quantization.json").read_text(encoding="utf-8"))
     layers = pl.DataFrame(record["layers"], infer_schema_length=None)
@@ -259,6 +305,20 @@ def _first_sentence(text: str) -> str:
 def _unbroken(text: str) -> str:
     """Keep percent signs on the line of their numbers."""
     return text.replace(" %", "\u00a0%")
+
+
+def _signed(points: float) -> str:
+    """Return a difference with its sign, and none where it is zero as shown.
+
+    Examples
+    --------
+    >>> _signed(1.04), _signed(-0.04)
+    ('+1.0', '0.0')
+    >>> _signed(-6.1) == "\N{MINUS SIGN}6.1"
+    True
+    """
+    text = f"{points:+z.1f}"
+    return "0.0" if text == "+0.0" else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _bytes(count: int) -> str:

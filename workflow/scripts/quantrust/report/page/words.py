@@ -125,6 +125,42 @@ def summary(
     return found
 
 
+def limits_of_data(asked: pl.DataFrame, home: str) -> list[str]:
+    """Say what was left out, and which test images are not new to the Selector; nothing where there is nothing to say.
+
+    Parameters
+    ----------
+    asked : polars.DataFrame
+        The table of `quantrust.report.tables.write_data_table`.
+    home : str
+        The dataset in distribution.
+    """
+    sentences = []
+    skipped = asked.filter(pl.col("skipped_questions") > 0)
+    if not skipped.is_empty():
+        parts = [
+            f"{_number(row['skipped_questions'], 'question')} about {_number(row['skipped_images'], 'image')} in "
+            f"{row['split']} of {row['dataset']}"
+            for row in skipped.iter_rows(named=True)
+        ]
+        sentences.append(f"Left out of every variant, because images could not be read: {listed(parts)}.")
+    shared = pick(asked, split="test").filter(pl.col("images_in_home_dev") > 0)
+    if not shared.is_empty():
+        parts = [
+            f"{row['images_in_home_dev']:,} of the {row['images']:,} test images of {row['dataset']}"
+            for row in shared.iter_rows(named=True)
+        ]
+        sentences.append(
+            f"The Selector trains on dev of {home}, which also holds {listed(parts)}; its results there are not on new "
+            "images alone."
+        )
+    return sentences
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[str]:
     if kept.is_empty():
         return [f"The study has no {UNQUANTIZED}, which the shipping criterion compares with."]
