@@ -5,11 +5,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import yaml
 
 from quantrust.cli import main
+from quantrust.commands import plan
+from quantrust.confidence.selector import STATES, SelectorSettings, train_selector
 from quantrust.models.preparing import prepare_model
+from quantrust.planning.text import size, size_down
 from quantrust.quantization.calibration import build_calibration_table
 from quantrust.quantization.quantize import quantize_model
 from quantrust.vqa.embedded import write_dataset
@@ -99,6 +104,83 @@ def test_every_job_is_a_row_of_the_table_and_of_the_files(project: Path, capsys:
     assert [len(of(rows, rule)) for rule in ("quantize_model", "dump_features", "write_scores")] == [6, 12, 6]
     for row in rows:
         assert row["host"] > 0 and row["disk"] > 0 and row["device"] == 0 and row["fits"] is None
+    # the many small jobs of the report have a row each, and a line together
+    assert len([row for row in rows if row["output"].startswith("reports/tables/")]) == 10
+    assert len([row for row in rows if row["output"].endswith(".pdf")]) == 9
+    for label in ("tables, 9 jobs", "figures, 9 jobs", "build_page", "tabulate_data", "pick_examples"):
+        assert sum(line.startswith(f"  {label} ") for line in shown) == 1
+    assert not [line for line in shown if "risk_coverage" in line or "tabulate_accuracy" in line]
+    (page,), (examples,) = of(rows, "build_page"), of(rows, "pick_examples")
+    assert page["questions"] is None and examples["questions"] == 4500 + 2100
+
+
+def test_the_report_grows_with_its_variants_and_with_what_it_shows(project: Path) -> None:
+    rows = planned()
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["study"]["schemes"].append("hqq-w3g64")
+    write_overlay("more", overlay)
+    overlay["report"] = {"examples": 9, "limits": {"lowest": 0.005, "highest": 0.4, "step": 0.005}}
+    write_overlay("most", overlay)
+    more, most = planned(overlay="more"), planned(overlay="most")
+    for name in ("risk_coverage", "tabulate_accuracy", "tabulate_selector", "build_page", "pick_examples"):
+        (few,), (many,), (all_of_them,) = (of(found, name) for found in (rows, more, most))
+        assert few["disk"] < many["disk"]
+        assert (many["disk"] < all_of_them["disk"]) == (name in ("build_page", "pick_examples"))
+    assert of(most, "tabulate_decisions")[0]["disk"] > 1.9 * of(more, "tabulate_decisions")[0]["disk"]
+
+
+def test_a_trained_selector_takes_nearly_what_is_planned(project: Path) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["selector"] = {"epochs": 10, "patience": 10, "members": 2}
+    write_overlay("selector", overlay)
+    settings = SelectorSettings(**yaml.safe_load(Path("config.yaml").read_text())["selector"] | overlay["selector"])
+    (row,) = of(planned(overlay="selector"), "train_selector", model="first", scheme="bf16")
+    folder = Path(overlay["models"]["first"]["source"])
+    hidden = json.loads((folder / "config.json").read_text())["text_config"]["hidden_size"]
+    rng = np.random.default_rng(0)
+    states = {name: rng.normal(size=(200, hidden)).astype(np.float16) for name in STATES}
+    features = {
+        "split": ["dev", "val"] * 100,
+        "joint_log_prob": -rng.random(200),
+        "accuracy": rng.random(200),
+        **states,
+    }
+    arrays = {name: pl.Array(pl.Float32, hidden) for name in STATES}
+    pl.DataFrame(features, schema_overrides=arrays).write_parquet("features.parquet")
+    train_selector("features.parquet", "selector", settings, seed=0)
+    # the networks of `members`, and that of selector-residual
+    written = sum(path.stat().st_size for path in Path("selector").iterdir())
+    assert written <= row["disk"] < 1.2 * written
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_what_the_study_needs_is_held_against_the_disk(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, known: bool, lacking: int
+) -> None:
+    if not known:
+        overlay = yaml.safe_load(Path("study.yaml").read_text())
+        overlay["models"]["second"]["source"] = "away"
+        write_overlay("study", overlay)
+    code = 0 if known else 2
+    rows = planned(code=code)
+    disk, scratch = ([row[key] for row in rows if row[key] is not None] for key in ("disk", "scratch"))
+    needed, least = sum(disk) + max(scratch), "" if known else "at least "
+    usage, asked = shutil.disk_usage(project)._replace(free=needed - lacking), []
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: asked.append(path) or usage)
+    capsys.readouterr()
+    planned(code=code)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.pop(-1 - lacking) == (
+        f"disk: needs {least}{size(needed)} (artifacts, and the largest scratch), "
+        f"{size_down(needed - lacking)} free here"
+    )
+    if lacking:
+        assert lines[-1].startswith(f"warning: the study does not fit on this disk: {least}1 B too little; make room")
+    # data/ may be a link to another disk
+    Path("data").mkdir()
+    planned(code=code)
+    assert asked == [Path(), Path("data")]
 
 
 def test_the_default_study_is_planned_from_what_is_shipped(project: Path, capsys: pytest.CaptureFixture) -> None:
@@ -129,7 +211,8 @@ def test_a_model_without_its_config_is_named_and_the_rest_is_planned(
     (dump,) = of(rows, "dump_features", model="second", scheme="bf16", dataset="scenes")
     assert (dump["questions"], dump["disk"]) == (10680, None)
     # a sum of which a part is not known, and a peak that a job on a GPU may have
-    total = output.out.splitlines()[-1].split("the others")[1].split()
+    (line,) = (line for line in output.out.splitlines() if line.startswith("sum of answers"))
+    total = line.split("the others")[1].split()
     assert total[0] == "76,680"
     assert total[1].startswith(">") and "-" in total
 

@@ -12,15 +12,31 @@ from quantrust.planning.configs import read_study
 from quantrust.planning.jobs import study_jobs
 from study_workspace import link_workflow, record_models
 
-LEFT_OUT = {"all", "pick_examples", "build_page"}
-"""Rules after the evaluation, beside those of tables and figures."""
-
 OVERLAYS = {
     "quick": "config/quick.yaml",
     "stressed, in shards": {
         "models": {"wide": {"stress": {"model": "idefics3-tiny", "share": 0.25, "factor": 8}}},
         "study": {"models": ["wide"], "schemes": ["bf16", "hqq-w3g64"], "shifts": ["scenes-multimodal"]},
         "features": {"shards": 2},
+    },
+    "beside published figures": {
+        "models": {"qwen2-vl-7b": {"source": "resources/models/qwen2-vl-tiny", "family": "qwen2_vl"}},
+        "datasets": {
+            "vqav2": {
+                "format": "vqav2",
+                "questions": "own/questions.json",
+                "annotations": "own/annotations.json",
+                "images": "own",
+                "split": {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 0},
+            },
+        },
+        "study": {
+            "models": ["qwen2-vl-7b"],
+            "schemes": ["bf16", "hqq-w4g64"],
+            "in_distribution": "vqav2",
+            "shifts": ["scenes-multimodal"],
+        },
+        "report": {"folder": "reports/own"},
     },
     "in official files": {
         "datasets": {
@@ -67,8 +83,11 @@ def test_the_plan_has_the_jobs_that_snakemake_would_run(
     command = [sys.executable, "-m", "snakemake", "--configfile", overlay, "--dry-run", "--cores", "1"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout
-    found = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    output: ([^,\s]+)", done.stdout, re.MULTILINE)
-    expected = {(rule, output) for rule, output in found if rule not in LEFT_OUT and not output.startswith("reports/")}
+    found = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    output: ([^,\s]+)", done.stdout, re.MULTILINE)
+    # `all` itself has no output
+    (total,) = re.findall(r"^total +(\d+)$", done.stdout.split("Job stats:")[1], re.MULTILINE)[:1]
+    assert len(found) == int(total) - 1
     jobs = study_jobs(read_study([overlay]))
-    assert {(job.rule, job.output) for job in jobs} == expected
-    assert len(jobs) == len(expected)
+    assert {(job.rule, job.output) for job in jobs} == set(found)
+    assert len(jobs) == len(found)
+    assert ("tabulate_published" in {job.rule for job in jobs}) == ("qwen2-vl-7b" in Path(overlay).read_text())

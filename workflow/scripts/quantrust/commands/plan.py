@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ DESCRIPTION = """\
 Print for every job of a study the number of questions, bytes on disk, and
 device and host memory, from configs alone: no weight is read and nothing is
 downloaded. Run it where snakemake is run. Sizes of weights files are exact to
-the byte; all else is estimated, and rounded up where it is not known."""
+the byte; all else is estimated, and rounded up where it is not known.
+The jobs are all that `snakemake` runs on nothing, from data to page; on the
+terminal one line stands for jobs that are alike, --out has each of them. What
+`snakemake download` gets is no part of them, nor of their bytes."""
 
 EPILOG = """\
 examples:
@@ -40,7 +44,15 @@ what is estimated:
   host            the peak of the process, and of those that prepare pictures
   ?               not known; > a lower bound; ~ a share of a known number
 
-The exit code is 2 if something could not be planned, or does not fit."""
+the disk:
+  The last line holds the bytes of all artifacts, with those that are already
+  there, and of the largest scratch files against what is free on the disk of
+  data/, or of the current folder where there is no data/. If that is too
+  little, a warning follows; the study may be meant for another machine, so the
+  exit code stays as it is.
+
+The exit code is 2 if something could not be planned, or a job does not fit the
+memory that --device-memory gives."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -81,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     # torch takes seconds to import, which the other commands need not wait for
     from quantrust.planning.configs import DEFAULT, read_study
     from quantrust.planning.estimates import check_fit, plan_study, with_fit
-    from quantrust.planning.text import plan_text
+    from quantrust.planning.text import disk_text, plan_text
 
     if arguments.out is not None:
         check_table(arguments.out, (DEFAULT, *arguments.config))
@@ -94,7 +106,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         head = {"device_memory": limit, "unknown": plan.unknown}
         write_table(arguments.out, jobs, head)
-    print(plan_text(jobs))
+    # data/ often is a link to a larger disk
+    study = next(folder for folder in (Path("data"), Path()) if folder.is_dir())
+    print(plan_text(jobs), disk_text(jobs, shutil.disk_usage(study).free), sep="\n\n")
     if plan.unknown:
         raise QuantrustError("\n".join(plan.unknown))
     check_fit(jobs, limit)

@@ -14,6 +14,8 @@ import polars as pl
 
 from quantrust.config import EMBEDDED
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.examples import KINDS
+from quantrust.evaluation.limits import risk_limits
 from quantrust.inference.features_file import ROWS_AT_ONCE
 from quantrust.inference.footprint import dump_footprint
 from quantrust.inference.settings import DumpSettings
@@ -21,7 +23,17 @@ from quantrust.inference.sizes import features_bytes
 from quantrust.models.embedded import IMAGE_SIZE
 from quantrust.models.footprint import LIBRARIES, Footprint
 from quantrust.models.pictures import PictureCost
-from quantrust.planning.jobs import CANDIDATES, LANGUAGE_SHIFT, Job, datasets_of, study_jobs
+from quantrust.planning.jobs import (
+    CANDIDATES,
+    FIGURES,
+    LANGUAGE_SHIFT,
+    PAPER_TABLES,
+    PUBLISHED_TABLE,
+    Job,
+    datasets_of,
+    study_jobs,
+    variants_of,
+)
 from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration import BATCH_SIZE
@@ -52,8 +64,61 @@ FOLDER_BYTES = 16_000
 SCORE_BYTES = 24
 """On disk, of a row of scores beside its numbers."""
 
-SETTING_BYTES = 80_000
-"""On disk, of the figures of one estimator of a variant: metrics, curves, breakdowns and certificates."""
+SETTING_BYTES = 5_400
+"""On disk, of the metrics and curve of one estimator of a variant on one mixture."""
+
+GROUPS_BYTES = 7_000
+"""On disk, of the breakdowns of one estimator of a variant on one dataset."""
+
+RESULTS_BYTES, RESULT_BYTES = 12_000, 120
+"""On disk, of a table of certificates, decisions, comparisons or verdicts without a row, and of a row."""
+
+DECISION_BYTES = 230
+"""On disk, of a decision as text."""
+
+EPOCH_BYTES, NETWORK_BYTES = 128, 700
+"""On disk, of an epoch in a Selector's record, and of the names and shapes of a network's tensors."""
+
+EXAMPLES_READ = 2_000
+"""In host memory, of a question that examples are drawn from or that the table of the data counts."""
+
+EXAMPLE_BYTES = 700
+"""On disk, of an example beside its picture: question, ten answers, numbers."""
+
+EXAMPLE_PICTURE = {True: 2_000, False: 40_000}
+"""On disk, of an example's picture: of an embedded dataset, and as large as examples are shown."""
+
+DRAWING = 200_000_000
+"""Host memory of a job that draws figures or writes the paper's tables, before it has read anything."""
+
+TABULATING = 100_000_000
+"""The same of a job that writes another table."""
+
+PAGE = 400_000_000
+"""The same of the job that writes the page: the engine that it takes the charts' library from is large."""
+
+SETTING_READ = 25_000
+"""In host memory, of the metrics and curve of one estimator of a variant on one mixture."""
+
+FIGURE_BYTES = 200_000
+"""On disk, of a figure as PDF and PNG without a variant."""
+
+DRAWN_BYTES = {"risk_coverage": 14_000, "mixtures": 14_000}
+"""On disk, of what a figure draws for a variant and dataset; those that are not named take `MARK_BYTES`."""
+
+MARK_BYTES = 5_000
+
+TABLE_BYTES = 600
+"""On disk, of a table's head."""
+
+PAPER_TABLE_BYTES = 6_000
+"""On disk, of heads, captions and notes of a table that is written in three formats."""
+
+FIGURE_IN_TABLE = 150
+"""On disk, of one figure of such a table in its three formats."""
+
+PAGE_BYTES = 1_050_000
+"""On disk, of the page without a variant, most of it the library that draws its charts."""
 
 PLAN_SCHEMA = pl.Schema(
     {
@@ -77,7 +142,8 @@ PLAN_SCHEMA = pl.Schema(
 
 `weights_file_exact` is the size of the checkpoint's `model.safetensors`, to the byte. `disk` (the output as a whole),
 `scratch` (files that are deleted when the job ends), `device` and `host` are estimates in bytes; `device` is 0 where
-nothing runs on a GPU, and `device_least` what it can come down to with batches of one. Null is unknown.
+nothing runs on a GPU, and `device_least` what it can come down to with batches of one. Null is unknown; `questions` is
+also null where a job reads none.
 """
 
 
@@ -206,6 +272,11 @@ class _Planner:
 
     def estimate(self, job: Job) -> Estimate:
         """Return what a job takes."""
+        if job.rule in FIGURES:
+            return self._figure(job.rule)
+        table = job.rule.removeprefix("tabulate_")
+        if table in (*PAPER_TABLES, PUBLISHED_TABLE):
+            return self._paper_table(table)
         return getattr(self, f"_{job.rule}")(job)
 
     def _say(self, fault: str) -> None:
@@ -360,7 +431,7 @@ class _Planner:
         selector, states = self.config["selector"], 3 * model.hidden
         width = selector["hidden"]
         parameters = (states + 1) * (width + 2) + width * (width + 3) + 1
-        curve = selector["epochs"] * 128
+        curve = (selector["epochs"] + 1) * EPOCH_BYTES
         dev, val = asked.of("dev"), asked.of("val")
         # float32 of both splits, and either a slice as it is read (float16 and, of a split, float16 and twice float32)
         # or val standardised
@@ -368,7 +439,8 @@ class _Planner:
         return Estimate(
             asked.of("dev", "val"),
             asked.exact,
-            disk=selector["members"] * (4 * parameters + curve),
+            # the network of selector-residual is one more
+            disk=(selector["members"] + 1) * (4 * parameters + curve + NETWORK_BYTES),
             host=LIBRARIES + states * values,
         )
 
@@ -395,7 +467,7 @@ class _Planner:
         counts = [None if self.questions[name] is None else self.questions[name].of("test") for name in datasets]
         return None if None in counts else counts
 
-    def _variant(self, resamples: int, share: float) -> Estimate:
+    def _variant(self, resamples: int, disk: int) -> Estimate:
         tested = self._all("test")
         if tested is None:
             return Estimate()
@@ -403,28 +475,153 @@ class _Planner:
         return Estimate(
             self._all("val", "test"),
             exact,
-            disk=round(share * SETTING_BYTES * len(self.config["study"]["estimators"])),
+            disk=disk,
             # how often each picture was drawn, as if every question had one of its own
             host=PLAIN + 4 * resamples * tested,
         )
 
     def _evaluate_variant(self, job: Job) -> Estimate:
-        return self._variant(self.config["evaluation"]["resamples"], 1.0)
+        disk = SETTING_BYTES * len(self.config["study"]["estimators"]) * self._mixed
+        return self._variant(self.config["evaluation"]["resamples"], disk)
 
     def _break_down_variant(self, job: Job) -> Estimate:
-        return self._variant(self.config["evaluation"]["resamples"], 0.25)
+        disk = GROUPS_BYTES * len(self.config["study"]["estimators"]) * len(self.questions)
+        return self._variant(self.config["evaluation"]["resamples"], disk)
 
     def _certify_variant(self, job: Job) -> Estimate:
-        return self._variant(0, 0.05)
+        return self._variant(0, RESULTS_BYTES + self._certified * RESULT_BYTES)
 
     def _decide_variant(self, job: Job) -> Estimate:
-        return self._variant(self.config["evaluation"]["resamples"], 0.1)
+        return self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + self._decided * RESULT_BYTES)
 
     def _compare_variants(self, job: Job) -> Estimate:
-        return self._variant(self.config["comparison"]["resamples"], 0.1)
+        return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._compared * RESULT_BYTES)
 
     def _judge_schemes(self, job: Job) -> Estimate:
-        return self._variant(self.config["comparison"]["resamples"], 0.1)
+        return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._judged * RESULT_BYTES)
+
+    @property
+    def _mixed(self) -> int:
+        """Mixtures, and the dataset in distribution alone."""
+        return 1 + len(self.config["study"]["shifts"]) * len(self.config["evaluation"]["id_shares"])
+
+    @property
+    def _variants(self) -> int:
+        return len(variants_of(self.config))
+
+    @property
+    def _certified(self) -> int:
+        """Certificates of a variant."""
+        certification = self.config["certification"]
+        return len(certification["estimators"]) * len(certification["risks"]) * self._mixed
+
+    @property
+    def _decided(self) -> int:
+        """Decisions of a variant."""
+        limits = len(risk_limits(**self.config["report"]["limits"]))
+        return len(self.config["certification"]["estimators"]) * len(self.questions) * limits
+
+    @property
+    def _compared(self) -> int:
+        """Comparisons: of a variant each estimator with bf16 and with maxprob, by accuracy, AURC, ECE and coverages."""
+        pairs = 2 * self._variants * len(self.config["comparison"]["estimators"])
+        return pairs * len(self.questions) * (3 + len(self.config["report"]["risks"]))
+
+    @property
+    def _judged(self) -> int:
+        """Verdicts: of a variant under each estimator, by accuracy and coverage."""
+        return 2 * self._variants * len(self.config["report"]["shipping"]["estimators"]) * len(self.questions)
+
+    def _pick_examples(self, job: Job) -> Estimate:
+        tested, total = self._all("test"), self._totals()
+        disk, pictures = self._examples()
+        largest = 0
+        if not all(map(self._embedded, datasets_of(self.config))):
+            # as it is read, and once more
+            largest = 2 * 3 * LARGEST_PICTURE**2
+        host = None if total is None else PLAIN + total * EXAMPLES_READ + largest + pictures
+        exact = tested is None or all(found.exact for found in self.questions.values())
+        return Estimate(tested, exact, disk=disk + pictures, host=host)
+
+    def _examples(self) -> tuple[int, int]:
+        """Return the bytes of all examples and, as if no two shared any, of their pictures."""
+        each = len(KINDS) * self.config["report"]["examples"] * self._variants
+        names = datasets_of(self.config)
+        return each * len(names) * EXAMPLE_BYTES, each * sum(EXAMPLE_PICTURE[self._embedded(name)] for name in names)
+
+    def _embedded(self, dataset: str) -> bool:
+        return self.config["datasets"][dataset]["format"] == EMBEDDED
+
+    @property
+    def _settings(self) -> int:
+        """Estimators of all variants on all mixtures."""
+        return self._variants * len(self.config["study"]["estimators"]) * self._mixed
+
+    def _figure(self, name: str) -> Estimate:
+        drawn = self._variants * len(self.questions)
+        return Estimate(
+            disk=FIGURE_BYTES + drawn * DRAWN_BYTES.get(name, MARK_BYTES),
+            host=DRAWING + self._settings * SETTING_READ,
+        )
+
+    def _paper_table(self, name: str) -> Estimate:
+        evaluation = self.config["evaluation"]
+        # accuracy, AURC, ECE, coverage at each risk limit, Phi of each cost
+        columns = 3 + len(evaluation["risks"]) + len(evaluation["costs"])
+        estimators = 1 if name == "quantization" else 2
+        figures = self._variants * estimators * columns
+        return Estimate(
+            disk=PAPER_TABLE_BYTES + figures * FIGURE_IN_TABLE, host=DRAWING + self._settings * SETTING_READ
+        )
+
+    def _table(self, rows: int, row_bytes: int) -> Estimate:
+        disk = TABLE_BYTES + rows * row_bytes
+        # most read metrics; what is written as it was read is in memory a few times as large
+        return Estimate(disk=disk, host=TABULATING + self._settings * SETTING_READ + 4 * disk)
+
+    def _tabulate_data(self, job: Job) -> Estimate:
+        total = self._totals()
+        host = None if total is None else TABULATING + total * EXAMPLES_READ
+        return Estimate(total, disk=TABLE_BYTES + 3 * len(self.questions) * 100, host=host)
+
+    def _tabulate_accuracy(self, job: Job) -> Estimate:
+        return self._table(self._variants * len(self.questions), 110)
+
+    def _tabulate_reliability(self, job: Job) -> Estimate:
+        rows = self._variants * len(self.questions) * len(self.config["study"]["estimators"])
+        # three numbers for ECE, AURC and each risk limit
+        return self._table(rows, 80 + 30 * (2 + len(self.config["evaluation"]["risks"])))
+
+    def _tabulate_sizes(self, job: Job) -> Estimate:
+        return self._table(self._variants, 180)
+
+    def _tabulate_certification(self, job: Job) -> Estimate:
+        return self._table(self._variants * self._certified, 180)
+
+    def _tabulate_comparisons(self, job: Job) -> Estimate:
+        return self._table(self._compared, 200)
+
+    def _tabulate_decisions(self, job: Job) -> Estimate:
+        return self._table(self._variants * self._decided, DECISION_BYTES)
+
+    def _tabulate_shipping(self, job: Job) -> Estimate:
+        return self._table(self._judged, 160)
+
+    def _build_page(self, job: Job) -> Estimate:
+        examples, pictures = self._examples()
+        shown = self._variants * len(self.config["certification"]["estimators"])
+        data = (
+            self._variants * self._decided * DECISION_BYTES
+            # a curve of a hundred points for every dataset; accuracy and coverages of every mixture
+            + shown * len(self.questions) * 3_500
+            + shown * self._mixed * (1 + len(self.config["evaluation"]["risks"])) * 230
+            + examples
+            # in base64
+            + pictures * 4 // 3
+        )
+        # beside them the plan of each variant's checkpoint
+        disk = PAGE_BYTES + self._variants * 6_000 + data
+        return Estimate(disk=disk, host=PAGE + self._settings * SETTING_READ + 4 * data)
 
 
 def _dump_settings(config: Mapping[str, Any], template: str) -> DumpSettings:

@@ -2,13 +2,39 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from quantrust.config import EMBEDDED
+from quantrust.digest import SCRIPTS
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+from quantrust.report.published import read_published
 
 LANGUAGE_SHIFT = "scenes-language"
 CANDIDATES = "scenes-language-candidates"
+PUBLISHED = SCRIPTS.parents[1] / "config" / "paper_reference.yaml"
+
+FIGURES = (
+    "risk_coverage",
+    "mixtures",
+    "efficiency",
+    "degradation",
+    "reliability_diagrams",
+    "confidence_histograms",
+    "selector_gain",
+    "answer_types",
+    "question_kinds",
+)
+"""Rules of figures, each named like its files."""
+
+TABLES = ("accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping")
+"""What rules tabulate as CSV alone; the table of the data, which reads questions, is beside them."""
+
+PAPER_TABLES = ("quantization", "selector")
+"""What rules tabulate as Markdown and LaTeX as well."""
+
+PUBLISHED_TABLE = "published"
+"""One more of these, where the paper prints figures of the study's variants."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +66,26 @@ class Job:
 
 
 def study_jobs(config: Mapping[str, Any]) -> list[Job]:
-    """Return the jobs of a study from data to evaluation; tables, figures and page, which follow, are left out.
+    """Return all jobs that a study's `snakemake` runs, from data to page; downloads are none of them.
 
     Parameters
     ----------
     config : mapping
         Checked.
     """
+    stages = (_data_jobs, _model_jobs, _evaluation_jobs, _report_jobs)
     # the adversary may be one of the study's models
-    return list(dict.fromkeys([*_data_jobs(config), *_model_jobs(config), *_evaluation_jobs(config)]))
+    return list(dict.fromkeys(job for stage in stages for job in stage(config)))
 
 
 def datasets_of(config: Mapping[str, Any]) -> list[str]:
     """Return the datasets of a study, the one in distribution first."""
     return [config["study"]["in_distribution"], *config["study"]["shifts"]]
+
+
+def variants_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the variants of a study as (model, scheme)."""
+    return list(product(config["study"]["models"], config["study"]["schemes"]))
 
 
 def _data_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
@@ -95,18 +127,38 @@ def _model_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
 def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     for dataset in config["study"]["shifts"]:
         yield Job("build_mixtures", f"data/mixtures/{dataset}.parquet", dataset=dataset)
-    for model in config["study"]["models"]:
-        for scheme in config["study"]["schemes"]:
-            for rule, folder in (
-                ("evaluate_variant", "metrics"),
-                ("break_down_variant", "groups"),
-                ("certify_variant", "certification"),
-                ("decide_variant", "decisions"),
-            ):
-                yield Job(rule, f"data/{folder}/{model}/{scheme}.parquet", model, scheme)
+    for model, scheme in variants_of(config):
+        for rule, folder in (
+            ("evaluate_variant", "metrics"),
+            ("break_down_variant", "groups"),
+            ("certify_variant", "certification"),
+            ("decide_variant", "decisions"),
+        ):
+            yield Job(rule, f"data/{folder}/{model}/{scheme}.parquet", model, scheme)
     of_study = f"data/studies/{config['report']['folder']}"
     yield Job("compare_variants", f"{of_study}/comparisons.parquet")
     yield Job("judge_schemes", f"{of_study}/shipping.parquet")
+    yield Job("pick_examples", f"{of_study}/examples.parquet")
+
+
+def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+    folder = config["report"]["folder"]
+    published = [PUBLISHED_TABLE] if _is_published(config) else []
+    for table in ("data", *TABLES, *PAPER_TABLES, *published):
+        yield Job(f"tabulate_{table}", f"{folder}/tables/{table}.csv")
+    for figure in FIGURES:
+        yield Job(figure, f"{folder}/{figure}.pdf")
+    yield Job("build_page", f"{folder}/index.html")
+
+
+def _is_published(config: Mapping[str, Any]) -> bool:
+    """Whether the paper prints figures of a variant of the study."""
+    published = read_published(PUBLISHED, config["study"]["in_distribution"])
+    return any(
+        published.of_variant(model, scheme, estimator)
+        for model, scheme in variants_of(config)
+        for estimator in config["study"]["estimators"]
+    )
 
 
 def _prepare(model: str) -> Job:

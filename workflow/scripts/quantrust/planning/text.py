@@ -5,16 +5,26 @@ from typing import Any
 
 import polars as pl
 
+from quantrust.planning.jobs import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
+
 COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
 TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
 UNKNOWN, NOTHING = "?", "-"
 FITS = {"no": "too large", "halved": "halved", None: ""}
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", "quantize_model")
-"""Rules whose jobs have no questions."""
+OF_EVERY_VARIANT = {
+    rule: rule for rule in ("evaluate_variant", "break_down_variant", "certify_variant", "decide_variant")
+}
+OF_THE_REPORT = {
+    **{f"tabulate_{table}": "tables" for table in (*TABLES, *PAPER_TABLES, PUBLISHED_TABLE)},
+    **dict.fromkeys(FIGURES, "figures"),
+    "build_page": "build_page",
+}
+SUMMARISED = OF_EVERY_VARIANT | OF_THE_REPORT
+"""Rules whose jobs are alike, or small: one line, of this name, stands for all of them."""
 
-SUMMARISED = ("evaluate_variant", "break_down_variant", "certify_variant", "decide_variant")
-"""Rules whose jobs are alike for all variants: one line stands for all of them."""
+ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", "quantize_model", *OF_THE_REPORT)
+"""Rules whose jobs have no questions."""
 
 
 def size(count: int | None) -> str:
@@ -27,6 +37,12 @@ def size(count: int | None) -> str:
             scale = unit / 10**digits
             return f"{-(-count // int(scale)) / 10**digits:.{digits}f} {name}"
     return f"{count} B"
+
+
+def size_down(count: int) -> str:
+    """Return bytes like `size`, rounded down: what is free."""
+    unit = 10 ** max(0, len(str(count)) - 3)
+    return size(count // unit * unit)
 
 
 def plan_text(jobs: pl.DataFrame) -> str:
@@ -43,13 +59,13 @@ def plan_text(jobs: pl.DataFrame) -> str:
         Lines of about a hundred characters.
     """
     parts: list[tuple[str, list[tuple[str, ...]]]] = []
-    for (model,), group in jobs.filter(~pl.col("rule").is_in(SUMMARISED)).group_by("model", maintain_order=True):
+    for (model,), group in jobs.filter(~pl.col("rule").is_in(list(SUMMARISED))).group_by("model", maintain_order=True):
         parts.append((model or "data and evaluation", [_row(job) for job in group.iter_rows(named=True)]))
-    alike = [
-        _summary(str(rule), group)
-        for (rule,), group in jobs.filter(pl.col("rule").is_in(SUMMARISED)).group_by("rule", maintain_order=True)
-    ]
-    parts.append(("of every variant", alike))
+    for heading, rules in (("of every variant", OF_EVERY_VARIANT), ("report", OF_THE_REPORT)):
+        alike = jobs.filter(pl.col("rule").is_in(list(rules))).with_columns(pl.col("rule").replace(rules).alias("line"))
+        parts.append(
+            (heading, [_summary(str(line), group) for (line,), group in alike.group_by("line", maintain_order=True)])
+        )
     rows = [row for _, part in parts for row in part] + [_total(jobs)]
     widths = [max(len(row[column]) for row in [("job", *COLUMNS, ""), *rows]) for column in range(len(COLUMNS) + 2)]
     lines = [TITLE, "", _line(("job", *COLUMNS, ""), widths)]
@@ -58,17 +74,44 @@ def plan_text(jobs: pl.DataFrame) -> str:
     return "\n".join([*lines, "", _line(_total(jobs), widths)])
 
 
+def disk_text(jobs: pl.DataFrame, free: int) -> str:
+    """Say what a study needs on disk and whether that is free.
+
+    Parameters
+    ----------
+    jobs : polars.DataFrame
+        With the columns of `quantrust.planning.estimates.PLAN_SCHEMA`.
+    free : int
+        Bytes free where the study lies.
+
+    Returns
+    -------
+    str
+        One line; a second, which begins with `warning:`, where the disk has too little room for what is known.
+    """
+    needed = jobs["disk"].sum() + (jobs["scratch"].max() or 0)
+    unknown = jobs["disk"].has_nulls() or jobs["scratch"].has_nulls()
+    least = "at least " if unknown else ""
+    line = f"disk: needs {least}{size(needed)} (artifacts, and the largest scratch), {size_down(free)} free here"
+    if needed <= free:
+        return line
+    return (
+        f"{line}\nwarning: the study does not fit on this disk: {least}{size(needed - free)} too little; make room, or "
+        "move the study to another disk"
+    )
+
+
 def _row(job: dict[str, Any]) -> tuple[str, ...]:
     label = " ".join(filter(None, (job["rule"], job["scheme"], job["dataset"], job["shard"])))
     return _cells(f"  {label}", job)
 
 
-def _summary(rule: str, group: pl.DataFrame) -> tuple[str, ...]:
+def _summary(line: str, group: pl.DataFrame) -> tuple[str, ...]:
     job = group.row(0, named=True) | {
         name: None if group[name].has_nulls() else value
         for name, value in (("disk", group["disk"].sum()), ("host", group["host"].max()))
     }
-    return _cells(f"  {rule}, {len(group)} jobs", job)
+    return _cells(f"  {line}" if len(group) == 1 else f"  {line}, {len(group)} jobs", job)
 
 
 def _cells(label: str, job: dict[str, Any]) -> tuple[str, ...]:
