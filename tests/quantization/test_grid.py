@@ -108,6 +108,17 @@ def test_constant_and_zero_groups_are_exact(quantize, bits):
     assert torch.equal(restored[2, 32:], weight[2, 32:])
 
 
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
+@pytest.mark.parametrize("quantize", [quantize_rtn, quantize_hqq])
+def test_small_constants_are_exact_too(quantize, bits):
+    """Below 2^-14 float16 scales lose bits."""
+    values = torch.tensor([1e-6, -1e-8, 3e-5, -5e-12]).bfloat16().float()
+    weight = values[:, None].expand(4, 32).contiguous()
+    assert torch.equal(quantize(weight, bits, 32).dequantize(), weight)
+    smallest = torch.full((1, 32), 1e-30)
+    assert (quantize(smallest, bits, 32).dequantize() - smallest).abs().max() < 2e-15
+
+
 @pytest.mark.parametrize("quantize", [quantize_rtn, quantize_hqq])
 def test_groups_never_straddle_rows(quantize):
     weight = with_outlier_columns(6, 64)

@@ -69,7 +69,8 @@ def bounds(quantize: QuantizedWeight, inputs, bias, by_blocks, by_planes=False, 
     x = inputs.double().flatten(0, -2).abs()
     rounding = U * most if by_blocks else 0
     rounding += U * 16 * scale * (1 + U) if by_planes and two else 0
-    rounding += 17 * U * most if by_gemlite else 0
+    # codes less zeros before they are scaled
+    rounding += U * most if by_gemlite else 0
     error = x @ (grid_error + rounding + 2 * weight.shape[1] * 2.0**-23 * terms).T
     expected = inputs.double().flatten(0, -2) @ weight.T
     error = error + U * (expected.abs() + error)
@@ -298,11 +299,13 @@ def test_a_gpu_gets_the_kernel_that_takes_the_width(monkeypatch):
     monkeypatch.setattr(cuda_kernels, "CudaInt4Weight", lambda weight: "torch")
     monkeypatch.setattr(cuda_kernels, "GemliteWeight", lambda weight: "gemlite")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    weights = [PackedWeight(8, 64, bits, 32) for bits in (2, 3, 4, 5, 6, 8)]
-    monkeypatch.setattr(cuda_kernels, "find_spec", lambda name: None)
-    assert [cuda_weight(weight) for weight in weights] == ["torch"] * 6
-    monkeypatch.setattr(cuda_kernels, "find_spec", lambda name: name)
+    weights = [PackedWeight(512, 64, bits, 32) for bits in (2, 3, 4, 5, 6, 8)]
+    for other in ("", "0.5.1", "0.60.0"):
+        monkeypatch.setattr(cuda_kernels, "_gemlite_version", lambda other=other: other)
+        assert [cuda_weight(weight) for weight in weights] == ["torch"] * 6
+    monkeypatch.setattr(cuda_kernels, "_gemlite_version", lambda: "0.6.1")
     assert [cuda_weight(weight) for weight in weights] == ["gemlite", "torch", "torch", "gemlite", "gemlite", "gemlite"]
-    assert cuda_weight(PackedWeight(8, 70, 8, 70)) == "torch"
+    assert cuda_weight(PackedWeight(512, 70, 8, 70)) == "torch"
+    assert cuda_weight(PackedWeight(520, 64, 8, 32)) == "torch"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert [cuda_weight(weight) for weight in weights] == weights

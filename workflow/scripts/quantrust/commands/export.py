@@ -30,9 +30,9 @@ formats:
                       environment of their own: envs/export.yaml, or
                       requirements-export.txt
 
-Packed layers have no float zero-points. Those of HQQ below 8 bits are rounded,
-which loses about as much again as quantization did: better export a checkpoint
-of another method, or an exact one."""
+Packed layers have no float zero-points. Those of HQQ are rounded (at 8 bits by
+gptq only), which loses about as much again as quantization did: better export a
+checkpoint of another method, or an exact one."""
 
 
 def add_parser(subparsers: Any) -> None:

@@ -4,8 +4,7 @@ None of this has been run: it was written from the sources of torch 2.13 (aten/s
 gemlite 0.6.0 (gemlite/core.py), without a GPU.
 """
 
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,11 @@ from quantrust.quantization.packing import unpack
 
 LEAST_CAPABILITY = (8, 0)
 """Compute capability from which torch's int4 kernel runs, and products in bfloat16 altogether."""
+
+GEMLITE = "0.6."
+"""What the version of gemlite begins with whose sources the calls here are written for; no other is called."""
+GEMLITE_ROWS = 512
+"""Output channels that gemlite may take together: it reads grids beyond the last ones where they are no multiple."""
 
 OUTPUT_TILE = 8
 INPUT_TILE = 16
@@ -68,12 +72,15 @@ class CudaInt4Weight(nn.Module):
 class GemliteWeight(nn.Module):
     """A quantized weight with its own scales and zeros in float32, multiplied by gemlite.
 
-    gemlite holds codes of 1, 2, 4 and 8 bits; those of 5 and 6 bits are widened to 8.
+    gemlite holds codes of 1, 2, 4 and 8 bits; those of 5 and 6 bits are widened to 8. It gives float32, because for few
+    rows it adds partial sums up in the dtype of its output, in no fixed order: what is rounded to bfloat16 afterwards
+    may differ in its last bit from run to run.
 
     Parameters
     ----------
     weight : PackedWeight
-        On a GPU, of 2, 5, 6 or 8 bits, with a group size that is a multiple of what `kernel_group_size` returns.
+        On a GPU, of 2, 5, 6 or 8 bits, a multiple of `GEMLITE_ROWS` in rows, with a group size that is a multiple of
+        what `kernel_group_size` returns.
     """
 
     def __init__(self, weight: PackedWeight) -> None:
@@ -92,7 +99,7 @@ class GemliteWeight(nn.Module):
             in_features=weight.columns,
             out_features=weight.rows,
             input_dtype=DType.BF16,
-            output_dtype=DType.BF16,
+            output_dtype=DType.FP32,
         ).pack(unpack(weight.codes, weight.bits, weight.columns), scale, zero, None, fma_mode=False)
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
@@ -100,7 +107,7 @@ class GemliteWeight(nn.Module):
         if not inputs.numel():
             # a grid without blocks can not be launched
             return inputs.new_empty(*inputs.shape[:-1], self.rows)
-        outputs = self.product(inputs.contiguous())
+        outputs = self.product(inputs.contiguous()).to(inputs.dtype)
         return outputs if bias is None else outputs + bias
 
 
@@ -114,7 +121,15 @@ def cuda_weight(weight: PackedWeight) -> nn.Module:
     """
     if torch.cuda.get_device_capability(weight.codes.device) < LEAST_CAPABILITY:
         return weight
-    whole_groups = weight.group_size % kernel_group_size(weight) == 0
-    if weight.bits not in (3, 4) and whole_groups and find_spec("gemlite") is not None:
+    fits = weight.group_size % kernel_group_size(weight) == 0 and weight.rows % GEMLITE_ROWS == 0
+    if weight.bits not in (3, 4) and fits and _gemlite_version().startswith(GEMLITE):
         return GemliteWeight(weight)
     return CudaInt4Weight(weight)
+
+
+def _gemlite_version() -> str:
+    """Return the version of gemlite, nothing where it is not installed."""
+    try:
+        return version("gemlite")
+    except PackageNotFoundError:
+        return ""

@@ -161,7 +161,7 @@ def _export(
     else:
         encoded = layout.encoders[layer.name](layer)
         tensors, stored, reason = encoded.tensors, encoded.stored, None
-        read = encoded.weight.dequantize()
+        read = encoded.read()
     norm = float(values.norm())
     change = float((read - values).norm())
     return tensors, {
@@ -224,6 +224,12 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
             f"{sum(changes) / len(changes):.2%} on average, most in {worst['layer']} "
             f"({worst['relative_change']:.2%}); quantization itself had changed them by "
             f"{sum(errors) / len(errors):.2%} on average"
+        )
+    rest = [row for row in reports if row["reason"] is None and not row["zeros_rounded"] and row["relative_change"]]
+    if rest:
+        largest = max(row["relative_change"] for row in rest)
+        losses.append(
+            f"scales or products in float16 change the weights of {count_layers(len(rest))} by at most {largest:.3%}"
         )
     dense = [row for row in reports if row["reason"] is not None]
     for reason, stored in dict.fromkeys((row["reason"], row["stored"]) for row in dense):

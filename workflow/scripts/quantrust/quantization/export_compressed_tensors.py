@@ -136,6 +136,8 @@ def encode_asymmetric(layer: ExportLayer) -> Encoded:
         },
         weight,
         f"{weight.bits} bits, asymmetric",
+        # it is dequantized while it is loaded, in the dtype of its scales
+        weight.scale.dtype,
     )
 
 

@@ -62,11 +62,23 @@ class Encoded:
         What a reader of the tensors gets.
     stored : str
         How the format holds it, in words.
+    read_in : torch.dtype
+        In which a reader multiplies codes and scales.
     """
 
     tensors: dict[str, Tensor]
     weight: QuantizedWeight
     stored: str
+    read_in: torch.dtype = torch.float32
+
+    def read(self) -> Tensor:
+        """Return the weight that a reader gets, float32, shape (out, in)."""
+        weight = self.weight
+        if self.read_in == torch.float32:
+            return weight.dequantize()
+        codes = weight.codes.unflatten(-1, (weight.scale.shape[-1], -1)).to(self.read_in)
+        restored = (codes - weight.zero.to(self.read_in).unsqueeze(-1)) * weight.scale.to(self.read_in).unsqueeze(-1)
+        return restored.flatten(-2).float()
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,19 @@ from quantrust.quantization.packing import unpack
 KERNEL_DTYPE = torch.bfloat16
 GROUP_SIZES = (256, 128, 64, 32)
 """What the int4 kernels take."""
+GRID_BYTES = 4
+"""Of a group in one plane: step and offset in bfloat16."""
 
 
 def kernel_group_size(weight: PackedWeight) -> int | None:
     """Return the group size under which the int4 kernels take a weight, or None.
 
     Groups that are too large are cut into equal parts with the same grid. A row that is one group may have any length;
-    it is padded.
+    it is padded, and takes the size with which codes and grid take the fewest bytes.
     """
-    for size in GROUP_SIZES:
-        if weight.group_size % size == 0:
-            return size
-    return GROUP_SIZES[-1] if weight.group_size == weight.columns else None
+    if weight.group_size == weight.columns:
+        return min(GROUP_SIZES, key=lambda size: padded(weight.columns, size) * (1 / 2 + GRID_BYTES / size))
+    return next((size for size in GROUP_SIZES if weight.group_size % size == 0), None)
 
 
 def planes(bits: int) -> int:

@@ -30,7 +30,7 @@ from quantrust.progress import Progress, progress
 from quantrust.quantization import awq, mbq
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
 from quantrust.quantization.block_inputs import bypassed, run_stack
-from quantrust.quantization.calibration import check_calibration, language_batches, vision_batches
+from quantrust.quantization.calibration import check_calibration, language_batches, read_calibration, vision_batches
 from quantrust.quantization.checkpoint import CheckpointWriter, open_checkpoint, plan_layout
 from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
@@ -96,7 +96,7 @@ def quantize_model(
     if scheme.needs_calibration:
         if calibration is None:
             raise QuantrustError(f"scheme {scheme.name} needs a calibration table; build one from captions of images")
-        table = calibration if isinstance(calibration, pl.DataFrame) else pl.read_parquet(calibration)
+        table = calibration if isinstance(calibration, pl.DataFrame) else read_calibration(calibration)
         check_calibration(table)
     family, model = build_skeleton(model_folder, ATTENTION)
     plan = build_plan(family, model, scheme)
