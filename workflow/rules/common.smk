@@ -60,6 +60,12 @@ PAPER_TABLES = ["quantization", "selector"]
 SHARDS = config["features"]["shards"]
 # Processes of such a job that prepare pictures beside the one that runs the model.
 WORKERS = config["features"]["workers"]
+# Host memory for activations, where the config says how much: a resource, because it changes nothing that is written.
+ACTIVATIONS = (
+    {}
+    if config["calibration"]["activations_gb"] is None
+    else {"activations_mb": round(1000 * config["calibration"]["activations_gb"])}
+)
 # How many GPUs a job takes that runs a model.
 GPUS = 1 if config["compute"]["device"] == "cuda" else 0
 

@@ -40,8 +40,9 @@ rule quantize_model:
         "../../envs/torch.yaml"
     threads: 1
     resources:
+        **ACTIVATIONS,
         gpu=GPUS,
-        mem_mb=memory(4000),
+        mem_mb=memory(4000 + ACTIVATIONS.get("activations_mb", 0)),
         runtime=60,
     params:
         code=quantization_code,

@@ -374,7 +374,9 @@ class _Planner:
         footprint = None
         if samples is not None or not scheme.needs_calibration:
             device = self.config["compute"]["device"]
-            footprint = quantize_footprint(*model.family_and_model, plan, sizes, scheme, samples, device)
+            kept = self.config["calibration"]["activations_gb"]
+            kept = None if kept is None else int(kept * 1e9)
+            footprint = quantize_footprint(*model.family_and_model, plan, sizes, scheme, samples, device, kept)
         return Estimate(
             weights_file_exact=sizes["weights_file"],
             disk=sizes["weights_file"] + model.companions + len(plan) * RECORD_BYTES,

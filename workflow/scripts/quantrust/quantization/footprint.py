@@ -146,6 +146,7 @@ def quantize_footprint(
     scheme: Scheme,
     samples: Samples | None,
     device: str,
+    activation_bytes: int | None = None,
 ) -> Footprint:
     """Estimate the memory and the files that quantizing takes.
 
@@ -162,12 +163,14 @@ def quantize_footprint(
     samples : Samples or None
         None where the scheme reads no data.
     device : {"cpu", "cuda"}
+    activation_bytes : int or None
+        As in `quantrust.quantization.quantize.quantize_model`.
 
     Returns
     -------
     Footprint
     """
-    budget = activation_budget(sizes)
+    budget = activation_budget(sizes) if activation_bytes is None else activation_bytes
     chosen = layers.filter(pl.col("bits").is_not_null())
     steps = _loading(family, model, dict(chosen.select("layer", pl.col("rows") * pl.col("columns")).iter_rows()))
     stored = 0

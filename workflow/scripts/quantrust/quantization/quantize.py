@@ -106,7 +106,7 @@ def quantize_model(
     sizes = layout.sizes(plan)
     processor = None if table is None else family.load_processor(str(model_folder))
     samples = None if table is None else samples_of(family, model, processor, table)
-    footprint = quantize_footprint(family, model, plan, sizes, scheme, samples, device)
+    footprint = quantize_footprint(family, model, plan, sizes, scheme, samples, device, activation_bytes)
     require_device_memory(
         f"quantizing {model_folder} under {scheme.name}",
         footprint.device,
@@ -114,7 +114,12 @@ def quantize_model(
         "quantize on a larger GPU, or set compute.device: cpu",
     )
     needed = sizes["weights_file"] + footprint.scratch
-    check_disk(out_folder, needed, "calibrate on fewer samples (calibration.samples) or smaller pictures")
+    check_disk(
+        out_folder,
+        needed,
+        "keep more activations in memory (calibration.activations_gb), or calibrate on fewer samples "
+        "(calibration.samples) or smaller pictures",
+    )
     if activation_bytes is None:
         activation_bytes = activation_budget(sizes)
     steps = _steps(family, model, scheme, plan)
