@@ -1,8 +1,11 @@
 import csv
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -407,12 +410,13 @@ def test_a_disk_that_fills_up_is_named_and_leaves_nothing_behind(files, capsys, 
     predict(folder / "p.json", [0.25])
     before = everything(folder)
 
-    def full(path, value):
-        raise OSError(28, "No space left on device")
+    def full(path, text, **how):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("quantrust.commands.score.write_json", full)
+    monkeypatch.setattr(Path, "write_text", full)
     assert score(folder, "--json", folder / "new/out.json", "--per-question", folder / "new/out.csv") == 2
-    assert "new/out.json: can not be written (No space left on device)" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "new/out.json: the disk has no room for it" in message and "No space left on device" in message
     assert everything(folder) == before
 
 
