@@ -33,6 +33,29 @@ def captions(tmp_path_factory, pictures) -> Path:
 
 
 @pytest.fixture(scope="session")
+def padded_folders(model_folders, tmp_path_factory) -> dict[str, Path]:
+    """The models with an embedding of padding that is not zero.
+
+    The library begins it at zero, which stays zero through all blocks: whether padding counts would make no difference.
+    """
+    from safetensors.torch import load_file, save_file
+
+    from quantrust.models.loading import load_family
+
+    folders = {}
+    for name, folder in model_folders.items():
+        folders[name] = tmp_path_factory.mktemp("padded") / name
+        shutil.copytree(folder, folders[name])
+        padding = load_family(name).load_processor(str(folder)).tokenizer.pad_token_id
+        tensors = load_file(folder / "model.safetensors")
+        (rows,) = (tensor for key, tensor in tensors.items() if key.endswith("embed_tokens.weight"))
+        assert not rows[padding].any() and rows[padding - 1].any()
+        rows[padding] = rows[padding - 1]
+        save_file(tensors, folders[name] / "model.safetensors", metadata={"format": "pt"})
+    return folders
+
+
+@pytest.fixture(scope="session")
 def calibration_tables(model_folders, captions) -> dict[str, pl.DataFrame]:
     """A calibration table of five samples for each family."""
     from quantrust.quantization.calibration import build_calibration_table

@@ -152,33 +152,50 @@ def test_groups_take_what_the_budget_holds_and_are_no_more_than_eight():
     assert batches_together(20, 100, 3, None) == 20
 
 
+def search_in_memory(family, model, processor, scheme, table, quantizers):
+    """Search the scales of all components that the scheme selects, before any of them is folded."""
+    images = list(vision_batches(family, processor, table))
+    encoded = [image for inputs in images for image in family.encode_images(model, inputs)]
+    prompts = list(language_batches(family, model, processor, table, encoded))
+    ratios = modality_ratios(family, model, prompts) if scheme.method == "mbq" else []
+    found = []
+    for component in ("vision", "connector", "language"):
+        if component not in scheme.components:
+            continue
+        blocks = family.blocks(model, component)
+        if component == "language":
+            batches = [
+                Batch(
+                    partial(decode, family, model, inputs),
+                    inputs.roles.flatten() != Role.PAD,
+                    {
+                        kind: [mbq.token_weights(inputs.roles.flatten(), r.used) for r in ratios if r.kind == kind]
+                        # under AWQ every token counts the same
+                        or [inputs.attention_mask.flatten().float()] * len(blocks)
+                        for kind in mbq.KINDS
+                    },
+                )
+                for inputs in prompts
+            ]
+        else:
+            batches = [Batch(partial(family.encode_images, model, inputs)) for inputs in images]
+        groups = {block: family.scale_groups(model, block) for block in blocks}
+        power = {"awq": 2, "mbq": 1}[scheme.method]
+        for choices in search_stack(model, blocks, groups, batches, quantizers, power, in_memory, ActivationStore()):
+            found += choices
+    return found
+
+
 def quantize_in_memory(family, model, processor, scheme, table, quantize, folder, out):
-    """Hold the whole model, search its language model's scales with MBQ if it is the method, quantize every layer."""
+    """Hold the whole model, search its scales if the method does, quantize every layer."""
     plan = build_plan(family, model, scheme)
     chosen = plan.drop_nulls("bits")
     quantizers = {
         row["layer"]: partial(quantize, bits=row["bits"], group_size=row["group"])
         for row in chosen.iter_rows(named=True)
     }
-    if scheme.method == "mbq":
-        images = [image for x in vision_batches(family, processor, table) for image in family.encode_images(model, x)]
-        prompts = list(language_batches(family, model, processor, table, images))
-        ratios = modality_ratios(family, model, prompts)
-        blocks = family.blocks(model, "language")
-        batches = [
-            Batch(
-                partial(decode, family, model, inputs),
-                inputs.roles.flatten() != Role.PAD,
-                {
-                    kind: [mbq.token_weights(inputs.roles.flatten(), r.used) for r in ratios if r.kind == kind]
-                    for kind in mbq.KINDS
-                },
-            )
-            for inputs in prompts
-        ]
-        groups = {block: family.scale_groups(model, block) for block in blocks}
-        found = list(search_stack(model, blocks, groups, batches, quantizers, 1, in_memory, ActivationStore()))
-        for choice in (choice for choices in found for choice in choices):
+    if scheme.method in ("awq", "mbq"):
+        for choice in search_in_memory(family, model, processor, scheme, table, quantizers):
             fold_scale(model, choice.group, choice.scale)
     for name, quantizer in quantizers.items():
         packed = PackedWeight.from_quantized(quantizer(model.get_submodule(name).weight))
@@ -190,12 +207,19 @@ def quantize_in_memory(family, model, processor, scheme, table, quantize, folder
 
 @pytest.mark.parametrize("family_name", FAMILIES)
 @pytest.mark.parametrize(
-    ("scheme", "quantize"), [("rtn-w4g32-full", quantize_rtn), ("hqq-w3g64", hqq.quantize), ("mbq-w3g32", quantize_rtn)]
+    ("scheme", "quantize"),
+    [
+        ("rtn-w4g32-full", quantize_rtn),
+        ("hqq-w3g64", hqq.quantize),
+        ("awq-w3g32-full", quantize_rtn),
+        ("mbq-w3g32", quantize_rtn),
+        ("mbq-w3g32-full", quantize_rtn),
+    ],
 )
 def test_the_file_is_that_of_a_model_held_in_memory(
-    scheme, quantize, family_name, model_folders, calibration_tables, tmp_path
+    scheme, quantize, family_name, padded_folders, calibration_tables, tmp_path
 ):
-    folder, table = model_folders[family_name], calibration_tables[family_name]
+    folder, table = padded_folders[family_name], calibration_tables[family_name]
     quantize_model(folder, scheme, table, tmp_path / "streamed")
     family, model, processor = load_model(folder)
     model.requires_grad_(False)
