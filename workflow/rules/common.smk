@@ -22,6 +22,7 @@ from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
 from quantrust.report.published import read_published
 
 try:
@@ -42,20 +43,6 @@ DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys(
 SOURCED = [name for name, model in config["models"].items() if "source" in model]
 TRAINED = [name for name, model in config["models"].items() if "training" in model]
 STRESSED = [name for name, model in config["models"].items() if "stress" in model]
-FIGURES = [
-    "risk_coverage",
-    "mixtures",
-    "efficiency",
-    "degradation",
-    "reliability_diagrams",
-    "confidence_histograms",
-    "selector_gain",
-    "answer_types",
-    "question_kinds",
-]
-TABLES = ["data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping"]
-# The paper's main tables, which are written as Markdown and LaTeX as well.
-PAPER_TABLES = ["quantization", "selector"]
 # Jobs that share the questions of a variant and dataset.
 SHARDS = config["features"]["shards"]
 # Processes of such a job that prepare pictures beside the one that runs the model.
@@ -168,13 +155,8 @@ def of_variants(pattern):
 
 def paper_tables():
     """The tables like the paper's; one beside its figures where it prints any of a variant of the study."""
-    published = read_published(PUBLISHED, HOME)
-    shared = any(
-        published.of_variant(model, scheme, estimator)
-        for model, scheme in compared_variants()
-        for estimator in STUDY["estimators"]
-    )
-    return [*PAPER_TABLES, "published"] if shared else PAPER_TABLES
+    shared = read_published(PUBLISHED, HOME).has_any(compared_variants(), STUDY["estimators"])
+    return [*PAPER_TABLES, *([PUBLISHED_TABLE] if shared else [])]
 
 
 def study_artifacts():

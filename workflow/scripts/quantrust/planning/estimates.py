@@ -23,22 +23,13 @@ from quantrust.inference.sizes import features_bytes
 from quantrust.models.embedded import IMAGE_SIZE
 from quantrust.models.footprint import LIBRARIES, Footprint
 from quantrust.models.pictures import PictureCost
-from quantrust.planning.jobs import (
-    CANDIDATES,
-    FIGURES,
-    LANGUAGE_SHIFT,
-    PAPER_TABLES,
-    PUBLISHED_TABLE,
-    Job,
-    datasets_of,
-    study_jobs,
-    variants_of,
-)
+from quantrust.planning.jobs import CANDIDATES, LANGUAGE_SHIFT, Job, datasets_of, study_jobs, variants_of
 from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration import BATCH_SIZE
 from quantrust.quantization.footprint import ANSWER_TOKENS, Samples, quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""

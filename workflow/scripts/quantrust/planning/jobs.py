@@ -8,33 +8,12 @@ from typing import Any
 from quantrust.config import EMBEDDED
 from quantrust.digest import SCRIPTS
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
 from quantrust.report.published import read_published
 
 LANGUAGE_SHIFT = "scenes-language"
 CANDIDATES = "scenes-language-candidates"
 PUBLISHED = SCRIPTS.parents[1] / "config" / "paper_reference.yaml"
-
-FIGURES = (
-    "risk_coverage",
-    "mixtures",
-    "efficiency",
-    "degradation",
-    "reliability_diagrams",
-    "confidence_histograms",
-    "selector_gain",
-    "answer_types",
-    "question_kinds",
-)
-"""Rules of figures, each named like its files."""
-
-TABLES = ("accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping")
-"""What rules tabulate as CSV alone; the table of the data, which reads questions, is beside them."""
-
-PAPER_TABLES = ("quantization", "selector")
-"""What rules tabulate as Markdown and LaTeX as well."""
-
-PUBLISHED_TABLE = "published"
-"""One more of these, where the paper prints figures of the study's variants."""
 
 
 @dataclass(frozen=True)
@@ -143,22 +122,14 @@ def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
 
 def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     folder = config["report"]["folder"]
-    published = [PUBLISHED_TABLE] if _is_published(config) else []
-    for table in ("data", *TABLES, *PAPER_TABLES, *published):
+    study = config["study"]
+    reference = read_published(PUBLISHED, study["in_distribution"])
+    published = [PUBLISHED_TABLE] if reference.has_any(variants_of(config), study["estimators"]) else []
+    for table in (*TABLES, *PAPER_TABLES, *published):
         yield Job(f"tabulate_{table}", f"{folder}/tables/{table}.csv")
     for figure in FIGURES:
         yield Job(figure, f"{folder}/{figure}.pdf")
     yield Job("build_page", f"{folder}/index.html")
-
-
-def _is_published(config: Mapping[str, Any]) -> bool:
-    """Whether the paper prints figures of a variant of the study."""
-    published = read_published(PUBLISHED, config["study"]["in_distribution"])
-    return any(
-        published.of_variant(model, scheme, estimator)
-        for model, scheme in variants_of(config)
-        for estimator in config["study"]["estimators"]
-    )
 
 
 def _prepare(model: str) -> Job:

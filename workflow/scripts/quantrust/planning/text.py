@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from quantrust.planning.jobs import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
+from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
 
 COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
 TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
@@ -16,7 +16,8 @@ OF_EVERY_VARIANT = {
     rule: rule for rule in ("evaluate_variant", "break_down_variant", "certify_variant", "decide_variant")
 }
 OF_THE_REPORT = {
-    **{f"tabulate_{table}": "tables" for table in (*TABLES, *PAPER_TABLES, PUBLISHED_TABLE)},
+    # the table of the data reads questions and has a line of its own
+    **{f"tabulate_{table}": "tables" for table in (*TABLES, *PAPER_TABLES, PUBLISHED_TABLE) if table != "data"},
     **dict.fromkeys(FIGURES, "figures"),
     "build_page": "build_page",
 }

@@ -1,6 +1,6 @@
 """Figures that the paper prints, read from the file that holds them, by the names that a study gives its variants."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,10 @@ class Published:
     def of_variant(self, model: str, scheme: str, estimator: str) -> Mapping[tuple[str, float | None], float]:
         """Return the figures of a variant by metric and parameter; none where the paper has none."""
         return self.figures.get((model, paper_scheme(scheme), estimator), {})
+
+    def has_any(self, variants: Iterable[tuple[str, str]], estimators: Collection[str]) -> bool:
+        """Return whether the paper prints a figure of one of these variants (model, scheme) under an estimator."""
+        return any(self.of_variant(*variant, estimator) for variant in variants for estimator in estimators)
 
 
 def read_published(path: str | Path, home: str) -> Published:
