@@ -201,27 +201,33 @@ def _confidence(networks: Sequence[Selector], inputs: torch.Tensor, offset: torc
     return torch.stack([torch.sigmoid(o if offset is None else o + offset) for o in outputs]).mean(dim=0).numpy()
 
 
-def _split(path: str | Path, split: str) -> _Questions:
-    """Read the questions of a split, a slice of the file at a time into the place that they take in the end."""
-    chosen = pl.col("split") == split
-    answered = pl.scan_parquet(path).filter(chosen)
-    count = answered.select(pl.len()).collect().item()
-    if count == 0:
-        raise QuantrustError(
-            f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits"
+def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
+    """Read the questions of splits, a slice of the file at a time into the places that they take in the end."""
+    counts = dict(pl.scan_parquet(path).group_by("split").len().collect().iter_rows())
+    for split in splits:
+        if split not in counts:
+            raise QuantrustError(
+                f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits"
+            )
+    width = selector_inputs(pl.scan_parquet(path).select(INPUTS).head(1).collect()).shape[1]
+    found = {
+        split: _Questions(
+            torch.empty(counts[split], width),
+            torch.empty(counts[split], dtype=torch.float64),
+            torch.empty(counts[split], dtype=torch.float32),
         )
-    width = selector_inputs(answered.select(INPUTS).head(1).collect()).shape[1]
-    questions = _Questions(
-        torch.empty(count, width), torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float32)
-    )
-    start = 0
+        for split in splits
+    }
+    starts = dict.fromkeys(splits, 0)
     for features in read_slices(path, [*INPUTS, "accuracy", "split"]):
-        rows = features.filter(chosen)
-        places = slice(start, start := start + rows.height)
-        questions.inputs[places] = selector_inputs(rows)
-        questions.log_odds[places] = log_odds(rows)
-        questions.accuracy[places] = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
-    return questions
+        for split, questions in found.items():
+            rows = features.filter(pl.col("split") == split)
+            places = slice(starts[split], starts[split] + rows.height)
+            starts[split] = places.stop
+            questions.inputs[places] = selector_inputs(rows)
+            questions.log_odds[places] = log_odds(rows)
+            questions.accuracy[places] = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
+    return list(found.values())
 
 
 def train_selector(features_path: str | Path, out_dir: str | Path, settings: SelectorSettings, seed: int) -> None:
@@ -241,7 +247,7 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
     QuantrustError
         If either split is empty.
     """
-    train, val = _split(features_path, "dev"), _split(features_path, "val")
+    train, val = _read_splits(features_path, "dev", "val")
     trained = [_train_network(train, val, settings, seed + member) for member in range(settings.members)]
     residual, residual_curve = _train_network(train, val, settings, seed, residual=True)
     networks = {str(member): network for member, (network, _) in enumerate(trained)} | {RESIDUAL: residual}
