@@ -27,13 +27,13 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
         raise QuantrustError(f"{path} is missing: a model folder needs a fast tokenizer; save it with the model")
-    for name in (path.name, "tokenizer_config.json"):
-        if (Path(folder) / name).is_file():
-            read_object(Path(folder) / name)
     try:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
-    # the library and its tokenizers raise what they like, bare exceptions among it
+    # the library and its tokenizers raise what they like, bare exceptions among it, and do not name the file
     except Exception as error:
+        for file in (path, path.with_name("tokenizer_config.json")):
+            if file.is_file():
+                read_object(file)
         raise QuantrustError(f"{path}: no tokenizer can be made of it ({error}); get the file again") from error
     if tokenizer.pad_token_id is None:
         raise QuantrustError(f"{path}: the tokenizer has no padding token; set pad_token in tokenizer_config.json")
