@@ -73,12 +73,7 @@ class Encoded:
 
     def read(self) -> Tensor:
         """Return the weight that a reader gets, float32, shape (out, in)."""
-        weight = self.weight
-        if self.read_in == torch.float32:
-            return weight.dequantize()
-        codes = weight.codes.unflatten(-1, (weight.scale.shape[-1], -1)).to(self.read_in)
-        restored = (codes - weight.zero.to(self.read_in).unsqueeze(-1)) * weight.scale.to(self.read_in).unsqueeze(-1)
-        return restored.flatten(-2).float()
+        return dequantize(self.weight.codes, self.weight.scale, self.weight.zero, self.read_in).float()
 
 
 @dataclass(frozen=True)

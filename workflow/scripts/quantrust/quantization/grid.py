@@ -48,21 +48,23 @@ class QuantizedWeight:
         return dequantize(self.codes, self.scale, self.zero).to(dtype)
 
 
-def dequantize(codes: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    """Return (codes - zero) * scale in float32.
+def dequantize(codes: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return (codes - zero) * scale.
 
     Parameters
     ----------
     codes : Tensor, uint8, shape (..., in)
     scale, zero : Tensor, shape (..., groups)
         `groups` divides `in`.
+    dtype : torch.dtype
+        In which this is computed.
 
     Returns
     -------
-    Tensor, float32, shape (..., in)
+    Tensor, `dtype`, shape (..., in)
     """
-    grouped = codes.unflatten(-1, (scale.shape[-1], -1)).float()
-    return grouped.sub_(zero.float().unsqueeze(-1)).mul_(scale.float().unsqueeze(-1)).flatten(-2)
+    grouped = codes.unflatten(-1, (scale.shape[-1], -1)).to(dtype)
+    return grouped.sub_(zero.to(dtype).unsqueeze(-1)).mul_(scale.to(dtype).unsqueeze(-1)).flatten(-2)
 
 
 def storage_dtype(bits: int) -> torch.dtype:

@@ -106,6 +106,8 @@ def quantize_model(
     sizes = layout.sizes(plan)
     processor = None if table is None else family.load_processor(str(model_folder))
     samples = None if table is None else samples_of(family, model, processor, table)
+    if activation_bytes is None:
+        activation_bytes = activation_budget(sizes)
     footprint = quantize_footprint(family, model, plan, sizes, scheme, samples, device, activation_bytes)
     require_device_memory(
         f"quantizing {model_folder} under {scheme.name}",
@@ -120,8 +122,6 @@ def quantize_model(
         "keep more activations in memory (calibration.activations_gb), or calibrate on fewer samples "
         "(calibration.samples) or smaller pictures",
     )
-    if activation_bytes is None:
-        activation_bytes = activation_budget(sizes)
     steps = _steps(family, model, scheme, plan)
     with (
         open_checkpoint(out_folder, model_folder, layout) as writer,
