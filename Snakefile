@@ -23,6 +23,14 @@ include: "workflow/rules/page.smk"
 include: "workflow/rules/download.smk"
 
 
+onstart:
+    # Snakemake's limit of jobs per second plants a timer for every job that ended, and each chooses among the waiting jobs
+    # once a second until the run ends: half a core for hundreds of jobs. Only a cluster's queue needs such a limit. A
+    # workflow that uses this one as a module wants these lines itself.
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 rule all:
     default_target: True
     input:
