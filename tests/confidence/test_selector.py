@@ -1,6 +1,7 @@
 """The Selector learns what the states say, the same way every time, and its scores carry every row."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from quantrust.confidence.selector import SelectorSettings, load_selector, selec
 from quantrust.errors import QuantrustError
 from quantrust.inference.features_file import read_slices
 
-SETTINGS = SelectorSettings(hidden=16, dropout=0.1, learning_rate=3e-3, batch_size=16, epochs=12, members=2)
+SETTINGS = SelectorSettings(hidden=16, dropout=0.1, learning_rate=3e-3, batch_size=16, epochs=12, members=2, seed=3)
 
 
 def _features(n: int = 900, seed: int = 0) -> pl.DataFrame:
@@ -44,7 +45,7 @@ def _features(n: int = 900, seed: int = 0) -> pl.DataFrame:
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("selector")
     _features().write_parquet(folder / "features.parquet")
-    train_selector(folder / "features.parquet", folder / "selector", SETTINGS, seed=3)
+    train_selector(folder / "features.parquet", folder / "selector", SETTINGS)
     return folder
 
 
@@ -90,13 +91,17 @@ def test_a_residual_selector_that_adds_nothing_is_maxprob_up_to_certainty(traine
 
 
 def test_the_same_seed_trains_the_same_bytes(trained, tmp_path):
-    train_selector(trained / "features.parquet", tmp_path / "again", SETTINGS, seed=3)
+    train_selector(trained / "features.parquet", tmp_path / "again", SETTINGS)
     for name in ("selector.safetensors", "selector.json"):
         assert (tmp_path / "again" / name).read_bytes() == (trained / "selector" / name).read_bytes()
-    train_selector(trained / "features.parquet", tmp_path / "other", SETTINGS, seed=4)
-    assert (tmp_path / "other" / "selector.safetensors").read_bytes() != (
-        trained / "selector" / "selector.safetensors"
-    ).read_bytes()
+
+
+def test_no_network_of_one_seed_is_a_network_of_the_next(trained, tmp_path):
+    train_selector(trained / "features.parquet", tmp_path / "other", replace(SETTINGS, seed=SETTINGS.seed + 1))
+    found = [load_selector(folder / name) for folder, name in ((trained, "selector"), (tmp_path, "other"))]
+    first, other = ([*selectors.members, selectors.residual] for selectors in found)
+    for network in first:
+        assert not any(torch.equal(network.layers[1].weight, another.layers[1].weight) for another in other)
 
 
 def test_scores_hold_every_row_and_one_column_an_estimator(trained, tmp_path):
@@ -116,7 +121,7 @@ def test_reading_a_few_rows_at_a_time_changes_nothing(trained, tmp_path, monkeyp
     """Some slices hold no row of a split."""
     estimators = ["maxprob", "selector", "selector-ensemble", "selector-residual"]
     for name in ("whole", "sliced"):
-        train_selector(trained / "features.parquet", tmp_path / name, SETTINGS, seed=3)
+        train_selector(trained / "features.parquet", tmp_path / name, SETTINGS)
         write_scores([trained / "features.parquet"], tmp_path / name, tmp_path / f"{name}.parquet", estimators)
         for module in (selector, scores):
             monkeypatch.setattr(module, "read_slices", partial(read_slices, rows=70))
@@ -131,5 +136,5 @@ def test_features_without_a_val_split_are_refused(trained, tmp_path):
     path = tmp_path / "features.parquet"
     _features().filter(pl.col("split") != "val").write_parquet(path)
     with pytest.raises(QuantrustError, match="no questions of split 'val'"):
-        train_selector(path, tmp_path / "selector", SETTINGS, seed=3)
+        train_selector(path, tmp_path / "selector", SETTINGS)
     assert not (tmp_path / "selector").exists()

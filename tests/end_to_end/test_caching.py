@@ -55,6 +55,21 @@ def test_editing_the_selector_reruns_selectors_and_what_follows(scratch) -> None
     assert scratch.plan()[0] == Counter(train_selector=VARIANTS) + SCORES
 
 
+def test_another_seed_of_the_selector_reruns_selectors_and_what_follows(scratch) -> None:
+    """Neither calibration nor mixtures nor resamples are drawn anew: those are the study's seed's."""
+    scratch.change("selector", "seed", value=1)
+    assert scratch.plan()[0] == Counter(train_selector=VARIANTS) + SCORES
+
+
+def test_another_seed_of_the_study_retrains_selectors_only_where_it_changes_the_model(scratch) -> None:
+    """Calibration is drawn anew, and with it the weights of the one scheme that reads it."""
+    scratch.change("seed", value=1)
+    jobs, written = scratch.plan()
+    assert jobs["build_calibration"] == jobs["train_selector"] == 1
+    assert f"data/selectors/{MODEL}/mbq-w3g32-full" in written
+    assert jobs["build_mixtures"] == DATASETS - 1
+
+
 def test_editing_an_estimator_reruns_scores_and_what_follows(scratch) -> None:
     edit(scratch, "confidence/estimators/margin.py")
     assert scratch.plan()[0] == SCORES

@@ -19,7 +19,6 @@ rule train_selector:
     params:
         code=code("train_selector"),
         settings=config["selector"],
-        seed=config["seed"],
     script:
         "../scripts/train_selector.py"
 

@@ -55,6 +55,8 @@ class SelectorSettings:
     members : int
         Networks, differing in their seeds. `selector` is the first one, `selector-ensemble` the mean of all. The
         network of `selector-residual` is one more.
+    seed : int
+        From which those of the networks are drawn; no two networks of different seeds have the same.
     """
 
     hidden: int = 64
@@ -65,6 +67,7 @@ class SelectorSettings:
     epochs: int = 60
     patience: int = 12
     members: int = 3
+    seed: int = 0
 
 
 class Selector(nn.Module):
@@ -142,13 +145,15 @@ def _area_under_risk_coverage(confidence: np.ndarray, accuracy: np.ndarray) -> f
 
 
 def _train_network(
-    train: _Questions, val: _Questions, settings: SelectorSettings, seed: int, *, residual: bool = False
+    train: _Questions, val: _Questions, settings: SelectorSettings, member: int, *, residual: bool = False
 ) -> tuple[Selector, list[dict[str, float | None]]]:
     """Train one network; return the best epoch's and the curve.
 
     With `residual` the output is added to MaxProb's log-odds. It then begins at zero everywhere, which is MaxProb
     itself and stands in the curve as epoch 0: no epoch that is worse on val is kept.
     """
+    # Of both numbers together: counted up from the seed, members of one would be members of the next.
+    (seed,) = np.random.SeedSequence([settings.seed, member]).generate_state(1).tolist()
     torch.manual_seed(seed)
     network = Selector(train.inputs.shape[1], settings.hidden, settings.dropout)
     network.mean.copy_(train.inputs.mean(dim=0))
@@ -230,7 +235,7 @@ def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
     return list(found.values())
 
 
-def train_selector(features_path: str | Path, out_dir: str | Path, settings: SelectorSettings, seed: int) -> None:
+def train_selector(features_path: str | Path, out_dir: str | Path, settings: SelectorSettings) -> None:
     """Train the Selectors of one variant on dev, choosing epochs on val.
 
     Parameters
@@ -238,9 +243,8 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
     features_path : str or Path
         Features of the in-distribution dataset, with the splits `dev` and `val`.
     out_dir : str or Path
-        Gets `selector.safetensors` (all members) and `selector.json` (settings, seed, curves).
+        Gets `selector.safetensors` (all members) and `selector.json` (settings, curves).
     settings : SelectorSettings
-    seed : int
 
     Raises
     ------
@@ -248,8 +252,8 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
         If either split is empty.
     """
     train, val = _read_splits(features_path, "dev", "val")
-    trained = [_train_network(train, val, settings, seed + member) for member in range(settings.members)]
-    residual, residual_curve = _train_network(train, val, settings, seed, residual=True)
+    trained = [_train_network(train, val, settings, member) for member in range(settings.members)]
+    residual, residual_curve = _train_network(train, val, settings, 0, residual=True)
     networks = {str(member): network for member, (network, _) in enumerate(trained)} | {RESIDUAL: residual}
     with atomic_directory(out_dir) as folder:
         tensors = {
@@ -261,7 +265,6 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
             {
                 "inputs": train.inputs.shape[1],
                 "settings": asdict(settings),
-                "seed": seed,
                 "train_questions": len(train.accuracy),
                 "val_questions": len(val.accuracy),
                 "curves": [curve for _, curve in trained],
