@@ -39,7 +39,7 @@ def test_rows_go_by_bits_with_maxprob_before_the_selector(written) -> None:
     assert len(written[0]) == 2 * 9 * 2
 
 
-def test_figures_are_the_metrics_in_percent(study, written) -> None:
+def test_figures_are_the_metrics_themselves(study, written) -> None:
     row = written[0].filter(model="model-b", scheme="mbq-w3g64-full", estimator="selector").row(0, named=True)
     metrics = pl.read_parquet(study.metrics["model-b", "mbq-w3g64-full"]).filter(dataset="scenes", estimator="selector")
     for name, metric, parameter in (
@@ -53,7 +53,7 @@ def test_figures_are_the_metrics_in_percent(study, written) -> None:
             0, named=True
         )
         for ending, column in (("", "value"), ("_low", "low"), ("_high", "high")):
-            assert row[name + ending] == pytest.approx(100 * expected[column], abs=1e-4)
+            assert row[name + ending] == expected[column]
 
 
 def test_marks_are_those_of_the_corrected_comparisons(written) -> None:
@@ -116,12 +116,12 @@ def test_bold_is_the_best_of_a_model_at_the_same_bits() -> None:
         return paper_tables.Row(model, scheme, "maxprob", bits, cells)
 
     rows = [
-        row("a", "bf16", None, 90.0, 1.0),
-        row("a", "hqq-w4g64", 4, 80.0, 3.0),
-        row("a", "mbq-w4g64", 4, 81.0, 3.0),
-        row("a", "mbq-w3g64", 3, None, 5.0),
-        row("a", "hqq-w3g64", 3, 70.0, 4.0),
-        row("b", "mbq-w4g64", 4, 99.0, 9.0),
+        row("a", "bf16", None, 0.9, 0.01),
+        row("a", "hqq-w4g64", 4, 0.8, 0.03),
+        row("a", "mbq-w4g64", 4, 0.81, 0.0301),
+        row("a", "mbq-w3g64", 3, None, 0.05),
+        row("a", "hqq-w3g64", 3, 0.7, 0.04),
+        row("b", "mbq-w4g64", 4, 0.99, 0.09),
     ]
     paper_tables.mark_best(rows)
     best = [tuple(cell.best for cell in row.cells.values()) for row in rows]
@@ -147,10 +147,10 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
     published = pl.read_csv(files[0]).filter(pl.col("coverage_at_risk_0.01_published").is_not_null())
     columns = ["model", "scheme", "estimator", "accuracy_published", "ece_published", "coverage_at_risk_0.01_published"]
     assert published.select(columns).rows() == [
-        ("qwen2-vl-7b", "mbq-w4g128", "maxprob", 82.5, 3.7, 41.1),
-        ("qwen2-vl-7b", "mbq-w4g128", "selector", None, 2.2, 45.4),
-        ("idefics3-8b-llama3", "hqq-w3g64", "maxprob", 64.0, 7.9, 0.1),
-        ("idefics3-8b-llama3", "hqq-w3g64", "selector", None, 7.0, 7.0),
+        ("qwen2-vl-7b", "mbq-w4g128", "maxprob", 0.825, 0.037, 0.411),
+        ("qwen2-vl-7b", "mbq-w4g128", "selector", None, 0.022, 0.454),
+        ("idefics3-8b-llama3", "hqq-w3g64", "maxprob", 0.64, 0.079, 0.001),
+        ("idefics3-8b-llama3", "hqq-w3g64", "selector", None, 0.07, 0.07),
     ]
     assert "(41.1)" in files[1].read_text() and "(41.1)" in files[2].read_text()
     assert "arXiv 2602.13289" in files[1].read_text() and "arXiv 2602.13289" in files[2].read_text()

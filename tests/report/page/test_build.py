@@ -59,13 +59,25 @@ def test_the_csv_files_hold_what_was_computed_for_every_variant(page_study) -> N
     stored = {"decisions": decided, "shipping": pl.read_parquet(folder / "shipping.parquet")}
     for name, table in stored.items():
         written = pl.read_csv(getattr(page_study.sources, name), schema=table.schema)
-        assert_frame_equal(written, table, rel_tol=0, abs_tol=5.1e-7)
+        assert_frame_equal(written, table, check_exact=True)
 
 
 def test_the_page_carries_the_values_of_the_csv_files(page_study, page_data) -> None:
     for name in ("decisions", "sizes"):
         table = pl.read_csv(getattr(page_study.sources, name))
         assert page_data[name] == {column: table[column].to_list() for column in table.columns}
+
+
+def test_thresholds_stay_numbers_where_the_first_ones_are_missing(page_study, tmp_path) -> None:
+    table = pl.read_csv(page_study.sources.decisions)
+    row, numbers = table.head(1), ("threshold", "deployed_risk", "deployed_risk_low", "certified_threshold")
+    for name, filled in (("some", 0.9999997), ("none", None)):
+        columns = [pl.Series(column, [None] * 120 + [filled], dtype=pl.Float64) for column in numbers]
+        limits = pl.Series("risk_limit", [0.1, *(0.5 + place / 1000 for place in range(119)), 0.7])
+        pl.concat([row] * 121).with_columns(*columns, limits).write_csv(tmp_path / f"{name}.csv")
+        page = write_again(page_study, tmp_path, decisions=tmp_path / f"{name}.csv").read_text(encoding="utf-8")
+        data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+        assert all(data["decisions"][column] == [None] * 120 + [filled] for column in numbers)
 
 
 def test_curves_keep_full_coverage_and_their_order(page_study, page_data) -> None:

@@ -13,7 +13,7 @@ from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, Look, looks
-from quantrust.report.wording import SIGNIFICANT, in_words
+from quantrust.report.wording import SIGNIFICANT, in_words, one_decimal
 
 FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
 UNTESTED = "°"
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass
 class Cell:
-    """One figure, in percent; None where undefined.
+    """One figure, a fraction; None where undefined.
 
     Attributes
     ----------
@@ -94,10 +94,11 @@ def write_paper_table(
 ) -> None:
     """Write one of the paper's tables in distribution: a row per model, scheme and estimator, a column per metric.
 
-    Figures are in percent. Marked are differences, significant after Holm's correction, from the unquantized model
-    under the same estimator (*) and from MaxProb on the same answers (†), where the study compares them; headings and
-    figures for which it does not are marked as well (°). Bold is the best of a model at the same number of bits, where
-    there is a choice. Beside them stand the paper's figures, where the study is of its models, dataset and schemes.
+    Figures are fractions in the CSV and in percent in the others. Marked are differences, significant after Holm's
+    correction, from the unquantized model under the same estimator (*) and from MaxProb on the same answers (†), where
+    the study compares them; headings and figures for which it does not are marked as well (°). Bold is the best of a
+    model at the same number of bits, where there is a choice. Beside them stand the paper's figures, where the study is
+    of its models, dataset and schemes.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def write_paper_table(
     if any(cell.published is not None for row in rows for cell in row.cells.values()):
         caption += f" In parentheses: {published.source}."
     with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
-        _table(rows, columns, count).write_csv(first, float_precision=4)
+        _table(rows, columns, count).write_csv(first)
         second.write_text(as_markdown(rows, columns, caption), encoding="utf-8")
         third.write_text(as_latex(rows, columns, caption, name), encoding="utf-8")
 
@@ -167,11 +168,9 @@ def shown_variants(metrics: pl.DataFrame) -> Iterator[tuple[str, Look, str, pl.D
 
 
 def cells_of(variant: pl.DataFrame) -> dict[Key, Cell]:
-    """Return the figures, in percent, of the metrics of one variant under one estimator."""
+    """Return the figures of the metrics of one variant under one estimator."""
     return {
-        (row["metric"], row["parameter"]): Cell(
-            *(None if row[name] is None else 100 * row[name] for name in ("value", "low", "high"))
-        )
+        (row["metric"], row["parameter"]): Cell(row["value"], row["low"], row["high"])
         for row in variant.iter_rows(named=True)
     }
 
@@ -223,7 +222,7 @@ def _p_values(comparisons: pl.DataFrame, model: str, scheme: str, estimator: str
 
 def as_shown(value: float) -> float:
     """Return a figure in percent rounded like the printed one, so that no difference is marked that can not be seen."""
-    return float(f"{value:.1f}")
+    return float(one_decimal(value))
 
 
 def mark_best(rows: Sequence[Row]) -> None:
@@ -290,12 +289,12 @@ def as_markdown(rows: Sequence[Row], columns: Sequence[Column], caption: str) ->
 def _markdown_cell(cell: Cell) -> str:
     if cell.value is None:
         return "-"
-    value = f"**{cell.value:.1f}**" if cell.best else f"{cell.value:.1f}"
+    value = f"**{one_decimal(cell.value)}**" if cell.best else one_decimal(cell.value)
     parts = [value + cell.marks.replace("*", r"\*")]
     if cell.low is not None and cell.high is not None:
-        parts.append(f"[{cell.low:.1f}, {cell.high:.1f}]")
+        parts.append(f"[{one_decimal(cell.low)}, {one_decimal(cell.high)}]")
     if cell.published is not None:
-        parts.append(f"({cell.published:.1f})")
+        parts.append(f"({one_decimal(cell.published)})")
     return " ".join(parts)
 
 
@@ -355,16 +354,16 @@ def latex_table(
 def _latex_value(cell: Cell) -> str:
     if cell.value is None:
         return "--"
-    value = rf"\textbf{{{cell.value:.1f}}}" if cell.best else f"{cell.value:.1f}"
+    value = rf"\textbf{{{one_decimal(cell.value)}}}" if cell.best else one_decimal(cell.value)
     marks = cell.marks.replace(FROM_MAXPROB, r"\dagger").replace(UNTESTED, r"\circ")
     value += f"$^{{{marks}}}$" if marks else ""
-    return value if cell.published is None else f"{value} ({cell.published:.1f})"
+    return value if cell.published is None else f"{value} ({one_decimal(cell.published)})"
 
 
 def _latex_interval(cell: Cell) -> str:
     if cell.low is None or cell.high is None:
         return ""
-    return rf"{{\tiny [{cell.low:.1f}, {cell.high:.1f}]}}"
+    return rf"{{\tiny [{one_decimal(cell.low)}, {one_decimal(cell.high)}]}}"
 
 
 def escaped(text: str) -> str:

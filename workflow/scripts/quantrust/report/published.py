@@ -16,7 +16,7 @@ class Published:
     source : str
         Title and number of the paper.
     figures : mapping of (model, scheme, estimator) to mapping of (metric, parameter) to float
-        In percent, without those that the paper does not print; a model under each of its names, a scheme under the
+        Fractions, without those that the paper does not print; a model under each of its names, a scheme under the
         paper's name for it (`paper_scheme`). Empty for a dataset that the paper's tables are not of.
     """
 
@@ -50,7 +50,10 @@ def read_published(path: str | Path, home: str) -> Published:
         reference["source"],
         {
             (model, scheme, estimator): {
-                key: value for key, value in zip(keys, values, strict=True) if value is not None
+                # Printed in percent with one decimal: rounding gives the very fraction that is meant.
+                key: round(value / 100, 6)
+                for key, value in zip(keys, values, strict=True)
+                if value is not None
             }
             for entry in reference["models"]
             for model in entry["names"]

@@ -21,7 +21,7 @@ from quantrust.report.paper_tables import (
 from quantrust.report.published import Published, read_published
 from quantrust.report.results import in_distribution, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, one_decimal
 
 SCHEMA = {
     "model": pl.String,
@@ -41,7 +41,7 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Difference:
-    """Ours minus published, in percentage points; None where undefined."""
+    """Ours minus published, a difference of fractions; None where undefined."""
 
     value: float | None
     low: float | None
@@ -60,8 +60,9 @@ def write_published_table(
 ) -> None:
     """Write the study's figures beside the paper's, for the variants and metrics that the paper has.
 
-    Figures are in percent, in distribution. The difference is ours minus published. A published figure has no
-    interval, so that of the difference is the interval of ours, shifted by the published figure.
+    Figures are in distribution, fractions in the CSV and in percent in the others. The difference is ours minus
+    published. A published figure has no interval, so that of the difference is the interval of ours, shifted by the
+    published figure.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def write_published_table(
         "study's figure, shifted: it leaves out how far the published one itself is off by chance."
     )
     with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
-        _table(rows, columns, count).write_csv(first, float_precision=4)
+        _table(rows, columns, count).write_csv(first)
         second.write_text(_markdown(rows, columns, caption), encoding="utf-8")
         third.write_text(_latex(rows, columns, caption), encoding="utf-8")
 
@@ -159,16 +160,18 @@ def _markdown(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> s
 def _texts(cell: Cell) -> tuple[str, str, str]:
     """Return a figure, the published one and the difference with its interval."""
     gap = difference(cell)
-    text = "-" if gap.value is None else f"{gap.value:+z.1f}"
-    return _one_decimal(cell.value), _one_decimal(cell.published), f"{text} {_interval(gap)}".rstrip()
+    ours, theirs = ("-" if value is None else one_decimal(value) for value in (cell.value, cell.published))
+    text = "-" if gap.value is None else _points(gap.value)
+    return ours, theirs, f"{text} {_interval(gap)}".rstrip()
 
 
-def _one_decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _points(difference: float) -> str:
+    """Return a difference in percentage points, with its sign."""
+    return f"{100 * difference:+z.1f}"
 
 
 def _interval(gap: Difference) -> str:
-    return "" if gap.low is None or gap.high is None else f"[{gap.low:+z.1f}, {gap.high:+z.1f}]"
+    return "" if gap.low is None or gap.high is None else f"[{_points(gap.low)}, {_points(gap.high)}]"
 
 
 def _latex(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
@@ -187,8 +190,8 @@ def _latex(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
             cell = row.cells[column.key]
             gap, interval = difference(cell), _interval(difference(cell))
             # Signs in math mode: a hyphen is no minus.
-            shown = "--" if gap.value is None else f"${gap.value:+z.1f}$"
-            ours, theirs = ("--" if value is None else f"{value:.1f}" for value in (cell.value, cell.published))
+            shown = "--" if gap.value is None else f"${_points(gap.value)}$"
+            ours, theirs = ("--" if value is None else one_decimal(value) for value in (cell.value, cell.published))
             figures += [ours, theirs, shown]
             intervals += ["", "", rf"{{\tiny ${interval}$}}" if interval else ""]
         lines.append((row, figures, intervals))

@@ -1,4 +1,8 @@
-"""The tables of a study, as CSV; all values are fractions."""
+"""The tables of a study, as CSV.
+
+Every number stands there as the shortest text that reads back to the same float, so that a threshold taken from a table
+answers what it answered in the study. Shares, risks, errors and differences are fractions; other units are in the names
+of their columns, such as ``bytes_on_disk``."""
 
 import json
 from collections.abc import Iterable
@@ -9,7 +13,6 @@ import polars as pl
 from quantrust.files import atomic_path
 from quantrust.report.results import read_tables, rows_of, whole_test_sets
 
-PLACES = 6
 VARIANT = ["model", "scheme"]
 
 
@@ -147,4 +150,4 @@ def _interval(name: str) -> list[pl.Expr]:
 
 def _write(table: pl.DataFrame, out_path: str | Path) -> None:
     with atomic_path(out_path) as partial:
-        table.write_csv(partial, float_precision=PLACES)
+        table.write_csv(partial)

@@ -4,6 +4,17 @@ SIGNIFICANT = 0.05
 """The corrected p-value below which a difference is called one."""
 
 
+def one_decimal(share: float) -> str:
+    """Return a measured share in percent as the papers' tables print it.
+
+    Examples
+    --------
+    >>> one_decimal(0.825), one_decimal(1.0)
+    ('82.5', '100.0')
+    """
+    return f"{100 * share:.1f}"
+
+
 def in_words(share: float) -> str:
     """Return a share as a percentage with no more decimals than it has.
 

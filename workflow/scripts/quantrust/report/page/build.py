@@ -16,7 +16,10 @@ import polars as pl
 import vl_convert
 import yaml
 
+from quantrust.evaluation.certification import SCHEMA as CERTIFICATION
+from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
+from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import atomic_path, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
@@ -97,8 +100,11 @@ def write_page(
         Versions of what ran the study, for the provenance.
     """
     home = config["study"]["in_distribution"]
-    tables = (sources.decisions, sources.shipping, sources.sizes, sources.data)
-    decisions, kept, sizes, asked = map(pl.read_csv, tables)
+    # With their own types: a column of thresholds may be empty as far as any number of rows that one could look at.
+    decisions = pl.read_csv(sources.decisions, schema=DECISIONS)
+    kept = pl.read_csv(sources.shipping, schema=SHIPPING)
+    certification = pl.read_csv(sources.certification, schema=CERTIFICATION)
+    sizes, asked = map(pl.read_csv, (sources.sizes, sources.data))
     schemes = distinct(decisions, "scheme")
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
     data = {
@@ -142,7 +148,7 @@ def write_page(
             kept,
             sizes,
             decisions,
-            pl.read_csv(sources.certification, infer_schema_length=None),
+            certification,
             pl.read_parquet(sources.comparisons),
             home,
             config,
@@ -307,17 +313,17 @@ def _unbroken(text: str) -> str:
     return text.replace(" %", "\u00a0%")
 
 
-def _signed(points: float) -> str:
-    """Return a difference with its sign, and none where it is zero as shown.
+def _signed(difference: float) -> str:
+    """Return a difference of fractions in percentage points with its sign, and none where it is zero as shown.
 
     Examples
     --------
-    >>> _signed(1.04), _signed(-0.04)
+    >>> _signed(0.0104), _signed(-0.0004)
     ('+1.0', '0.0')
-    >>> _signed(-6.1) == "\N{MINUS SIGN}6.1"
+    >>> _signed(-0.061) == "\N{MINUS SIGN}6.1"
     True
     """
-    text = f"{points:+z.1f}"
+    text = f"{100 * difference:+z.1f}"
     return "0.0" if text == "+0.0" else text.replace("-", "\N{MINUS SIGN}")
 
 

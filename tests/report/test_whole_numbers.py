@@ -1,0 +1,232 @@
+"""Every number in every table reads back to the float that was computed, bit for bit."""
+
+import csv
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from quantrust.evaluation import certification, comparison, decisions, shipping
+from quantrust.report import contents, tables
+from quantrust.report.paper_tables import write_paper_table
+from quantrust.report.published_table import write_published_table
+
+HOME = "vqav2"
+PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
+# Of a model that the paper has, so that all columns of all tables are filled.
+MODEL, SCHEMES, ESTIMATORS = "qwen2-vl-7b", ("bf16", "mbq-w4g64"), ("maxprob", "selector")
+RISKS, COSTS = (0.01, 0.05), (10.0,)
+Expected = list[dict[str, object]]
+
+
+def awkward(count: int, seed: int = 0) -> list[float]:
+    """Floats that few digits do not tell apart: next to 1, next to one another, tiny, and with all digits."""
+    rng = np.random.default_rng(seed)
+    start = [np.nextafter(1.0, 0.0), 1 - 3e-7, 1 - 1.7e-12, 0.95, np.nextafter(0.95, 1.0), 5e-324, 1.25e-7]
+    return [*start, *rng.random(count), *(1 - 10.0 ** -rng.uniform(3, 16, count))][:count]
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Metrics of two variants in distribution, all of their values awkward."""
+    folder = tmp_path_factory.mktemp("metrics")
+    keys = [("accuracy", None), ("ece", None), ("aurc", None)]
+    keys += [("coverage_at_risk", risk) for risk in RISKS] + [("effective_reliability", cost) for cost in COSTS]
+    paths = []
+    for number, scheme in enumerate(SCHEMES):
+        names = list(itertools.product(ESTIMATORS, keys))
+        numbers = iter(awkward(3 * len(names), number))
+        rows = [
+            (MODEL, scheme, estimator, HOME, 1.0, *key, next(numbers), next(numbers), next(numbers), 1000)
+            for estimator, key in names
+        ]
+        columns = ["model", "scheme", "estimator", "dataset", "id_share", "metric", "parameter"]
+        table = pl.DataFrame(rows, schema=[*columns, "value", "low", "high", "n"], orient="row")
+        paths.append(folder / f"{scheme}.parquet")
+        table.write_parquet(paths[-1])
+    return paths
+
+
+def figures(paths: list[Path]) -> dict[tuple[str, str, str, float | None], tuple[float, float, float]]:
+    """Value, low and high by scheme, estimator, metric and parameter."""
+    table = pl.concat([pl.read_parquet(path) for path in paths])
+    return {
+        (row["scheme"], row["estimator"], row["metric"], row["parameter"]): (row["value"], row["low"], row["high"])
+        for row in table.iter_rows(named=True)
+    }
+
+
+def three(name: str, numbers: tuple[float, float, float]) -> dict[str, object]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
+
+
+def accuracy(metrics: list[Path], path: Path) -> Expected:
+    tables.write_accuracy_table(metrics, path, home=HOME)
+    found = figures(metrics)
+    return [three("accuracy", found[scheme, "maxprob", "accuracy", None]) for scheme in SCHEMES]
+
+
+def reliability(metrics: list[Path], path: Path) -> Expected:
+    tables.write_reliability_table(metrics, path, home=HOME, risks=RISKS)
+    found = figures(metrics)
+    names = {("ece", None): "ece", ("aurc", None): "aurc"}
+    names |= {("coverage_at_risk", risk): f"coverage_at_risk_{risk}" for risk in RISKS}
+    return [
+        {column: value for key, name in names.items() for column, value in three(name, found[*variant, *key]).items()}
+        for variant in itertools.product(SCHEMES, ESTIMATORS)
+    ]
+
+
+def sizes(metrics: list[Path], path: Path) -> Expected:
+    size = {"weights_file": 1_000_001, "bfloat16": 3_000_017, "resident": 1_000_003, "resident_bfloat16": 3_000_019}
+    size |= {"resident_packed": 1_200_007, "quantized_bits_per_weight": 4 + 1 / 3, "model_bits_per_weight": 16 / 3}
+    folder = path.with_name("checkpoint")
+    folder.mkdir()
+    (folder / "quantization.json").write_text(json.dumps({"scheme": "s", "bytes": size}))
+    tables.write_sizes_table([folder], path)
+    return [
+        {
+            "bytes_on_disk": 1_000_001,
+            "share_of_bf16": 1_000_001 / 3_000_017,
+            "resident_share_of_bf16": 1_000_003 / 3_000_019,
+            "resident_packed_share_of_bf16": 1_200_007 / 3_000_019,
+            "bits_per_quantized_weight": 4 + 1 / 3,
+            "bits_per_weight": 16 / 3,
+        }
+    ]
+
+
+def data(metrics: list[Path], path: Path) -> Expected:
+    asked = pl.DataFrame({"dataset": [HOME] * 3, "split": ["test"] * 3, "image": ["a", "a", "b"]})
+    for name, table in (("asked", asked), ("skipped", asked.clear())):
+        table.write_parquet(path.with_name(f"{name}.parquet"))
+    tables.write_data_table([path.with_name("asked.parquet")], [path.with_name("skipped.parquet")], path, home=HOME)
+    return [{"images": 2, "questions": 3, "skipped_images": 0, "skipped_questions": 0, "images_in_home_dev": 0}]
+
+
+def as_computed(schema: pl.Schema) -> Callable[[list[Path], Path], Expected]:
+    """Return a writer of a table of the evaluation, with awkward floats in all of its columns of floats."""
+
+    def write(metrics: list[Path], path: Path) -> Expected:
+        columns = {
+            name: awkward(20, seed) if kind == pl.Float64 else [True if kind == pl.Boolean else 7] * 20
+            for seed, (name, kind) in enumerate(schema.items())
+            if kind != pl.String
+        }
+        table = pl.DataFrame(columns).select(
+            *(pl.col(name) if name in columns else pl.lit("x").alias(name) for name in schema)
+        )
+        table.write_parquet(path.with_suffix(".parquet"))
+        tables.write_as_csv([path.with_suffix(".parquet")], path)
+        numbers = [name for name, kind in schema.items() if kind in (pl.Float64, pl.Int64)]
+        return table.select(numbers).to_dicts()
+
+    return write
+
+
+def paper(metrics: list[Path], path: Path) -> Expected:
+    compared = {
+        "first_model": MODEL,
+        "first_scheme": SCHEMES[1],
+        "first_estimator": ["maxprob", "selector", "selector"],
+        "second_model": MODEL,
+        "second_scheme": ["bf16", "bf16", SCHEMES[1]],
+        "second_estimator": ["maxprob", "selector", "maxprob"],
+        "dataset": HOME,
+        "metric": "aurc",
+        "parameter": pl.Series([None] * 3, dtype=pl.Float64),
+        "p_holm": awkward(10)[7:10],
+    }
+    pl.DataFrame(compared).write_parquet(path.with_name("comparisons.parquet"))
+    write_paper_table(
+        metrics,
+        path.with_name("comparisons.parquet"),
+        PUBLISHED,
+        path,
+        path.with_suffix(".md"),
+        path.with_suffix(".tex"),
+        name="t",
+        home=HOME,
+        estimators=ESTIMATORS,
+        risks=RISKS,
+        costs=COSTS,
+        level=0.95,
+    )
+    found, p_values = figures(metrics), compared["p_holm"]
+    rows = []
+    for variant in itertools.product(SCHEMES, ESTIMATORS):
+        row: dict[str, object] = {}
+        for name, key in (
+            ("accuracy", ("accuracy", None)),
+            ("ece", ("ece", None)),
+            ("aurc", ("aurc", None)),
+            ("coverage_at_risk_0.01", ("coverage_at_risk", 0.01)),
+            ("effective_reliability_10", ("effective_reliability", 10.0)),
+        ):
+            row |= three(name, found[*variant, *key])
+        tested = {(SCHEMES[1], "maxprob"): (p_values[0], None), (SCHEMES[1], "selector"): tuple(p_values[1:])}
+        row["aurc_p_bf16"], row["aurc_p_maxprob"] = tested.get(variant, (None, None))
+        rows.append(row)
+    # As the paper prints them, in percent: 83.0, 3.5 and 42.6.
+    printed = ("accuracy_published", "ece_published", "coverage_at_risk_0.01_published")
+    rows[0] |= dict(zip(printed, (0.83, 0.035, 0.426), strict=True))
+    return rows
+
+
+def published(metrics: list[Path], path: Path) -> Expected:
+    others = (path.with_suffix(".md"), path.with_suffix(".tex"))
+    write_published_table(metrics, PUBLISHED, path, *others, home=HOME, level=0.95)
+    value, low, high = figures(metrics)["bf16", "maxprob", "accuracy", None]
+    first = {"value": value, "low": low, "high": high, "published": 0.83}
+    return [first | three("difference", (value - 0.83, low - 0.83, high - 0.83))]
+
+
+WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
+    "data": data,
+    "accuracy": accuracy,
+    "reliability": reliability,
+    "sizes": sizes,
+    "certification": as_computed(certification.SCHEMA),
+    "comparisons": as_computed(comparison.SCHEMA),
+    "decisions": as_computed(decisions.SCHEMA),
+    "shipping": as_computed(shipping.SCHEMA),
+    "quantization": paper,
+    "selector": paper,
+    "published": published,
+}
+
+
+def test_every_table_of_the_report_is_read_back() -> None:
+    assert set(WRITERS) == {*contents.TABLES, *contents.PAPER_TABLES, contents.PUBLISHED_TABLE}
+
+
+def bits(value: object) -> object:
+    """Return a number so that two are equal only bit for bit."""
+    return None if value is None else (value.hex() if isinstance(value, float) else float(value).hex())
+
+
+def read_by_polars(path: Path) -> Iterator[dict[str, object]]:
+    yield from pl.read_csv(path, infer_schema_length=None).iter_rows(named=True)
+
+
+def read_by_python(path: Path) -> Iterator[dict[str, object]]:
+    with open(path, newline="", encoding="utf-8") as handle:
+        yield from csv.DictReader(handle)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_table_reads_back_to_what_was_computed_bit_for_bit(name: str, metrics: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.csv"
+    expected = WRITERS[name](metrics, path)
+    for read in (read_by_polars, read_by_python):
+        written = list(read(path))
+        if name != contents.PUBLISHED_TABLE:
+            assert len(written) == len(expected)
+        for row, numbers in zip(written, expected, strict=False):
+            for column, value in numbers.items():
+                text = row[column] if row[column] != "" else None
+                assert bits(text) == bits(value), (column, row[column], value)
