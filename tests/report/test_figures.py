@@ -91,7 +91,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that would be saved during a test."""
     saved: list[Figure] = []
     for module in MODULES:
-        monkeypatch.setattr(module, "save_figure", lambda figure, pdf, png: saved.append(figure))
+        if hasattr(module, "save_figure"):
+            monkeypatch.setattr(module, "save_figure", lambda figure, pdf, png: saved.append(figure))
+        else:
+            monkeypatch.setattr(module, "save_pages", lambda figures, pdf, png: saved.extend(figures))
     return saved
 
 
@@ -152,7 +155,7 @@ def test_small_studies_are_drawn(
 def test_a_figure_states_the_number_of_questions(study, tmp_path: Path, drawn: list[Figure], draw: Callable) -> None:
     draw(study, list(study.metrics), tmp_path / "figure.pdf", tmp_path / "figure.png")
     counts = {"mixtures": "2,400 test", "reliability_diagrams": "4,203 test", "confidence_histograms": "4,203 test"}
-    counts |= dict.fromkeys(("answer_types", "question_kinds"), "groups of 700 to 700 test")
+    counts |= dict.fromkeys(("answer_types", "question_kinds"), "groups of 700 test")
     assert counts.get(next(name for name in DRAW if DRAW[name] is draw), "4,500 test") in note_of(drawn[0])
     if draw is not draw_confidence_histograms:
         assert "95 % bootstrap intervals over images" in note_of(drawn[0])
@@ -234,6 +237,18 @@ def test_degradation_gives_a_scheme_that_the_config_names_a_place_of_its_own(
     assert [label.get_text() for label in drawn[0].axes[-1].get_xticklabels()] == ["3", "last-third"]
 
 
+def test_degradation_draws_the_methods_of_one_bit_width_beside_each_other(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    variants = [("model-a", scheme) for scheme in ("bf16", "hqq-w3g64-full", "mbq-w3g64-full")]
+    draw_degradation(study, variants, tmp_path / "f.pdf", tmp_path / "f.png")
+    for axes in drawn[0].axes:
+        places = [container.lines[0].get_xdata()[0] for container in axes.containers]
+        left, right = axes.get_xlim()
+        assert (left, right) == (-0.5, 0.5)
+        assert max(places) - min(places) < 0.3 * (right - left)
+
+
 def test_mixtures_run_from_in_distribution_to_shift_and_leave_out_what_is_no_mixture(
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
@@ -253,14 +268,46 @@ def test_mixtures_have_a_panel_for_every_risk_limit_and_one_scale_for_all_models
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     draw_mixtures(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
-    lefts = [axes for axes in drawn[0].axes if axes.get_ylabel()]
-    assert [axes.get_ylabel() for axes in lefts] == ["accuracy", "C@1 %", "C@5 %"] * 2
-    for first, second in zip(lefts[:3], lefts[3:], strict=True):
+    lefts = [axes for page in drawn for axes in page.axes if axes.get_ylabel()]
+    # A page a model, and on it both shifts.
+    assert [axes.get_ylabel() for axes in lefts] == ["accuracy", "C@1 %", "C@5 %"] * 4
+    for first, second in zip(lefts[:3], lefts[6:9], strict=True):
         assert first.get_ylim() == second.get_ylim()
     # A dashed line for MaxProb and a solid one for the Selector, of each of five schemes; model-a is the better one.
     styles = [line.get_linestyle() for line in lefts[1].get_lines()]
     assert (styles.count("--"), styles.count("-")) == (5, 5)
-    assert lefts[1].get_lines()[0].get_ydata()[-1] > lefts[4].get_lines()[0].get_ydata()[-1]
+    assert lefts[1].get_lines()[0].get_ydata()[-1] > lefts[7].get_lines()[0].get_ydata()[-1]
+
+
+def test_mixtures_are_printed_a_page_a_model_with_panels_as_wide_as_half_a_page(
+    study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    draw_mixtures(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
+    assert [page.axes[0].get_title(loc="left") for page in drawn] == [
+        f"{model}, HQQ, to scenes-language" for model in ("model-a", "model-b")
+    ]
+    for page in drawn:
+        FigureCanvasAgg(page).draw()
+        widths = {round(axes.get_window_extent().width / page.bbox.width, 2) for axes in page.axes}
+        assert min(widths) > 0.4
+        # As high as a page of paper.
+        assert page.get_figheight() < 10
+
+
+def test_the_last_panel_of_every_column_of_mixtures_names_the_ratios(
+    large_study, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    variants = [("model-a", scheme) for scheme in ("hqq-w3g64-full", "mbq-w3g64-full", "rtn-w3g64-full")]
+    paths = []
+    for variant in variants:
+        paths.append(tmp_path / f"{variant[1]}.parquet")
+        pl.read_parquet(large_study.metrics[variant]).filter(pl.col("dataset") != SHIFTS[1]).write_parquet(paths[-1])
+    mixtures.mixtures(paths, tmp_path / "m.pdf", tmp_path / "m.png", risks=RISKS, **COMMON)
+    FigureCanvasAgg(drawn[0]).draw()
+    panels = [axes for axes in drawn[0].axes if axes.get_visible()]
+    assert len(panels) == 3 * 3
+    labelled = [axes for axes in panels if any(label.get_visible() for label in axes.get_xticklabels())]
+    assert len(labelled) == 3
 
 
 def test_mixtures_have_bands_of_no_quantization_and_the_fewest_bits_alone(
@@ -348,10 +395,24 @@ def test_confidence_histograms_draw_right_answers_up_and_wrong_ones_down(
     draw_confidence_histograms(study, [("model-a", "bf16")], tmp_path / "f.pdf", tmp_path / "f.png")
     right, wrong = drawn[0].axes[0].containers
     heights = [[-bar.get_height() for bar in bars] for bars in (right, wrong)]
-    # At most 290 right and 270 wrong answers of 4,203 in a bin, 7 % and 6 %, need lines 15 % apart.
+    # At most 290 right and 282 wrong answers of 4,203 in a bin, some 7 % each, need lines 15 % apart.
     assert sum(heights[0]) - sum(heights[1]) == pytest.approx(1 / 0.15)
     assert heights[0][14] == pytest.approx(round(300 * 0.8 * 14.5 / 15) / 4203 / 0.15)
     assert max(heights[1]) <= 0 <= min(heights[0])
+    assert drawn[0].legends[0].get_texts()[1].get_text() == "wrong (below)"
+
+
+def test_confidence_histograms_show_wrong_answers_that_are_few(study, tmp_path: Path, drawn: list[Figure]) -> None:
+    """Of 4,203 answers a bin has at most 290 right ones and here 28 wrong ones: drawn ten times as tall."""
+    table = pl.read_parquet(study.bins["model-a", "bf16"])
+    few = pl.when(pl.col("n") > 3).then(pl.col("n") - (pl.col("n") - pl.col("right")) // 10).otherwise("right")
+    table.with_columns(right=few.cast(table.schema["right"])).write_parquet(tmp_path / "bins.parquet")
+    files = (tmp_path / "f.pdf", tmp_path / "f.png")
+    confidence_histograms.confidence_histograms([tmp_path / "bins.parquet"], *files, home=HOME)
+    right, wrong = drawn[0].axes[0].containers
+    tallest = [max(abs(bar.get_height()) for bar in bars) for bars in (right, wrong)]
+    assert 0.3 < tallest[1] / tallest[0] <= 1
+    assert drawn[0].legends[0].get_texts()[1].get_text() == "wrong (below), drawn 10 times as tall"
 
 
 def test_confidence_histograms_have_a_scale_on_which_bars_are_shares_of_all_answers(

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from quantrust.files import atomic_path
 from quantrust.quantization.scheme import Scheme, is_scheme_word, parse_scheme
@@ -188,13 +190,31 @@ def styled_figure(height: float, width: float = PAGE_WIDTH) -> Iterator[Figure]:
 
 def save_figure(figure: Figure, pdf: str | Path, png: str | Path) -> None:
     """Write a figure for print and for the screen; neither file says when it was made."""
-    figure.set_dpi(PNG_DPI)
-    # The layout is found once and is the same in both files.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    with atomic_path(pdf) as partial:
-        FigureCanvasPdf(figure).print_pdf(partial, metadata={"CreationDate": None})
-    # Writing a PDF has set the resolution to that of its own unit, the point.
-    figure.set_dpi(PNG_DPI)
-    with atomic_path(png) as partial, open(partial, "wb") as handle:
-        FigureCanvasAgg(figure).print_png(handle)
+    save_pages([figure], pdf, png)
+
+
+def save_pages(figures: Sequence[Figure], pdf: str | Path, png: str | Path) -> None:
+    """Write figures for print, a page each, and for the screen, one under another.
+
+    Parameters
+    ----------
+    figures : sequence of Figure
+        Of one width, at least one.
+    pdf, png : str or Path
+        The files to write; neither says when it was made.
+    """
+    images = []
+    with matplotlib.rc_context(RC):
+        for figure in figures:
+            figure.set_dpi(PNG_DPI)
+            # The layout is found once and is the same in both files.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            images.append(np.asarray(canvas.buffer_rgba()))
+        with atomic_path(png) as partial:
+            imsave(partial, np.concatenate(images), format="png", dpi=PNG_DPI)
+        with atomic_path(pdf) as partial, PdfPages(partial, metadata={"CreationDate": None}) as pages:
+            for figure in figures:
+                pages.savefig(figure)

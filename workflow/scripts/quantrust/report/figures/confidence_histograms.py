@@ -15,6 +15,8 @@ from quantrust.report.wording import in_words
 
 # Models beside each other.
 MOST_MODELS = 2
+# How many times as tall as right answers wrong ones may be drawn.
+MAGNIFICATIONS = (1, 2, 5, 10, 20, 50)
 
 
 def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str) -> None:
@@ -38,8 +40,13 @@ def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png:
     bins = bins.filter(pl.col("estimator").is_in(estimators))
     models = distinct(bins, "model")
     names = [look.name for look in looks(distinct(bins, "scheme"))]
+    # Wrong answers are few where a model is good: on the scale of the right ones they would not be seen.
+    magnified = max(
+        (factor for factor in MAGNIFICATIONS if factor * bins["wrong_share"].max() <= bins["right_share"].max()),
+        default=1,
+    )
     # The lines lie so far apart, in whole twentieths of the answers, that bars of neighbours do not meet.
-    tallest = bins["right_share"].max() + bins["wrong_share"].max()
+    tallest = bins["right_share"].max() + magnified * bins["wrong_share"].max()
     pitch = max(1, math.ceil(20 * 1.05 * tallest)) / 20
     wide = min(len(models), MOST_MODELS) * len(estimators)
     deep = blocks(len(models), MOST_MODELS)
@@ -51,14 +58,18 @@ def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png:
             for column, estimator in enumerate(estimators):
                 axes = grid[place // MOST_MODELS][place % MOST_MODELS * len(estimators) + column]
                 axes.set_visible(True)
-                _draw(axes, pick(bins, model=model, estimator=estimator), names, pitch)
+                _draw(axes, pick(bins, model=model, estimator=estimator), names, pitch, magnified)
                 if place % MOST_MODELS == min(len(models), MOST_MODELS) - 1 and estimator == estimators[-1]:
                     _scale(axes, len(names), pitch)
                 title(axes, f"{model}\n{ESTIMATOR_LABELS[estimator]}", wide)
                 axes.set_xlabel("confidence")
+        taller = f", drawn {magnified} times as tall" if magnified > 1 else ""
         legend(
             figure,
-            [Patch(color=RIGHT_COLOUR, label="right (above)"), Patch(color=WRONG_COLOUR, label="wrong (below)")],
+            [
+                Patch(color=RIGHT_COLOUR, label="right (above)"),
+                Patch(color=WRONG_COLOUR, label="wrong (below)" + taller),
+            ],
             f"{home}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 bins of equal "
             "width, on the scale at the right, which all panels share; right: a soft accuracy of at least one half",
         )
@@ -75,14 +86,14 @@ def _scale(axes: Axes, lines: int, pitch: float) -> None:
     scale.set_ylabel("share of all answers")
 
 
-def _draw(axes: Axes, bins: pl.DataFrame, names: list[str], pitch: float) -> None:
+def _draw(axes: Axes, bins: pl.DataFrame, names: list[str], pitch: float, magnified: int) -> None:
     for line, name in enumerate(names):
         here = pick(bins, scheme=name)
         # The axis runs downwards, one scheme after another.
-        for share, colour, sign in (("right_share", RIGHT_COLOUR, -1), ("wrong_share", WRONG_COLOUR, 1)):
+        for share, colour, height in (("right_share", RIGHT_COLOUR, -1), ("wrong_share", WRONG_COLOUR, magnified)):
             axes.bar(
                 here["lower"],
-                sign * here[share] / pitch,
+                height * here[share] / pitch,
                 here["upper"] - here["lower"],
                 bottom=line,
                 align="edge",

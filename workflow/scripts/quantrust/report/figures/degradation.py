@@ -92,6 +92,8 @@ def degradation(
                         _draw(axes, here, schemes, places, shift, estimator, colours[one], markers[one])
                 in_percent(axes.yaxis)
                 axes.set_xticks(range(len(places)), list(places), rotation=20 if named else 0)
+                # Fixed, because limits that follow the data would draw the methods of a single place far apart.
+                axes.set_xlim(-0.5, max(len(places), 1) - 0.5)
                 if row == 0:
                     title(axes, model, len(models))
                 if row == len(rows) - 1:

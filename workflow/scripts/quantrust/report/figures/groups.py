@@ -90,7 +90,7 @@ def groups(
             rows_of(table, "deployed_risk", risk).join(answered, on=keys).filter(enough).with_columns(measured=True),
         ),
     ]
-    pitch = max(0.17, 0.05 + 0.02 * len(shown))
+    pitch = max(0.2, 0.06 + 0.03 * len(shown))
     with styled_figure(height=1.0 + len(models) * (0.35 + pitch * len(clusters))) as figure:
         grid = figure.subplots(len(models), len(columns), squeeze=False, sharex="col", sharey=True)
         for row, model in enumerate(models):
@@ -109,12 +109,12 @@ def groups(
         for axes in grid[0]:
             axes.set_xlim(left=-0.02)
         counts = pick(table, model=models[0], scheme=shown[0].name, metric="accuracy")
-        smallest, largest = counts["n"].min(), counts["n"].max()
+        sizes = " to ".join(f"{n:,}" for n in sorted({counts["n"].min(), counts["n"].max()}))
         left_out = f"; groups of fewer than {FEWEST} questions, which are left out: {small}" if small else ""
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown)],
-            f"{', '.join(datasets)}: groups of {smallest:,} to {largest:,} test questions{manner_note(shown)}; bars: "
+            f"{', '.join(datasets)}: groups of {sizes} test questions{manner_note(shown)}; bars: "
             f"{in_words(level)} bootstrap intervals over images; confidence of {ESTIMATOR_LABELS[estimator]}; one "
             f"threshold: the one that keeps the dotted risk on all val questions in distribution; hollow: fewer than "
             f"{FEWEST} answers kept; the risk of so few is left out{left_out}",
@@ -141,10 +141,10 @@ def _draw(axes: Axes, values: pl.DataFrame, clusters: list[tuple[str, str]], sho
             ],
             color=look.colour,
             marker=look.marker,
-            markersize=2.4,
+            markersize=3.2,
             markeredgewidth=0,
             linestyle="none",
-            elinewidth=0.5,
+            elinewidth=0.9,
         )
         hollow = [one for one in drawn if one not in measured]
         axes.plot(
@@ -152,9 +152,9 @@ def _draw(axes: Axes, values: pl.DataFrame, clusters: list[tuple[str, str]], sho
             [number + shift for number, _ in hollow],
             color=look.colour,
             marker=look.marker,
-            markersize=2.4,
+            markersize=3.2,
             markerfacecolor="white",
-            markeredgewidth=0.5,
+            markeredgewidth=0.7,
             linestyle="none",
         )
     for number in range(1, len(clusters)):

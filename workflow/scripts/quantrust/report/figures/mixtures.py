@@ -1,6 +1,5 @@
 """Accuracy and coverage at risk limits as questions in distribution give way to shifted ones."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -26,13 +25,13 @@ from quantrust.report.style import (
     ESTIMATOR_DASHES,
     Look,
     looks,
-    save_figure,
+    save_pages,
     styled_figure,
 )
 from quantrust.report.wording import in_words
 
 # Panels beside each other.
-MOST_COLUMNS = 4
+MOST_COLUMNS = 2
 # Of bands, of which a panel has two for a scheme.
 ALPHA = 0.12
 
@@ -48,8 +47,8 @@ def mixtures(
 ) -> None:
     """Draw accuracy and coverage at risk limits against the share of questions in distribution.
 
-    Panels per model, shift and series of schemes: accuracy, and under it a panel for each coverage, with a line for
-    each estimator.
+    A page per model. On it, for every shift and series of schemes, a panel for the accuracy and under it one for each
+    coverage, with a line for each estimator.
 
     Parameters
     ----------
@@ -70,45 +69,51 @@ def mixtures(
     # No confidence enters the accuracy; it is drawn like the last estimator, solid.
     rows = [("accuracy", rows_of(metrics, "accuracy"), estimators[-1:])]
     rows += [(risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in risks]
-    models, shifts = distinct(metrics, "model"), distinct(metrics, "dataset")
-    # All shifts beside each other where there is room, else under each other.
-    lines = [shifts] if len(shifts) * len(columns) <= MOST_COLUMNS else [[shift] for shift in shifts]
-    wide = len(lines[0]) * len(columns)
-    with styled_figure(height=0.8 + (0.3 + 1.15 * len(rows)) * len(models) * len(lines)) as figure:
-        grid = figure.subplots(len(rows) * len(models) * len(lines), wide, squeeze=False, sharex=True, sharey="row")
-        for first, (model, line) in zip(range(0, len(grid), len(rows)), itertools.product(models, lines), strict=True):
-            panels = [(shift, series, quantized) for shift in line for series, quantized in columns]
-            for column, (shift, series, quantized) in enumerate(panels):
-                schemes = [*quantized, *(look for look in shown if look.series is None)]
-                for row, (_, values, drawn) in enumerate(rows):
-                    for estimator in drawn:
-                        here = pick(values, model=model, dataset=shift, estimator=estimator)
-                        _draw(grid[first + row][column], here, schemes, estimator)
-                title(
-                    grid[first][column],
-                    f"{model}, {short_label(series, [one for one, _ in columns])}\nto {shift}",
-                    wide,
-                )
-            for row, (label, _, _) in enumerate(rows):
-                grid[first + row][0].set_ylabel(label)
-        for row in range(len(rows)):
-            # Once everything is drawn, because a limit that is set ends the growth of axes: one scale for all models.
-            same = [line[0] for line in grid[row :: len(rows)]]
-            bottom = min(axes.get_ylim()[0] for axes in same) if row == 0 else 0
-            top = max(axes.get_ylim()[1] for axes in same)
-            for axes in same:
-                axes.set_ylim(bottom, top)
-        figure.align_ylabels()
-        figure.supxlabel(f"questions of {home} : questions of the shift", fontsize=7.5)
-        counts = " and ".join(f"{n:,}" for n in sorted(set(metrics["n"])))
-        legend(
-            figure,
-            [*bit_handles(shown), *estimator_handles(estimators)],
-            f"{counts} test questions in every mixture{manner_note(shown)}; bands, of {_banded(shown)}: "
-            f"{in_words(level)} bootstrap intervals over images; {risks_note(risks)}, with the threshold read "
-            f"off the test labels{hidden_note(shown)}",
-        )
-        save_figure(figure, pdf, png)
+    panels = [(shift, *column) for shift in distinct(metrics, "dataset") for column in columns]
+    lines = [panels[first : first + MOST_COLUMNS] for first in range(0, len(panels), MOST_COLUMNS)]
+    counts = " and ".join(f"{n:,}" for n in sorted(set(metrics["n"])))
+    pages, by_row = [], [[] for _ in rows]
+    for model in distinct(metrics, "model"):
+        with styled_figure(height=0.8 + (0.35 + 1.2 * len(rows)) * len(lines)) as figure:
+            grid = figure.subplots(len(rows) * len(lines), len(lines[0]), squeeze=False, sharex=True, sharey="row")
+            for axes in grid.flat:
+                axes.set_visible(False)
+            for first, line in zip(range(0, len(grid), len(rows)), lines, strict=True):
+                for column, (shift, series, quantized) in enumerate(line):
+                    schemes = [*quantized, *(look for look in shown if look.series is None)]
+                    for row, (_, values, drawn) in enumerate(rows):
+                        axes = grid[first + row][column]
+                        axes.set_visible(True)
+                        by_row[row].append(axes)
+                        for estimator in drawn:
+                            here = pick(values, model=model, dataset=shift, estimator=estimator)
+                            _draw(axes, here, schemes, estimator)
+                    # The panel below may have no place in the grid, and with it no labels.
+                    grid[first + len(rows) - 1][column].tick_params(labelbottom=True)
+                    title(
+                        grid[first][column],
+                        f"{model}, {short_label(series, [one for one, _ in columns])}, to {shift}",
+                        len(lines[0]),
+                    )
+                for row, (label, _, _) in enumerate(rows):
+                    grid[first + row][0].set_ylabel(label)
+            figure.align_ylabels()
+            figure.supxlabel(f"questions of {home} : questions of the shift", fontsize=7.5)
+            legend(
+                figure,
+                [*bit_handles(shown), *estimator_handles(estimators)],
+                f"{counts} test questions in every mixture{manner_note(shown)}; bands, of {_banded(shown)}: "
+                f"{in_words(level)} bootstrap intervals over images; {risks_note(risks)}, with the threshold read "
+                f"off the test labels{hidden_note(shown)}",
+            )
+        pages.append(figure)
+    for row, same in enumerate(by_row):
+        # Once everything is drawn, because a limit that is set ends the growth of axes: one scale for all models.
+        bottom = min(axes.get_ylim()[0] for axes in same) if row == 0 else 0
+        top = max(axes.get_ylim()[1] for axes in same)
+        for axes in same:
+            axes.set_ylim(bottom, top)
+    save_pages(pages, pdf, png)
 
 
 def _banded(shown: Sequence[Look]) -> str:
