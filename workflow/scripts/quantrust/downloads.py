@@ -30,7 +30,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path, partial_path, read_json, sha256, write_json
+from quantrust.files import atomic_path, partial_path, path_inside, read_json, sha256, write_json
 from quantrust.progress import progress
 
 ATTEMPTS = 5
@@ -89,14 +89,15 @@ def fetch(
         found = {"source": source, "files": _fetch_url(source["url"], folder, lock, lock_path)}
     else:
         found = _fetch_repository(name, source, folder, lock, lock_path, endpoint)
+    paths = [path_inside(folder, file, lock_path) for file in sorted(found["files"])]
     if settings.get("unpack"):
-        for file in found["files"]:
-            unpack(folder / file, folder)
+        for path in paths:
+            unpack(path, folder)
     if "rows" in settings:
         # Slow to import, and needed by few.
         from quantrust.vqa.rows import write_official
 
-        write_official([folder / file for file in sorted(found["files"])], settings["rows"], folder)
+        write_official(paths, settings["rows"], folder)
     if lock is None:
         write_json(lock_path, found)
         _log.info("recorded in %s", lock_path)
@@ -107,7 +108,7 @@ def _fetch_url(url: str, folder: Path, lock: Mapping[str, Any] | None, lock_path
     name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name
     if not name:
         raise QuantrustError(f"{url}: ends without the name of a file; expected the address of one file")
-    target = folder / name
+    target = path_inside(folder, name, url)
     expected = None if lock is None else lock["files"][name]
     if not target.exists():
         download_file(url, target, None if expected is None else expected["bytes"])
@@ -265,21 +266,22 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            members: dict[str, zipfile.ZipInfo] = {}
+            members: dict[Path, zipfile.ZipInfo] = {}
             for member in opened.infolist():
                 name = PurePosixPath(member.filename).name
                 # Some systems add hidden files of their own.
                 if member.is_dir() or name.startswith("."):
                     continue
-                if name in members:
+                path = path_inside(folder, name, archive)
+                if path in members:
                     raise QuantrustError(f"{archive}: holds two files with the name {name}; unpack it yourself")
-                members[name] = member
-            missing = {name: member for name, member in members.items() if not _is_unpacked(folder / name, member)}
+                members[path] = member
+            missing = {path: member for path, member in members.items() if not _is_unpacked(path, member)}
             _require_space(folder, sum(member.file_size for member in missing.values()))
             with progress(f"unpacking {archive.name}", len(missing), "files") as bar:
-                for name, member in missing.items():
+                for path, member in missing.items():
                     with (
-                        atomic_path(folder / name) as partial,
+                        atomic_path(path) as partial,
                         opened.open(member) as source,
                         open(partial, "wb") as to,
                     ):
@@ -308,10 +310,11 @@ def _fetch_repository(
     endpoint: str | None,
 ) -> dict[str, Any]:
     """Get files of a repository of the hub at one commit: the recorded one, or the revision's when none is recorded."""
-    if lock is not None and all((folder / file).is_file() for file in lock["files"]):
+    recorded = {} if lock is None else {file: path_inside(folder, file, lock_path) for file in lock["files"]}
+    if lock is not None and all(path.is_file() for path in recorded.values()):
         # Nothing to get; what is there is checked without the network.
-        for file, expected in lock["files"].items():
-            _checked(folder / file, expected, lock_path)
+        for file, path in recorded.items():
+            _checked(path, lock["files"][file], lock_path)
         return dict(lock)
     repository, kind = source["repository"], source["kind"]
     revision = source["revision"] if lock is None else lock["commit"]
@@ -325,7 +328,8 @@ def _fetch_repository(
             raise QuantrustError(
                 f"{where}: has no file that matches {', '.join(patterns or ['*'])} at revision {revision}"
             )
-        missing = [file for file in siblings if not (folder / file.rfilename).exists()]
+        paths = {file.rfilename: path_inside(folder, file.rfilename, where) for file in siblings}
+        missing = [file for file in siblings if not paths[file.rfilename].exists()]
         _require_space(folder, sum(file.size or 0 for file in missing))
         snapshot_download(
             repository,
@@ -336,7 +340,7 @@ def _fetch_repository(
             endpoint=endpoint,
         )
         # where part of it was there, the client takes that for the whole when the network is gone
-        if lacking := [file.rfilename for file in siblings if not (folder / file.rfilename).is_file()]:
+        if lacking := [name for name, path in paths.items() if not path.is_file()]:
             raise LocalEntryNotFoundError(f"{lacking[0]} has not come")
     except GatedRepoError:
         raise QuantrustError(
@@ -358,10 +362,11 @@ def _fetch_repository(
     files = {}
     for file in siblings:
         expected = None if lock is None else lock["files"].get(file.rfilename)
-        files[file.rfilename] = _checked(folder / file.rfilename, expected, lock_path)
+        path = paths[file.rfilename]
+        files[file.rfilename] = _checked(path, expected, lock_path)
         if file.lfs is not None and files[file.rfilename]["sha256"] != file.lfs.sha256:
             raise QuantrustError(
-                f"{folder / file.rfilename}: has the SHA-256 {files[file.rfilename]['sha256']}, but the hub names "
+                f"{path}: has the SHA-256 {files[file.rfilename]['sha256']}, but the hub names "
                 f"{file.lfs.sha256}; delete it and download it again"
             )
     return {"source": dict(source), "commit": info.sha, "files": files}

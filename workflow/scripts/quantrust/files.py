@@ -1,16 +1,19 @@
-"""Writing artifacts so that they are complete or absent, and reading JSON that others wrote."""
+"""Writing artifacts so that they are complete or absent, reading JSON of others, finding the files that it names."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantrust.disk import naming_full_disk
 from quantrust.errors import QuantrustError
+
+LONGEST_NAME = 255
+"""Bytes in the name of a file or folder: what Linux and macOS allow."""
 
 
 def partial_path(path: Path) -> Path:
@@ -125,6 +128,65 @@ def read_object(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise QuantrustError(f"{path} holds a {type(content).__name__}; expected an object: get the file again")
     return content
+
+
+def path_inside(folder: str | Path, name: str, named_by: str | Path, *, links_out: bool = False) -> Path:
+    """Join a name that a file holds to the folder that it is meant to be in.
+
+    Parameters
+    ----------
+    folder : str or Path
+        It need not exist. It may be a link itself.
+    name : str
+        The name of a file in that folder or below it, with slashes between folders.
+    named_by : str or Path
+        The file that the name comes from, for messages; with the place in it where that helps.
+    links_out : bool
+        Whether the file may be a link to one elsewhere: so it is in a model folder of the hub's cache, which holds only
+        links.
+
+    Returns
+    -------
+    Path
+        `folder` and `name`. There need not be such a file.
+
+    Raises
+    ------
+    QuantrustError
+        If the name is absolute, has a part ``..``, a backslash or a NUL, names no file, or is none that a file can
+        have; or if it leads through a link out of the folder.
+    """
+    parts = PurePosixPath(name).parts
+    if fault := _fault_of_name(name, parts):
+        raise QuantrustError(f"{named_by}: names the file {name!r}, {fault}; expected the name of a file in {folder}")
+    path = os.fspath(folder)
+    for position, part in enumerate(parts, start=1):
+        path = os.path.join(path, part)
+        if (position < len(parts) or not links_out) and os.path.islink(path):
+            target, root = os.path.realpath(path), os.path.realpath(folder)
+            if os.path.commonpath([target, root]) != root:
+                raise QuantrustError(
+                    f"{named_by}: names the file {name!r}, but {path} is a link to {target}, outside {folder}; put the "
+                    "file itself there"
+                )
+    return Path(path)
+
+
+def _fault_of_name(name: str, parts: Sequence[str]) -> str | None:
+    """Return what is wrong with the name of a file; None when nothing is."""
+    if name.startswith("/"):
+        return "an absolute path"
+    if ".." in parts:
+        return "which leads out of its folder"
+    if "\\" in name or "\0" in name:
+        return "which holds a backslash or a NUL"
+    if not parts:
+        return "which is none"
+    try:
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError:
+        return "which has a lone surrogate"
+    return f"which has a part of more than {LONGEST_NAME} bytes" if longest > LONGEST_NAME else None
 
 
 def write_json(path: str | Path, value: Any) -> None:

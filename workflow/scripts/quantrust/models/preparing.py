@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, read_object, sha256
+from quantrust.files import atomic_directory, path_inside, read_object, sha256
 from quantrust.models.companions import COMPANIONS, INDEX, WEIGHTS
 from quantrust.models.loading import model_type_of
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
@@ -46,9 +46,9 @@ def prepare_model(
     Raises
     ------
     QuantrustError
-        If a listed file is missing or has another digest, the model is of another family, a shard or a key of the
-        weights is missing, unexpected or of another shape, a setting is none of the family's processor, or the folder
-        lacks a part of its processor or holds a damaged one.
+        If a listed file is missing, has another digest or lies outside the folder, the model is of another family, a
+        shard or a key of the weights is missing, unexpected or of another shape, a setting is none of the family's
+        processor, or the folder lacks a part of its processor or holds a damaged one.
     """
     source = Path(source)
     with atomic_directory(out_dir) as folder:
@@ -89,13 +89,17 @@ def _named_as(source: Path, folder: Path) -> Iterator[None]:
 
 
 def _copy_listed(source: Path, record: Path, folder: Path) -> None:
-    for name, digest in sorted(read_object(record)["files"].items()):
-        path = source / name
+    listed = read_object(record).get("files")
+    if not isinstance(listed, dict):
+        raise QuantrustError(f'{record}: expected "files", an object with the digest of every file of the model')
+    for name, digest in sorted(listed.items()):
+        path, target = path_inside(source, name, record, links_out=True), path_inside(folder, name, record)
         if not path.is_file():
             raise QuantrustError(f"{path} is missing, though {record} lists it; restore it from the repository")
         if sha256(path) != digest:
             raise QuantrustError(f"{path} differs from the digest in {record}; restore it from the repository")
-        shutil.copyfile(path, folder / name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
 
 
 def _take_published(source: Path, folder: Path) -> None:

@@ -4,7 +4,6 @@ Published folders keep large models in shards, named by `model.safetensors.index
 did when they were published; it renames them on loading.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from quantrust.errors import QuantrustError
+from quantrust.files import path_inside, read_object
 from quantrust.models.companions import INDEX, WEIGHTS
 
 
@@ -68,7 +68,7 @@ def weight_files(folder: str | Path) -> dict[str, Path]:
     for key, shard in named.items():
         shards.setdefault(shard, set()).add(key)
     for shard, keys in sorted(shards.items()):
-        path = folder / shard
+        path = path_inside(folder, shard, index, links_out=True)
         if not path.is_file():
             raise QuantrustError(
                 f"{path} is missing, though {INDEX} names it for {_shown(keys)}; get the shard and put it there"
@@ -176,11 +176,7 @@ def tensor_names(folder: str | Path, model: nn.Module, keys: Iterable[str]) -> d
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise QuantrustError(f"{path} is no JSON ({error}); get it again") from None
-    named = content.get("weight_map") if isinstance(content, dict) else None
+    named = read_object(path).get("weight_map")
     if not isinstance(named, dict) or not named or not all(isinstance(shard, str) for shard in named.values()):
         raise QuantrustError(f"{path}: weight_map is missing or no map of keys to shards; get it again")
     if elsewhere := [shard for shard in named.values() if Path(shard).name != shard]:

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
+from quantrust.files import path_inside
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.skeleton import build_skeleton
 from quantrust.vqa.images import read_image
@@ -271,13 +272,13 @@ def _read_pair(path: Path, place: int, record: Any, images_dir: Path) -> dict[st
     if not isinstance(record, dict) or not {"id", "conversations"} <= record.keys():
         raise QuantrustError(f"{where} lacks id or conversations; expected the ShareGPT4V format")
     where += f" (id {record['id']!r})"
-    if not record.get("image"):
+    if not _image_of(record):
         raise QuantrustError(f"{where} has no image; calibration needs image-caption pairs only")
     turns = record["conversations"] if isinstance(record["conversations"], list) else []
     begins = [turn.get("from") if isinstance(turn, dict) else None for turn in turns[:2]]
     if begins != ["human", "gpt"] or not all(isinstance(turn.get("value"), str) for turn in turns[:2]):
         raise QuantrustError(f"{where} does not begin with a turn from human and one from gpt, both with a text")
-    image = images_dir / record["image"]
+    image = path_inside(images_dir, record["image"], where)
     return {
         "sample_id": str(record["id"]),
         "image_id": Path(record["image"]).stem,

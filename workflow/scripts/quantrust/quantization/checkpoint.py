@@ -54,7 +54,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, sha256, write_json
+from quantrust.files import atomic_directory, path_inside, sha256, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.device import check_device
 from quantrust.models.family import Family
@@ -333,7 +333,7 @@ def _record_digest(record: dict[str, Any]) -> str:
 def _check_files(folder: Path, digests: dict[str, str]) -> None:
     """Raise when a file of a checkpoint is missing or not what was written."""
     for name, expected in digests.items():
-        path = folder / name
+        path = path_inside(folder, name, folder / RECORD, links_out=True)
         if not path.is_file():
             raise QuantrustError(f"{path} is missing: the checkpoint is incomplete; quantize the model again")
         if (digest := sha256(path)) != expected:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from quantrust.errors import QuantrustError
-from quantrust.files import read_json
+from quantrust.files import path_inside, read_json
 from quantrust.vqa.accuracy import REFERENCES
 
 SPLITS = ("dev", "val", "test")
@@ -230,7 +230,7 @@ def _vizwiz(parsed: Any, annotations_path: str | Path, images_dir: str | Path | 
         result[question_id] = Question(
             question_id=question_id,
             image_id=image,
-            image=None if images_dir is None else str(PurePosixPath(images_dir, image)),
+            image=_in_folder(images_dir, image, annotations_path, question_id),
             question=text(record, "question", annotations_path, question_id),
             answers=_answers(record, annotations_path, question_id),
             answer_type=_optional_text(record, "answer_type", annotations_path, question_id),
@@ -282,14 +282,20 @@ def _image_path(
     if images_dir is None:
         return None
     if "image" in record:
-        return str(PurePosixPath(images_dir, text(record, "image", path, question)))
+        return _in_folder(images_dir, text(record, "image", path, question), path, question)
     try:
-        return str(PurePosixPath(images_dir, template.format(image_id=int(image_id))))
+        name = template.format(image_id=int(image_id))
     except ValueError:
         raise QuantrustError(
             f'{path}: question {question}: image_id {image_id!r} is not a COCO number and there is no "image"; '
             "expected one of the two"
         ) from None
+    return _in_folder(images_dir, name, path, question)
+
+
+def _in_folder(images_dir: str | Path | None, name: str, path: str | Path, question: str) -> str | None:
+    """Return the path of an image that a question names; None where the images' folder was not given."""
+    return None if images_dir is None else str(path_inside(images_dir, name, f"{path}: question {question}"))
 
 
 def _answers(record: dict[str, Any], path: str | Path, question: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path, write_json
+from quantrust.files import atomic_path, path_inside, write_json
 from quantrust.progress import progress
 from quantrust.vqa.official import COCO_IMAGE_NAME
 
@@ -42,7 +42,7 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
     folder = Path(folder)
     questions, annotations = [], []
     for row, image, name in _rows(files, form):
-        path = folder / "images" / name
+        path = path_inside(folder / "images", name, files[0])
         if not path.is_file() or path.stat().st_size != len(image):
             with atomic_path(path) as partial:
                 partial.write_bytes(image)
