@@ -12,7 +12,8 @@ def quantize_rtn(weight: Tensor, bits: int, group_size: int, symmetric: bool = F
     Asymmetric: scale = (max - min) / (2^bits - 1) and zero = round(-min / scale) within the code range. That range
     holds zero by construction, so in a group whose weights all have one sign min or max is taken as 0 (with the
     group's own ends every code would saturate). Symmetric: zero = 2^(bits - 1) and scale = max |w| / (2^(bits - 1) -
-    1).
+    0.5): the range from -max |w| to max |w| over the 2^bits - 1 steps between the first code and the last, as the tools
+    of GPTQ and compressed-tensors have it.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def quantize_rtn(weight: Tensor, bits: int, group_size: int, symmetric: bool = F
     low, high = group_range(weight, group_size)
     if symmetric:
         middle = 2 ** (bits - 1)
-        scale = torch.maximum(low.abs(), high.abs()) / (middle - 1)
+        scale = torch.maximum(low.abs(), high.abs()) / (middle - 0.5)
         return encode(weight, scale, torch.full_like(scale, middle), bits, group_size, symmetric=True)
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     top = 2**bits - 1
