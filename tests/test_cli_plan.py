@@ -66,6 +66,20 @@ def of(rows: list[dict], rule: str, **where: str) -> list[dict]:
     return [row for row in rows if row["rule"] == rule and all(row[key] == value for key, value in where.items())]
 
 
+def test_a_model_whose_config_asks_for_another_attention_is_planned(project, model_folders, tmp_path):
+    folder = shutil.copytree(model_folders["qwen2_vl"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"_attn_implementation": "flash_attention_2", "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (folder / "config.json").write_text(json.dumps(config))
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["models"]["first"]["source"] = str(folder)
+    write_overlay("flash", overlay)
+    other, plain = (of(planned(overlay=name), "quantize_model", model="first") for name in ("flash", "study"))
+    # the config.json itself is longer
+    longer = (folder / "config.json").stat().st_size - (model_folders["qwen2_vl"] / "config.json").stat().st_size
+    assert [{**row, "disk": row["disk"] - longer} for row in other] == plain
+
+
 def test_weights_files_are_planned_to_the_byte(project: Path, model_folders: dict[str, Path]) -> None:
     overlay = yaml.safe_load(Path("study.yaml").read_text())
     overlay["study"]["schemes"] = list(SCHEMES)

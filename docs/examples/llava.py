@@ -10,6 +10,7 @@ from transformers.models.llava.processing_llava import LlavaProcessor
 
 from quantrust.models.decoder import decoder_scale_groups
 from quantrust.models.family import Family, ScaleGroup, VisionInputs
+from quantrust.models.model_config import read_model_config
 from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
 
@@ -45,7 +46,7 @@ class Llava(Family):
 
     def load_processor(self, folder: str) -> LlavaProcessor:
         """Load image processor, tokenizer and chat template of a model folder."""
-        config = self.model_class.config_class.from_pretrained(folder)
+        config = read_model_config(folder, self.model_class.config_class)
         return LlavaProcessor(
             load_image_processor(CLIPImageProcessorPil, folder),
             load_tokenizer(folder),

@@ -21,6 +21,7 @@ from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
+from quantrust.quantization.quantize import quantize_model
 
 BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
 SINGLE = DumpSettings(max_new_tokens=5, top_k=8, batch_size=1, images_per_batch=1, images_per_chunk=1)
@@ -137,6 +138,33 @@ def test_a_job_computes_on_one_thread_however_many_cores_it_has(variants, tmp_pa
     torch.set_num_threads(2)
     dump(variants["qwen2_vl"], tmp_path / "f.parquet", workers=1)
     assert set(found) == {1}
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "idefics3"])
+def test_no_config_json_decides_how_answers_are_computed(family, variants, tmp_path):
+    """The same bytes, and the attention that ran is recorded, whatever the folder says that was quantized."""
+    variant = variants[family]
+    source = shutil.copytree(variant.checkpoint.parent / "model", tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    for part in (config, config["text_config"], config["vision_config"]):
+        part |= {"_attn_implementation": "eager", "attn_implementation": "eager", "torch_dtype": "float16"}
+        part |= {"output_hidden_states": True, "return_dict": False, "use_cache": False}
+    (source / "config.json").write_text(json.dumps(config))
+    quantize_model(source, "rtn-w8g64-full", None, tmp_path / "checkpoint")
+    dump_features(tmp_path / "checkpoint", variant.questions, tmp_path / "other.parquet", BATCHED)
+    assert notes(tmp_path / "other.parquet")["attention"] == "sdpa"
+    assert (tmp_path / "other.parquet").read_bytes() == dump(variant, tmp_path / "f.parquet").read_bytes()
+
+
+def test_the_attention_that_is_recorded_is_that_of_the_model(variants, tmp_path, monkeypatch):
+    def load_checkpoint(*args):
+        loaded = features_module_load(*args)
+        loaded[1].get_submodule(loaded[0].tower).set_attn_implementation("eager")
+        return loaded
+
+    features_module_load = features_module.load_checkpoint
+    monkeypatch.setattr(features_module, "load_checkpoint", load_checkpoint)
+    assert notes(dump(variants["idefics3"], tmp_path / "f.parquet"))["attention"] == "eager, sdpa"
 
 
 def test_the_file_says_what_it_was_made_with(variant, tmp_path):

@@ -39,6 +39,7 @@ from quantrust.inference.sizes import features_bytes
 from quantrust.models.device import check_device, device_name
 from quantrust.models.family import EncodedImage, Family, VisionInputs
 from quantrust.models.loading import family_of
+from quantrust.models.model_config import attention_of, read_model_config
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
 from quantrust.quantization.kernels import describe_kernels
@@ -195,8 +196,8 @@ def dump_features(
     questions_path : str or Path
     out_path : str or Path
         Parquet with the columns of `features_schema`. Its metadata name the scheme, the digest of the weights and of
-        the plan of chunks, the settings, the device, the kernels by the quantized layers that use them, the batches
-        that were halved, and the library versions.
+        the plan of chunks, the settings, the attention of the model that ran, the device, the kernels by the quantized
+        layers that use them, the batches that were halved, and the library versions.
     settings : DumpSettings
     workers : int
         Processes that prepare images ahead of the device; 0 prepares them in this one.
@@ -241,6 +242,7 @@ def dump_features(
         "weights_sha256": record["sha256"],
         "plan": plan_digest(questions_path, settings.images_per_chunk),
         "settings": settings.record(),
+        "attention": attention_of(model),
         DEVICE: device_name(settings.device),
         "kernels": json.dumps(describe_kernels(model)),
         **{library: version(library) for library in ("torch", "transformers")},
@@ -266,7 +268,8 @@ def dump_features(
 
 
 def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpSettings) -> int:
-    config = family_of(checkpoint_folder).model_class.config_class.from_pretrained(checkpoint_folder).get_text_config()
+    config_class = family_of(checkpoint_folder).model_class.config_class
+    config = read_model_config(checkpoint_folder, config_class).get_text_config()
     return features_bytes(questions, config.hidden_size, settings.top_k or config.vocab_size)
 
 

@@ -12,7 +12,8 @@ from transformers.utils import logging
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
 from quantrust.models.family import Family
-from quantrust.models.weights import weight_files
+from quantrust.models.model_config import build_model
+from quantrust.models.weights import stored_tensors
 from quantrust.named_modules import FAMILIES, load_module, module_names
 
 
@@ -92,21 +93,13 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[
     Raises
     ------
     QuantrustError
-        If a shard of the weights is missing or not as the index says, or a weight is missing, unexpected or of another
-        shape; nothing is ever re-initialised.
+        As `stored_tensors` does: nothing is ever re-initialised. Or if the config or a part of the processor is missing
+        or damaged.
     """
     family = family_of(folder)
-    weight_files(folder)
+    with torch.device("meta"):
+        described = build_model(folder, family.model_class)
+    stored_tensors(folder, described)
     with quiet_library():
-        # Mismatched sizes are reported instead of raised, so that the message below names them; nothing gets past it.
-        model, info = family.model_class.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
-        )
-    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if keys := sorted(str(key) for key in info[what]):
-            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-            raise QuantrustError(
-                f"{folder}: {len(keys)} {what.replace('_', ' ')} in the weights ({shown}); "
-                "weights and config.json must be of one model: restore the folder"
-            )
+        model = family.model_class.from_pretrained(folder, config=described.config, dtype=dtype)
     return family, model.eval(), family.load_processor(str(folder))

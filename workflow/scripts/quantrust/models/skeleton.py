@@ -5,11 +5,11 @@ from pathlib import Path
 
 from torch import nn
 from transformers import GenerationConfig
-from transformers.initialization import no_init_weights
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
+from quantrust.models.model_config import build_model
 
 
 def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family, nn.Module]:
@@ -34,14 +34,12 @@ def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family,
     Raises
     ------
     QuantrustError
-        If there is no config, or no adapter for it.
+        If there is no config, it is damaged, there is no adapter for it, or the library runs its model with another
+        attention.
     """
     family = family_of(folder)
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
-    config = family.model_class.config_class.from_pretrained(folder, attn_implementation=attention)
-    with no_init_weights():
-        model = family.model_class(config)
+    model = build_model(folder, family.model_class, attention)
     if (Path(folder) / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
-    model.tie_weights()
     return family, model.eval()

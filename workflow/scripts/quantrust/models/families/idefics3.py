@@ -10,6 +10,7 @@ from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
 from quantrust.models.decoder import decoder_scale_groups
 from quantrust.models.family import Family, ScaleGroup, VisionInputs
+from quantrust.models.model_config import read_model_config
 from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
 
@@ -60,7 +61,7 @@ class Idefics3(Family):
         )
 
     def _tokens_per_tile(self, folder: str) -> int:
-        config = self.model_class.config_class.from_pretrained(folder)
+        config = read_model_config(folder, self.model_class.config_class)
         side = config.vision_config.image_size // config.vision_config.patch_size
         return (side // config.scale_factor) ** 2
 

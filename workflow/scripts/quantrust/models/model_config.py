@@ -1,0 +1,148 @@
+"""The `config.json` of a model folder: what the model is. How it runs is not for this file to say.
+
+Published configs also hold settings of the run that wrote them: an attention, a dtype, what a forward pass returns, how
+weights were once quantized. The library lets some of them win over what it is asked for. Here the study's settings
+decide, so those keys are taken out, at whatever depth they stand, before the library sees them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from quantrust.errors import QuantrustError
+from quantrust.files import read_object
+
+CONFIG = "config.json"
+
+DTYPES = ("dtype", "torch_dtype")
+"""What the dtype of the weights is called, now and before."""
+
+QUANTIZATION = ("quantization_config", "compression_config")
+"""How weights were quantized. Those that are read here are not."""
+
+HOW_IT_RUNS = frozenset(
+    {
+        *DTYPES,
+        *QUANTIZATION,
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_attn_implementation_autoset",
+        "_flash_attn_2_enabled",
+        "experts_implementation",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "output_attentions",
+        "_output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "use_return_dict",
+        "use_cache",
+        "chunk_size_feed_forward",
+        "gradient_checkpointing",
+        "configuration_files",
+    }
+)
+"""Keys that are not read. The last would let the library read another file in the place of this one."""
+
+
+def read_model_config(
+    folder: str | Path, config_class: type[PreTrainedConfig], attention: str = "sdpa"
+) -> PreTrainedConfig:
+    """Read what a model is, to be run as the study says.
+
+    Parameters
+    ----------
+    folder : str or Path
+    config_class : type
+        Of the family's model.
+    attention : {"eager", "sdpa", "flash_attention_2"}
+        How its vision tower and language model attend; of no matter to those who only read sizes.
+
+    Returns
+    -------
+    transformers.PreTrainedConfig
+        Of a float32 model.
+
+    Raises
+    ------
+    QuantrustError
+        If the file is missing, damaged, or describes no model of this class.
+    """
+    path = Path(folder) / CONFIG
+    content = without_run_settings(read_object(path))
+    with _describing(path, config_class):
+        config = config_class.from_dict(content)
+    config._attn_implementation = attention
+    return config
+
+
+def build_model(folder: str | Path, model_class: type[PreTrainedModel], attention: str = "sdpa") -> PreTrainedModel:
+    """Build the model that a folder's config describes, with float32 weights that nothing has written to.
+
+    Parameters
+    ----------
+    folder : str or Path
+    model_class : type
+    attention : {"eager", "sdpa", "flash_attention_2"}
+        How its vision tower and language model attend.
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        With the weights tied that the config ties.
+
+    Raises
+    ------
+    QuantrustError
+        As `read_model_config` does, or if the library runs the model with another attention.
+    """
+    config = read_model_config(folder, model_class.config_class, attention)
+    with _describing(Path(folder) / CONFIG, model_class.config_class):
+        with no_init_weights():
+            model = model_class(config)
+        model.tie_weights()
+    if (found := attention_of(model)) != attention:
+        raise QuantrustError(
+            f"{folder}: the library runs this model with the attention {found}, not with {attention}; set "
+            f"compute.attention: {found}"
+        )
+    return model
+
+
+@contextmanager
+def _describing(path: Path, config_class: type[PreTrainedConfig]) -> Iterator[None]:
+    """Say of a config that no model can be made of it what the library says."""
+    try:
+        yield
+    # the library raises what it likes about a wrong type or value, and does not name the file
+    except Exception as error:
+        raise QuantrustError(
+            f"{path}: describes no {config_class.model_type} model ({reason_of(error)}); get the file again"
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what a library's exception says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def without_run_settings(content: Any) -> Any:
+    """Return what a config holds without the keys of `HOW_IT_RUNS`, at any depth."""
+    if isinstance(content, dict):
+        return {key: without_run_settings(value) for key, value in content.items() if key not in HOW_IT_RUNS}
+    if isinstance(content, list):
+        return [without_run_settings(value) for value in content]
+    return content
+
+
+def attention_of(model: nn.Module) -> str:
+    """Return the attention that a model runs with; of several, all names in order, with commas."""
+    configs = (getattr(module, "config", None) for module in model.modules())
+    found = {config._attn_implementation for config in configs if isinstance(config, PreTrainedConfig)}
+    return ", ".join(sorted(found))
