@@ -11,7 +11,8 @@ import datasets
 import pytest
 from PIL import Image
 
-from quantrust.downloads import fetch, unpack
+from quantrust.downloads.archive import unpack
+from quantrust.downloads.fetch import fetch
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside
 from quantrust.models.preparing import prepare_model

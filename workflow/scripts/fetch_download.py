@@ -1,6 +1,6 @@
 """Download what one entry of the config names and check it against its lock."""
 
-from quantrust.downloads import fetch
+from quantrust.downloads.fetch import fetch
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):

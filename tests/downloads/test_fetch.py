@@ -12,9 +12,10 @@ from urllib.parse import unquote, urlsplit
 import datasets
 import pytest
 
-from quantrust import downloads
+from quantrust.downloads import disk, web
+from quantrust.downloads import hub as client
+from quantrust.downloads.fetch import fetch
 from quantrust.errors import QuantrustError
-from quantrust.files import partial_path
 from quantrust.vqa.official import read_vizwiz
 from study_workspace import Workspace
 
@@ -115,7 +116,7 @@ class Server:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(downloads, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(web, "PAUSE_SECONDS", 0.0)
     server = Server()
     yield server
     server.stop()
@@ -126,13 +127,13 @@ def get(server, tmp_path):
     """Return a function that fetches `/a/file.bin` of the server, or what other settings name."""
     server.files["/a/file.bin"] = CONTENT
 
-    def fetch(**settings):
+    def get(**settings):
         settings = {"url": f"{server.address}/a/file.bin", "folder": str(tmp_path / "got")} | settings
         settings = {key: value for key, value in settings.items() if value is not None}
-        downloads.fetch("x", settings, tmp_path / "x.lock", tmp_path / "x.json", endpoint=server.address)
+        fetch("x", settings, tmp_path / "x.lock", tmp_path / "x.json", endpoint=server.address)
         return tmp_path / "got"
 
-    return fetch
+    return get
 
 
 def lock(tmp_path):
@@ -165,7 +166,7 @@ def test_a_cut_connection_is_resumed_where_it_was_cut(get, server):
 
 
 def test_a_later_attempt_goes_on_where_the_last_one_gave_up(get, server, tmp_path):
-    server.cut_after = [10_000] * downloads.ATTEMPTS
+    server.cut_after = [10_000] * web.ATTEMPTS
     with pytest.raises(
         QuantrustError, match=r"file\.bin: the connection was cut 5 times .* after 50,000 bytes; the same"
     ):
@@ -179,14 +180,14 @@ def test_a_later_attempt_goes_on_where_the_last_one_gave_up(get, server, tmp_pat
 
 def test_a_job_killed_before_the_last_rename_needs_no_byte_more(get, server, tmp_path):
     folder = get()
-    (folder / "file.bin").rename(partial_path(folder / "file.bin"))
+    (folder / "file.bin").rename(web.come_path(folder / "file.bin"))
     digest = hashlib.sha256(CONTENT).hexdigest()
-    (folder / ".file.bin.partial.version").write_text(f'"{digest}"')
+    web.mark_path(folder / "file.bin").write_text(f'"{digest}"')
     assert (get() / "file.bin").read_bytes() == CONTENT
 
 
 def test_a_file_that_changed_between_two_attempts_is_not_pieced_together(get, server):
-    server.cut_after = [10_000] * downloads.ATTEMPTS
+    server.cut_after = [10_000] * web.ATTEMPTS
     with pytest.raises(QuantrustError, match="the connection was cut"):
         get()
     server.files["/a/file.bin"] = CONTENT[::-1]
@@ -249,15 +250,15 @@ def test_an_address_that_does_not_exist_is_named(get, server, tmp_path):
 def test_without_a_network_the_address_and_the_file_are_named(get, server, tmp_path):
     server.stop()
     with pytest.raises(
-        QuantrustError, match=r"^http\S+: can not be reached \(Connection refused\); .* put it at \S+file\.bin$"
+        QuantrustError, match=r"^http\S+: cannot be reached \(Connection refused\); .* put it at \S+file\.bin$"
     ):
         get()
-    with pytest.raises(QuantrustError, match=r"^http://no-such-host\.invalid/f: can not be reached \("):
+    with pytest.raises(QuantrustError, match=r"^http://no-such-host\.invalid/f: cannot be reached \("):
         get(url="http://no-such-host.invalid/f")
 
 
 def test_too_small_a_disk_is_found_before_anything_is_written(get, monkeypatch):
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
     with pytest.raises(QuantrustError, match="1,048,576 bytes are needed and 1 are free"):
         get()
 
@@ -290,7 +291,7 @@ def test_unpacking_goes_on_where_it_stopped_and_mends_what_is_damaged(get, serve
 
 def test_a_damaged_archive_is_named(get, server):
     server.files["/v.zip"] = archive({"a": "one"})[:-30]
-    with pytest.raises(QuantrustError, match=r"v\.zip: is no whole zip archive"):
+    with pytest.raises(QuantrustError, match=r"v\.zip: is not a whole zip archive"):
         get(url=f"{server.address}/v.zip", unpack=True)
 
 
@@ -371,7 +372,7 @@ def test_a_revision_that_a_model_does_not_have_is_named(get, hub, tmp_path, revi
 def test_without_a_network_the_repository_and_the_host_are_named(get, hub, source, tmp_path):
     hub.stop()
     where = f"{source['kind']} {source['repository']}: the hub at {hub.address}"
-    with pytest.raises(QuantrustError, match=rf"{where} can not be reached \(.*refused.*\); check") as caught:
+    with pytest.raises(QuantrustError, match=rf"{where} cannot be reached \(.*refused.*\); check") as caught:
         get(url=None, hub=source)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "x.lock").exists()
@@ -379,7 +380,7 @@ def test_without_a_network_the_repository_and_the_host_are_named(get, hub, sourc
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_network_that_goes_in_the_middle_is_no_end_of_the_download(get, hub, tmp_path, monkeypatch, begun):
-    snapshot_download = downloads.snapshot_download
+    snapshot_download = client.snapshot_download
 
     def without_network(*arguments, **keywords):
         # connections that are open end, and no new one is made
@@ -390,9 +391,9 @@ def test_a_network_that_goes_in_the_middle_is_no_end_of_the_download(get, hub, t
     if begun:
         (tmp_path / "got" / "data").mkdir(parents=True)
         (tmp_path / "got" / "data" / "more.txt").write_bytes(b"more")
-    monkeypatch.setattr(downloads, "snapshot_download", without_network)
+    monkeypatch.setattr(client, "snapshot_download", without_network)
     with pytest.raises(
-        QuantrustError, match=rf"dataset owner/data: the hub at {hub.address} can not be reached"
+        QuantrustError, match=rf"dataset owner/data: the hub at {hub.address} cannot be reached"
     ) as caught:
         get(url=None, hub=HUB)
     assert "\n" not in str(caught.value)
