@@ -20,6 +20,7 @@ import polars as pl
 import torch
 
 from measuring import relative_error
+from quantrust.artifacts.tables import read_table
 from quantrust.quantization.calibration import build_calibration_table, language_batches, vision_batches
 from quantrust.quantization.checkpoint import load_checkpoint
 
@@ -32,7 +33,7 @@ KEYS = ["question_id", "split"]
 def held_out_pairs(data: Path, model: str, dataset: str, samples: int) -> pl.DataFrame:
     """Draw image-caption pairs whose images are not in the calibration table."""
     folder = data / "embedded" / dataset
-    calibrated = pl.read_parquet(data / "calibration" / f"{model}.parquet")["image"].to_list()
+    calibrated = read_table(data / "calibration" / f"{model}.parquet")["image"].to_list()
     return build_calibration_table(
         data / "models" / model,
         folder / "captions.json",
@@ -61,8 +62,7 @@ def beside_reference(data: Path, model: str, scheme: str, dataset: str) -> pl.Da
     """Return answers and answer states of the test questions, those of the unquantized model as `*_right`."""
     columns = [*KEYS, "answer", "answer_state"]
     mine, reference = (
-        pl.read_parquet(data / "features" / model / name / f"{dataset}.parquet", columns=columns)
-        for name in (scheme, REFERENCE)
+        read_table(data / "features" / model / name / f"{dataset}.parquet", columns) for name in (scheme, REFERENCE)
     )
     return mine.filter(split="test").join(reference, on=KEYS, how="inner", validate="1:1")
 
@@ -82,7 +82,7 @@ def answer_state_error(both: pl.DataFrame) -> float:
 
 def metric(data: Path, model: str, scheme: str, dataset: str, name: str, parameter: float | None) -> float:
     """Return a metric of `maxprob` on the test questions in distribution."""
-    rows = pl.read_parquet(data / "metrics" / model / f"{scheme}.parquet").filter(
+    rows = read_table(data / "metrics" / model / f"{scheme}.parquet").filter(
         pl.col("parameter").eq_missing(parameter), estimator="maxprob", metric=name, id_share=1, dataset=dataset
     )
     return rows["value"].unique().item()

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
+from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
 from quantrust.commands import plan
 from quantrust.confidence.selector import STATES, SelectorSettings, train_selector
@@ -160,7 +161,7 @@ def test_a_trained_selector_takes_nearly_what_is_planned(project: Path) -> None:
         **states,
     }
     arrays = {name: pl.Array(pl.Float32, hidden) for name in STATES}
-    pl.DataFrame(features, schema_overrides=arrays).write_parquet("features.parquet")
+    write_table(pl.DataFrame(features, schema_overrides=arrays), "features.parquet")
     train_selector("features.parquet", "selector", settings)
     # the networks of `members`, and that of selector-residual
     written = sum(path.stat().st_size for path in Path("selector").iterdir())

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import compare_methods as compare
+from quantrust.artifacts.tables import write_table
 from quantrust.quantization.calibration import build_calibration_table
 from quantrust.quantization.quantize import quantize_model
 
@@ -32,7 +33,7 @@ def data(tmp_path_factory, model_folders, pictures):
     model = shutil.copytree(model_folders["qwen2_vl"], data / "models" / MODEL)
     (data / "calibration").mkdir()
     table = build_calibration_table(model, captions, images, samples=3, seed=0)
-    table.write_parquet(data / "calibration" / f"{MODEL}.parquet")
+    write_table(table, data / "calibration" / f"{MODEL}.parquet")
     for place, scheme in enumerate(SCHEMES):
         quantize_model(model, scheme, None, data / "checkpoints" / MODEL / scheme)
         write_results(data, scheme, ["no"] * place + ["yes"] * (4 - place), [3.0, 4.0 + 2 * place])
@@ -45,7 +46,7 @@ def write_results(data, scheme, answers, state):
     features.parent.mkdir(parents=True)
     questions = {"question_id": ["1", "2", "3", "4", "5"], "split": [*["test"] * 4, "val"]}
     states = pl.Series([[*state]] * 4 + [[100.0, 100.0]], dtype=pl.Array(pl.Float32, 2))
-    pl.DataFrame(questions | {"answer": [*answers, "maybe"], "answer_state": states}).write_parquet(features)
+    write_table(pl.DataFrame(questions | {"answer": [*answers, "maybe"], "answer_state": states}), features)
     rows = [
         # estimator, metric, parameter, id_share, dataset, value
         ("maxprob", "accuracy", None, 1.0, DATASET, 0.75),
@@ -57,7 +58,7 @@ def write_results(data, scheme, answers, state):
     columns = ["estimator", "metric", "parameter", "id_share", "dataset", "value"]
     path = data / "metrics" / MODEL / f"{scheme}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame(rows, schema=columns, orient="row").write_parquet(path)
+    write_table(pl.DataFrame(rows, schema=columns, orient="row"), path)
 
 
 def test_pairs_calibrated_nothing(data):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
+from quantrust.artifacts.tables import write_table
 from quantrust.confidence import scores, selector
 from quantrust.confidence.scores import KEYS, write_scores
 from quantrust.confidence.selector import SelectorSettings, load_selector, selector_confidence, train_selector
@@ -44,7 +45,7 @@ def _features(n: int = 900, seed: int = 0) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("selector")
-    _features().write_parquet(folder / "features.parquet")
+    write_table(_features(), folder / "features.parquet")
     train_selector(folder / "features.parquet", folder / "selector", SETTINGS)
     return folder
 
@@ -134,7 +135,7 @@ def test_reading_a_few_rows_at_a_time_changes_nothing(trained, tmp_path, monkeyp
 
 def test_features_without_a_val_split_are_refused(trained, tmp_path):
     path = tmp_path / "features.parquet"
-    _features().filter(pl.col("split") != "val").write_parquet(path)
+    write_table(_features().filter(pl.col("split") != "val"), path)
     with pytest.raises(QuantrustError, match="no questions of split 'val'"):
         train_selector(path, tmp_path / "selector", SETTINGS)
     assert not (tmp_path / "selector").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from quantrust.artifacts.tables import write_table
 from quantrust.evaluation import metrics
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA, break_down
@@ -134,8 +135,8 @@ def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) 
 
 
 def test_files_hold_the_tables(tmp_path, scores, mixtures, tables) -> None:
-    scores.write_parquet(tmp_path / "scores.parquet")
-    mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
+    write_table(scores, tmp_path / "scores.parquet")
+    write_table(mixtures["shift"], tmp_path / "shift.parquet")
     paths = (tmp_path / "groups.parquet", tmp_path / "bins.parquet")
     mixture_paths = {"shift": tmp_path / "shift.parquet"}
     write_from_scores(break_down, tmp_path / "scores.parquet", mixture_paths, paths, **SETTINGS)

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from scipy.stats import binom
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.certification import (
@@ -203,8 +204,8 @@ def test_the_same_seed_gives_the_same_table(scores, mixtures, table):
 
 
 def test_the_file_holds_the_table(tmp_path, scores, mixtures, table):
-    scores.write_parquet(tmp_path / "scores.parquet")
-    mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
+    write_table(scores, tmp_path / "scores.parquet")
+    write_table(mixtures["shift"], tmp_path / "shift.parquet")
     paths = tmp_path / "scores.parquet", {"shift": tmp_path / "shift.parquet"}, [tmp_path / "out.parquet"]
     write_from_scores(evaluate_certification, *paths, **SETTINGS)
     assert pl.read_parquet(tmp_path / "out.parquet").equals(table)

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.comparison import SCHEMA, Estimates, compare, holm, two_sided_p_value, write_comparisons
 from quantrust.evaluation.mixtures import mixture_table
@@ -118,9 +119,9 @@ def test_what_is_not_resampled_is_refused(good, mixtures, metric):
 def test_a_file_of_comparisons_is_corrected_as_a_whole(tmp_path, good, mixtures):
     bad = variant(0.6, 0.3, 2)
     paths = {("m", "bf16"): tmp_path / "good.parquet", ("m", "rtn-w2c"): tmp_path / "bad.parquet"}
-    good.write_parquet(paths["m", "bf16"])
-    bad.write_parquet(paths["m", "rtn-w2c"])
-    mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
+    write_table(good, paths["m", "bf16"])
+    write_table(bad, paths["m", "rtn-w2c"])
+    write_table(mixtures["shift"], tmp_path / "shift.parquet")
     pairs = [
         (("m", "bf16", "maxprob"), ("m", "rtn-w2c", "maxprob")),
         (("m", "bf16", "maxprob+isotonic"), ("m", "bf16", "blurred")),
@@ -148,10 +149,9 @@ def test_nothing_to_compare_is_an_empty_table(tmp_path):
 
 
 def test_a_shift_of_which_a_mixture_holds_a_part_is_compared_as_a_whole(tmp_path, good, mixtures):
-    good.write_parquet(tmp_path / "scores.parquet")
-    mixtures["shift"].filter((pl.col("id_share") > 0) | pl.col("question_id").str.ends_with("1")).write_parquet(
-        tmp_path / "shift.parquet"
-    )
+    write_table(good, tmp_path / "scores.parquet")
+    part = mixtures["shift"].filter((pl.col("id_share") > 0) | pl.col("question_id").str.ends_with("1"))
+    write_table(part, tmp_path / "shift.parquet")
     pairs = [(("m", "bf16", "blurred"), ("m", "bf16", "maxprob"))]
     paths = {("m", "bf16"): tmp_path / "scores.parquet"}, {"shift": tmp_path / "shift.parquet"}
     settings = {"pairs": pairs, "metrics": [("aurc", None)], **SETTINGS}

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.certification import evaluate_certification
@@ -123,8 +124,8 @@ def test_limits_are_decimal_fractions_and_include_the_ends() -> None:
 def shipped(scores, mixtures, tmp_path):
     worse = answers(1, lost=0.3)
     for name, one in (("bf16", scores), ("same", scores), ("worse", worse)):
-        one.write_parquet(tmp_path / f"{name}.parquet")
-    mixtures["shift"].write_parquet(tmp_path / "mixture.parquet")
+        write_table(one, tmp_path / f"{name}.parquet")
+    write_table(mixtures["shift"], tmp_path / "mixture.parquet")
 
     def write(names=("bf16", "same", "worse"), **changes) -> pl.DataFrame:
         settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.1, "keeps": 0.95}
@@ -181,7 +182,7 @@ def test_a_study_without_the_reference_has_no_rows(shipped) -> None:
 
 
 def test_a_reference_that_keeps_nothing_leaves_it_open(shipped, scores, tmp_path) -> None:
-    scores.with_columns(maxprob=1 - pl.col("accuracy")).write_parquet(tmp_path / "bf16.parquet")
+    write_table(scores.with_columns(maxprob=1 - pl.col("accuracy")), tmp_path / "bf16.parquet")
     rows = shipped(names=("bf16", "same")).filter(pl.col("metric") == "coverage_at_risk")
     assert rows["reference"].unique().to_list() == [0.0]
     assert rows.select("kept", "kept_low", "kept_high", "verdict").unique().rows() == [(None, None, None, "open")]
@@ -190,7 +191,7 @@ def test_a_reference_that_keeps_nothing_leaves_it_open(shipped, scores, tmp_path
 def test_schemes_that_answer_other_questions_are_refused(shipped, scores, tmp_path) -> None:
     shipped()
     other = scores.with_columns(pl.col("question_id") + "x")
-    other.write_parquet(tmp_path / "same.parquet")
+    write_table(other, tmp_path / "same.parquet")
     with pytest.raises(QuantrustError, match=r"question .* is in a mixture|do not answer the same questions"):
         shipped()
 
@@ -217,8 +218,8 @@ def examples(scores, mixtures, tmp_path):
     paths = {}
     for name, one in (("good", scores), ("bad", answers(2, lost=0.3))):
         paths[name] = {kind: tmp_path / f"{name}-{kind}.parquet" for kind in ("scores", "decisions", "home", "shift")}
-        one.write_parquet(paths[name]["scores"])
-        mixtures["shift"].write_parquet(tmp_path / "mixture.parquet")
+        write_table(one, paths[name]["scores"])
+        write_table(mixtures["shift"], tmp_path / "mixture.parquet")
         write_from_scores(
             decide_variant,
             paths[name]["scores"],
@@ -232,18 +233,19 @@ def examples(scores, mixtures, tmp_path):
         for dataset in ("home", "shift"):
             of_dataset = one.filter(pl.col("dataset") == dataset)
             answered = of_dataset.select("question_id", "split", answer=pl.lit(name))
-            answered.write_parquet(paths[name][dataset])
+            write_table(answered, paths[name][dataset])
     questions = {}
     for dataset, size in (("home", (64, 64)), ("shift", (1000, 500))):
         Image.new("RGB", size, "green").save(tmp_path / f"{dataset}.png")
         questions[dataset] = tmp_path / f"{dataset}-questions.parquet"
-        scores.filter(pl.col("dataset") == dataset).select(
+        asked = scores.filter(pl.col("dataset") == dataset).select(
             "question_id",
             "split",
             image=pl.lit(str(tmp_path / f"{dataset}.png")),
             question=pl.lit("what?"),
             answers=pl.lit(["a", "b"]),
-        ).write_parquet(questions[dataset])
+        )
+        write_table(asked, questions[dataset])
 
     def write(**changes) -> pl.DataFrame:
         settings = {"id_dataset": "home", "estimator": "maxprob", "risk": 0.1, "each": 3, "seed": 0}

@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.mixtures import mixture_table, write_mixtures
 
@@ -74,8 +75,8 @@ def test_two_datasets_in_one_table_are_refused():
 
 
 def test_the_file_holds_the_table(tmp_path, table):
-    questions("home", 40).write_parquet(tmp_path / "home.parquet")
-    questions("shift", 30).write_parquet(tmp_path / "shift.parquet")
+    write_table(questions("home", 40), tmp_path / "home.parquet")
+    write_table(questions("shift", 30), tmp_path / "shift.parquet")
     paths = [tmp_path / f"{name}.parquet" for name in ("home", "shift", "out")]
     write_mixtures(*paths, id_shares=SHARES, seed=3)
     assert_frame_equal(pl.read_parquet(tmp_path / "out.parquet"), table)

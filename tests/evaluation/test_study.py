@@ -3,6 +3,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation import metrics
 from quantrust.evaluation.answers import write_from_scores
@@ -209,8 +210,8 @@ def test_an_unusable_confidence_is_named(scores, mixtures, bad):
 
 
 def test_files_hold_the_tables_and_are_the_same_bytes_twice(tmp_path, scores, mixtures, tables):
-    scores.write_parquet(tmp_path / "scores.parquet")
-    mixtures["shift"].write_parquet(tmp_path / "shift.parquet")
+    write_table(scores, tmp_path / "scores.parquet")
+    write_table(mixtures["shift"], tmp_path / "shift.parquet")
     for run in ("one", "two"):
         write_from_scores(
             evaluate_variant,

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from quantrust.artifacts.tables import write_table
 from quantrust.quantization.quantize import quantize_model
 from quantrust.vqa.questions import SCHEMA
 
@@ -50,7 +51,7 @@ def questions_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (f"q{k}", "pictures", "test", f"image{number}", path, question, ["yes"] * 10, "other", None)
         for k, (number, path, question) in enumerate(rows)
     ]
-    pl.DataFrame(table, schema=SCHEMA, orient="row").write_parquet(folder / "pictures.parquet")
+    write_table(pl.DataFrame(table, schema=SCHEMA, orient="row"), folder / "pictures.parquet")
     return folder / "pictures.parquet"
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantrust.artifacts.tables import write_table
 from quantrust.inference.chunks import batch_by_length, cut_into_chunks, plan_digest, shard_chunks
 
 
@@ -45,7 +46,7 @@ def test_batches_are_of_like_lengths_the_longest_first():
 
 def test_a_plan_depends_on_the_questions_and_on_the_images_of_a_chunk(tmp_path):
     first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    pl.DataFrame({"image": ["x"]}).write_parquet(first)
-    pl.DataFrame({"image": ["y"]}).write_parquet(second)
+    write_table(pl.DataFrame({"image": ["x"]}), first)
+    write_table(pl.DataFrame({"image": ["y"]}), second)
     assert len({plan_digest(first, 2), plan_digest(second, 2), plan_digest(first, 3)}) == 3
     assert plan_digest(first, 2) == plan_digest(first, 2)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.inference import features as features_module
 from quantrust.inference.features import FeatureDumper, dump_features
@@ -262,7 +263,7 @@ def copied(variants, tmp_path):
     for path in table["image"].unique():
         shutil.copy(path, tmp_path / "images")
     name = pl.col("image").str.extract(r"([^/]+)$")
-    table.with_columns(image=pl.lit(f"{tmp_path}/images/") + name).write_parquet(tmp_path / "q.parquet")
+    write_table(table.with_columns(image=pl.lit(f"{tmp_path}/images/") + name), tmp_path / "q.parquet")
     return type(variant)(variant.family, variant.checkpoint, tmp_path / "q.parquet")
 
 
@@ -334,7 +335,7 @@ def test_a_question_that_holds_a_token_of_the_prompt_is_named_before_any_is_answ
     table = pl.read_parquet(questions)
     last = pl.int_range(pl.len()) == pl.len() - 1
     asked = pl.when(last).then(pl.lit("What is <image>?")).otherwise("question")
-    table.with_columns(question=asked).write_parquet(tmp_path / "questions.parquet")
+    write_table(table.with_columns(question=asked), tmp_path / "questions.parquet")
     with pytest.raises(QuantrustError, match=r"questions\.parquet: question \w+ holds '<image>', which is a token"):
         dump_features(checkpoint, tmp_path / "questions.parquet", tmp_path / "f.parquet", BATCHED)
     assert not (tmp_path / "f.parquet").exists()

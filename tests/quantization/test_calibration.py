@@ -15,7 +15,6 @@ from quantrust.quantization.calibration import (
     build_calibration_table,
     check_calibration,
     language_batches,
-    read_calibration,
     vision_batches,
 )
 
@@ -159,11 +158,3 @@ def test_a_picture_that_questions_are_asked_about_is_never_drawn(model_folders, 
     assert drawn(model_folders, collections, 4, asked_about=asked) == left
     with pytest.raises(QuantrustError, match="holds 6 records, 5 were asked for and 4 may be drawn"):
         drawn(model_folders, collections, 5, asked_about=asked)
-
-
-def test_a_calibration_table_that_is_missing_or_damaged_is_named(tmp_path):
-    with pytest.raises(QuantrustError, match=r"c\.parquet is missing: expected a calibration table"):
-        read_calibration(tmp_path / "c.parquet")
-    (tmp_path / "c.parquet").write_bytes(b"PAR1 cut short")
-    with pytest.raises(QuantrustError, match=r"c\.parquet is no Parquet file .*; build the calibration table again"):
-        read_calibration(tmp_path / "c.parquet")

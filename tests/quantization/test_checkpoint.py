@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.models.loading import load_model
@@ -157,7 +158,7 @@ def test_mbq_records_ratios_and_scales(model_folders, calibration_tables, tmp_pa
 
 
 def test_the_calibration_table_may_be_a_file(model_folders, calibration_tables, tmp_path):
-    calibration_tables["qwen2_vl"].write_parquet(tmp_path / "calibration.parquet")
+    write_table(calibration_tables["qwen2_vl"], tmp_path / "calibration.parquet")
     from_table = quantized(model_folders["qwen2_vl"], "awq-w4g64", tmp_path / "a", calibration_tables["qwen2_vl"])
     from_file = quantized(model_folders["qwen2_vl"], "awq-w4g64", tmp_path / "b", tmp_path / "calibration.parquet")
     assert read(from_table)["sha256"] == read(from_file)["sha256"]

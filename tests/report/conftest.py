@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from quantrust.artifacts.tables import write_table
 from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA
 from quantrust.evaluation.comparison import SCHEMA as COMPARISON_SCHEMA
 
@@ -77,15 +78,15 @@ def write_study(folder: Path, models: tuple[str, ...] = MODELS, schemes: tuple[s
                 if name == "metrics"
                 else ["coverage", "risk", "low", "high"]
             )
-            pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None).write_parquet(path)
+            write_table(pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None), path)
             paths[model, scheme] = path
         for (name, rows), paths in zip(tables.items(), (study.groups, study.bins), strict=True):
             path = Path(str(where).format(name))
             path.parent.mkdir(parents=True, exist_ok=True)
             schema = GROUPS_SCHEMA if name == "groups" else BINS_SCHEMA
-            pl.DataFrame(rows, schema=schema, orient="row").write_parquet(path)
+            write_table(pl.DataFrame(rows, schema=schema, orient="row"), path)
             paths[model, scheme] = path
-    comparison_table(models, schemes).write_parquet(study.comparisons)
+    write_table(comparison_table(models, schemes), study.comparisons)
     sizes = [
         (model, scheme, 100_000 * (16 if scheme == "bf16" else int(scheme.split("-w")[1][0])))
         for model, scheme in study.metrics

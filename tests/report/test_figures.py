@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.report.figures import (
     confidence_histograms,
@@ -203,9 +204,8 @@ def test_risk_coverage_has_one_scale_that_only_what_is_shown_stretches(
         table = pl.read_parquet(study.curves[model, scheme])
         risk = pl.when(pl.col("estimator") == "entropy").then(0.99).otherwise(pl.col("risk"))
         paths[model, scheme] = tmp_path / f"{model}-{scheme}.parquet"
-        table.with_columns(
-            risk=risk, high=pl.when(pl.col("estimator") == "entropy").then(1.0).otherwise("high")
-        ).write_parquet(paths[model, scheme])
+        high = pl.when(pl.col("estimator") == "entropy").then(1.0).otherwise("high")
+        write_table(table.with_columns(risk=risk, high=high), paths[model, scheme])
     metrics = metrics_of(study, list(paths))
     risk_coverage.risk_coverage(paths.values(), metrics, tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)
     shown = pl.concat([pl.read_parquet(path) for path in paths.values()]).filter(pl.col("estimator") != "entropy")
@@ -231,7 +231,7 @@ def test_degradation_gives_a_scheme_that_the_config_names_a_place_of_its_own(
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     table = pl.read_parquet(study.metrics["model-a", "mbq-w3g64-full"]).with_columns(scheme=pl.lit("last-third"))
-    table.write_parquet(tmp_path / "named.parquet")
+    write_table(table, tmp_path / "named.parquet")
     paths = [*metrics_of(study, [("model-a", "bf16"), ("model-a", "hqq-w3g64-full")]), tmp_path / "named.parquet"]
     degradation.degradation(paths, tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)
     assert [label.get_text() for label in drawn[0].axes[-1].get_xticklabels()] == ["3", "last-third"]
@@ -256,7 +256,7 @@ def test_mixtures_run_from_in_distribution_to_shift_and_leave_out_what_is_no_mix
     whole = table.filter((pl.col("dataset") != HOME) & (pl.col("id_share") == 0)).with_columns(
         id_share=None, value=pl.lit(0.5), n=9999
     )
-    pl.concat([table, whole.cast(table.schema)]).write_parquet(tmp_path / "bf16.parquet")
+    write_table(pl.concat([table, whole.cast(table.schema)]), tmp_path / "bf16.parquet")
     mixtures.mixtures([tmp_path / "bf16.parquet"], tmp_path / "m.pdf", tmp_path / "m.png", risks=RISKS, **COMMON)
     axes = drawn[0].axes[0]
     assert axes.get_xlim()[0] > axes.get_xlim()[1]
@@ -301,7 +301,7 @@ def test_the_last_panel_of_every_column_of_mixtures_names_the_ratios(
     paths = []
     for variant in variants:
         paths.append(tmp_path / f"{variant[1]}.parquet")
-        pl.read_parquet(large_study.metrics[variant]).filter(pl.col("dataset") != SHIFTS[1]).write_parquet(paths[-1])
+        write_table(pl.read_parquet(large_study.metrics[variant]).filter(pl.col("dataset") != SHIFTS[1]), paths[-1])
     mixtures.mixtures(paths, tmp_path / "m.pdf", tmp_path / "m.png", risks=RISKS, **COMMON)
     FigureCanvasAgg(drawn[0]).draw()
     panels = [axes for axes in drawn[0].axes if axes.get_visible()]
@@ -406,7 +406,7 @@ def test_confidence_histograms_show_wrong_answers_that_are_few(study, tmp_path: 
     """Of 4,203 answers a bin has at most 290 right ones and here 28 wrong ones: drawn ten times as tall."""
     table = pl.read_parquet(study.bins["model-a", "bf16"])
     few = pl.when(pl.col("n") > 3).then(pl.col("n") - (pl.col("n") - pl.col("right")) // 10).otherwise("right")
-    table.with_columns(right=few.cast(table.schema["right"])).write_parquet(tmp_path / "bins.parquet")
+    write_table(table.with_columns(right=few.cast(table.schema["right"])), tmp_path / "bins.parquet")
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
     confidence_histograms.confidence_histograms([tmp_path / "bins.parquet"], *files, home=HOME)
     right, wrong = drawn[0].axes[0].containers
@@ -448,7 +448,7 @@ def test_selector_gain_points_right_where_the_selector_is_better_and_fills_what_
 
 def test_selector_gain_of_a_study_without_that_comparison_says_so(study, tmp_path: Path, drawn: list[Figure]) -> None:
     table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
-    table.write_parquet(tmp_path / "comparisons.parquet")
+    write_table(table, tmp_path / "comparisons.parquet")
     selector_gain.selector_gain(
         tmp_path / "comparisons.parquet", tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, level=LEVEL
     )
@@ -480,7 +480,7 @@ def test_groups_draw_nothing_as_measured_that_rests_on_a_handful_of_answers(
         here = (pl.col("group") == group) & (pl.col("metric") == metric)
         table = table.with_columns(value=pl.when(here).then(kept / 700).otherwise("value"))
     few = table.filter(group="number").with_columns(group=pl.lit("rare"), n=pl.lit(9, dtype=pl.Int64))
-    pl.concat([table, few]).write_parquet(tmp_path / "groups.parquet")
+    write_table(pl.concat([table, few]), tmp_path / "groups.parquet")
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
     groups.groups(
         [tmp_path / "groups.parquet"], *files, grouping="answer_type", datasets=[HOME], risk=RISK, level=LEVEL
@@ -515,6 +515,6 @@ def test_a_risk_that_was_not_computed_is_named(study, tmp_path: Path, draw: Call
 
 def test_a_study_without_the_estimators_that_figures_show_is_told_so(study, tmp_path: Path) -> None:
     table = pl.read_parquet(study.metrics["model-a", "bf16"]).filter(estimator="entropy")
-    table.write_parquet(tmp_path / "m.parquet")
+    write_table(table, tmp_path / "m.parquet")
     with pytest.raises(QuantrustError, match=r"study\.estimators"):
         degradation.degradation([tmp_path / "m.parquet"], tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)

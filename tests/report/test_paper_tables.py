@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from quantrust.artifacts.tables import write_table
 from quantrust.report import paper_tables
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
@@ -87,7 +88,7 @@ def test_what_is_not_tested_is_marked_and_the_caption_says_what_a_missing_mark_m
     assert r"C@0.5~\%$^{\circ}$" in latex and r"$\Phi_{100}$$^{\circ}$" in latex
     # Where only MaxProb is compared, figures of the Selector are not tested; bf16 under MaxProb has nothing to test.
     table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
-    table.write_parquet(tmp_path / "comparisons.parquet")
+    write_table(table, tmp_path / "comparisons.parquet")
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
     settings = {**SETTINGS, "estimators": ["maxprob", "selector"]}
     paper_tables.write_paper_table(
@@ -139,7 +140,7 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
     for (model, scheme), source in study_of_paper.items():
         table = pl.read_parquet(study.metrics["model-a", source]).filter(dataset="scenes")
         path = tmp_path / f"{model}-{scheme}.parquet"
-        table.with_columns(model=pl.lit(model), scheme=pl.lit(scheme), dataset=pl.lit("vqav2")).write_parquet(path)
+        write_table(table.with_columns(model=pl.lit(model), scheme=pl.lit(scheme), dataset=pl.lit("vqav2")), path)
         paths.append(path)
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
     settings = {**SETTINGS, "home": "vqav2", "estimators": ["maxprob", "selector"]}

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.report.published import read_published
 from quantrust.report.published_table import write_published_table
@@ -44,7 +45,7 @@ def write(folder: Path, variants=tuple(METRICS), home: str = "vqav2") -> tuple[p
     ]
     columns = ["model", "scheme", "estimator", "dataset", "id_share"]
     columns += ["metric", "parameter", "value", "low", "high", "n"]
-    pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None).write_parquet(folder / "m.parquet")
+    write_table(pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None), folder / "m.parquet")
     files = [folder / f"published.{ending}" for ending in ("csv", "md", "tex")]
     write_published_table([folder / "m.parquet"], PUBLISHED, *files, home=home, level=0.95)
     return pl.read_csv(files[0]), files[1].read_text(), files[2].read_text()

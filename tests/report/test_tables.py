@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from quantrust.artifacts.tables import write_table
 from quantrust.report import tables
 
 HOME = "scenes"
@@ -24,7 +25,7 @@ def test_a_whole_shift_that_no_mixture_holds_takes_the_place_of_the_mixture_of_s
     whole = table.filter((pl.col("dataset") == "scenes-language") & (pl.col("id_share") == 0)).with_columns(
         id_share=None, value=pl.lit(0.25), n=pl.lit(5000)
     )
-    pl.concat([table, whole.cast(table.schema)]).write_parquet(tmp_path / "m.parquet")
+    write_table(pl.concat([table, whole.cast(table.schema)]), tmp_path / "m.parquet")
     tables.write_accuracy_table([tmp_path / "m.parquet"], tmp_path / "a.csv", home=HOME)
     rows = pl.read_csv(tmp_path / "a.csv").select("dataset", "n", "accuracy").rows()
     assert rows == [(HOME, 4500, 0.85), ("scenes-multimodal", 2400, 0.5), ("scenes-language", 5000, 0.25)]
@@ -63,7 +64,7 @@ def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
 
 def test_comparisons_are_written_as_they_are(tmp_path: Path) -> None:
     table = pl.DataFrame({"first_scheme": ["mbq-w3g64"], "parameter": [None], "p_holm": [0.25], "n": [4500]})
-    table.write_parquet(tmp_path / "comparisons.parquet")
+    write_table(table, tmp_path / "comparisons.parquet")
     tables.write_as_csv([tmp_path / "comparisons.parquet"], tmp_path / "c.csv")
     assert (tmp_path / "c.csv").read_text() == "first_scheme,parameter,p_holm,n\nmbq-w3g64,,0.25,4500\n"
 
@@ -75,7 +76,7 @@ def test_data_counts_what_is_asked_what_was_left_out_and_what_the_selector_saw(t
     left_out = [("shift", "test", "i4"), ("shift", "test", "i4"), ("shift", "test", "i5")]
     for name, rows in (("home", home), ("shift", shift), ("nothing", []), ("left", left_out)):
         schema = dict.fromkeys(columns, pl.String)
-        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(tmp_path / f"{name}.parquet")
+        write_table(pl.DataFrame(rows, schema=schema, orient="row"), tmp_path / f"{name}.parquet")
     tables.write_data_table(
         [tmp_path / "home.parquet", tmp_path / "shift.parquet"],
         [tmp_path / "nothing.parquet", tmp_path / "left.parquet"],

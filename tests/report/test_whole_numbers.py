@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from quantrust.artifacts.tables import write_table
 from quantrust.evaluation import certification, comparison, decisions, shipping
 from quantrust.report import contents, tables
 from quantrust.report.paper_tables import write_paper_table
@@ -47,7 +48,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         columns = ["model", "scheme", "estimator", "dataset", "id_share", "metric", "parameter"]
         table = pl.DataFrame(rows, schema=[*columns, "value", "low", "high", "n"], orient="row")
         paths.append(folder / f"{scheme}.parquet")
-        table.write_parquet(paths[-1])
+        write_table(table, paths[-1])
     return paths
 
 
@@ -103,7 +104,7 @@ def sizes(metrics: list[Path], path: Path) -> Expected:
 def data(metrics: list[Path], path: Path) -> Expected:
     asked = pl.DataFrame({"dataset": [HOME] * 3, "split": ["test"] * 3, "image": ["a", "a", "b"]})
     for name, table in (("asked", asked), ("skipped", asked.clear())):
-        table.write_parquet(path.with_name(f"{name}.parquet"))
+        write_table(table, path.with_name(f"{name}.parquet"))
     tables.write_data_table([path.with_name("asked.parquet")], [path.with_name("skipped.parquet")], path, home=HOME)
     return [{"images": 2, "questions": 3, "skipped_images": 0, "skipped_questions": 0, "images_in_home_dev": 0}]
 
@@ -120,7 +121,7 @@ def as_computed(schema: pl.Schema) -> Callable[[list[Path], Path], Expected]:
         table = pl.DataFrame(columns).select(
             *(pl.col(name) if name in columns else pl.lit("x").alias(name) for name in schema)
         )
-        table.write_parquet(path.with_suffix(".parquet"))
+        write_table(table, path.with_suffix(".parquet"))
         tables.write_as_csv([path.with_suffix(".parquet")], path)
         numbers = [name for name, kind in schema.items() if kind in (pl.Float64, pl.Int64)]
         return table.select(numbers).to_dicts()
@@ -141,7 +142,7 @@ def paper(metrics: list[Path], path: Path) -> Expected:
         "parameter": pl.Series([None] * 3, dtype=pl.Float64),
         "p_holm": awkward(10)[7:10],
     }
-    pl.DataFrame(compared).write_parquet(path.with_name("comparisons.parquet"))
+    write_table(pl.DataFrame(compared), path.with_name("comparisons.parquet"))
     write_paper_table(
         metrics,
         path.with_name("comparisons.parquet"),

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.vqa.official import Question
 from quantrust.vqa.questions import SCHEMA, SKIPPED_SCHEMA, build_questions_table, questions_table, write_division
@@ -214,7 +215,7 @@ def test_too_few_images_for_a_split_are_named(several, tmp_path):
 def test_an_image_that_the_table_of_splits_lacks_is_named(several, tmp_path):
     spec = several("png", images=3)
     table = pl.DataFrame({"image_id": ["0", "1"], "split": ["dev", "test"]})
-    table.write_parquet(tmp_path / "splits.parquet")
+    write_table(table, tmp_path / "splits.parquet")
     with pytest.raises(QuantrustError, match=r"shift: image 2 \(question 2-0\): is in no split"):
         build_questions_table(
             "shift",

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from quantrust.artifacts.row_groups import writing_row_groups
+from quantrust.artifacts.tables import write_table
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import write_comparisons
@@ -110,7 +112,7 @@ def write_questions(scores: pl.DataFrame, dataset: str, folder: Path) -> Path:
     here = scores.filter(pl.col("dataset") == dataset)
     texts = [HOSTILE if index % 2 else "what is there?" for index in range(here.height)]
     path = folder / f"{dataset}.parquet"
-    here.select(
+    table = here.select(
         "question_id",
         "dataset",
         "split",
@@ -118,7 +120,8 @@ def write_questions(scores: pl.DataFrame, dataset: str, folder: Path) -> Path:
         pl.lit(str(picture)).alias("image"),
         pl.Series("question", texts),
         pl.Series("answers", [["orange"] * 8 + ["red"] * 2] * here.height),
-    ).write_parquet(path)
+    )
+    write_table(table, path)
     return path
 
 
@@ -179,7 +182,7 @@ def write_published(folder: Path) -> Path:
         "n",
     ]
     metrics = folder / "metrics.parquet"
-    pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None).write_parquet(metrics)
+    write_table(pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None), metrics)
     csv, *others = (folder / f"published.{kind}" for kind in ("csv", "md", "tex"))
     write_published_table([metrics], REFERENCE, csv, *others, home="vqav2", level=0.95)
     return csv
@@ -201,10 +204,10 @@ def write_study(folder: Path) -> PageStudy:
         model, scheme = variant
         scores = answers(model, scheme)
         paths["scores"][variant].parent.mkdir(parents=True, exist_ok=True)
-        scores.write_parquet(paths["scores"][variant])
+        write_table(scores, paths["scores"][variant])
         if not mixtures[SHIFT].exists():
             home, shift = (scores.filter(pl.col("dataset") == name) for name in (HOME, SHIFT))
-            mixture_table(home, shift, config["evaluation"]["id_shares"], seed=0).write_parquet(mixtures[SHIFT])
+            write_table(mixture_table(home, shift, config["evaluation"]["id_shares"], seed=0), mixtures[SHIFT])
         write_from_scores(
             evaluate_variant,
             paths["scores"][variant],
@@ -244,8 +247,10 @@ def write_study(folder: Path) -> PageStudy:
             features[*variant, dataset] = folder / "features" / model / f"{scheme}-{dataset}.parquet"
             features[*variant, dataset].parent.mkdir(parents=True, exist_ok=True)
             table = scores.filter(pl.col("dataset") == dataset).select("question_id", "split", answer=pl.lit("orange"))
-            metadata = {"torch": "2.0", "transformers": "5.0"}
-            table.write_parquet(features[*variant, dataset], metadata=metadata)
+            rows = table.to_arrow()
+            with writing_row_groups(features[*variant, dataset], rows.schema, ["answer"]) as writer:
+                writer.write(rows)
+                writer.describe({"torch": "2.0", "transformers": "5.0"})
     shipping = config["report"]["shipping"]
     write_shipping(paths["scores"], mixtures, folder / "shipping.parquet", reference="bf16", **shipping, **common)
     pairs = [((*variant, "selector"), (*variant, "maxprob")) for variant in variants]
@@ -280,7 +285,7 @@ def write_study(folder: Path) -> PageStudy:
     write_as_csv(paths["certification"].values(), tables["certification"])
     write_as_csv([folder / "shipping.parquet"], tables["shipping"])
     skipped = folder / "skipped.parquet"
-    pl.read_parquet(questions[HOME]).clear().write_parquet(skipped)
+    write_table(pl.read_parquet(questions[HOME]).clear(), skipped)
     write_data_table(questions.values(), [skipped], tables["data"], home=HOME)
     sources = Sources(
         metrics=paths["metrics"],

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from quantrust.artifacts.tables import read_others_table
 from quantrust.commands.numbers import count, parsed, share
 from quantrust.commands.outputs import check_table, same_file, write_table
 from quantrust.errors import QuantrustError
@@ -158,7 +159,7 @@ def read_scores(path: Path) -> pl.DataFrame:
         If it is missing, is no scores file, asks a question twice or holds an accuracy outside [0, 1].
     """
     try:
-        scores = pl.read_parquet(path)
+        scores = read_others_table(path)
     except FileNotFoundError:
         raise QuantrustError(f"{path}: does not exist; expected a file of data/scores/") from None
     except (OSError, pl.exceptions.PolarsError) as error:

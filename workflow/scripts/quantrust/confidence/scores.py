@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from quantrust.artifacts.tables import write_table
 from quantrust.confidence.catalogue import LEARNED
 from quantrust.confidence.columns import confidence_columns
 from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
-from quantrust.files import atomic_path
 from quantrust.inference.features_file import read_slices
 
 KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "accuracy")
@@ -41,5 +41,4 @@ def write_scores(
                 **{name: pl.Series(values) for name, values in learned.items()}
             )
             tables.append(table.select(*KEYS, *estimators))
-    with atomic_path(out_path) as partial:
-        pl.concat(tables).write_parquet(partial)
+    write_table(pl.concat(tables), out_path)

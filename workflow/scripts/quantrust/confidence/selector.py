@@ -21,6 +21,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
 
+from quantrust.artifacts.tables import scan_table
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, write_json
 from quantrust.inference.features_file import read_slices
@@ -208,13 +209,13 @@ def _confidence(networks: Sequence[Selector], inputs: torch.Tensor, offset: torc
 
 def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
     """Read the questions of splits, a slice of the file at a time into the places that they take in the end."""
-    counts = dict(pl.scan_parquet(path).group_by("split").len().collect().iter_rows())
+    counts = dict(scan_table(path).group_by("split").len().collect().iter_rows())
     for split in splits:
         if split not in counts:
             raise QuantrustError(
                 f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits"
             )
-    width = selector_inputs(pl.scan_parquet(path).select(INPUTS).head(1).collect()).shape[1]
+    width = selector_inputs(scan_table(path).select(INPUTS).head(1).collect()).shape[1]
     found = {
         split: _Questions(
             torch.empty(counts[split], width),

@@ -1,14 +1,13 @@
 """From a variant's scores: the answers that thresholds are fixed on, and the tables that an evaluation writes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from quantrust.artifacts.tables import read_table, write_tables
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path
 
 Tables = pl.DataFrame | tuple[pl.DataFrame, ...]
 
@@ -58,9 +57,7 @@ def write_from_scores(
     **settings
         The keyword arguments of `evaluate`.
     """
-    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
-    found = evaluate(pl.read_parquet(scores_path), mixtures, **settings)
+    mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
+    found = evaluate(read_table(scores_path), mixtures, **settings)
     tables = (found,) if isinstance(found, pl.DataFrame) else found
-    with ExitStack() as stack:
-        for table, path in zip(tables, out_paths, strict=True):
-            table.write_parquet(stack.enter_context(atomic_path(path)))
+    write_tables(dict(zip(out_paths, tables, strict=True)))

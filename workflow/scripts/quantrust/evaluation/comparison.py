@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
+from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
@@ -18,7 +19,6 @@ from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import ImageDraws, Resampler
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, settings_of, whole_test_sets
 from quantrust.evaluation.summary import Key, deploy, summarise
-from quantrust.files import atomic_path
 
 SCHEMA = pl.Schema(
     {
@@ -144,7 +144,7 @@ def write_comparisons(
     QuantrustError
         As `compare`.
     """
-    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
     estimators: dict[tuple[str, str], list[str]] = {}
     for model, scheme, estimator in dict.fromkeys(side for pair in pairs for side in pair):
         estimators.setdefault((model, scheme), []).append(estimator)
@@ -159,7 +159,7 @@ def write_comparisons(
     # Every side is resampled once, however many pairs it is in.
     figures: dict[tuple[str, str, str], list[Figures]] = {}
     for (model, scheme), columns in estimators.items():
-        scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), columns, id_dataset)
+        scores = add_calibrated(read_table(scores_paths[model, scheme]), columns, id_dataset)
         check_confidences(scores, columns, f"{model}/{scheme}")
         settings = list(whole_test_sets(scores, mixtures, id_dataset))
         for estimator in columns:
@@ -180,9 +180,7 @@ def write_comparisons(
         compared = [key for key in metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
         columns = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
         tables.append(differences(figures[first], figures[second], compared, level).select(*columns, pl.all()))
-    table = corrected(pl.concat(tables))
-    with atomic_path(out_path) as path:
-        table.write_parquet(path)
+    write_table(corrected(pl.concat(tables)), out_path)
 
 
 def corrected(table: pl.DataFrame) -> pl.DataFrame:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
+from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.metrics import CORRECT
-from quantrust.files import atomic_path
 from quantrust.vqa.images import read_image
 
 SCHEMA = pl.Schema(
@@ -81,13 +81,13 @@ def write_examples(
     """
     tables = []
     for dataset, questions_path in questions_paths.items():
-        questions = pl.read_parquet(questions_path).filter(pl.col("split") == "test")
+        questions = read_table(questions_path).filter(pl.col("split") == "test")
         order = pl.Series([_place(seed, dataset, name) for name in questions["question_id"]], dtype=pl.String)
         questions = questions.with_columns(place=order).select("question_id", "image", "question", "answers", "place")
         for (model, scheme), scores_path in scores_paths.items():
-            scores = add_calibrated(pl.read_parquet(scores_path), [estimator], id_dataset)
+            scores = add_calibrated(read_table(scores_path), [estimator], id_dataset)
             threshold = _threshold(decisions_paths[model, scheme], id_dataset, estimator, risk)
-            given = pl.read_parquet(features_paths[model, scheme, dataset], columns=["question_id", "split", "answer"])
+            given = read_table(features_paths[model, scheme, dataset], columns=["question_id", "split", "answer"])
             right = pl.col("accuracy") >= CORRECT
             kept = pl.lit(False) if threshold is None else pl.col("confidence") >= threshold
             drawn = (
@@ -121,8 +121,7 @@ def write_examples(
     table = pl.concat(tables)
     pictures = {path: _picture(path) for path in table["image"].unique(maintain_order=True)}
     table = table.with_columns(picture=pl.Series([pictures[path] for path in table["image"]], dtype=pl.Binary))
-    with atomic_path(out_path) as partial:
-        table.select(SCHEMA.names()).cast(dict(SCHEMA)).write_parquet(partial)
+    write_table(table.select(SCHEMA.names()).cast(dict(SCHEMA)), out_path)
 
 
 def _place(seed: int, dataset: str, question_id: str) -> str:
@@ -130,7 +129,7 @@ def _place(seed: int, dataset: str, question_id: str) -> str:
 
 
 def _threshold(path: str | Path, id_dataset: str, estimator: str, risk: float) -> float | None:
-    rows = pl.read_parquet(path).filter(
+    rows = read_table(path).filter(
         (pl.col("dataset") == id_dataset) & (pl.col("estimator") == estimator) & (pl.col("risk_limit") == risk)
     )
     if rows.is_empty():

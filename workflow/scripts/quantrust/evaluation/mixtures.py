@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path
 
 SCHEMA = pl.Schema({"id_share": pl.Float64, "dataset": pl.String, "question_id": pl.String})
 
@@ -84,10 +84,8 @@ def write_mixtures(
         As `mixture_table`.
     """
     columns = ["dataset", "split", "question_id"]
-    id_questions, ood_questions = (pl.read_parquet(path, columns=columns) for path in (id_path, ood_path))
-    table = mixture_table(id_questions, ood_questions, id_shares, seed)
-    with atomic_path(out_path) as partial:
-        table.write_parquet(partial)
+    id_questions, ood_questions = (read_table(path, columns) for path in (id_path, ood_path))
+    write_table(mixture_table(id_questions, ood_questions, id_shares, seed), out_path)
 
 
 def _shuffled_test(questions: pl.DataFrame, seed: list[int]) -> tuple[str, list[str]]:

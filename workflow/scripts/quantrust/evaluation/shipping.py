@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, figures_of
@@ -14,7 +15,6 @@ from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key
-from quantrust.files import atomic_path
 
 SCHEMA = pl.Schema(
     {
@@ -106,7 +106,7 @@ def write_shipping(
     QuantrustError
         As `evaluate_variant`; also where two schemes of a model do not answer the same questions.
     """
-    mixtures = {dataset: pl.read_parquet(path) for dataset, path in mixture_paths.items()}
+    mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
     metrics: list[Key] = [("accuracy", None), ("coverage_at_risk", risk)]
     draws: dict[tuple[str, ...], ImageDraws] = {}
 
@@ -117,7 +117,7 @@ def write_shipping(
         return draws[key]
 
     def figures(model: str, scheme: str) -> dict[str, list[Figures]]:
-        scores = add_calibrated(pl.read_parquet(scores_paths[model, scheme]), estimators, id_dataset)
+        scores = add_calibrated(read_table(scores_paths[model, scheme]), estimators, id_dataset)
         check_confidences(scores, estimators, f"{model}/{scheme}")
         settings = list(whole_test_sets(scores, mixtures, id_dataset))
         return {
@@ -158,8 +158,7 @@ def write_shipping(
                             *(judged, setting.answers.height),
                         )
                     )
-    with atomic_path(out_path) as partial:
-        pl.DataFrame(rows, schema=SCHEMA, orient="row").write_parquet(partial)
+    write_table(pl.DataFrame(rows, schema=SCHEMA, orient="row"), out_path)
 
 
 def _kept(base: Figures, own: Figures, key: Key, level: float) -> tuple[float, float, float]:

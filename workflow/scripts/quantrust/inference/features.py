@@ -19,6 +19,7 @@ import pyarrow as pa
 import torch
 from torch import nn
 
+from quantrust.artifacts.tables import read_table
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.chunks import batch_by_length, cut_into_chunks, plan_digest, shard_chunks
@@ -216,7 +217,7 @@ def dump_features(
     dtype = DTYPES[settings.dtype]
     check_kernel(settings.kernel, dtype)
     check_device(settings.device, settings.attention, dtype)
-    chunks = cut_into_chunks(pl.read_parquet(questions_path), settings.images_per_chunk)
+    chunks = cut_into_chunks(read_table(questions_path), settings.images_per_chunk)
     chosen = shard_chunks([len(chunk) for chunk in chunks], shard, shards)
     count = sum(len(chunks[number]) for number in chosen)
     needed = _bytes_needed(checkpoint_folder, count, settings)

@@ -1,15 +1,14 @@
 """The features file: its columns, how it is written and read, and what its metadata say. No torch."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path
+from quantrust.artifacts.row_groups import RowGroupWriter, writing_row_groups
+from quantrust.artifacts.tables import count_rows, scan_table
 
 SHARD = "shard"
 """Entry of the metadata of a shard: its place."""
@@ -49,23 +48,6 @@ def place_of_shard(shard: int, shards: int) -> str:
     return f"{shard} of {shards}"
 
 
-def features_notes(path: str | Path) -> dict[str, str]:
-    """Return the metadata of a features file, those of the format left out.
-
-    Raises
-    ------
-    QuantrustError
-        If it is missing or no Parquet file.
-    """
-    try:
-        notes = pq.read_metadata(path).metadata or {}
-    except FileNotFoundError:
-        raise QuantrustError(f"{path} is missing; run the same command again to dump it") from None
-    except pa.ArrowInvalid as error:
-        raise QuantrustError(f"{path} is no Parquet file ({error}); delete it and run the same command again") from None
-    return {key.decode(): value.decode() for key, value in notes.items() if key != b"ARROW:schema"}
-
-
 def read_slices(path: str | Path, columns: Sequence[str], rows: int = ROWS_AT_ONCE) -> Iterator[pl.DataFrame]:
     """Yield the rows of a features file in order, so many at a time.
 
@@ -77,29 +59,13 @@ def read_slices(path: str | Path, columns: Sequence[str], rows: int = ROWS_AT_ON
     rows : int
         At most, of each table.
     """
-    lazy = pl.scan_parquet(path).select(columns)
-    for start in range(0, pq.read_metadata(path).num_rows, rows):
+    lazy = scan_table(path).select(columns)
+    for start in range(0, count_rows(path), rows):
         yield lazy.slice(start, rows).collect()
 
 
-class FeaturesWriter:
-    """Writes a features file, a row group at a time; each is on disk before the next is computed."""
-
-    def __init__(self, writer: pq.ParquetWriter) -> None:
-        self._writer = writer
-
-    def write(self, table: pa.Table) -> None:
-        """Append a row group."""
-        self._writer.write_table(table)
-
-    def describe(self, notes: Mapping[str, str]) -> None:
-        """Give the file its metadata."""
-        self._writer.add_key_value_metadata(dict(sorted(notes.items())))
-
-
-@contextmanager
-def writing_features(path: str | Path, schema: pa.Schema) -> Iterator[FeaturesWriter]:
-    """Yield a writer of a features file, which is complete or absent.
+def writing_features(path: str | Path, schema: pa.Schema) -> AbstractContextManager[RowGroupWriter]:
+    """Return a context with a writer of a features file, which is complete or absent.
 
     Parameters
     ----------
@@ -108,8 +74,4 @@ def writing_features(path: str | Path, schema: pa.Schema) -> Iterator[FeaturesWr
         As `features_schema` returns it.
     """
     # Only texts repeat; a dictionary of numbers would take more than the numbers.
-    with (
-        atomic_path(path) as partial,
-        pq.ParquetWriter(partial, schema, compression="zstd", use_dictionary=list(TEXT_COLUMNS)) as writer,
-    ):
-        yield FeaturesWriter(writer)
+    return writing_row_groups(path, schema, TEXT_COLUMNS)

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import polars as pl
-import pyarrow.parquet as pq
-
+from quantrust.artifacts.row_groups import read_row_groups, read_schema
+from quantrust.artifacts.tables import count_rows, table_notes
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.chunks import plan_digest
@@ -13,7 +12,6 @@ from quantrust.inference.features_file import (
     DEVICE,
     HALVED,
     SHARD,
-    features_notes,
     features_schema,
     place_of_shard,
     writing_features,
@@ -47,7 +45,7 @@ def gather_features(
         If a shard is missing or damaged, at another place, of another plan, or dumped under other settings, or not of
         the same variant, kernels and library versions as the first.
     """
-    every = [features_notes(path) for path in shard_paths]
+    every = [table_notes(path) for path in shard_paths]
     planned = {"plan": plan_digest(questions_path, settings.images_per_chunk), "settings": settings.record()}
     first = {key: value for key, value in every[0].items() if key not in (SHARD, HALVED, DEVICE)}
     for number, (path, notes) in enumerate(zip(shard_paths, every, strict=True), start=1):
@@ -60,16 +58,14 @@ def gather_features(
     described[DEVICE] = ", ".join(sorted({notes[DEVICE] for notes in every}))
     rows = 0
     # Not the schema that is read, whose fields are numbered: the file would differ from one that was never shared.
-    schema = features_schema(pq.read_schema(shard_paths[0]).field("answer_state").type.list_size)
+    schema = features_schema(read_schema(shard_paths[0]).field("answer_state").type.list_size)
     with writing_features(out_path, schema) as writer:
         for path in shard_paths:
-            with pq.ParquetFile(path) as shard:
-                for number in range(shard.num_row_groups):
-                    table = shard.read_row_group(number)
-                    rows += len(table)
-                    writer.write(table)
+            for table in read_row_groups(path):
+                rows += len(table)
+                writer.write(table)
         writer.describe(described)
-        asked = pl.scan_parquet(questions_path).select(pl.len()).collect().item()
+        asked = count_rows(questions_path)
         if rows != asked:
             raise QuantrustError(
                 f"{out_path}: its shards answer {rows} questions, but {questions_path} asks {asked}; delete the shards "

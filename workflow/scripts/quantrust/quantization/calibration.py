@@ -119,22 +119,6 @@ def build_calibration_table(
     return table
 
 
-def read_calibration(path: str | Path) -> pl.DataFrame:
-    """Read a calibration table.
-
-    Raises
-    ------
-    QuantrustError
-        If it is missing or no Parquet file.
-    """
-    try:
-        return pl.read_parquet(path)
-    except FileNotFoundError:
-        raise QuantrustError(f"{path} is missing: expected a calibration table; build one from captions") from None
-    except pl.exceptions.ComputeError as error:
-        raise QuantrustError(f"{path} is no Parquet file ({error}); build the calibration table again") from None
-
-
 def check_calibration(table: pl.DataFrame) -> None:
     """Raise when a table can not calibrate a multimodal model.
 

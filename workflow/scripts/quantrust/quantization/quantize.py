@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from quantrust.artifacts.tables import read_table
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.models.device import check_device
@@ -30,7 +31,7 @@ from quantrust.progress import Progress, progress
 from quantrust.quantization import awq, mbq
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
 from quantrust.quantization.block_inputs import bypassed, run_stack
-from quantrust.quantization.calibration import check_calibration, language_batches, read_calibration, vision_batches
+from quantrust.quantization.calibration import check_calibration, language_batches, vision_batches
 from quantrust.quantization.checkpoint import CheckpointWriter, open_checkpoint, plan_layout
 from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
@@ -96,7 +97,7 @@ def quantize_model(
     if scheme.needs_calibration:
         if calibration is None:
             raise QuantrustError(f"scheme {scheme.name} needs a calibration table; build one from captions of images")
-        table = calibration if isinstance(calibration, pl.DataFrame) else read_calibration(calibration)
+        table = calibration if isinstance(calibration, pl.DataFrame) else read_table(calibration)
         check_calibration(table)
     family, model = build_skeleton(model_folder, ATTENTION)
     plan = build_plan(family, model, scheme)

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from quantrust.artifacts.tables import read_table
 from quantrust.files import atomic_path
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
@@ -125,7 +126,7 @@ def write_paper_table(
     metrics = in_distribution(read_tables(metric_paths), home).filter(pl.col("estimator").is_in(list(estimators)))
     columns = table_columns(risks, costs)
     published = read_published(published_path, home)
-    rows = _rows(metrics, pl.read_parquet(comparisons_path).filter(pl.col("dataset") == home), columns, published)
+    rows = _rows(metrics, read_table(comparisons_path).filter(pl.col("dataset") == home), columns, published)
     mark_best(rows)
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()

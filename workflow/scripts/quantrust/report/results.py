@@ -5,12 +5,13 @@ from pathlib import Path
 
 import polars as pl
 
+from quantrust.artifacts.tables import read_table
 from quantrust.errors import QuantrustError
 
 
 def read_tables(paths: Iterable[str | Path]) -> pl.DataFrame:
     """Read Parquet tables of the same columns into one, in the order of the paths."""
-    return pl.concat([pl.read_parquet(path) for path in paths])
+    return pl.concat([read_table(path) for path in paths])
 
 
 def rows_of(metrics: pl.DataFrame, metric: str, parameter: float | None = None) -> pl.DataFrame:

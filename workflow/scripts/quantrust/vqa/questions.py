@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import polars as pl
 
+from quantrust.artifacts.tables import read_table, write_table, write_tables
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path
 from quantrust.vqa.images import find_bad_images, refuse_bad_images
 from quantrust.vqa.official import COCO_IMAGE_NAME, Question, read_vizwiz, read_vqav2
 from quantrust.vqa.splits import read_split_file, split_by_image
@@ -131,7 +131,7 @@ def build_questions_table(
         table = questions_table(dataset, {split: _read_part(dataset, spec) for split, spec in splits.items()})
     else:
         (spec,) = splits.values()
-        table = _divided_table(dataset, _read_part(dataset, spec), pl.read_parquet(division_path))
+        table = _divided_table(dataset, _read_part(dataset, spec), read_table(division_path))
     bad = find_bad_images(dataset, table["image"].unique(maintain_order=True))
     if on_bad_image == "stop":
         about = table.filter(pl.col("image").is_in(list(bad))).group_by("image").agg("question_id")
@@ -145,10 +145,7 @@ def build_questions_table(
             f"{dataset}: split {min(emptied)}: none of its images can be read, for example {next(iter(bad))} "
             f"({next(iter(bad.values()))}); correct the folder of images in the config"
         )
-    with atomic_path(skipped_path) as partial:
-        skipped.write_parquet(partial)
-    with atomic_path(out_path) as partial:
-        kept.write_parquet(partial)
+    write_tables({skipped_path: skipped, out_path: kept})
 
 
 def write_division(dataset: str, spec: Mapping[str, Any], division: Mapping[str, Any], out_path: str | Path) -> None:
@@ -180,8 +177,7 @@ def write_division(dataset: str, spec: Mapping[str, Any], division: Mapping[str,
             table = split_by_image(images, shares, division["seed"])
         except QuantrustError as error:
             raise QuantrustError(f"{dataset}: {error}") from None
-    with atomic_path(out_path) as partial:
-        table.write_parquet(partial)
+    write_table(table, out_path)
 
 
 def _divided_table(dataset: str, questions: Sequence[Question], division: pl.DataFrame) -> pl.DataFrame:

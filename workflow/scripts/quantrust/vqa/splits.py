@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from quantrust.artifacts.tables import read_others_table
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
 from quantrust.vqa.official import SPLITS
@@ -110,7 +111,7 @@ def _pairs(path: str | Path) -> list[tuple[str, str]]:
     suffix = Path(path).suffix.lower()
     if suffix == ".json":
         return _pairs_of_json(read_json(path), path)
-    readers = {".csv": lambda: pl.read_csv(path, infer_schema=False), ".parquet": lambda: pl.read_parquet(path)}
+    readers = {".csv": lambda: pl.read_csv(path, infer_schema=False), ".parquet": lambda: read_others_table(path)}
     if suffix not in readers:
         raise QuantrustError(f"{path}: is no split file; expected one that ends in .csv, .parquet or .json")
     try:

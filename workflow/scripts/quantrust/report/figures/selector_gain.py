@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from quantrust.artifacts.tables import read_table
 from quantrust.report.figures.parts import NEUTRAL, in_percent, legend, only_say, risk_label, title
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import DATASET_COLOURS, DATASET_MARKERS, looks, save_figure, styled_figure
@@ -29,7 +30,7 @@ def selector_gain(
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    table = pl.read_parquet(comparisons_path).filter(
+    table = read_table(comparisons_path).filter(
         (pl.col("first_estimator") == "selector")
         & (pl.col("second_estimator") == "maxprob")
         & (pl.col("first_scheme") == pl.col("second_scheme"))

@@ -16,6 +16,7 @@ import polars as pl
 import vl_convert
 import yaml
 
+from quantrust.artifacts.tables import read_table, table_notes
 from quantrust.evaluation.certification import SCHEMA as CERTIFICATION
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
@@ -149,7 +150,7 @@ def write_page(
             sizes,
             decisions,
             certification,
-            pl.read_parquet(sources.comparisons),
+            read_table(sources.comparisons),
             home,
             config,
         ),
@@ -221,7 +222,7 @@ def _mixtures(sources: Sources, home: str, estimators: Sequence[str]) -> list[di
 
 
 def _examples(sources: Sources) -> dict[str, Any]:
-    table = pl.read_parquet(sources.examples)
+    table = read_table(sources.examples)
     names = [hashlib.sha256(picture).hexdigest()[:16] for picture in table["picture"]]
     pictures = {
         name: f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
@@ -342,7 +343,7 @@ def _provenance(sources: Sources, workflow: Mapping[str, str]) -> dict[str, Any]
     versions = dict(workflow)
     recorded: dict[str, set[str]] = {"torch": set(), "transformers": set()}
     for path in sources.features.values():
-        metadata = pl.read_parquet_metadata(path)
+        metadata = table_notes(path)
         for name, found in recorded.items():
             found.add(metadata[name])
     versions |= {f"{name}, which made the features": " and ".join(sorted(found)) for name, found in recorded.items()}

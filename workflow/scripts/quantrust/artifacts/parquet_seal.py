@@ -1,0 +1,123 @@
+"""The seal of a Parquet file: the SHA-256 of all its bytes, which the file itself bears.
+
+The footer of a sealed file has the entry `quantrust.sha256` among its metadata. The digest that stands there is that of
+the whole file with 64 zeros in its place, so that it travels with the file and any changed byte is noticed: those of
+the data, of the footer, of its length, and of the seal. Readers of Parquet see an entry like any other.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+from quantrust.errors import QuantrustError
+
+KEY = "quantrust.sha256"
+BLANK = "0" * 64
+"""What a writer puts under `KEY` for `seal` to fill in."""
+MAGIC = b"PAR1"
+CHUNK = 1 << 20
+# The entry as Thrift's compact protocol writes it: two binary fields, the first and the next, each with its length.
+_ENTRY = b"\x18" + bytes([len(KEY)]) + KEY.encode() + b"\x18" + bytes([len(BLANK)])
+
+_verified: set[tuple[int, ...]] = set()
+
+
+def seal(path: str | Path) -> None:
+    """Put the digest of a Parquet file in the place that its writer left for it.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file with `BLANK` under `KEY` among its metadata.
+
+    Raises
+    ------
+    ValueError
+        If it has no such entry.
+    """
+    with open(path, "r+b") as file:
+        place = _place(file)
+        if place is None:
+            raise ValueError(f"{path} has no entry {KEY} among its metadata")
+        file.seek(place)
+        if file.read(len(BLANK)) != BLANK.encode():
+            raise ValueError(f"{path} is sealed already")
+        digest = _digest(file, place)
+        file.seek(place)
+        file.write(digest.encode())
+
+
+def check_seal(path: str | Path) -> None:
+    """Raise if a Parquet file is not what was written; a file that is found whole is not read again by this process.
+
+    Parameters
+    ----------
+    path : str or Path
+        An artifact of a study.
+
+    Raises
+    ------
+    QuantrustError
+        If it is missing, can not be read, is no Parquet file of a study, or a byte of it has changed.
+    """
+    again = f"delete it and run the same command again: `snakemake {path}` alone builds it anew"
+    try:
+        with open(path, "rb") as file:
+            known = _identity(file)
+            if known in _verified:
+                return
+            place = _place(file)
+            if place is None:
+                raise QuantrustError(f"{path} is damaged, or no artifact of a study: it bears no digest; {again}")
+            file.seek(place)
+            recorded = file.read(len(BLANK))
+            digest = _digest(file, place)
+    except FileNotFoundError:
+        raise QuantrustError(f"{path} is missing; run the same command again: `snakemake {path}` builds it") from None
+    except OSError as error:
+        raise QuantrustError(f"{path} can not be read ({error.strerror}); make it readable, or {again}") from None
+    if recorded != digest.encode():
+        raise QuantrustError(f"{path} is damaged: its bytes do not have the SHA-256 that it bears; {again}")
+    _verified.add(known)
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    """Return what is another when a file was written again or its bytes were changed."""
+    found = os.fstat(file.fileno())
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _place(file: BinaryIO) -> int | None:
+    """Return where the digest stands in a Parquet file, None where there is no place for one."""
+    size = os.fstat(file.fileno()).st_size
+    if size < 12:
+        return None
+    file.seek(size - 8)
+    length, magic = struct.unpack("<I4s", file.read(8))
+    if magic != MAGIC or length > size - 12:
+        return None
+    start = size - 8 - length
+    file.seek(start)
+    # The metadata of the file are last; texts of the data may stand before them.
+    found = file.read(length).rfind(_ENTRY)
+    return None if found < 0 or found + len(_ENTRY) + len(BLANK) > length else start + found + len(_ENTRY)
+
+
+def _digest(file: BinaryIO, place: int) -> str:
+    """Return the SHA-256 of a file with `BLANK` at a place."""
+    digest = hashlib.sha256()
+    for part in chain(_parts(file, 0, place), [BLANK.encode()], _parts(file, place + len(BLANK), None)):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:
+    """Yield the bytes of a file between two places, some at a time."""
+    file.seek(start)
+    while part := file.read(CHUNK if stop is None else min(CHUNK, stop - start)):
+        start += len(part)
+        yield part

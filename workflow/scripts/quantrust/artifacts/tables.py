@@ -1,0 +1,89 @@
+"""Tables of a study: Parquet files that are complete or absent when written, and whole when read.
+
+All tables that the workflow writes are written and read here (those that pyarrow streams, in
+`quantrust.artifacts.row_groups`), so that none is used whose bytes have changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import polars as pl
+
+from quantrust.artifacts.parquet_seal import BLANK, KEY, check_seal, seal
+from quantrust.files import atomic_path
+
+FORMAT_KEYS = (KEY, "ARROW:schema")
+"""Metadata that belong to the format and say nothing of the content."""
+
+
+def write_table(table: pl.DataFrame, path: str | Path) -> None:
+    """Write a table; it is complete or absent, and its parent folder is created.
+
+    Raises
+    ------
+    QuantrustError
+        If the disk fills.
+    """
+    write_tables({path: table})
+
+
+def write_tables(tables: Mapping[str | Path, pl.DataFrame]) -> None:
+    """Write tables by their paths; none is put in its place before all are written.
+
+    Raises
+    ------
+    QuantrustError
+        If the disk fills.
+    """
+    with ExitStack() as stack:
+        for path, table in tables.items():
+            partial = stack.enter_context(atomic_path(path))
+            table.write_parquet(partial, metadata={KEY: BLANK})
+            seal(partial)
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read a table, or some columns of it.
+
+    Raises
+    ------
+    QuantrustError
+        If it is missing, can not be read or is damaged.
+    """
+    check_seal(path)
+    return pl.read_parquet(path, columns=columns)
+
+
+def scan_table(path: str | Path) -> pl.LazyFrame:
+    """Return a lazy frame of a table; raises as `read_table`."""
+    check_seal(path)
+    return pl.scan_parquet(path)
+
+
+def table_notes(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a table by name, those of the format left out; raises as `read_table`."""
+    check_seal(path)
+    # the library returns them in another order each time
+    notes = sorted(pl.read_parquet_metadata(path).items())
+    return {key: value for key, value in notes if key not in FORMAT_KEYS}
+
+
+def count_rows(path: str | Path) -> int:
+    """Return the number of rows of a table; raises as `read_table`."""
+    return scan_table(path).select(pl.len()).collect().item()
+
+
+def read_others_table(path: str | Path) -> pl.DataFrame:
+    """Read a Parquet file that may be other people's: where it bears a digest it must be what was written.
+
+    Raises
+    ------
+    QuantrustError
+        If it is an artifact of a study and is damaged.
+    OSError, polars.exceptions.PolarsError
+        If it can not be read as Parquet.
+    """
+    if KEY in pl.read_parquet_metadata(path):
+        check_seal(path)
+    return pl.read_parquet(path)
