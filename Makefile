@@ -13,7 +13,7 @@ EXPORT_READY := .venv-export/.ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: chromium slurm help study quick train test test-slow test-slurm test-full-width test-all bench compare lint format
+.PHONY: chromium slurm help study quick train hunt test test-slow test-slurm test-full-width test-all bench compare lint format
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -50,6 +50,9 @@ test-full-width: $(TEST_READY)  ## Run the published study on models of full wid
 
 test-slurm: $(TEST_READY) slurm  ## Run a small study on a Slurm cluster of one node, which it starts and stops.
 	timeout --kill-after=120 2700 $(BIN)/pytest -m slurm $(ARGS)
+
+hunt: $(TEST_READY)  ## Search at length, with new random input, for what the tests do not know (hours).
+	QUANTRUST_HUNT=1 $(BIN)/pytest -m hunt --numprocesses auto --dist worksteal $(ARGS)
 
 test-all: test  ## Run all tests.
 	$(MAKE) test-slow

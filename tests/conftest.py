@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hunting import choose_profile
+
+choose_profile()
+
 FAMILY_NAMES = ("qwen2_vl", "idefics3")
 
 

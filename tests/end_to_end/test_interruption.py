@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from hunting import trials
+
 pytestmark = pytest.mark.slow
 
 MODEL, SCHEME = "adversary", "mbq-w3g32-full"
@@ -104,8 +106,10 @@ def test_the_stages_are_all_there_are(study) -> None:
     assert rules == set(STAGES)
 
 
+@pytest.mark.hunt
+@pytest.mark.parametrize("trial", trials(1, 6))
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_job_restarted_ends_in_the_same_bytes(scratch, stage: str) -> None:
+def test_a_killed_job_restarted_ends_in_the_same_bytes(scratch, stage: str, trial: int) -> None:
     target = STAGES[stage]
     before = scratch.digests("data", "reports")
 
@@ -117,7 +121,7 @@ def test_a_killed_job_restarted_ends_in_the_same_bytes(scratch, stage: str) -> N
     assert run.wait() == 0, run.stdout.read()
     assert scratch.digests("data", "reports") == before
 
-    delay = random.Random(stage).uniform(0, 0.95) * lasted
+    delay = random.Random(f"{stage} {trial}").uniform(0, 0.95) * lasted
     for _ in range(ATTEMPTS):
         remove(scratch.folder / target)
         run = scratch.start(target)
