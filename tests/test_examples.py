@@ -139,7 +139,6 @@ FAMILY = """
 import sys
 import torch
 from pathlib import Path
-from PIL import Image
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from quantrust.models.embedded import train_tokenizer
@@ -148,6 +147,7 @@ from quantrust.models.loading import load_model
 from quantrust.quantization.calibration import build_calibration_table
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.quantize import quantize_model
+from quantrust.vqa.images import read_image
 
 folder, captions, images, out = map(Path, sys.argv[1:])
 # Any tokenizer with an image token and an end token does.
@@ -171,7 +171,7 @@ CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "widt
 
 family, model, processor = load_model(folder)
 assert {layer.component for layer in family.layers(model)} == {"vision", "connector", "language", "embedding", "head"}
-pictures = [Image.open(path).convert("RGB") for path in sorted(images.iterdir())[:2]]
+pictures = [read_image(path) for path in sorted(images.iterdir())[:2]]
 with torch.no_grad():
     vision = family.preprocess(processor, pictures)
     encoded = family.encode_images(model, vision)

@@ -119,9 +119,7 @@ def test_a_bad_image_is_listed_with_its_questions_and_leaves_no_table(several, t
     spec = several(suffix)
     damage, reason = FAULTS[fault]
     damage(tmp_path / f"1.{suffix}")
-    message = (
-        rf"^shift: 1 image can not be read: \S+/1\.{suffix} \(question 1-0, 1-1\): .*{reason}.*on_bad_image: skip$"
-    )
+    message = rf"^shift: 1 image cannot be used: \S+/1\.{suffix} \(question 1-0, 1-1\): .*{reason}.*on_bad_image: skip$"
     with pytest.raises(QuantrustError, match=message) as caught:
         build_questions_table("shift", {"test": spec}, tmp_path / "shift.parquet", tmp_path / "skipped.parquet")
     assert "\n" not in str(caught.value)
@@ -149,7 +147,7 @@ def test_every_bad_image_is_in_the_log_and_ten_in_the_message(several, tmp_path,
     spec = several("png", images=12)
     for path in tmp_path.glob("*.png"):
         path.unlink()
-    with pytest.raises(QuantrustError, match=r"12 images can not be read: .*; and 2 more, listed in the log"):
+    with pytest.raises(QuantrustError, match=r"12 images cannot be used: .*; and 2 more, listed in the log"):
         build_questions_table("shift", {"test": spec}, tmp_path / "shift.parquet", tmp_path / "skipped.parquet")
     assert sum("no such file" in record.getMessage() for record in caplog.records) == 12
 
@@ -158,7 +156,7 @@ def test_a_split_of_which_nothing_is_left_is_named(several, tmp_path):
     spec = several("png")
     for path in tmp_path.glob("*.png"):
         path.unlink()
-    with pytest.raises(QuantrustError, match=r"shift: split test: none of its images can be read, .*0\.png"):
+    with pytest.raises(QuantrustError, match=r"shift: split test: none of its images can be used, .*0\.png"):
         build_questions_table(
             "shift", {"test": spec}, tmp_path / "s.parquet", tmp_path / "skipped.parquet", on_bad_image="skip"
         )

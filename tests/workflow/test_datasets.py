@@ -166,12 +166,12 @@ def test_a_published_split_file_takes_the_place_of_the_seed() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
-def test_an_image_that_can_not_be_read_stops_the_run_or_is_skipped_and_counted() -> None:
+def test_an_image_that_cannot_be_used_stops_the_run_or_is_skipped_and_counted() -> None:
     broken = Path("published/vizwiz/VizWiz_val_00000001.jpg")
     broken.write_bytes(broken.read_bytes()[:300])
     printed = refused(TABLES[2])
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: spoken: 1 image can not be read: {broken} (question {broken.name}): ")
+    assert line.startswith(f"error: spoken: 1 image cannot be used: {broken} (question {broken.name}): ")
     assert "on_bad_image: skip" in line
 
     change("on_bad_image", value="skip")

@@ -1,6 +1,7 @@
-"""Opening images, and finding those that can not be opened before anything depends on them."""
+"""Opening images, and finding those that cannot be used before anything depends on them."""
 
 import logging
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,64 +9,119 @@ from PIL import Image, UnidentifiedImageError
 
 from quantrust.errors import QuantrustError
 from quantrust.progress import progress
+from quantrust.vqa.rgb import to_rgb
 
 LISTED = 10
 """Images that an error names; the log names all of them."""
+PROGRAMS = ("EPS",)
+"""Formats that Pillow draws by running what the file says, with Ghostscript."""
+
+_log = logging.getLogger(__name__)
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Read a whole image as RGB.
+    """Read a whole image as RGB, upright and on white; of several frames or pages the first.
+
+    Everything in the project that opens an image does it here; `quantrust.vqa.rgb` says what becomes of its pixels.
 
     Raises
     ------
     QuantrustError
-        If the file is missing, truncated or no image; the message is the reason alone.
+        If the file is missing, no regular file, truncated, damaged, no image or too large to unpack; the message is the
+        reason alone, in one line.
     """
+    return _read(path)[0]
+
+
+def _read(path: str | Path) -> tuple[Image.Image, bool]:
+    """Return the image as `read_image` does, and whether its file holds further frames or pages."""
     try:
+        kind = Path(path).stat().st_mode
+        # Reading a pipe or a device may never end, so that it is not even opened.
+        if not stat.S_ISREG(kind):
+            what = "folder" if stat.S_ISDIR(kind) else "pipe, a socket or a device"
+            raise QuantrustError(f"is a {what}; expected a file")
         with Image.open(path) as image:
-            return image.convert("RGB")
+            if image.format in PROGRAMS:
+                raise QuantrustError(
+                    f"is a program that draws an image ({image.format}); save the image as PNG or JPEG"
+                )
+            if 0 in image.size:
+                raise QuantrustError(f"has no pixels ({image.width} x {image.height})")
+            return to_rgb(image), getattr(image, "is_animated", False)
+    except QuantrustError:
+        raise
     except FileNotFoundError:
         raise QuantrustError("no such file") from None
     except UnidentifiedImageError:
-        raise QuantrustError("not an image, or truncated in its header") from None
+        raise QuantrustError("not an image of a format that Pillow reads, or truncated in its header") from None
     except Image.DecompressionBombError as error:
-        raise QuantrustError(str(error)) from None
-    except OSError as error:
-        raise QuantrustError(error.strerror or str(error)) from None
-    except (SyntaxError, ValueError) as error:
-        # What Pillow's decoders raise about a broken chunk or a broken field.
-        raise QuantrustError(f"broken: {error}") from None
+        raise QuantrustError(f"may be a decompression bomb: {_one_line(error)}") from None
+    except MemoryError:
+        raise QuantrustError("takes more memory than there is when it is unpacked") from None
+    # Pillow's decoders and what reads the orientation raise what they like about damaged bytes.
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else _one_line(error)
+        raise QuantrustError(reason) from None
 
 
-def find_bad_images(dataset: str, paths: Iterable[str]) -> dict[str, str]:
-    """Read every image once and say which can not be read.
+def _one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return said if isinstance(error, OSError) and said else f"broken ({type(error).__name__}{said and f': {said}'})"
+
+
+def find_bad_images(dataset: str, paths: Iterable[str], max_aspect_ratio: float | None = None) -> dict[str, str]:
+    """Read every image once and say which cannot be used.
+
+    How many files hold several frames or pages, of which only the first is looked at, is logged in one line.
 
     Parameters
     ----------
     dataset : str
-        Its name, for the progress.
+        Its name, for progress and log.
     paths : iterable of str
         Different paths.
+    max_aspect_ratio : float, optional
+        The longer side of an image over its shorter one at most.
 
     Returns
     -------
     dict
-        The reason by path, in the order given; empty when all can be read.
+        The reason by path, in the order given; empty when all can be used.
     """
     paths = list(paths)
-    bad = {}
+    bad, several = {}, []
     with progress(f"reading the images of {dataset}", len(paths), "images") as bar:
         for path in paths:
             try:
-                read_image(path)
+                image, has_more = _read(path)
+                _check_shape(image, max_aspect_ratio)
             except QuantrustError as error:
                 bad[path] = str(error)
+            else:
+                if has_more:
+                    several.append(path)
             bar.update()
+    if several:
+        _log.info(
+            "%s: %d image files hold several frames or pages, of which the first is taken, such as %s",
+            dataset,
+            len(several),
+            several[0],
+        )
     return bad
 
 
+def _check_shape(image: Image.Image, max_aspect_ratio: float | None) -> None:
+    if max_aspect_ratio is not None and max(image.size) / min(image.size) > max_aspect_ratio:
+        raise QuantrustError(
+            f"too thin: {image.width} x {image.height} pixels, and the models read images whose longer side is at most "
+            f"{max_aspect_ratio:g} times the shorter one"
+        )
+
+
 def refuse_bad_images(dataset: str, bad: Mapping[str, str], questions: Mapping[str, Sequence[str]]) -> None:
-    """Raise when there are images that can not be read, with the questions that refer to them.
+    """Raise when there are images that cannot be used, with the questions that refer to them.
 
     Parameters
     ----------
@@ -84,10 +140,10 @@ def refuse_bad_images(dataset: str, bad: Mapping[str, str], questions: Mapping[s
         return
     lines = [f"{path} (question {', '.join(questions[path])}): {reason}" for path, reason in bad.items()]
     for line in lines:
-        logging.getLogger(__name__).warning("%s: %s", dataset, line)
+        _log.warning("%s: %s", dataset, line)
     rest = f"; and {len(lines) - LISTED} more, listed in the log" if len(lines) > LISTED else ""
     raise QuantrustError(
-        f"{dataset}: {len(lines)} {'image' if len(lines) == 1 else 'images'} can not be read: "
+        f"{dataset}: {len(lines)} {'image' if len(lines) == 1 else 'images'} cannot be used: "
         f"{'; '.join(lines[:LISTED])}{rest}. Restore them or correct the folder of images in the config, or set "
         "on_bad_image: skip"
     )

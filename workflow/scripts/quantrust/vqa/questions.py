@@ -115,16 +115,17 @@ def build_questions_table(
         The Parquet file to write, with the columns of `SCHEMA`.
     skipped_path : str or Path
         A Parquet file of the questions that are left out, with the columns of `SKIPPED_SCHEMA`; it has no rows where
-        all images can be read.
+        all images can be used.
     division_path : str or Path, optional
         The split of every image, as `write_division` writes it.
     on_bad_image : {"stop", "skip"}
-        Whether an image that is missing, truncated or no image stops the study or only leaves its questions out.
+        Whether an image that cannot be used (missing, damaged, no image) stops the study or only leaves its questions
+        out.
 
     Raises
     ------
     QuantrustError
-        As the readers and `questions_table`; also for an unknown format, for an image that can not be read unless they
+        As the readers and `questions_table`; also for an unknown format, for an image that cannot be used unless they
         are skipped, and for a split that would be left without a question.
     """
     if division_path is None:
@@ -142,7 +143,7 @@ def build_questions_table(
     emptied = set(table["split"]) - set(kept["split"])
     if emptied:
         raise QuantrustError(
-            f"{dataset}: split {min(emptied)}: none of its images can be read, for example {next(iter(bad))} "
+            f"{dataset}: split {min(emptied)}: none of its images can be used, for example {next(iter(bad))} "
             f"({next(iter(bad.values()))}); correct the folder of images in the config"
         )
     write_tables({skipped_path: skipped, out_path: kept})
