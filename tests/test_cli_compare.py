@@ -83,6 +83,7 @@ def test_the_figures_are_those_of_the_comparison_module_and_of_the_metrics_table
 def test_what_is_printed_is_what_is_written(files, capsys):
     table = written(files, "--risk", 0.05, "--dataset", "shift")
     printed = capsys.readouterr().out
+    assert "are outside [0, 1]" not in printed
     assert "shift: 120 questions on 60 images" in printed
     assert "home: " not in printed
     lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
@@ -98,7 +99,32 @@ def test_what_is_printed_is_what_is_written(files, capsys):
     assert "fewer than 319 resamples can find no difference" in printed
 
 
-def test_two_estimators_of_one_file_do_not_differ_in_accuracy_which_is_left_out(files):
+@pytest.mark.parametrize(
+    ("options", "rows", "resamples"),
+    # Accuracy and four more, and three a risk limit, on two datasets.
+    [
+        ([], 22, 2000),
+        (["--risk", *(f"0.{place}" for place in range(10, 30))], 130, 5199),
+        (["--level", "0.9999"], 22, 20_000),
+    ],
+)
+def test_there_are_as_many_resamples_as_the_correction_for_the_number_of_rows_wants(
+    files, capsys, options, rows, resamples
+):
+    assert run(files, *options) == 0
+    printed = capsys.readouterr().out
+    assert f"the {rows} differences above" in printed
+    assert f"{resamples} resamples of images" in printed
+    # No p-value is below 2 / (resamples + 1): at 99.99 % it would take 440,000.
+    assert ("can find no difference" in printed) == ("0.9999" in options)
+
+
+def test_a_risk_limit_is_shown_as_it_was_given(files, capsys):
+    assert run(files, "--resamples", 9, "--risk", "0.0123456789") == 0
+    assert "deployed_risk 0.0123456789 " in capsys.readouterr().out
+
+
+def test_two_estimators_of_one_file_do_not_differ_in_accuracy_which_is_left_out(files, capsys):
     table = written((files[0], files[0]), "--estimator", "maxprob+platt", "--estimator-b", "entropy")
     assert "accuracy" not in table["metric"].to_list()
     ece = table.filter((pl.col("metric") == "ece") & (pl.col("dataset") == "home"))
@@ -106,7 +132,8 @@ def test_two_estimators_of_one_file_do_not_differ_in_accuracy_which_is_left_out(
     settings = {"model": "m", "scheme": "s", "id_dataset": "home", "risks": [], "costs": [], "resamples": 1, "seed": 0}
     values, _ = evaluate_variant(calibrated, {}, estimators=["maxprob+platt"], **settings)
     assert ece["a"].item() == pytest.approx(values.filter(pl.col("metric") == "ece")["value"].item())
-    # The entropy is no probability and has no calibration error.
+    # The entropy is no probability and has no calibration error, which is said.
+    assert "note: 480 confidences of B, entropy, are outside [0, 1]" in capsys.readouterr().out
     assert ece.select("b", "difference", "p_value", "p_holm").row(0) == (None,) * 4
 
 

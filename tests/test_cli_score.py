@@ -134,6 +134,62 @@ def test_confidences_that_are_no_probabilities_have_no_calibration_error(files):
     assert out["auroc"] == 1.0
 
 
+def test_what_is_taken_for_scores_is_said_with_file_and_question(files, capsys):
+    folder = files([1.0, 0.0, 1.0])
+    predict(folder / "p.json", [0.9, 1.7, -2])
+    assert scored(folder)["confidence"] == "score"
+    printed = capsys.readouterr()
+    assert 'p.json: question 101: "confidence" 1.7 and 1 more are outside [0, 1]' in printed.err
+    assert "taken as scores that only rank answers, without ece, ece_mass, brier" in printed.err
+    assert "ece, ece_mass, brier are undefined: the confidences are scores, not probabilities" in printed.out
+
+
+def test_confidences_declared_as_scores_have_no_calibration_error_and_need_no_note(files, capsys):
+    folder = files([1.0, 0.0, 1.0])
+    for confidences in ([0.9, 0.7, 0.2], [2.9, 1.7, 0.2]):
+        predict(folder / "p.json", confidences)
+        out = scored(folder, "--confidence", "score")
+        assert (out["confidence"], out["ece"], out["brier"]) == ("score", None, None)
+        assert out["auroc"] == 0.5
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert "are scores, not probabilities" in printed.out
+
+
+def test_confidences_declared_as_probabilities_are_refused_outside_zero_and_one(files, capsys):
+    folder = files([1.0, 0.0, 1.0])
+    declared = ("--confidence", "probability")
+    predict(folder / "p.json", [0.9, 1.7, 0.2])
+    fails(folder, capsys, *declared, names=["p.json: question 101", "1.7 is outside [0, 1]", "--confidence score"])
+    predict(folder / "p.json", [0.9, 0.7])
+    predict(folder / "v.json", [-0.2], first=102)
+    options = ["--threshold-predictions", folder / "v.json", *declared]
+    fails(folder, capsys, *options, names=["v.json: question 102", "-0.2 is outside [0, 1]"])
+    predict(folder / "v.json", [1.0], first=102)
+    assert scored(folder, *options)["confidence"] == "probability"
+    assert capsys.readouterr().err == ""
+
+
+def test_thresholds_on_the_terminal_and_in_json_answer_what_was_computed(files, capsys):
+    """On a confident model six digits of every threshold are 1.00000, which answers nothing."""
+    folder = files([1.0] * 3 + [0.0] + [1.0] * 2 + [0.0] * 2)
+    confidences = [1 - 1e-9, 1 - 3e-7, 0.99999951, 0.9999995, 0.2]
+    predict(folder / "p.json", confidences)
+    predict(folder / "v.json", [1 - 3.5e-7, 0.9999996, 0.99999951], first=105)
+    out = scored(folder, "--threshold-predictions", folder / "v.json", "--risks", 0.01, "--costs", 10)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    printed = {words[0]: words[2] for words in lines if "threshold" in words[0] and len(words) == 3}
+    kept = {
+        "threshold_at_risk": (out["coverage_at_risk"]["0.01"]["threshold"], 3),
+        "deployed_threshold": (out["deployed"]["0.01"]["threshold"], 2),
+        "effective_reliability_threshold": (out["effective_reliability"]["10"]["threshold"], 2),
+    }
+    assert printed.keys() == kept.keys()
+    for name, (threshold, answered) in kept.items():
+        assert float(printed[name]) == threshold
+        assert sum(confidence >= threshold for confidence in confidences) == answered, name
+
+
 def test_a_confidence_that_is_no_probability_among_the_threshold_predictions_counts_too(files):
     folder = files([1.0, 0.0, 1.0])
     predict(folder / "p.json", [0.9, 0.2])

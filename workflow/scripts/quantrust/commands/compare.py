@@ -1,7 +1,6 @@
 """`quantrust compare`: the paired comparison of two scores files."""
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import polars as pl
 from tqdm import tqdm
 
 from quantrust.artifacts.tables import read_others_table
-from quantrust.commands.numbers import count, parsed, share
+from quantrust.commands.numbers import as_given, count, parsed, share
 from quantrust.commands.outputs import check_table, same_file, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
-from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, figures_of
+from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, fewest_resamples, figures_of
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws
@@ -23,7 +22,10 @@ from quantrust.evaluation.study import Setting, check_confidences, draw_setting,
 from quantrust.evaluation.summary import Key
 
 RISKS = (0.01, 0.05)
-RESAMPLES = 2000
+RESAMPLES, MOST_RESAMPLES = 2000, 20_000
+"""Taken where none are asked for: the first, or as many up to the second as Holm's correction wants."""
+OF_PROBABILITIES = ("ece", "brier")
+"""Compared metrics of confidences that are probabilities."""
 KEYS = ("dataset", "split", "question_id", "image_id")
 TABLE = ("dataset", "metric", "parameter", "a", "b", "difference", "low", "high", "p_value", "p_holm", "n")
 
@@ -88,9 +90,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--resamples",
         type=_at_least_one,
-        default=RESAMPLES,
         metavar="B",
-        help=f"resamples of the images (default: {RESAMPLES})",
+        help=f"resamples of the images (default: {RESAMPLES}, or more where Holm's correction for the number of rows "
+        "could otherwise find no difference)",
     )
     parser.add_argument("--seed", type=count, default=0, help="seed of the resamples (default: 0)")
     parser.add_argument(
@@ -117,21 +119,32 @@ def run(arguments: argparse.Namespace) -> None:
     estimators = (arguments.estimator, arguments.estimator_b or arguments.estimator)
     one_file = same_file(arguments.a, arguments.b)
     metrics = _metrics(list(dict.fromkeys(arguments.risk)), answers_differ=not one_file)
+    resamples = arguments.resamples
+    if resamples is None:
+        needed = fewest_resamples(len(datasets) * len(metrics), 1 - arguments.level)
+        resamples = min(max(RESAMPLES, needed), MOST_RESAMPLES)
 
     draws: dict[str, ImageDraws] = {}
 
     def draw(setting: Setting) -> ImageDraws:
         # Both sides answer the same questions, so that the draws of one serve both.
         if setting.dataset not in draws:
-            draws[setting.dataset] = draw_setting(setting, arguments.resamples, arguments.seed)
+            draws[setting.dataset] = draw_setting(setting, resamples, arguments.seed)
         return draws[setting.dataset]
 
     sides: list[list[Figures]] = []
+    notes: list[str] = []
     # None: no bar where standard error is not a terminal.
-    total = 2 * len(datasets) * arguments.resamples
+    total = 2 * len(datasets) * resamples
     with tqdm(total=total, desc="resampling images", unit="resample", disable=None) as bar:
-        for path, table, estimator in zip((arguments.a, arguments.b), scores, estimators, strict=True):
+        for name, path, table, estimator in zip("AB", (arguments.a, arguments.b), scores, estimators, strict=True):
             calibrated = _with_estimator(table, estimator, home, path)
+            outside = calibrated.height - int(calibrated[estimator].is_between(0.0, 1.0).sum())
+            if outside:
+                notes.append(
+                    f"note: {outside} confidences of {name}, {estimator}, are outside [0, 1]: scores that only rank "
+                    f"answers, without {' and '.join(OF_PROBABILITIES)}"
+                )
             settings = [setting for setting in _test_sets(calibrated, home) if setting.dataset in datasets]
             sides.append(
                 figures_of(
@@ -145,9 +158,9 @@ def run(arguments: argparse.Namespace) -> None:
             )
     table = _table(sides, metrics, arguments.level)
     if arguments.out is not None:
-        head = {name: getattr(arguments, name) for name in ("resamples", "seed", "level")}
+        head = {"resamples": resamples, "seed": arguments.seed, "level": arguments.level}
         write_table(arguments.out, table, head)
-    print(_text(table, sides[0], home, estimators, arguments))
+    print(_text(table, sides[0], home, estimators, resamples, notes, arguments))
 
 
 def read_scores(path: Path) -> pl.DataFrame:
@@ -243,9 +256,8 @@ def _check_same_questions(
 
 
 def _metrics(risks: Sequence[float], answers_differ: bool) -> list[Key]:
-    names = ("aurc", "auroc", "ece", "brier")
     metrics: list[Key] = [("accuracy", None)] if answers_differ else []
-    metrics += [(name, None) for name in names]
+    metrics += [(name, None) for name in ("aurc", "auroc", *OF_PROBABILITIES)]
     at_risk = ("coverage_at_risk", "deployed_coverage", "deployed_risk")
     return metrics + [(name, risk) for risk in risks for name in at_risk]
 
@@ -283,12 +295,14 @@ def _text(
     side: Sequence[Figures],
     home: str,
     estimators: Sequence[str],
+    resamples: int,
+    notes: Sequence[str],
     arguments: argparse.Namespace,
 ) -> str:
     lines = [
         f"A: {arguments.a}, {estimators[0]}",
         f"B: {arguments.b}, {estimators[1]}",
-        f"thresholds from the val answers to {home}; {arguments.resamples} resamples of images, seed {arguments.seed}",
+        f"thresholds from the val answers to {home}; {resamples} resamples of images, seed {arguments.seed}",
     ]
     alpha = 1 - arguments.level
     head = ("metric", "A %", "B %", "A - B", f"{100 * arguments.level:.4g} % interval", "p", "p (Holm)", "")
@@ -306,15 +320,15 @@ def _text(
         lines.append(line)
     tests = table["p_value"].count()
     lines.append(f"\n* p, corrected by Holm for the {tests} differences above, is at most {alpha:.4g}")
-    # No p-value is below 2 / (resamples + 1).
-    needed = math.ceil(2 * tests / alpha - 1)
-    if arguments.resamples < needed:
+    needed = fewest_resamples(tests, alpha)
+    lines += notes
+    if resamples < needed:
         lines.append(f"note: fewer than {needed} resamples can find no difference; give --resamples")
     return "\n".join(lines)
 
 
 def _row(row: dict[str, Any], alpha: float) -> tuple[str, ...]:
-    label = row["metric"] if row["parameter"] is None else f"{row['metric']} {row['parameter']:g}"
+    label = row["metric"] if row["parameter"] is None else f"{row['metric']} {as_given(row['parameter'])}"
     values = [_percent(row[name]) for name in ("a", "b")]
     if row["difference"] is None:
         return (label, *values, "undefined", "", "", "", "")

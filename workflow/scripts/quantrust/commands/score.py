@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from quantrust.commands.numbers import count, parsed, share
+from quantrust.commands.numbers import as_given, count, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
@@ -25,6 +25,9 @@ from quantrust.vqa.accuracy import soft_accuracy
 from quantrust.vqa.official import Question, read_official
 from quantrust.vqa.predictions import Prediction, read_predictions
 
+PROBABILITY, SCORE = KINDS = ("probability", "score")
+OF_PROBABILITIES = ("ece", "ece_mass", "brier")
+"""Metrics of confidences that are probabilities."""
 RISKS = (0.005, 0.01, 0.05, 0.1, 0.2)
 COSTS = (1.0, 10.0, 100.0)
 LARGEST_COST = 1e12
@@ -67,6 +70,12 @@ def add_parser(subparsers: Any) -> None:
         help="predictions for other questions, on which thresholds are chosen; without them nothing that needs a "
         "chosen threshold is reported",
     )
+    parser.add_argument(
+        "--confidence",
+        choices=KINDS,
+        help="what the confidences are: probabilities, of which one outside [0, 1] is an error, or scores that only "
+        "rank answers, which have no calibration errors (default: probabilities if all lie in [0, 1])",
+    )
     parser.add_argument("--subset", action="store_true", help="allow questions without a prediction")
     parser.add_argument("--risks", type=share, nargs="+", default=list(RISKS), metavar="R", help="risk limits")
     parser.add_argument("--costs", type=_cost, nargs="+", default=list(COSTS), metavar="C", help="costs of an error")
@@ -99,14 +108,15 @@ def run(arguments: argparse.Namespace) -> None:
         threshold_predictions = read_predictions(arguments.threshold_predictions, questions)
     _check_partition(questions, predictions, threshold_predictions, arguments)
 
+    # One estimator made both files: a value outside [0, 1] in either says that it yields no probabilities.
+    files = [(arguments.predictions, predictions), (arguments.threshold_predictions, threshold_predictions or {})]
+    kind = _kind(files, arguments.confidence)
+    is_probability = kind == PROBABILITY
     scored = _score(questions, predictions)
     deployment = None
-    is_probability = scored.ranking.is_probability
     if threshold_predictions is not None:
         val = _score(questions, threshold_predictions)
         deployment = deploy(val.ranking, risks, costs)
-        # One estimator made both: a value outside [0, 1] in either says that it yields no probabilities.
-        is_probability = is_probability and val.ranking.is_probability
         shared = np.intersect1d(scored.images, val.images).size
         if shared:
             print(
@@ -123,9 +133,9 @@ def run(arguments: argparse.Namespace) -> None:
     }
     undefined = {key: int(np.count_nonzero(np.isnan(resampled[key]))) for key in intervals}
 
-    document = _document(scored, risks, costs, deployment, values, intervals, undefined, arguments)
+    document = _document(scored, kind, risks, costs, deployment, values, intervals, undefined, arguments)
     _write(arguments, document, predictions, scored)
-    print(_table(scored, values, intervals, deployment))
+    print(_table(scored, kind, values, intervals, deployment))
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,35 @@ def _score(questions: Mapping[str, Question], predictions: Mapping[str, Predicti
     confidence = np.array([p.confidence for p in predictions.values()])
     images = np.array([questions[key].image_id for key in predictions])
     return _Scored(accuracy=accuracy, images=images, ranking=rank(accuracy, confidence))
+
+
+def _kind(files: Sequence[tuple[Path, Mapping[str, Prediction]]], declared: str | None) -> str:
+    """Return what the confidences are, and say so where that is not declared and they are no probabilities.
+
+    Raises
+    ------
+    QuantrustError
+        If they are declared as probabilities and one is outside [0, 1].
+    """
+    outside = [
+        (path, question_id, prediction.confidence)
+        for path, predictions in files
+        for question_id, prediction in predictions.items()
+        if not 0.0 <= prediction.confidence <= 1.0
+    ]
+    if declared == SCORE or not outside:
+        return declared or PROBABILITY
+    path, question_id, confidence = outside[0]
+    others = f" and {len(outside) - 1} more are" if len(outside) > 1 else " is"
+    fault = f'{path}: question {question_id}: "confidence" {confidence!r}{others} outside [0, 1]'
+    if declared == PROBABILITY:
+        raise QuantrustError(f"{fault}; expected probabilities, or --confidence score for what only ranks answers")
+    print(
+        f"note: {fault}: taken as scores that only rank answers, without {', '.join(OF_PROBABILITIES)}; "
+        "--confidence says which they are",
+        file=sys.stderr,
+    )
+    return SCORE
 
 
 def _check_partition(
@@ -188,6 +227,8 @@ DEPLOYED_NOTE = (
     "images are resampled"
 )
 
+SCORE_NOTE = f"{', '.join(OF_PROBABILITIES)} are undefined: the confidences are scores, not probabilities"
+
 SCALARS = ("accuracy", "aurc", "e_aurc", "augrc", "auroc", "ece", "ece_mass", "brier")
 AT_RISK = {
     "coverage_at_risk": {"coverage": "coverage_at_risk", "threshold": "threshold_at_risk"},
@@ -205,6 +246,7 @@ AT_COST = {
 
 def _document(
     scored: _Scored,
+    kind: str,
     risks: Sequence[float],
     costs: Sequence[float],
     deployment: Deployment | None,
@@ -220,15 +262,16 @@ def _document(
         return {
             **{name: source.get((name, None)) for name in SCALARS},
             **{
-                group: {_number(r): {field: source.get((name, r)) for field, name in fields.items()} for r in risks}
+                group: {as_given(r): {field: source.get((name, r)) for field, name in fields.items()} for r in risks}
                 for group, fields in at_risk.items()
             },
             "effective_reliability": {
-                _number(c): {field: source.get((name, c)) for field, name in AT_COST.items()} for c in costs
+                as_given(c): {field: source.get((name, c)) for field, name in AT_COST.items()} for c in costs
             },
         }
 
-    document = {"questions": scored.ranking.n, "images": int(np.unique(scored.images).size), **nested(nulled)}
+    images = int(np.unique(scored.images).size)
+    document = {"questions": scored.ranking.n, "images": images, "confidence": kind, **nested(nulled)}
     if arguments.resamples:
         document["intervals"] = {
             "level": LEVEL,
@@ -285,15 +328,17 @@ def _write(
 
 def _table(
     scored: _Scored,
+    kind: str,
     values: Mapping[Key, float],
     intervals: Mapping[Key, tuple[float, float]],
     deployment: Deployment | None,
 ) -> str:
     rows = [("metric", "value", f"{LEVEL:.0%} interval")]
     for (name, parameter), value in values.items():
-        label = name if parameter is None else f"{name} {_number(parameter)}"
+        label = name if parameter is None else f"{name} {as_given(parameter)}"
         if name.endswith("threshold") or name.startswith("threshold"):
-            shown, between = "none" if math.isnan(value) else f"{value:.6g}", ""
+            # Whole: a threshold is there to be used.
+            shown, between = "none" if math.isnan(value) else repr(value), ""
         else:
             shown = "undefined" if math.isnan(value) else f"{100 * value:.2f} %"
             pair = intervals.get((name, parameter))
@@ -303,11 +348,9 @@ def _table(
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     images = np.unique(scored.images).size
     notes = [NOTE] if deployment is None else [NOTE, DEPLOYED_NOTE]
+    if kind == SCORE:
+        notes.append(SCORE_NOTE)
     return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines, *notes])
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
 
 
 def _cost(text: str) -> float:

@@ -330,6 +330,28 @@ def two_sided_p_value(differences: Floats) -> float:
     return float(min(1.0, 2.0 * (beyond + 1) / (defined.size + 1)))
 
 
+def fewest_resamples(tests: int, alpha: float) -> int:
+    """Return from how many resamples on Holm's correction can leave any of some p-values significant.
+
+    No p-value of `two_sided_p_value` is below 2 / (resamples + 1), and the correction multiplies the smallest by the
+    number of tests.
+
+    Parameters
+    ----------
+    tests : int
+        P-values that are corrected together.
+    alpha : float
+        The level, in (0, 1), that a corrected one must not exceed.
+
+    Examples
+    --------
+    >>> fewest_resamples(648, 0.05), fewest_resamples(33, 0.05)
+    (25919, 1319)
+    """
+    # Rounded first, because 2 * 33 / 0.05 is a hair above 1,320 in floating point, or may be.
+    return math.ceil(round(2 * tests / alpha - 1, 6))
+
+
 def holm(p_values: ArrayLike) -> Floats:
     """Correct p-values for their number by Holm's step-down procedure.
 

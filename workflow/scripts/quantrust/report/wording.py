@@ -1,5 +1,11 @@
-"""What figures and tables say alike: how a percentage is written, and which differences are called significant."""
+"""What figures, tables and the page say alike: how percentages and thresholds are written, and what is significant."""
 
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+SHOWN_DIGITS = 4
+"""Significant digits of a threshold where it is shown rounded."""
+NEAR_ONE, WRITTEN_OUT = Decimal("0.99"), Decimal("0.0001")
+"""From where on a threshold has the digits of its distance from 1, and below which distance that is written out."""
 SIGNIFICANT = 0.05
 """The corrected p-value below which a difference is called one."""
 
@@ -24,3 +30,58 @@ def in_words(share: float) -> str:
     ('5 %', '0.5 %')
     """
     return f"{round(100 * share, 6):g} %"
+
+
+def threshold_in_words(threshold: float | None, digits: int = SHOWN_DIGITS) -> str:
+    """Return a threshold rounded up, so that the text answers no question that the threshold does not.
+
+    Near 1 the digits are those of the distance from 1, which is written out where it is small: the text of a threshold
+    below 1 is never 1.
+
+    Parameters
+    ----------
+    threshold : float or None
+        Finite; None where there is none.
+    digits : int
+        Significant digits, at least 2; half as many of the distance from 1.
+
+    Examples
+    --------
+    >>> threshold_in_words(0.93121), threshold_in_words(0.998761), threshold_in_words(1 - 3.14e-7)
+    ('0.9313', '0.9988', '1 - 3.1e-7')
+    >>> threshold_in_words(3.2e-8), threshold_in_words(-2.71828), threshold_in_words(None)
+    ('3.2e-8', '-2.718', 'none')
+    """
+    if threshold is None:
+        return "none"
+    # The shortest decimal that reads back to the float, not the float's exact value, which may be a hair above it.
+    exact = Decimal(repr(threshold))
+    if not NEAR_ONE <= exact < 1:
+        return _written(Context(prec=digits, rounding=ROUND_CEILING).plus(exact))
+    distance = Context(prec=digits - digits // 2, rounding=ROUND_FLOOR).plus(1 - exact)
+    return f"1 - {_written(distance)}" if distance < WRITTEN_OUT else _written(1 - distance)
+
+
+def told_apart(confidence: float, threshold: float) -> tuple[str, str]:
+    """Return a confidence and the threshold that it is held against with as many digits as tell them apart.
+
+    Examples
+    --------
+    >>> told_apart(0.93124, 0.93121), told_apart(0.5, 0.93121), told_apart(0.25, 0.25)
+    (('0.93124', '0.93121'), ('0.5', '0.9313'), ('0.25', '0.25'))
+    """
+    digits = SHOWN_DIGITS
+    while True:
+        texts = threshold_in_words(confidence, digits), threshold_in_words(threshold, digits)
+        if texts[0] != texts[1] or confidence == threshold:
+            return texts
+        # Ends: so many digits as a float has tell any two apart.
+        digits += 1
+
+
+def _written(number: Decimal) -> str:
+    """Return a decimal number as Python and JavaScript read it, without trailing zeros."""
+    number = number.normalize()
+    if number == 0 or -4 <= number.adjusted() < 16:
+        return f"{number:f}"
+    return f"{number:e}".replace("e+", "e")
