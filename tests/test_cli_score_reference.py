@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrust.cli import main
@@ -181,7 +181,6 @@ def scored(test: list[tuple[int, float]], val: list[tuple[int, float]]) -> dict[
         return json.loads((folder / "out.json").read_text())
 
 
-@settings(max_examples=100, deadline=None)
 @given(answers())
 def test_score_is_what_its_definitions_say(drawn: tuple[list[tuple[int, float]], list[tuple[int, float]]]) -> None:
     test, val = drawn
