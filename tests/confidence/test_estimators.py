@@ -5,8 +5,12 @@ import math
 import polars as pl
 import pytest
 
-from quantrust.confidence.catalogue import plain_estimators
+from quantrust.confidence.catalogue import SHIPPED, plain_estimators
 from quantrust.confidence.columns import confidence_columns
+
+
+def test_the_estimators_that_ship_are_listed_so_that_any_other_is_ones_own():
+    assert sorted(SHIPPED) == sorted(plain_estimators())
 
 
 def test_estimators_of_one_answer_by_hand():

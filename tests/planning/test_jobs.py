@@ -38,6 +38,12 @@ OVERLAYS = {
         },
         "report": {"folder": "reports/own"},
     },
+    "without shifts and Selector": {
+        "study": {"models": ["qwen2-vl-tiny"], "schemes": ["bf16"], "shifts": [], "estimators": ["maxprob"]},
+    },
+    "of the Selector alone": {
+        "study": {"models": ["qwen2-vl-tiny"], "schemes": ["bf16"], "shifts": [], "estimators": ["selector"]},
+    },
     "in official files": {
         "datasets": {
             "own": {

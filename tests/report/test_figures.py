@@ -46,6 +46,16 @@ def draw_mixtures(study, variants: Variants, *files: Path, risks: Sequence[float
     mixtures.mixtures(metrics_of(study, variants), *files, risks=risks, **COMMON)
 
 
+def test_mixtures_of_a_study_without_shifts_say_that_there_are_none(study, tmp_path) -> None:
+    own = tmp_path / "metrics.parquet"
+    pl.read_parquet(study.metrics["model-a", "bf16"]).filter(pl.col("dataset") == HOME).write_parquet(own)
+    files = tmp_path / "mixtures.pdf", tmp_path / "mixtures.png"
+    mixtures.mixtures([own], *files, risks=RISKS, **COMMON)
+    # As wide as any figure and an inch high.
+    assert Image.open(files[1]).size == (1400, 200)
+    assert files[0].stat().st_size > 0
+
+
 def draw_degradation(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
     degradation.degradation(metrics_of(study, variants), *files, risks=risks, **COMMON)
 

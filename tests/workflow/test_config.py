@@ -9,7 +9,7 @@ import yaml
 from snakemake.utils import update_config
 
 from quantrust.confidence.catalogue import LEARNED, plain_estimators
-from quantrust.config import check_config
+from quantrust.config import check_config, completed, estimators_of
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import METHODS
 from study_workspace import OVERLAYS, ROOT
@@ -42,6 +42,7 @@ def test_a_study_has_the_resamples_to_find_a_difference_after_correction(shipped
     """Holm's correction multiplies the smallest p-value, 2 / (resamples + 1), by the number of rows."""
     if overlay:
         update_config(shipped_config, yaml.safe_load(overlay.read_text()))
+    shipped_config = completed(shipped_config)
     study, estimators = shipped_config["study"], len(shipped_config["comparison"]["estimators"])
     schemes, datasets = len(study["schemes"]), 1 + len(study["shifts"])
     # AURC, ECE and the coverages depend on the estimator; accuracy does not: it is compared once a scheme.
@@ -197,8 +198,8 @@ FAULTS = [
     ),
     (
         "study/estimators",
-        ["selector"],
-        r"comparison\.estimators is \['maxprob', 'selector'\]; allowed: estimators to compare with maxprob",
+        ["margin", "selector-ensemble"],
+        r"study\.estimators is \['margin', 'selector-ensemble'\]; allowed: a list with maxprob or selector in it",
     ),
     ("comparison/resamples", 0, r"comparison\.resamples is 0; allowed: a whole number from 1 on"),
     ("certification/delta", 1, r"certification\.delta is 1; allowed: a number between 0 and 1"),
@@ -300,6 +301,46 @@ def test_a_missing_key_is_named(config: dict) -> None:
     del config["selector"]["hidden"]
     with pytest.raises(QuantrustError, match=r"config: selector\.hidden is missing"):
         check_config(config, SCHEMA)
+
+
+CHOSEN = {
+    "those of the default": (["maxprob", "maxprob+platt", "entropy", "selector"], ["maxprob", "selector"]),
+    "maxprob alone": (["maxprob"], ["maxprob"]),
+    "the Selector alone": (["selector", "selector-ensemble"], ["selector"]),
+    "none of the two": (["entropy", "margin+platt"], ["entropy", "margin+platt"]),
+    "one's own": (["margin", "own", "own+platt", "maxprob"], ["own", "own+platt", "maxprob"]),
+}
+
+
+@pytest.mark.parametrize(("estimators", "chosen"), CHOSEN.values(), ids=CHOSEN)
+def test_estimators_of_the_report_are_by_default_the_main_ones_that_the_study_has(
+    config: dict, estimators: list[str], chosen: list[str]
+) -> None:
+    config["study"]["estimators"] = estimators
+    assert estimators_of(config) == dict.fromkeys(("certification", "comparison", "shipping"), chosen)
+    filled = completed(config)
+    for section in (filled["certification"], filled["comparison"], filled["report"]["shipping"]):
+        assert section["estimators"] == chosen
+    assert config["certification"]["estimators"] is None
+
+
+def test_what_the_config_names_is_left_as_it_is(config: dict) -> None:
+    config["certification"]["estimators"] = ["margin", "maxprob"]
+    config["comparison"]["estimators"] = ["entropy"]
+    assert estimators_of(config) == {
+        "certification": ["margin", "maxprob"],
+        "comparison": ["entropy"],
+        "shipping": ["maxprob"],
+    }
+    check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize("estimators", [["maxprob"], ["selector"], ["maxprob", "margin"]])
+def test_a_study_of_fewer_estimators_or_without_shifts_needs_no_further_key(
+    config: dict, estimators: list[str]
+) -> None:
+    config["study"] |= {"shifts": [], "estimators": estimators}
+    check_config(config, SCHEMA)
 
 
 def test_every_fault_is_listed_on_a_line_of_its_own(config: dict) -> None:

@@ -14,21 +14,23 @@ SCRIPTS = BASE / "workflow" / "scripts"
 PUBLISHED = os.path.relpath(BASE / "config" / "paper_reference.yaml")
 sys.path.insert(0, str(SCRIPTS))
 
-from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, splits_of
-from quantrust.confidence.catalogue import LEARNED, estimator_module
+from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
+from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learned
 from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
+from quantrust.report.contents import PUBLISHED_TABLE, TABLES, figures_of, paper_tables_of
 from quantrust.report.published import read_published
 
 try:
     check_config(config, BASE / "workflow" / "schemas" / "config.schema.yaml")
 except QuantrustError as error:
     raise WorkflowError(str(error)) from None
+# In its place, because captions and jobs read this very object.
+config.update(completed(config))
 
 STUDY = config["study"]
 HOME = STUDY["in_distribution"]
@@ -156,7 +158,7 @@ def of_variants(pattern):
 def paper_tables():
     """The tables like the paper's; one beside its figures where it prints any of a variant of the study."""
     shared = read_published(PUBLISHED, HOME).has_any(compared_variants(), STUDY["estimators"])
-    return [*PAPER_TABLES, *([PUBLISHED_TABLE] if shared else [])]
+    return [*paper_tables_of(config), *([PUBLISHED_TABLE] if shared else [])]
 
 
 def study_artifacts():
@@ -170,7 +172,7 @@ def study_artifacts():
             scheme=STUDY["schemes"],
             dataset=DATASETS,
         ),
-        *of_variants("data/selectors/{model}/{scheme}"),
+        *(of_variants("data/selectors/{model}/{scheme}") if has_learned(STUDY["estimators"]) else []),
         *of_variants("data/scores/{model}/{scheme}.parquet"),
         *expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
         *of_variants("data/metrics/{model}/{scheme}.parquet"),
@@ -183,7 +185,7 @@ def study_artifacts():
         f"{STUDY_DATA}/shipping.parquet",
         f"{STUDY_DATA}/examples.parquet",
         f"{REPORTS}/index.html",
-        *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=FIGURES, format=["pdf", "png"]),
+        *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=figures_of(config), format=["pdf", "png"]),
         *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
         *expand(
             "{reports}/tables/{table}.{format}", reports=REPORTS, table=paper_tables(), format=["csv", "md", "tex"]
@@ -455,7 +457,7 @@ def compared_variants():
 
 
 def comparison_pairs():
-    """Every quantized scheme against none, under each estimator; and each estimator against maxprob."""
+    """Every quantized scheme against none, under each estimator; and each estimator against maxprob, where it is there."""
     estimators = config["comparison"]["estimators"]
     schemes = [
         ((model, scheme, estimator), (model, UNQUANTIZED, estimator))
@@ -467,7 +469,7 @@ def comparison_pairs():
         ((*variant, estimator), (*variant, "maxprob"))
         for variant in compared_variants()
         for estimator in estimators
-        if estimator != "maxprob"
+        if estimator != "maxprob" and "maxprob" in STUDY["estimators"]
     ]
     return schemes + others
 
@@ -486,7 +488,9 @@ def comparison_settings():
 
 
 def figure_captions():
-    """The captions of the figures, by name, as the report that Snakemake writes has them."""
-    texts = {name: (BASE / "workflow" / "report" / f"{name}.rst").read_text(encoding="utf-8") for name in FIGURES}
+    """The captions of the study's figures, by name, as the report that Snakemake writes has them."""
+    texts = {
+        name: (BASE / "workflow" / "report" / f"{name}.rst").read_text(encoding="utf-8") for name in figures_of(config)
+    }
     job = SimpleNamespace(config=config)
     return {name: Template(text, undefined=StrictUndefined).render(snakemake=job) for name, text in texts.items()}

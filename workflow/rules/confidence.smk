@@ -26,7 +26,7 @@ rule train_selector:
 rule write_scores:
     input:
         features=expand("data/features/{{model}}/{{scheme}}/{dataset}.parquet", dataset=DATASETS),
-        selector="data/selectors/{model}/{scheme}",
+        selector="data/selectors/{model}/{scheme}" if has_learned(STUDY["estimators"]) else [],
     output:
         "data/scores/{model}/{scheme}.parquet",
     log:

@@ -5,5 +5,8 @@ from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
     write_scores(
-        snakemake.input.features, snakemake.input.selector, snakemake.output[0], list(snakemake.params.estimators)
+        snakemake.input.features,
+        snakemake.input.selector or None,
+        snakemake.output[0],
+        list(snakemake.params.estimators),
     )

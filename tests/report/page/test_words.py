@@ -167,18 +167,19 @@ def asked(skipped: dict[int, tuple[int, int]] | None = None, shared: dict[int, i
 
 
 def test_nothing_is_said_of_data_where_nothing_was_left_out_or_is_shared() -> None:
-    assert limits_of_data(asked(), HOME) == []
+    assert limits_of_data(asked(), HOME, True) == []
 
 
 def test_what_was_left_out_is_one_sentence() -> None:
-    assert limits_of_data(asked({0: (1200, 7), 3: (1, 1)}), HOME) == [
+    assert limits_of_data(asked({0: (1200, 7), 3: (1, 1)}), HOME, True) == [
         "Left out of every variant, because images could not be read: 1,200 questions about 7 images in dev of scenes "
         "and 1 question about 1 image in test of multimodal."
     ]
 
 
 def test_test_images_that_the_selector_trained_on_are_one_sentence() -> None:
-    assert limits_of_data(asked(shared={2: 1050, 3: 1}), HOME) == [
+    assert limits_of_data(asked(shared={2: 1050, 3: 1}), HOME, False) == []
+    assert limits_of_data(asked(shared={2: 1050, 3: 1}), HOME, True) == [
         "The Selector trains on dev of scenes, which also holds 1,050 of the 1,867 test images of language and 1 of "
         "the 900 test images of multimodal; its results there are not on new images alone."
     ]

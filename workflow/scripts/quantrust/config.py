@@ -1,6 +1,6 @@
 """Checking a study's config before any job: what the schema says and what a schema can not say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from quantrust.confidence.catalogue import check_estimator
+from quantrust.confidence.catalogue import COMPARED, check_estimator, main_estimators
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import unknown_settings
@@ -153,29 +153,68 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     shares = config["evaluation"]["id_shares"]
     if not {0, 1} <= set(shares):
         yield f"evaluation.id_shares is {shares}; allowed: shares that include 1 and 0, each dataset alone"
-    yield from _unknown_names(
-        "certification.estimators", config["certification"]["estimators"], study["estimators"], "study.estimators"
-    )
-    compared = config["comparison"]["estimators"]
-    yield from _unknown_names("comparison.estimators", compared, study["estimators"], "study.estimators")
-    if compared != ["maxprob"] and "maxprob" not in study["estimators"]:
+    if not {*COMPARED} & {*study["estimators"]}:
         yield (
-            f"comparison.estimators is {compared}; allowed: estimators to compare with maxprob, which study.estimators "
-            f"lacks: {', '.join(study['estimators'])}"
+            f"study.estimators is {study['estimators']}; allowed: a list with {' or '.join(COMPARED)} in it, which the "
+            "figures and the tables of a paper show"
         )
+    estimators = estimators_of(config)
+    for key in ("certification", "comparison"):
+        yield from _unknown_names(f"{key}.estimators", estimators[key], study["estimators"], "study.estimators")
     computed = config["evaluation"]["risks"]
     for number, risk in enumerate(config["report"]["risks"]):
         if risk not in computed:
             yield f"report.risks[{number}] is {risk}; allowed: one of evaluation.risks: {', '.join(map(str, computed))}"
     shipping, limits = config["report"]["shipping"], risk_limits(**config["report"]["limits"])
-    certified = config["certification"]["estimators"]
     yield from _unknown_names(
-        "report.shipping.estimators", shipping["estimators"], certified, "certification.estimators"
+        "report.shipping.estimators", estimators["shipping"], estimators["certification"], "certification.estimators"
     )
     if shipping["risk"] not in limits:
         yield (
             f"report.shipping.risk is {shipping['risk']}; allowed: one of report.limits: {', '.join(map(str, limits))}"
         )
+
+
+def estimators_of(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the estimators that are certified, compared and held against the shipping criterion.
+
+    Parameters
+    ----------
+    config : mapping
+        As the schema allows it.
+
+    Returns
+    -------
+    dict of str to list of str
+        Under `certification`, `comparison` and `shipping` the config's own lists; in the place of null the main ones
+        (`quantrust.confidence.catalogue.main_estimators`) of the study, for shipping of those that are certified.
+    """
+    main = main_estimators(config["study"]["estimators"])
+    certified = main if (given := config["certification"]["estimators"]) is None else given
+    compared = main if (given := config["comparison"]["estimators"]) is None else given
+    shipping = config["report"]["shipping"]["estimators"]
+    return {
+        "certification": certified,
+        "comparison": compared,
+        "shipping": main_estimators(certified) if shipping is None else shipping,
+    }
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checked config with what it leaves open filled in: see `estimators_of`.
+
+    Parameters
+    ----------
+    config : mapping
+        It stays as it is.
+    """
+    estimators, report = estimators_of(config), config["report"]
+    return {
+        **config,
+        "certification": {**config["certification"], "estimators": estimators["certification"]},
+        "comparison": {**config["comparison"], "estimators": estimators["comparison"]},
+        "report": {**report, "shipping": {**report["shipping"], "estimators": estimators["shipping"]}},
+    }
 
 
 def splits_of(dataset: dict[str, Any]) -> tuple[str, ...] | None:

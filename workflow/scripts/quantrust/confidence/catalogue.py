@@ -1,5 +1,6 @@
 """Which confidence estimators there are: those that need no training, found as modules, and the learned ones."""
 
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 from quantrust.errors import QuantrustError
@@ -7,11 +8,38 @@ from quantrust.named_modules import ESTIMATORS, load_module, module_names
 
 LEARNED = ("selector", "selector-ensemble", "selector-residual")
 """Columns of `quantrust.confidence.selector.selector_confidence`; probabilities."""
+SHIPPED = ("entropy", "length-normalised", "margin", "maxprob", "min-token")
+"""Those without training that come with this project; any other module is an estimator of one's own."""
+COMPARED = ("maxprob", "selector")
+"""The two that a study of reliability sets against each other."""
 
 
 def plain_estimators() -> list[str]:
     """Return the names of the estimators that need no training."""
     return [name.replace("_", "-") for name in module_names(ESTIMATORS)]
+
+
+def main_estimators(names: Sequence[str]) -> list[str]:
+    """Return those that a report is about where the config does not say it.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Estimators that exist, calibrated ones included.
+
+    Returns
+    -------
+    list of str
+        Of `names`, in their order, `COMPARED` and one's own, calibrated or not; all where there is none of these.
+    """
+    known = {*SHIPPED, *LEARNED}
+    chosen = [name for name in names if name in COMPARED or name.split("+")[0] not in known]
+    return chosen or list(names)
+
+
+def has_learned(names: Iterable[str]) -> bool:
+    """Return whether any of these estimators, calibrated or not, is trained."""
+    return any(name.split("+")[0] in LEARNED for name in names)
 
 
 def estimator_module(name: str) -> str:

@@ -15,7 +15,7 @@ KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_
 
 
 def write_scores(
-    feature_paths: Sequence[str | Path], selector_dir: str | Path, out_path: str | Path, estimators: list[str]
+    feature_paths: Sequence[str | Path], selector_dir: str | Path | None, out_path: str | Path, estimators: list[str]
 ) -> None:
     """Gather the answers of one variant to all datasets and score them.
 
@@ -23,20 +23,21 @@ def write_scores(
     ----------
     feature_paths : sequence of str or Path
         One features file per dataset; rows keep their order.
-    selector_dir : str or Path
-        As `train_selector` wrote it.
+    selector_dir : str or Path or None
+        As `train_selector` wrote it; None where no estimator is learned.
     out_path : str or Path
         Parquet with `KEYS` and a float64 column per estimator.
     estimators : list of str
         Names that `quantrust.confidence.catalogue` knows, without calibration.
     """
-    selectors = load_selector(selector_dir)
+    selectors = None if selector_dir is None else load_selector(selector_dir)
     plain = confidence_columns([name for name in estimators if name not in LEARNED])
-    columns = list(dict.fromkeys([*KEYS, *INPUTS, *(name for column in plain for name in column.meta.root_names())]))
+    inputs = () if selectors is None else INPUTS
+    columns = list(dict.fromkeys([*KEYS, *inputs, *(name for column in plain for name in column.meta.root_names())]))
     tables = []
     for path in feature_paths:
         for features in read_slices(path, columns):
-            learned = selector_confidence(selectors, features)
+            learned = {} if selectors is None else selector_confidence(selectors, features)
             table = features.select(*KEYS, *plain).with_columns(
                 **{name: pl.Series(values) for name, values in learned.items()}
             )

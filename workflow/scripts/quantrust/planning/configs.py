@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from quantrust.config import check_config
+from quantrust.config import check_config, completed
 from quantrust.digest import SCRIPTS
 from quantrust.errors import QuantrustError
 
@@ -15,7 +15,7 @@ SCHEMA = SCRIPTS.parent / "schemas" / "config.schema.yaml"
 
 
 def read_study(overlays: Iterable[str | Path], default: str | Path = DEFAULT) -> dict[str, Any]:
-    """Return the checked config of a study.
+    """Return the checked config of a study, with what it leaves open filled in.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def read_study(overlays: Iterable[str | Path], default: str | Path = DEFAULT) ->
     for path in (default, *overlays):
         config = merged(config, _read_map(Path(path)))
     check_config(config, SCHEMA)
-    return config
+    return completed(config)
 
 
 def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from quantrust.confidence.catalogue import has_learned
 from quantrust.config import EMBEDDED
 from quantrust.digest import SCRIPTS
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
+from quantrust.report.contents import PUBLISHED_TABLE, TABLES, figures_of, paper_tables_of
 from quantrust.report.published import read_published
 
 LANGUAGE_SHIFT = "scenes-language"
@@ -99,7 +100,8 @@ def _model_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
             yield _quantize(model, scheme)
             for dataset in datasets_of(config):
                 yield from _dump(config, model, scheme, dataset)
-            yield Job("train_selector", f"data/selectors/{model}/{scheme}", model, scheme)
+            if has_learned(config["study"]["estimators"]):
+                yield Job("train_selector", f"data/selectors/{model}/{scheme}", model, scheme)
             yield Job("write_scores", f"data/scores/{model}/{scheme}.parquet", model, scheme)
 
 
@@ -125,9 +127,9 @@ def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     study = config["study"]
     reference = read_published(PUBLISHED, study["in_distribution"])
     published = [PUBLISHED_TABLE] if reference.has_any(variants_of(config), study["estimators"]) else []
-    for table in (*TABLES, *PAPER_TABLES, *published):
+    for table in (*TABLES, *paper_tables_of(config), *published):
         yield Job(f"tabulate_{table}", f"{folder}/tables/{table}.csv")
-    for figure in FIGURES:
+    for figure in figures_of(config):
         yield Job(figure, f"{folder}/{figure}.pdf")
     yield Job("build_page", f"{folder}/index.html")
 

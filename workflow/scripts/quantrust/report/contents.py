@@ -1,5 +1,8 @@
 """The figures and tables of a report, by the names of their rules and files. The workflow reads it too."""
 
+from collections.abc import Mapping
+from typing import Any
+
 FIGURES = (
     "risk_coverage",
     "mixtures",
@@ -15,8 +18,29 @@ FIGURES = (
 TABLES = ("data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping")
 """Those that are written as CSV alone."""
 
-PAPER_TABLES = ("quantization", "selector")
-"""The paper's main tables, which are written as Markdown and LaTeX as well."""
+PAPER_TABLES = {"quantization": "maxprob", "selector": "selector"}
+"""The paper's main tables, which are written as Markdown and LaTeX as well, with the estimator that each is about."""
 
 PUBLISHED_TABLE = "published"
 """One more of these, where the paper prints figures of the study's variants."""
+
+
+def figures_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the figures that a study has anything for.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked and completed.
+    """
+    lacking = set()
+    if not config["study"]["shifts"]:
+        lacking.add("mixtures")
+    if "selector" not in config["comparison"]["estimators"] or "maxprob" not in config["study"]["estimators"]:
+        lacking.add("selector_gain")
+    return [name for name in FIGURES if name not in lacking]
+
+
+def paper_tables_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the main tables whose estimator a study has."""
+    return [name for name, estimator in PAPER_TABLES.items() if estimator in config["study"]["estimators"]]

@@ -14,6 +14,7 @@ from quantrust.report.figures.parts import (
     in_percent,
     legend,
     manner_note,
+    only_say,
     risk_label,
     risks_note,
     short_label,
@@ -63,6 +64,11 @@ def mixtures(
         Confidence level of the bands, for the note.
     """
     metrics = read_tables(metric_paths).filter((pl.col("dataset") != home) & pl.col("id_share").is_not_null())
+    if metrics.is_empty():
+        with styled_figure(height=1) as figure:
+            only_say(figure, "The study has no shifted dataset (study.shifts in the config).")
+            save_figure(figure, pdf, png)
+        return
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))
     columns = columns_of(shown)

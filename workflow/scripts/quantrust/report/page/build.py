@@ -17,6 +17,7 @@ import vl_convert
 import yaml
 
 from quantrust.artifacts.tables import read_table, table_notes
+from quantrust.confidence.catalogue import has_learned
 from quantrust.evaluation.certification import SCHEMA as CERTIFICATION
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
@@ -107,6 +108,7 @@ def write_page(
     certification = pl.read_csv(sources.certification, schema=CERTIFICATION)
     sizes, asked = map(pl.read_csv, (sources.sizes, sources.data))
     schemes = distinct(decisions, "scheme")
+    learned = has_learned(config["study"]["estimators"])
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
     data = {
         "decisions": _columns(decisions),
@@ -138,6 +140,7 @@ def write_page(
         models=distinct(decisions, "model"),
         schemes=schemes,
         datasets=distinct(decisions, "dataset"),
+        shifts=[name for name in distinct(decisions, "dataset") if name != home],
         estimators=distinct(decisions, "estimator"),
         limits=sorted(set(decisions["risk_limit"])),
         risks=config["evaluation"]["risks"],
@@ -155,7 +158,8 @@ def write_page(
             config,
         ),
         kept=_kept(kept.filter(pl.col("dataset") == home), sizes),
-        limits_of_data=limits_of_data(asked, home),
+        limits_of_data=limits_of_data(asked, home, learned),
+        learned=learned,
         asked=asked.to_dicts(),
         published=_published(sources, home),
         verdicts=VERDICTS,

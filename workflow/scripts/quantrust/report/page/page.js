@@ -282,7 +282,9 @@ for (const swatch of document.querySelectorAll(".swatch")) {
   swatch.style.borderTopStyle = look.dash.length === 0 ? "solid" : look.dash[0] > 3 ? "dashed" : "dotted";
 }
 for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
-for (const chart of ["decide", "curves", "mixtures"]) element(`${chart}-estimator`).value = data.start.estimator;
+// A study without shifted datasets has no mixtures.
+const charts = element("mixtures") ? ["curves", "mixtures"] : ["curves"];
+for (const chart of ["decide", ...charts]) element(`${chart}-estimator`).value = data.start.estimator;
 element("limit").addEventListener("input", () => {
   showDecisions();
   if (views.curves) update("curves");
@@ -294,5 +296,4 @@ for (const head of document.querySelectorAll("#decisions [data-key]")) {
 for (const name of ["model", "scheme", "dataset"]) element(`examples-${name}`).addEventListener("change", showExamples);
 showDecisions();
 showExamples();
-const ready = element("mixtures-dataset").options.length > 0 ? ["curves", "mixtures"] : ["curves"];
-Promise.all(ready.map(draw)).then(() => document.documentElement.setAttribute("data-ready", "true"));
+Promise.all(charts.map(draw)).then(() => document.documentElement.setAttribute("data-ready", "true"));

@@ -125,7 +125,7 @@ def summary(
     return found
 
 
-def limits_of_data(asked: pl.DataFrame, home: str) -> list[str]:
+def limits_of_data(asked: pl.DataFrame, home: str, learned: bool) -> list[str]:
     """Say what was left out, and which test images are not new to the Selector; nothing where there is nothing to say.
 
     Parameters
@@ -134,6 +134,8 @@ def limits_of_data(asked: pl.DataFrame, home: str) -> list[str]:
         The table of `quantrust.report.tables.write_data_table`.
     home : str
         The dataset in distribution.
+    learned : bool
+        Whether the study has a Selector.
     """
     sentences = []
     skipped = asked.filter(pl.col("skipped_questions") > 0)
@@ -145,7 +147,7 @@ def limits_of_data(asked: pl.DataFrame, home: str) -> list[str]:
         ]
         sentences.append(f"Left out of every variant, because images could not be read: {listed(parts)}.")
     shared = pick(asked, split="test").filter(pl.col("images_in_home_dev") > 0)
-    if not shared.is_empty():
+    if learned and not shared.is_empty():
         parts = [
             f"{row['images_in_home_dev']:,} of the {row['images']:,} test images of {row['dataset']}"
             for row in shared.iter_rows(named=True)
