@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +308,31 @@ def write_study(folder: Path) -> PageStudy:
 @pytest.fixture(scope="session")
 def page_study(tmp_path_factory: pytest.TempPathFactory) -> PageStudy:
     return write_study(tmp_path_factory.mktemp("page-study"))
+
+
+@pytest.fixture(scope="session")
+def page_without_shifts(page_study: PageStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the same study in distribution alone: of its tables the rows that are left."""
+    sources, folder = page_study.sources, tmp_path_factory.mktemp("page-without-shifts")
+
+    def at_home(path: str | Path, name: str) -> Path:
+        path, kept = Path(path), folder / name
+        if path.suffix == ".csv":
+            pl.read_csv(path, infer_schema_length=None).filter(dataset=HOME).write_csv(kept)
+        else:
+            pl.read_parquet(path).filter(dataset=HOME).write_parquet(kept)
+        return kept
+
+    of_all = ("decisions", "certification", "shipping", "data", "comparisons", "examples")
+    changes: dict = {name: at_home(getattr(sources, name), name) for name in of_all}
+    for name in ("metrics", "curves"):
+        paths = getattr(sources, name)
+        changes[name] = {variant: at_home(path, "-".join((name, *variant))) for variant, path in paths.items()}
+    changes["questions"] = {HOME: sources.questions[HOME]}
+    config = {**page_study.config, "study": {**page_study.config["study"], "shifts": []}}
+    given = {"figures": page_study.figures, "config": config, "workflow": {"snakemake": "9.0"}}
+    write_page(replace(sources, **changes), folder / "index.html", **given)
+    return folder / "index.html"
 
 
 @pytest.fixture(scope="session")

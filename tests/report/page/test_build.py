@@ -218,3 +218,18 @@ def test_schemes_look_different_by_bits_and_method() -> None:
     assert len({(look["colour"], tuple(look["dash"])) for look in looks.values()}) == len(names)
     assert looks["hqq-w4g64"]["colour"] == looks["mbq-w4g64"]["colour"]
     assert looks["hqq-w4g64"]["dash"] == looks["hqq-w3g64"]["dash"]
+
+
+def test_without_shifts_the_page_has_no_mixtures(page_without_shifts) -> None:
+    text = page_without_shifts.read_text(encoding="utf-8")
+    sections = [name for name in SECTIONS if name != "mixtures"]
+    assert re.findall(r'<section id="([^"]+)"', text) == sections
+    assert re.findall(r'href="#([^"]+)"', text.split("<nav")[1].split("</nav>")[0]) == sections
+    assert "mixtures-dataset" not in text.split('<script type="application/json"')[0]
+
+
+def test_a_study_without_a_selector_says_nothing_of_its_training(page_study, tmp_path) -> None:
+    assert "The Selector trains on dev" in page_study.page.read_text(encoding="utf-8")
+    config = {**page_study.config, "study": {**page_study.config["study"], "estimators": ["maxprob"]}}
+    page = write_again(replace(page_study, config=config), tmp_path)
+    assert "The Selector trains on dev" not in page.read_text(encoding="utf-8")

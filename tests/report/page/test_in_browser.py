@@ -36,9 +36,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def open_page(browser: Browser, page_study) -> Iterator[Callable[..., Page]]:
     """Open the page in a window of its own; whatever it complains about or asks for fails the test at its end."""
-    windows, troubles, asked = [], [], []
+    windows, troubles, asked, visited = [], [], [], set()
 
-    def visit(width: int = WIDE, colours: str = "light", touch: bool = False) -> Page:
+    def visit(width: int = WIDE, colours: str = "light", touch: bool = False, file: Path = page_study.page) -> Page:
         window = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=colours, has_touch=touch, is_mobile=touch
         )
@@ -49,7 +49,8 @@ def open_page(browser: Browser, page_study) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url[:80]}"))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_study.page.as_uri())
+        page.goto(file.as_uri())
+        visited.add(file.as_uri())
         page.wait_for_selector("html[data-ready]")
         return page
 
@@ -57,7 +58,7 @@ def open_page(browser: Browser, page_study) -> Iterator[Callable[..., Page]]:
     for window in windows:
         window.close()
     assert troubles == []
-    assert {url for url in asked if not url.startswith("data:")} == {page_study.page.as_uri()}
+    assert {url for url in asked if not url.startswith("data:")} == visited
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,12 @@ def test_the_slider_changes_the_table_to_the_values_in_the_csv(open_page, decisi
                 assert float(number) == pytest.approx(value, abs=0.000051)
             else:
                 assert float(number) == pytest.approx(100 * value, abs=0.051)
+
+
+def test_a_page_without_shifts_works_without_mixtures(open_page, page_without_shifts) -> None:
+    page = open_page(file=page_without_shifts)
+    assert page.locator("#curves-chart svg").count() == 1
+    assert page.locator("#mixtures").count() == 0
 
 
 def test_filters_change_the_table_to_the_values_in_the_csv(open_page, decisions) -> None:
