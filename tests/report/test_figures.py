@@ -48,7 +48,7 @@ def draw_mixtures(study, variants: Variants, *files: Path, risks: Sequence[float
 
 def test_mixtures_of_a_study_without_shifts_say_that_there_are_none(study, tmp_path) -> None:
     own = tmp_path / "metrics.parquet"
-    pl.read_parquet(study.metrics["model-a", "bf16"]).filter(pl.col("dataset") == HOME).write_parquet(own)
+    write_table(pl.read_parquet(study.metrics["model-a", "bf16"]).filter(dataset=HOME), own)
     files = tmp_path / "mixtures.pdf", tmp_path / "mixtures.png"
     mixtures.mixtures([own], *files, risks=RISKS, **COMMON)
     # As wide as any figure and an inch high.

@@ -320,7 +320,7 @@ def page_without_shifts(page_study: PageStudy, tmp_path_factory: pytest.TempPath
         if path.suffix == ".csv":
             pl.read_csv(path, infer_schema_length=None).filter(dataset=HOME).write_csv(kept)
         else:
-            pl.read_parquet(path).filter(dataset=HOME).write_parquet(kept)
+            write_table(pl.read_parquet(path).filter(dataset=HOME), kept)
         return kept
 
     of_all = ("decisions", "certification", "shipping", "data", "comparisons", "examples")

@@ -67,7 +67,7 @@ def mixtures(
     if metrics.is_empty():
         with styled_figure(height=1) as figure:
             only_say(figure, "The study has no shifted dataset (study.shifts in the config).")
-            save_figure(figure, pdf, png)
+            save_pages([figure], pdf, png)
         return
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))
