@@ -4,11 +4,14 @@ import os
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure
 
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
@@ -34,10 +37,19 @@ def test_quantizing_stops_before_it_writes_where_the_checkpoint_has_no_room(mode
     assert not out.parent.exists()
 
 
+def write_pdf(path):
+    figure = Figure()
+    # a page that is more than what is written at once
+    figure.add_subplot().plot(np.random.default_rng(0).random(10**4))
+    with PdfPages(path) as pages:
+        pages.savefig(figure)
+
+
 WRITERS = {
     "text": lambda path: path.write_text("x" * 10**6),
     "polars": lambda path: pl.DataFrame({"row": range(10**5)}).write_parquet(path),
     "pyarrow": lambda path: pq.write_table(pa.table({"row": range(10**5)}), path),
+    "pdf": write_pdf,
     "tensors": lambda path: write_tensors(path, {"weight": torch.zeros(10**5)}),
 }
 
@@ -47,6 +59,7 @@ WRITERS = {
 def test_an_artifact_for_which_the_disk_has_no_room_is_named_and_not_left_half_written(writer, tmp_path):
     message = r"out: the disk has no room for it \(.*No space left on device.*\); make room, or move the study"
     with pytest.raises(QuantrustError, match=message), atomic_path(tmp_path / "out") as partial:
+        partial.unlink()
         partial.symlink_to("/dev/full")
         WRITERS[writer](partial)
     with pytest.raises(QuantrustError, match=message), atomic_directory(tmp_path / "out") as partial:

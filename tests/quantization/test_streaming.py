@@ -306,7 +306,7 @@ def test_faulty_weights_are_named_and_leave_nothing(model_folders, tmp_path):
 
 def test_files_of_activations_are_gone_after_a_failure(model_folders, calibration_tables, tmp_path, monkeypatch):
     def fail(self, part):
-        (scratch,) = tmp_path.glob(".out.partial/scratch")
+        (scratch,) = tmp_path.glob(".out.*.partial/content/scratch")
         assert any(scratch.iterdir())
         raise QuantrustError("the disk is full")
 

@@ -57,11 +57,23 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
         yield
     except QuantrustError:
         raise
-    # polars and safetensors have errors of their own, in which only the system's words are left
     except Exception as error:
-        if not any(os.strerror(code) in str(error) for code in FULL):
+        told = next((one for one in _with_those_before(error) if _says_full(one)), None)
+        if told is None:
             raise
         raise QuantrustError(
-            f"{path}: the disk has no room for it ({error}); make room, or move the study to another disk, and run the "
+            f"{path}: the disk has no room for it ({told}); make room, or move the study to another disk, and run the "
             "same command again"
         ) from None
+
+
+def _with_those_before(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it came up after: who closes a file that is cut short may fail as well."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _says_full(error: BaseException) -> bool:
+    # polars and safetensors have errors of their own, in which only the system's words are left
+    return any(os.strerror(code) in str(error) for code in FULL)

@@ -3,57 +3,60 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from quantrust.disk import naming_full_disk
+from quantrust.durable import sync, sync_tree
 from quantrust.errors import QuantrustError
+from quantrust.partials import CONTENT, partial_file, partial_folder, put_in_place
 
 LONGEST_NAME = 255
 """Bytes in the name of a file or folder: what Linux and macOS allow."""
 
 
-def partial_path(path: Path) -> Path:
-    """Return the path beside `path` under which it is written until it is complete."""
-    return path.with_name(f".{path.name}.partial")
-
-
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a path beside `path`; move it there when the block ends well, delete it when it raises.
 
     Parameters
     ----------
     path : str or Path
         The file to write. Its parent folder is created.
+    durable : bool
+        Whether it is on the disk when it appears, so that a loss of power leaves it whole or absent. Who writes many
+        files may leave that to `quantrust.durable.sync_files` at the end.
 
     Yields
     ------
     Path
-        A path in the same folder, so that the final rename is atomic.
+        An empty file in the same folder, so that the final rename is atomic. No other writer of `path` has the same:
+        of several the last one wins as a whole.
 
     Raises
     ------
     QuantrustError
-        If the disk fills while the block runs.
+        If the disk fills.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    try:
-        with naming_full_disk(path):
-            yield partial
+    with naming_full_disk(path), partial_file(path) as partial:
+        yield partial
+        if durable:
+            sync(partial)
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        if durable:
+            sync(path.parent)
 
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; put it in the place of `path` when the block ends well.
+    """Yield an empty folder near `path`; put it in the place of `path` when the block ends well.
+
+    All in it is on the disk before it takes that place. Where a folder is replaced, neither stands there for the moment
+    between two renames; a crash in that moment loses neither (`quantrust.partials.put_in_place`).
 
     Parameters
     ----------
@@ -63,28 +66,20 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        A folder with the same parent.
+        A folder on the same file system.
 
     Raises
     ------
     QuantrustError
-        If the disk fills while the block runs.
+        If the disk fills.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    if partial.exists():
-        shutil.rmtree(partial)
-    partial.mkdir()
-    try:
-        with naming_full_disk(path):
-            yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(partial, path)
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial)
+    with naming_full_disk(path), partial_folder(path) as partial:
+        yield partial / CONTENT
+        sync_tree(partial / CONTENT)
+        put_in_place(partial, path)
+        sync(path.parent)
 
 
 def read_json(path: str | Path) -> Any:
@@ -190,9 +185,14 @@ def _fault_of_name(name: str, parts: Sequence[str]) -> str | None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON with a final newline, atomically; NaN and infinity are refused."""
+    """Write `json_text` of a value, atomically."""
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        partial.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """Return a value as indented JSON with a final newline; NaN and infinity are a ValueError."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def sha256(path: str | Path) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path, partial_path, write_json
+from quantrust.files import atomic_path, write_json
+from quantrust.partials import partial_file
 
 TABLE_SUFFIXES = (".csv", ".json")
 
@@ -26,9 +27,7 @@ def check_writable(path: Path) -> None:
             raise unwritable(path, "not a file")
         with ExitStack() as undo:
             make_folders(path, undo)
-            partial = partial_path(path)
-            partial.touch()
-            undo.callback(partial.unlink)
+            undo.enter_context(partial_file(path))
     except (OSError, ValueError) as error:
         # A path with a NUL or a lone surrogate is a ValueError.
         raise unwritable(path, getattr(error, "strerror", None) or error) from None

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from quantrust.downloads.disk import require_space
+from quantrust.durable import sync_files
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path, path_inside
 from quantrust.progress import progress
@@ -39,12 +40,14 @@ def unpack(archive: Path, folder: Path) -> None:
             with progress(f"unpacking {archive.name}", len(missing), "files") as bar:
                 for path, member in missing.items():
                     with (
-                        atomic_path(path) as partial,
+                        # Who unpacks again compares what is there: all may come to the disk together.
+                        atomic_path(path, durable=False) as partial,
                         opened.open(member) as source,
                         open(partial, "wb") as to,
                     ):
                         shutil.copyfileobj(source, to, CHUNK)
                     bar.update()
+            sync_files(missing)
     except NotImplementedError as error:
         raise QuantrustError(f"{archive}: uses {error}; unpack it yourself into {folder}") from None
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error, ValueError, OSError) as error:

@@ -215,6 +215,6 @@ def save_pages(figures: Sequence[Figure], pdf: str | Path, png: str | Path) -> N
             images.append(np.asarray(canvas.buffer_rgba()))
         with atomic_path(png) as partial:
             imsave(partial, np.concatenate(images), format="png", dpi=PNG_DPI)
-        with atomic_path(pdf) as partial, PdfPages(partial, metadata={"CreationDate": None}) as pages:
-            for figure in figures:
-                pages.savefig(figure)
+            with atomic_path(pdf) as partial_pdf, PdfPages(partial_pdf, metadata={"CreationDate": None}) as pages:
+                for figure in figures:
+                    pages.savefig(figure)

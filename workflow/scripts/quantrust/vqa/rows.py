@@ -1,6 +1,5 @@
 """Rows of a dataset of the hub, written out as official files that the official reader reads."""
 
-import filecmp
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,9 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from quantrust.durable import sync_files
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path, path_inside, write_json
+from quantrust.files import atomic_path, json_text, path_inside, write_json
 from quantrust.progress import progress
 from quantrust.vqa.official import COCO_IMAGE_NAME
 
@@ -31,8 +31,8 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
         The official format. VizWiz has all in ``annotations.json``, and its images have their question's identifier as
         their name.
     folder : str or Path
-        Images that lie there already, whole, and files that would be the same are not written again: a study tells by
-        their times what has changed.
+        Files that lie there already and would be the same are not written again: a study tells by their times what has
+        changed.
 
     Raises
     ------
@@ -40,12 +40,13 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
         If a file can not be read, or a row lacks what is needed or has no image.
     """
     folder = Path(folder)
-    questions, annotations = [], []
+    questions, annotations, written = [], [], []
     for row, image, name in _rows(files, form):
         path = path_inside(folder / "images", name, files[0])
-        if not path.is_file() or path.stat().st_size != len(image):
-            with atomic_path(path) as partial:
+        if not path.is_file() or path.read_bytes() != image:
+            with atomic_path(path, durable=False) as partial:
                 partial.write_bytes(image)
+            written.append(path)
         row["answers"] = [{"answer": answer} if isinstance(answer, str) else answer for answer in row["answers"]]
         if row.get("answer_type") is None and row.get("category") is not None:
             row["answer_type"] = row["category"]
@@ -57,6 +58,7 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
             keys = ("question_id", "image_id")
             questions.append({**{key: row[key] for key in keys}, "image": name, "question": row.pop("question")})
             annotations.append(row)
+    sync_files(written)
     if form == "vqav2":
         _write_changed(folder / "questions.json", {"questions": questions})
         _write_changed(folder / "annotations.json", {"annotations": annotations})
@@ -67,12 +69,8 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
 
 def _write_changed(path: Path, value: Any) -> None:
     """Write a JSON file, or leave the one that is there if it is the same."""
-    new = path.with_name(f".{path.name}.new")
-    write_json(new, value)
-    if path.is_file() and filecmp.cmp(new, path, shallow=False):
-        new.unlink()
-    else:
-        new.replace(path)
+    if not path.is_file() or path.read_bytes() != json_text(value).encode():
+        write_json(path, value)
 
 
 def _rows(files: Iterable[str | Path], form: str) -> Iterator[tuple[dict[str, Any], bytes, str]]:

@@ -1,0 +1,46 @@
+"""Bringing what was written from the system's memory to the disk, so that a loss of power takes nothing of it."""
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def sync(path: str | Path) -> None:
+    """Wait until a file, or the entries of a folder but not what they name, are on the disk.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or broken.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # some file systems, of virtual machines and of networks, do not know this of folders
+        if error.errno != errno.EINVAL or not os.path.isdir(path):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: str | Path) -> None:
+    """Wait until all files and folders below a folder, and itself, are on the disk; raises as `sync`."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(parent, name))
+        sync(parent)
+
+
+def sync_files(paths: Iterable[str | Path]) -> None:
+    """Wait until files and their entries in their folders are on the disk; raises as `sync`.
+
+    Many files at once take much less than each when it is written: by the time that the last is written most of the
+    first ones are there.
+    """
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        sync(path)
+    for folder in sorted({path.parent for path in paths}):
+        sync(folder)
