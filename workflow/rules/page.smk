@@ -138,6 +138,7 @@ rule build_page:
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
         data=f"{REPORTS}/tables/data.csv",
+        figures=expand("{reports}/{figure}.png", reports=REPORTS, figure=FIGURES),
         published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if PUBLISHED_TABLE in paper_tables() else [],
     output:
         report(
@@ -158,7 +159,7 @@ rule build_page:
         code=code("build_page"),
         variants=compared_variants(),
         datasets=DATASETS,
-        figures=figure_captions(),
+        captions=figure_captions(),
         study=shown_config(),
         workflow={"snakemake": snakemake_version},
     script:

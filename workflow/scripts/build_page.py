@@ -16,13 +16,14 @@ with job_log(snakemake.log[0]):
         features=dict(zip(cells, given.features, strict=True)),
         questions=dict(zip(snakemake.params.datasets, given.questions, strict=True)),
         **{name: given[name] for name in of_all},
+        figures=dict(zip(snakemake.params.captions, given.figures, strict=True)),
         published=published,
         reference=reference,
     )
     write_page(
         sources,
         snakemake.output[0],
-        figures=snakemake.params.figures,
+        captions=snakemake.params.captions,
         config=snakemake.params.study,
         workflow=snakemake.params.workflow,
     )

@@ -279,6 +279,10 @@ def write_study(folder: Path) -> PageStudy:
         (model, scheme): write_checkpoint(folder / "checkpoints" / model / scheme, scheme) for model, scheme in variants
     }
     reports = folder / "reports"
+    reports.mkdir()
+    figures = {name: reports / f"{name}.png" for name in FIGURES}
+    for path in figures.values():
+        Image.effect_noise((140, 60), 90).save(path)
     write_sizes_table(checkpoints.values(), reports / "tables" / "sizes.csv")
     tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "certification", "shipping", "data")}
     write_as_csv(paths["decisions"].values(), tables["decisions"])
@@ -299,9 +303,10 @@ def write_study(folder: Path) -> PageStudy:
         examples=folder / "examples.parquet",
         published=write_published(folder),
         reference=REFERENCE,
+        figures=figures,
         **tables,
     )
-    write_page(sources, reports / "index.html", figures=FIGURES, config=config, workflow={"snakemake": "9.0"})
+    write_page(sources, reports / "index.html", captions=FIGURES, config=config, workflow={"snakemake": "9.0"})
     return PageStudy(folder, sources, config, reports / "index.html", FIGURES)
 
 

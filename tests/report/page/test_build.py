@@ -1,12 +1,16 @@
 """The page: one file that asks for nothing else, the same bytes from the same tables, and every value from them."""
 
+import base64
+import io
 import json
 import re
 from dataclasses import replace
+from functools import partial
 
 import polars as pl
 import pytest
 import vl_convert
+from PIL import Image
 from polars.testing import assert_frame_equal
 
 from quantrust.files import sha256
@@ -19,7 +23,7 @@ SECTIONS += ("questions", "provenance")
 
 def write_again(page_study, folder, **changes):
     sources = replace(page_study.sources, **changes)
-    given = {"figures": page_study.figures, "config": page_study.config, "workflow": {"snakemake": "9.0"}}
+    given = {"captions": page_study.figures, "config": page_study.config, "workflow": {"snakemake": "9.0"}}
     write_page(sources, folder / "index.html", **given)
     return folder / "index.html"
 
@@ -110,13 +114,16 @@ def test_plans_and_provenance_are_in_the_page(page_study) -> None:
     assert "<td>9.0</td>" in text
 
 
-def test_every_figure_is_linked_with_the_first_sentence_of_its_caption(page_study) -> None:
+def test_every_figure_is_shown_without_loss_with_its_caption_and_its_files(page_study) -> None:
     text = page_study.page.read_text(encoding="utf-8")
-    listed = text.split('<section id="figures"')[1].split("</section>")[0]
-    assert listed.count("<li>") == len(page_study.figures) == 2
-    assert '<a href="risk_coverage.png">Risk coverage</a>' in listed
-    assert "): Risk at a share of 0.05 of &lt;all&gt;.</li>" in listed
-    assert "Colours are schemes" not in listed
+    shown = text.split('<section id="figures"')[1].split("</section>")[0]
+    pictures = re.findall(r'<img src="data:image/webp;base64,([^"]+)" width="140" height="60" alt="([^"]+)">', shown)
+    assert [caption.split(":")[0] for _, caption in pictures] == ["Risk coverage", "Mixtures"]
+    assert 'href="risk_coverage.png"' in shown and 'href="risk_coverage.pdf"' in shown
+    assert "Risk at a share of 0.05 of &lt;all&gt;. Colours are schemes.</figcaption>" in shown
+    for (encoded, _), path in zip(pictures, page_study.sources.figures.values(), strict=True):
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as found, Image.open(path) as drawn:
+            assert found.convert("RGB").tobytes() == drawn.convert("RGB").tobytes()
 
 
 def test_checkpoints_state_the_bytes_of_the_loaded_model(page_study) -> None:
@@ -205,7 +212,12 @@ def test_a_summary_says_nothing_of_data_without_limits(page_study, tmp_path) -> 
     assert "Limits of the data" not in text
 
 
-@pytest.mark.parametrize("chart", [charts.risk_coverage, charts.mixtures])
+def test_the_chart_of_mixtures_has_a_mark_for_every_mixture_and_no_other() -> None:
+    spec = charts.mixtures(["bf16"], [1, 0.9, 0.67, 0])
+    assert spec["layer"][0]["encoding"]["x"]["axis"]["values"] == [0, 0.67, 0.9, 1]
+
+
+@pytest.mark.parametrize("chart", [charts.risk_coverage, partial(charts.mixtures, shares=[0, 0.5, 1])])
 def test_a_chart_is_valid_vega_lite(chart) -> None:
     spec = json.loads(json.dumps(chart(["bf16", "hqq-w4g64-full", "mixed"])))
     spec["data"] = {"name": spec["data"]["name"], "values": []}

@@ -2,9 +2,9 @@
 
 import base64
 import hashlib
+import io
 import json
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,6 +15,7 @@ import jinja2
 import polars as pl
 import vl_convert
 import yaml
+from PIL import Image
 
 from quantrust.artifacts.tables import read_table, table_notes
 from quantrust.confidence.catalogue import has_learned
@@ -56,6 +57,8 @@ class Sources:
         The CSV files beside the page, whose values it shows.
     comparisons, examples : str or Path
         Parquet files.
+    figures : mapping of str to str or Path
+        PNG files by the figures' names, in the order in which they are shown.
     published : str or Path, optional
         The CSV file beside the page with the paper's figures; none where the paper has none of the study's variants.
     reference : str or Path, optional
@@ -75,6 +78,7 @@ class Sources:
     data: str | Path
     comparisons: str | Path
     examples: str | Path
+    figures: Mapping[str, str | Path]
     published: str | Path | None = None
     reference: str | Path | None = None
 
@@ -83,7 +87,7 @@ def write_page(
     sources: Sources,
     out_path: str | Path,
     *,
-    figures: Mapping[str, str],
+    captions: Mapping[str, str],
     config: dict[str, Any],
     workflow: Mapping[str, str],
 ) -> None:
@@ -94,8 +98,8 @@ def write_page(
     sources : Sources
     out_path : str or Path
         The HTML file.
-    figures : mapping of str to str
-        Captions by name of the figures that lie beside the page as PNG and PDF, of which the first sentence is shown.
+    captions : mapping of str to str
+        By the figures' names.
     config : dict
         The study's config, which the page also shows.
     workflow : mapping of str to str
@@ -110,12 +114,13 @@ def write_page(
     schemes = distinct(decisions, "scheme")
     learned = has_learned(config["study"]["estimators"])
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
+    shares = config["evaluation"]["id_shares"]
     data = {
         "decisions": _columns(decisions),
         "sizes": _columns(sizes),
         "curves": _curves(sources, home, distinct(decisions, "estimator")),
         "mixtures": _mixtures(sources, home, distinct(decisions, "estimator")),
-        "charts": {"curves": charts.risk_coverage(schemes), "mixtures": charts.mixtures(schemes)},
+        "charts": {"curves": charts.risk_coverage(schemes), "mixtures": charts.mixtures(schemes, shares)},
         "looks": charts.looks(schemes),
         "start": {"estimator": config["report"]["shipping"]["estimators"][0]},
         **_examples(sources),
@@ -163,7 +168,7 @@ def write_page(
         asked=asked.to_dicts(),
         published=_published(sources, home),
         verdicts=VERDICTS,
-        figures={name: _first_sentence(caption) for name, caption in figures.items()},
+        figures=[_figure(name, path, captions[name]) for name, path in sources.figures.items()],
         unquantized=UNQUANTIZED,
         questions=dict(questions.iter_rows()),
         checkpoints=[_checkpoint(*variant, Path(folder)) for variant, folder in sources.checkpoints.items()],
@@ -302,15 +307,20 @@ def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _first_sentence(text: str) -> str:
-    """Return the first sentence of a text, on one line.
-
-    Examples
-    --------
-    >>> _first_sentence("Coverage at 0.05\\nof risk. And more.")
-    'Coverage at 0.05 of risk.'
-    """
-    return " ".join(re.split(r"(?<=\.)\s", text, maxsplit=1)[0].split())
+def _figure(name: str, path: str | Path, caption: str) -> dict[str, Any]:
+    """Return what the page shows of a figure: its picture without loss, in a third of the bytes, and its caption."""
+    stored = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.convert("RGB").save(stored, "WEBP", lossless=True)
+        width, height = picture.size
+    return {
+        "name": name,
+        "title": name.replace("_", " ").capitalize(),
+        "caption": " ".join(caption.split()),
+        "picture": f"data:image/webp;base64,{base64.b64encode(stored.getvalue()).decode()}",
+        "width": width,
+        "height": height,
+    }
 
 
 def _unbroken(text: str) -> str:

@@ -14,6 +14,8 @@ DASHES = ([], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3])
 """Strokes of methods, in the order in which a study names them."""
 OTHERS = 4
 """Colours of schemes without one number of bits."""
+SPACE = "\u00a0"
+"""Before a percent sign, which stays on the line of its number."""
 DODGE = 0.004
 """Distance between schemes on the axis of mixtures."""
 CONFIG = {
@@ -107,8 +109,21 @@ def _visible_when_hovered() -> dict[str, Any]:
     return {"condition": {"param": "hover", "empty": False, "value": 1}, "value": 0}
 
 
+def _percent_axis(title: str | None) -> dict[str, Any]:
+    """Label an axis of fractions in percent, with the space before the sign that the page has everywhere."""
+    return {"labelExpr": f"format(100 * datum.value, '~g') + '{SPACE}%'", "title": title}
+
+
+def _in_percent(*fields: str) -> list[dict[str, str]]:
+    """Write fields in percent, for tooltips; see `_percent`."""
+    return [
+        {"calculate": f"format(100 * datum.{field}, '.1f') + '{SPACE}%'", "as": f"{field}_in_percent"}
+        for field in fields
+    ]
+
+
 def _percent(field: str, title: str) -> dict[str, Any]:
-    return {"field": field, "type": "quantitative", "format": ".1%", "title": title}
+    return {"field": f"{field}_in_percent", "type": "nominal", "title": title}
 
 
 def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
@@ -126,10 +141,10 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
     x = {
         "field": "coverage",
         "type": "quantitative",
-        "axis": {"format": "%", "title": "coverage: share of questions answered"},
+        "axis": _percent_axis("coverage: share of questions answered"),
         "scale": {"domain": [0, 1]},
     }
-    axis = {"format": "%", "title": "risk: 1 - soft accuracy of what is answered"}
+    axis = _percent_axis("risk: 1 - soft accuracy of what is answered")
     y = {"field": "risk", "type": "quantitative", "axis": axis}
     spec["transform"] = [
         {
@@ -137,6 +152,7 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
             "&& indexof(shown, datum.scheme) >= 0"
         },
         {"flatten": ["coverage", "risk", "low", "high"]},
+        *_in_percent("coverage", "risk", "low", "high"),
     ]
     tooltip = [
         {"field": "scheme", "type": "nominal", "title": "scheme"},
@@ -172,8 +188,18 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
     return spec
 
 
-def mixtures(schemes: Sequence[str]) -> dict[str, Any]:
-    """Specify a metric against the share of questions in distribution.
+def mixtures(schemes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+    """Specify a metric against the share of questions in distribution, with a mark on the axis for every mixture.
+
+    Parameters
+    ----------
+    schemes : sequence of str
+    shares : sequence of float in [0, 1]
+        Of questions in distribution, in the mixtures that were drawn.
+
+    Returns
+    -------
+    dict
 
     The data set ``mixtures`` has a record for every variant, estimator, shift, share and metric, with ``id_share``,
     ``value``, ``low`` and ``high``. The page sets ``model``, ``dataset``, ``estimator``, ``metric`` and ``shown``.
@@ -193,10 +219,11 @@ def mixtures(schemes: Sequence[str]) -> dict[str, Any]:
         "axis": {
             "title": "questions in distribution : questions of the shift",
             "labelExpr": "format(100 * datum.value, '.0f') + ':' + format(100 - 100 * datum.value, '.0f')",
-            "values": [0, 0.25, 0.5, 0.75, 1],
+            "values": sorted(shares),
+            "labelOverlap": True,
         },
     }
-    axis = {"format": "%", "title": None}
+    axis = _percent_axis(None)
     y = {"field": "value", "type": "quantitative", "axis": axis, "scale": {"zero": True}}
     middle = (len(schemes) - 1) / 2
     spec["transform"] = [
@@ -209,6 +236,7 @@ def mixtures(schemes: Sequence[str]) -> dict[str, Any]:
             "calculate": f"datum.id_share - {DODGE} * (indexof({json.dumps(list(schemes))}, datum.scheme) - {middle})",
             "as": "place",
         },
+        *_in_percent("id_share", "value", "low", "high"),
     ]
     tooltip = [
         {"field": "scheme", "type": "nominal", "title": "scheme"},
