@@ -335,7 +335,7 @@ def page_without_shifts(page_study: PageStudy, tmp_path_factory: pytest.TempPath
         changes[name] = {variant: at_home(path, "-".join((name, *variant))) for variant, path in paths.items()}
     changes["questions"] = {HOME: sources.questions[HOME]}
     config = {**page_study.config, "study": {**page_study.config["study"], "shifts": []}}
-    given = {"figures": page_study.figures, "config": config, "workflow": {"snakemake": "9.0"}}
+    given = {"captions": page_study.figures, "config": config, "workflow": {"snakemake": "9.0"}}
     write_page(replace(sources, **changes), folder / "index.html", **given)
     return folder / "index.html"
 

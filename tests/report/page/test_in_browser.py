@@ -257,7 +257,7 @@ def test_a_tap_beside_a_point_shows_its_values_until_the_next_tap(open_page, pag
             for one in page_data["curves"]
             if (one["model"], one["scheme"], one["estimator"], one["dataset"]) == wanted
         )
-        assert "100.0%" in text and f"{100 * curve['risk'][-1]:.1f}%" in text
+        assert "100.0\N{NO-BREAK SPACE}%" in text and f"{100 * curve['risk'][-1]:.1f}\N{NO-BREAK SPACE}%" in text
     picture = page.locator(f"#{chart}-chart svg").bounding_box()
     page.touchscreen.tap(picture["x"] + 2, picture["y"] + picture["height"] - 2)
     tooltip.wait_for(state="hidden")

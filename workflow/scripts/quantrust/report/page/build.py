@@ -308,7 +308,7 @@ def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
 
 
 def _figure(name: str, path: str | Path, caption: str) -> dict[str, Any]:
-    """Return what the page shows of a figure: its picture without loss, in a third of the bytes, and its caption."""
+    """Return what the page shows of a figure: its picture without loss and in fewer bytes, and its caption."""
     stored = io.BytesIO()
     with Image.open(path) as picture:
         picture.convert("RGB").save(stored, "WEBP", lossless=True)
