@@ -281,9 +281,12 @@ def spoil(path, how):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("missing", r"/6\.png can not be read \(no such file\), but question q13 needs it$"),
-        ("truncated", r"/6\.png can not be read \(.+\), but question q13 needs it$"),
-        ("slender", r"/6\.png, 603 x 3, is refused by the model's processor \(absolute aspect ratio must .* q13 needs"),
+        ("missing", r"/6\.png cannot be used \(no such file\), but question q13 needs it$"),
+        ("truncated", r"/6\.png cannot be used \(.+\), but question q13 needs it$"),
+        (
+            "slender",
+            r"/6\.png \(question q13\), 603 x 3, is refused by the model's processor \(absolute aspect ratio must",
+        ),
     ],
 )
 def test_a_picture_that_can_not_be_prepared_is_named_with_a_question(copied, tmp_path, how, message, workers):

@@ -1,10 +1,12 @@
 """Calibration tables: what is drawn, what is recorded, what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
+from PIL import Image
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
@@ -88,7 +90,14 @@ def test_batches_reproduce_the_table(family_name, model_folders, calibration_tab
     ("change", "message"),
     [
         ({"image": None}, r"record 0 \(id 'pair-0'\) has no image"),
-        ({"image": "absent.png"}, "absent.png can not be read"),
+        ({"image": []}, r"record 0 \(id 'pair-0'\) has no image"),
+        ({"image": ["a.png", "b.png"]}, r"record 0 \(id 'pair-0'\) has 2 images; expected the path of one image"),
+        ({"image": [7]}, r"record 0 \(id 'pair-0'\) has the image \[7\]; expected the path of one image"),
+        (
+            {"image": {"path": "a.png"}},
+            r"record 0 \(id 'pair-0'\) has the image \{'path': 'a.png'\}; expected the path",
+        ),
+        ({"image": "absent.png"}, r"sample 'pair-0': image \S+/absent\.png cannot be used: no such file; .*skip"),
         ({"conversations": [{"from": "gpt", "value": "a"}]}, "does not begin with a turn from human and one from gpt"),
         ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "a"}]}, "both with a text"),
         ({"conversations": "human"}, "does not begin with a turn from human and one from gpt"),
@@ -106,6 +115,61 @@ def test_unfit_records_are_refused_by_name(change, message, model_folders, capti
         build_calibration_table(
             model_folders["qwen2_vl"], tmp_path / "captions.json", captions / "images", samples=len(records), seed=0
         )
+
+
+def test_a_list_of_one_image_is_that_image(model_folders, captions, tmp_path):
+    folder = model_folders["qwen2_vl"]
+    records = json.loads((captions / "captions.json").read_text())
+    for record in records:
+        record["image"] = [record["image"]]
+    (tmp_path / "captions.json").write_text(json.dumps(records))
+    listed = build_calibration_table(folder, tmp_path / "captions.json", captions / "images", samples=4, seed=0)
+    assert listed.equals(build(folder, captions))
+    asked = [listed["image"][0]]
+    with pytest.raises(QuantrustError, match="holds 6 records, 6 were asked for and 5 may be drawn"):
+        build_calibration_table(
+            folder, tmp_path / "captions.json", captions / "images", samples=6, seed=0, asked_about=asked
+        )
+
+
+@pytest.fixture
+def with_bad_images(captions, tmp_path):
+    """Copy captions and images, of which two of six are spoilt; returns the folder and the two samples."""
+    shutil.copytree(captions, tmp_path / "pairs")
+    records = json.loads((tmp_path / "pairs" / "captions.json").read_text())
+    Image.new("RGB", (1, 300)).save(tmp_path / "pairs" / "images" / records[1]["image"])
+    (tmp_path / "pairs" / "images" / records[4]["image"]).unlink()
+    return tmp_path / "pairs", [records[1]["id"], records[4]["id"]]
+
+
+def test_an_image_that_is_too_thin_for_the_model_is_named_with_its_record(model_folders, with_bad_images):
+    folder, (thin, _) = with_bad_images
+    with pytest.raises(
+        QuantrustError, match=rf"^calibration sample '{thin}': image \S+\.png cannot be used: too thin: 1 x 300"
+    ):
+        build(model_folders["qwen2_vl"], folder, samples=6)
+
+
+@pytest.mark.parametrize(("family_name", "bad"), [("qwen2_vl", 2), ("idefics3", 1)])
+def test_other_records_are_drawn_for_those_whose_images_are_skipped(
+    family_name, bad, model_folders, captions, with_bad_images, caplog
+):
+    """An image that one model can not read calibrates another one that can."""
+    folder, spoilt = with_bad_images
+    spoilt = spoilt[2 - bad :]
+    for seed in range(6):
+        whole = build(model_folders[family_name], captions, samples=4, seed=seed)
+        caplog.clear()
+        table = build(model_folders[family_name], folder, samples=4, seed=seed, on_bad_image="skip")
+        kept = [sample for sample in whole["sample_id"] if sample not in spoilt]
+        assert set(kept) <= set(table["sample_id"]) and not set(spoilt) & set(table["sample_id"])
+        assert len(table) == 4 and table["sample_id"].is_unique().all() and table["sample_id"].is_sorted()
+        assert len(caplog.messages) >= 4 - len(kept)
+        assert all("cannot be used" in message for message in caplog.messages)
+    with pytest.raises(
+        QuantrustError, match=rf"^only {6 - bad} of 6 records that may be drawn have an image that can be used"
+    ):
+        build(model_folders[family_name], folder, samples=6 - bad + 1, on_bad_image="skip")
 
 
 @pytest.mark.parametrize("samples", [0, 7])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -75,7 +75,7 @@ def damaged(draw):
     return bytes(content[: draw(st.just(len(content)) | st.integers(0, len(content)))])
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@pytest.mark.hunt
 @given(content=damaged())
 def test_damage_anywhere_is_a_reason_or_no_hindrance_and_never_another_exception(damaged_file, content):
     damaged_file.write_bytes(content)

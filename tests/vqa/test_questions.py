@@ -143,6 +143,24 @@ def test_a_bad_image_is_skipped_with_its_questions_where_that_is_asked_for(sever
     assert skipped.row(0)[1:5] == ("shift", "test", "1", f"{tmp_path}/1.png")
 
 
+def test_an_image_that_is_too_thin_for_the_models_is_bad_as_others_are(several, tmp_path):
+    spec = several("png")
+    Image.new("RGB", (1, 300)).save(tmp_path / "1.png")
+    out, left_out = tmp_path / "shift.parquet", tmp_path / "skipped.parquet"
+    build_questions_table("shift", {"test": spec}, out, left_out)
+    whole = pl.read_parquet(out)
+    assert len(whole) == 6
+    out.unlink()
+    with pytest.raises(
+        QuantrustError, match=r"1 image cannot be used: \S+/1\.png \(question 1-0, 1-1\): too thin: 1 x 300"
+    ):
+        build_questions_table("shift", {"test": spec}, out, left_out, max_aspect_ratio=200)
+    assert not out.exists()
+    build_questions_table("shift", {"test": spec}, out, left_out, on_bad_image="skip", max_aspect_ratio=200)
+    assert pl.read_parquet(out).equals(whole.filter(pl.col("image_id") != "1"))
+    assert pl.read_parquet(left_out)["reason"].str.starts_with("too thin: 1 x 300 pixels").to_list() == [True, True]
+
+
 def test_every_bad_image_is_in_the_log_and_ten_in_the_message(several, tmp_path, caplog):
     spec = several("png", images=12)
     for path in tmp_path.glob("*.png"):

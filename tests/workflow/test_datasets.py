@@ -166,6 +166,16 @@ def test_a_published_split_file_takes_the_place_of_the_seed() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
+def test_an_image_too_thin_for_a_model_of_the_study_stops_it_before_any_model_runs() -> None:
+    Image.new("RGB", (1, 300)).save("published/vizwiz/VizWiz_val_00000001.jpg")
+    printed = refused(TABLES[2])
+    assert "VizWiz_val_00000001.jpg): too thin: 1 x 300 pixels, and the models read images whose longer side" in printed
+    change("study", "models", value=["idefics3-tiny"])
+    run(TABLES[2])
+    assert len(pl.read_parquet(TABLES[2])) == 4
+
+
+@pytest.mark.usefixtures("workspace")
 def test_an_image_that_cannot_be_used_stops_the_run_or_is_skipped_and_counted() -> None:
     broken = Path("published/vizwiz/VizWiz_val_00000001.jpg")
     broken.write_bytes(broken.read_bytes()[:300])
@@ -255,5 +265,5 @@ def test_without_a_network_the_download_says_so(server) -> None:
     server.shutdown()
     server.server_close()
     printed = refused("data/downloads/spoken-list.json")
-    assert "val.json: can not be reached (Connection refused); check the network, or get the file elsewhere" in printed
+    assert "val.json: cannot be reached (Connection refused); check the network, or get the file elsewhere" in printed
     assert not Path("config/lock").exists()

@@ -19,6 +19,7 @@ from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learne
 from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
+from quantrust.models.processor_settings import max_aspect_ratio
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
@@ -269,6 +270,16 @@ def _advice(section):
     """What to do about a path that a section of the config names and that is not there."""
     download = ", or get it with `snakemake download` and the same --configfile"
     return "correct the path" + (download if "downloads" in section else "")
+
+
+def max_aspect_ratio_of(wildcards):
+    """The longer side of a dataset's images over the shorter one, up to which all models of the study read them.
+
+    Embedded ones are square; their questions are read anew for no other choice of models.
+    """
+    if is_embedded(wildcards.dataset):
+        return None
+    return max_aspect_ratio(base_model(SimpleNamespace(model=model))["family"] for model in STUDY["models"])
 
 
 def division_of(wildcards):

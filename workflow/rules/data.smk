@@ -89,6 +89,7 @@ rule build_questions:
         code=code("build_questions"),
         splits=official_files,
         on_bad_image=config["on_bad_image"],
+        max_aspect_ratio=max_aspect_ratio_of,
     script:
         "../scripts/build_questions.py"
 

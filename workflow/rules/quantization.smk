@@ -20,6 +20,7 @@ rule build_calibration:
         family_code=family_code,
         samples=config["calibration"]["samples"],
         source=calibration_source(),
+        on_bad_image=config["on_bad_image"],
         seed=config["seed"],
     script:
         "../scripts/build_calibration.py"

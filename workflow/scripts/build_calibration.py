@@ -14,6 +14,7 @@ with job_log(snakemake.log[0]):
         samples=snakemake.params.samples,
         seed=snakemake.params.seed,
         only=source.get("only", ""),
+        on_bad_image=snakemake.params.on_bad_image,
         asked_about=[] if questions is None else read_table(questions, ["image"])["image"],
     )
     write_table(table, snakemake.output[0])

@@ -11,4 +11,5 @@ with job_log(snakemake.log[0]):
         snakemake.output.skipped,
         division_path=snakemake.input.division or None,
         on_bad_image=snakemake.params.on_bad_image,
+        max_aspect_ratio=snakemake.params.max_aspect_ratio,
     )

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, VisionInputs
+from quantrust.models.pictures import preprocess_pictures
 from quantrust.vqa.images import read_image
 
 
@@ -40,12 +41,8 @@ def prepare_images(family: Family, processor: Any, images: Sequence[NeededImage]
         If one is missing or broken, or the processor refuses it; names the image and the question that needs it.
     """
     opened = [open_image(image) for image in images]
-    try:
-        return family.preprocess(processor, opened)
-    except ValueError:
-        for image, picture in zip(images, opened, strict=True):
-            _try_alone(family, processor, image, picture)
-        raise
+    names = [f"{image.path} (question {image.question_id})" for image in images]
+    return preprocess_pictures(family, processor, opened, names)
 
 
 def open_image(image: NeededImage) -> Image.Image:
@@ -54,19 +51,8 @@ def open_image(image: NeededImage) -> Image.Image:
         return read_image(image.path)
     except QuantrustError as error:
         raise QuantrustError(
-            f"{image.path} can not be read ({error}), but question {image.question_id} needs it"
+            f"{image.path} cannot be used ({error}), but question {image.question_id} needs it"
         ) from None
-
-
-def _try_alone(family: Family, processor: Any, image: NeededImage, picture: Image.Image) -> None:
-    """Say that it is this image which the processor refuses, if it is."""
-    try:
-        family.preprocess(processor, [picture])
-    except ValueError as error:
-        raise QuantrustError(
-            f"{image.path}, {picture.width} x {picture.height}, is refused by the model's processor ({error}), but "
-            f"question {image.question_id} needs it; leave the image out of the dataset or replace it"
-        ) from error
 
 
 class _Batches(Dataset):

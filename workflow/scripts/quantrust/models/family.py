@@ -149,6 +149,9 @@ class Family(ABC):
     answer_prefix: str
     # Settings of preprocessor_config.json that a study may set, those in maps with dots; read from the source as well.
     processor_keys: tuple[str, ...] = ()
+    # The longer side of a picture over its shorter one, up to which the processor takes it under all settings; None
+    # where it takes every picture. Read from the source as well.
+    max_aspect_ratio: float | None = None
 
     def component_of(self, name: str) -> tuple[str, int | None, str | None]:
         """Return (component, block, layer type) of the module or parameter called `name`."""

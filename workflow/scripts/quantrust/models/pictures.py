@@ -1,12 +1,56 @@
-"""What pictures and prompts cost a model in patches and tokens."""
+"""Pictures as a model's processor takes them, and what they and prompts cost in patches and tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 from torch import nn
 
+from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, VisionInputs
+
+
+def preprocess_pictures(
+    family: Family, processor: Any, pictures: Sequence[Image.Image], names: Sequence[str]
+) -> VisionInputs:
+    """Preprocess pictures that pass the vision tower together.
+
+    Parameters
+    ----------
+    family : Family
+    processor : object
+        As `load_processor` returns it.
+    pictures : sequence of PIL.Image.Image
+        RGB.
+    names : sequence of str
+        What an error calls each.
+
+    Returns
+    -------
+    VisionInputs
+
+    Raises
+    ------
+    QuantrustError
+        If the processor refuses one of them, which the message names.
+    """
+    try:
+        return family.preprocess(processor, list(pictures))
+    except ValueError:
+        for picture, name in zip(pictures, names, strict=True):
+            _try_alone(family, processor, picture, name)
+        raise
+
+
+def _try_alone(family: Family, processor: Any, picture: Image.Image, name: str) -> None:
+    try:
+        family.preprocess(processor, [picture])
+    except ValueError as error:
+        raise QuantrustError(
+            f"{name}, {picture.width} x {picture.height}, is refused by the model's processor ({error}); leave the "
+            "image out or replace it"
+        ) from error
 
 
 @dataclass(frozen=True)

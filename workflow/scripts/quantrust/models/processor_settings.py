@@ -1,17 +1,15 @@
-"""What a config may set of a family's processor.
+"""What a config may set of a family's processor, and which pictures the processor takes.
 
-The adapter says so in `processor_keys`. It is read here without importing the adapter, which takes the model library:
-the config is checked where that is not installed.
+The adapter says so in `processor_keys` and `max_aspect_ratio`. They are read here without importing the adapter, which
+takes the model library: the config is checked, and questions are read, where that is not installed.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from quantrust.digest import SCRIPTS
 from quantrust.named_modules import FAMILIES
-
-NAME = "processor_keys"
 
 
 def processor_keys(family: str) -> tuple[str, ...]:
@@ -22,12 +20,34 @@ def processor_keys(family: str) -> tuple[str, ...]:
     family : str
         The name of a module of the families' package.
     """
+    return tuple(_declared(family, "processor_keys", ()))
+
+
+def max_aspect_ratio(families: Iterable[str]) -> float | None:
+    """Return the longer side of a picture over its shorter one, up to which the processors of all families take it.
+
+    Parameters
+    ----------
+    families : iterable of str
+        The names of modules of the families' package.
+
+    Returns
+    -------
+    float or None
+        None where all take every picture.
+    """
+    limits = [_declared(family, "max_aspect_ratio", None) for family in families]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _declared(family: str, name: str, default: Any) -> Any:
+    """Return the value that the source of an adapter gives a name."""
     path = SCRIPTS.joinpath(*FAMILIES.split("."), f"{family}.py")
     for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == NAME for target in targets):
-            return tuple(ast.literal_eval(node.value))
-    return ()
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return ast.literal_eval(node.value)
+    return default
 
 
 def unknown_settings(family: str, settings: Mapping[str, Any]) -> Iterator[str]:

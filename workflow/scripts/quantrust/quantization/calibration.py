@@ -5,12 +5,13 @@ The table records what a model was calibrated on. Captions come in the ShareGPT4
 """
 
 import json
+import logging
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import torch
@@ -20,8 +21,11 @@ from torch import nn
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
+from quantrust.models.pictures import preprocess_pictures
 from quantrust.models.skeleton import build_skeleton
-from quantrust.vqa.images import read_image
+from quantrust.vqa.images import find_bad_images, read_image
+
+_log = logging.getLogger(__name__)
 
 CALIBRATION_SCHEMA = pl.Schema(
     {
@@ -52,6 +56,7 @@ def build_calibration_table(
     seed: int,
     only: str = "",
     asked_about: Iterable[str] = (),
+    on_bad_image: Literal["stop", "skip"] = "stop",
 ) -> pl.DataFrame:
     """Draw image-caption pairs and tokenize them as the model will see them.
 
@@ -71,6 +76,9 @@ def build_calibration_table(
     asked_about : iterable of str
         Images that questions are asked about: a record of the same picture is never drawn. COCO's pictures are told by
         their numbers, since those of val2014 return in train2017 under other names; others by their files' names.
+    on_bad_image : {"stop", "skip"}
+        Whether a drawn image that cannot be used (missing, damaged, no image, too thin for the model) is an error, or
+        another record is drawn in its place, which is logged.
 
     Returns
     -------
@@ -80,8 +88,8 @@ def build_calibration_table(
     Raises
     ------
     QuantrustError
-        If there are too few records, or a drawn record lacks a field, has no image, or has an answer of one or two
-        tokens.
+        If there are too few records, or a drawn record lacks a field, has not one image, one that cannot be used unless
+        they are skipped, or an answer of one or two tokens.
     """
     captions_json = Path(captions_json)
     records = _read_captions(captions_json)
@@ -96,10 +104,13 @@ def build_calibration_table(
             f"{captions_json} holds {len(records)} records, {samples} were asked for and {len(eligible)} may be drawn; "
             "ask for 1 or more and no more than may be drawn"
         )
-    places = sorted(random.Random(seed).sample(eligible, samples))
-    rows = [_read_pair(captions_json, place, records[place], Path(images_dir)) for place in places]
-    table = pl.DataFrame(rows, schema={name: CALIBRATION_SCHEMA[name] for name in rows[0]})
     family, model = build_skeleton(model_folder)
+
+    def read_pair(place: int) -> dict[str, str]:
+        return _read_pair(captions_json, place, records[place], Path(images_dir))
+
+    rows = _draw(eligible, samples, seed, read_pair, family.max_aspect_ratio, on_bad_image)
+    table = pl.DataFrame(rows, schema={name: CALIBRATION_SCHEMA[name] for name in rows[0]})
     processor = family.load_processor(str(model_folder))
     image_token = family.image_token(processor)
     width = model.get_submodule(family.embedding).weight.shape[1]
@@ -238,9 +249,45 @@ def _read_captions(path: Path) -> list[Any]:
     return records
 
 
+def _draw(
+    eligible: Sequence[int],
+    samples: int,
+    seed: int,
+    read_pair: Callable[[int], dict[str, str]],
+    max_aspect_ratio: float | None,
+    on_bad_image: Literal["stop", "skip"],
+) -> list[dict[str, str]]:
+    """Draw records without replacement until there are enough whose images can be used; in the order of the file."""
+    generator, left = random.Random(seed), list(eligible)
+    pairs: dict[int, dict[str, str]] = {}
+    while len(pairs) < samples:
+        if (wanted := samples - len(pairs)) > len(left):
+            raise QuantrustError(
+                f"only {len(pairs) + len(left)} of {len(eligible)} records that may be drawn have an image that can be "
+                f"used, and {samples} were asked for; the log names the others: restore their images or ask for fewer"
+            )
+        drawn = {place: read_pair(place) for place in sorted(generator.sample(left, wanted))}
+        bad = find_bad_images("calibration", dict.fromkeys(pair["image"] for pair in drawn.values()), max_aspect_ratio)
+        for pair in drawn.values():
+            if pair["image"] in bad:
+                _report_bad(pair, bad[pair["image"]], on_bad_image)
+        pairs |= {place: pair for place, pair in drawn.items() if pair["image"] not in bad}
+        left = [place for place in left if place not in drawn]
+    return [pairs[place] for place in sorted(pairs)]
+
+
+def _report_bad(pair: dict[str, str], reason: str, on_bad_image: Literal["stop", "skip"]) -> None:
+    said = f"calibration sample {pair['sample_id']!r}: image {pair['image']} cannot be used: {reason}"
+    if on_bad_image == "stop":
+        raise QuantrustError(f"{said}; restore it, or set on_bad_image: skip, so that another one is drawn")
+    _log.warning("%s; another one is drawn", said)
+
+
 def _image_of(record: Any) -> str:
     """Return the path of a record's image; nothing for a faulty record, which is refused by name once it is drawn."""
     image = record.get("image") if isinstance(record, dict) else None
+    if isinstance(image, list) and len(image) == 1:
+        image = image[0]
     return image if isinstance(image, str) else ""
 
 
@@ -256,16 +303,21 @@ def _read_pair(path: Path, place: int, record: Any, images_dir: Path) -> dict[st
     if not isinstance(record, dict) or not {"id", "conversations"} <= record.keys():
         raise QuantrustError(f"{where} lacks id or conversations; expected the ShareGPT4V format")
     where += f" (id {record['id']!r})"
-    if not _image_of(record):
+    if not record.get("image"):
         raise QuantrustError(f"{where} has no image; calibration needs image-caption pairs only")
+    name = _image_of(record)
+    if not name:
+        held = record["image"]
+        what = f"{len(held)} images" if isinstance(held, list) and len(held) > 1 else f"the image {held!a:.80}"
+        raise QuantrustError(f"{where} has {what}; expected the path of one image, or a list of one path")
     turns = record["conversations"] if isinstance(record["conversations"], list) else []
     begins = [turn.get("from") if isinstance(turn, dict) else None for turn in turns[:2]]
     if begins != ["human", "gpt"] or not all(isinstance(turn.get("value"), str) for turn in turns[:2]):
         raise QuantrustError(f"{where} does not begin with a turn from human and one from gpt, both with a text")
-    image = path_inside(images_dir, record["image"], where)
+    image = path_inside(images_dir, name, where)
     return {
         "sample_id": str(record["id"]),
-        "image_id": Path(record["image"]).stem,
+        "image_id": Path(name).stem,
         "image": image.as_posix(),
         "prompt": turns[0]["value"].replace(IMAGE_MARK, "").strip(),
         "answer": turns[1]["value"].strip(),
@@ -276,7 +328,10 @@ def _preprocessed(family: Family, processor: Any, table: pl.DataFrame) -> Iterat
     start, step = 0, BATCH_SIZE
     while start < len(table):
         chunk = table[start : start + step]
-        inputs = family.preprocess(processor, [_read_image(path) for path in chunk["image"]])
+        pictures = [_read_image(path) for path in chunk["image"]]
+        inputs = preprocess_pictures(
+            family, processor, pictures, [f"calibration image {path}" for path in chunk["image"]]
+        )
         pixels = sum(tensor.numel() for tensor in inputs.tensors.values())
         if pixels > BATCH_PIXELS and len(chunk) > 1:
             # those to come will be as large
@@ -290,7 +345,7 @@ def _read_image(path: str) -> Image.Image:
     try:
         return read_image(path)
     except QuantrustError as error:
-        raise QuantrustError(f"calibration image {path} can not be read ({error}); restore it") from None
+        raise QuantrustError(f"calibration image {path} cannot be used ({error}); restore it") from None
 
 
 def _language_inputs(

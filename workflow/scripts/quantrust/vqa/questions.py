@@ -100,6 +100,7 @@ def build_questions_table(
     *,
     division_path: str | Path | None = None,
     on_bad_image: Literal["stop", "skip"] = "stop",
+    max_aspect_ratio: float | None = None,
 ) -> None:
     """Read the official files of a dataset, look at every image, and write its questions table.
 
@@ -119,8 +120,10 @@ def build_questions_table(
     division_path : str or Path, optional
         The split of every image, as `write_division` writes it.
     on_bad_image : {"stop", "skip"}
-        Whether an image that cannot be used (missing, damaged, no image) stops the study or only leaves its questions
-        out.
+        Whether an image that cannot be used (missing, damaged, no image, too thin) stops the study or only leaves its
+        questions out.
+    max_aspect_ratio : float, optional
+        The longer side of an image over its shorter one at most: what all models read that will be asked.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def build_questions_table(
     else:
         (spec,) = splits.values()
         table = _divided_table(dataset, _read_part(dataset, spec), read_table(division_path))
-    bad = find_bad_images(dataset, table["image"].unique(maintain_order=True))
+    bad = find_bad_images(dataset, table["image"].unique(maintain_order=True), max_aspect_ratio)
     if on_bad_image == "stop":
         about = table.filter(pl.col("image").is_in(list(bad))).group_by("image").agg("question_id")
         refuse_bad_images(dataset, bad, dict(about.iter_rows()))

@@ -46,6 +46,7 @@ class Qwen2VL(Family):
     connector_body = "model.visual.merger.mlp"
     answer_prefix = ""
     processor_keys = ("min_pixels", "max_pixels")
+    max_aspect_ratio = 200
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of one vision or language block, or of the connector."""
