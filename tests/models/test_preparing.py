@@ -2,11 +2,13 @@
 
 import errno
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import family_of, load_family
@@ -59,6 +61,33 @@ def test_weights_are_linked_and_all_else_is_written(source, tmp_path):
     for path in (tmp_path / "out").iterdir():
         assert path.read_bytes() == (published / path.name).read_bytes()
         assert path.samefile(published / path.name) == (path.suffix == ".safetensors")
+
+
+def test_what_is_left_aside_is_said_in_a_line(source, tmp_path, caplog):
+    published = source("qwen2_vl")
+    caplog.set_level(logging.INFO)
+    prepare_model(published, tmp_path / "out", "qwen2_vl")
+    assert not caplog.messages
+    (published / "pytorch_model.bin").write_text("of before")
+    config = json.loads((published / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    config["text_config"]["_attn_implementation"] = "eager"
+    (published / "config.json").write_text(json.dumps(config))
+    prepare_model(published, tmp_path / "out", "qwen2_vl")
+    assert caplog.messages == [
+        f"{published}: not read, because the weights lie in other files: pytorch_model.bin",
+        f"{published}/config.json: not read, because the study decides: text_config._attn_implementation, "
+        "quantization_config",
+    ]
+
+
+def test_weights_that_are_not_finite_are_refused(source, tmp_path):
+    published = source("idefics3")
+    tensors = load_file(published / "model.safetensors")
+    tensors["lm_head.weight"][3, 4] = float("nan")
+    save_file(tensors, published / "model.safetensors")
+    message = r"published/idefics3/model\.safetensors: lm_head\.weight holds NaN or infinite values; get the file again"
+    refused(published, tmp_path / "out", "idefics3", message)
 
 
 def test_a_link_of_the_hub_s_cache_is_followed(source, tmp_path):

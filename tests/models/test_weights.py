@@ -8,14 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 from quantrust.errors import QuantrustError
+from quantrust.files import sha256
+from quantrust.models import weights
 from quantrust.models.loading import load_model
+from quantrust.models.preparing import prepare_model
 from quantrust.models.skeleton import build_skeleton
-from quantrust.models.weights import stored_tensors, weight_files
+from quantrust.models.weights import check_finite, other_weights, stored_tensors, weight_files
+from quantrust.quantization.quantize import quantize_model
+from quantrust.quantization.stress import stress_model
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 NORM = "model.language_model.norm.weight"
+HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
 
 
 def write_shards(folder: Path, parts: list[dict[str, torch.Tensor]]) -> None:
@@ -136,16 +143,120 @@ def test_a_tensor_under_its_old_and_its_new_name_is_refused(folder):
         stored_tensors(folder, model)
 
 
-def test_of_tied_tensors_one_is_enough_whichever_it_is(folder):
+def tie(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
-    head, embedding = "lm_head.weight", "model.language_model.embed_tokens.weight"
+
+
+def test_of_tied_tensors_one_is_enough_whichever_it_is(folder):
+    tie(folder)
     _, model = build_skeleton(folder)
-    assert {head, embedding} <= stored_tensors(folder, model).keys()
-    weight = load_file(folder / SHARDS[0])[head]
+    weight = load_file(folder / SHARDS[0])[EMBEDDING]
     change(folder, SHARDS[0], lm_head__weight=None)
-    assert head not in stored_tensors(folder, model)
+    for shard in SHARDS:
+        change(folder, shard, lm_head__weight=weight.clone())
+        assert {HEAD, EMBEDDING} <= stored_tensors(folder, model).keys()
+        change(folder, shard, lm_head__weight=None)
+    assert HEAD not in stored_tensors(folder, model)
     change(folder, SHARDS[0], lm_head__weight=weight, model__language_model__embed_tokens__weight=None)
-    assert embedding not in stored_tensors(folder, model)
+    assert EMBEDDING not in stored_tensors(folder, model)
     change(folder, SHARDS[0], lm_head__weight=None)
-    refused(folder, rf"2 missing keys in the weights \({head}, {embedding}\)")
+    refused(folder, rf"2 missing keys in the weights \({HEAD}, {EMBEDDING}\)")
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+def test_tied_tensors_that_differ_are_both_named_by_every_loader(shard, folder, tmp_path):
+    """As they do in a merged adapter, or in one number of the last row."""
+    tie(folder)
+    head = load_file(folder / SHARDS[0])[EMBEDDING]
+    head[-1, -1] = torch.nextafter(head[-1, -1], torch.tensor(9.0))
+    change(folder, SHARDS[0], lm_head__weight=None)
+    change(folder, shard, lm_head__weight=head)
+    message = rf"embed_tokens\.weight \(in {SHARDS[0]}\) and {HEAD} \(in {shard}\) differ, but config\.json ties them"
+    refused(folder, message)
+    (folder / "training.json").write_text(
+        json.dumps({"files": {path.name: sha256(path) for path in folder.iterdir() if path.name != "training.json"}})
+    )
+    for load in (
+        lambda out: load_model(folder),
+        lambda out: quantize_model(folder, "bf16", None, out),
+        lambda out: stress_model(folder, out, share=0.5, factor=2, seed=0),
+        lambda out: prepare_model(folder, out, "qwen2_vl"),
+    ):
+        with pytest.raises(QuantrustError, match=message):
+            load(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    (folder / "training.json").unlink()
+    with pytest.raises(QuantrustError, match=message):
+        prepare_model(folder, tmp_path / "out", "qwen2_vl")
+
+
+def test_tied_tensors_that_differ_are_two_once_the_config_says_so_as_the_library_takes_them(folder):
+    tie(folder)
+    theirs = AutoModelForImageTextToText.from_pretrained(folder).state_dict()
+    assert not torch.equal(theirs[HEAD], theirs[EMBEDDING])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    _, model, _ = load_model(folder)
+    ours = model.state_dict()
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapter_that_is_not_merged_is_refused(name, folder):
+    (folder / name).write_bytes(b"{}")
+    refused(
+        folder, rf"{folder}/{re.escape(name)} is of an adapter that is not merged into the weights, .*merge the two"
+    )
+
+
+def test_two_models_in_one_folder_are_refused(folder, model_folders):
+    shutil.copyfile(model_folders["qwen2_vl"] / "model.safetensors", folder / "model.safetensors")
+    refused(
+        folder, rf"holds model\.safetensors, and .*index\.json, which names other files \({SHARDS[0]}, {SHARDS[1]}\)"
+    )
+    write_index(folder, dict.fromkeys(places(folder), "model.safetensors"))
+    _, model = build_skeleton(folder)
+    assert {at.path.name for at in stored_tensors(folder, model).values()} == {"model.safetensors"}
+
+
+def test_weights_that_the_config_names_elsewhere_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    for named in ("model.safetensors.index.json", "other.safetensors"):
+        (folder / "config.json").write_text(json.dumps({**config, "transformers_weights": named}))
+        _, model = build_skeleton(folder)
+        if named == "other.safetensors":
+            refused(
+                folder, r"names 'other\.safetensors' as its weights .*, but the folder has model\.safetensors\.index"
+            )
+        else:
+            assert stored_tensors(folder, model)
+
+
+def test_files_that_look_like_weights_and_are_not_read_are_listed(folder):
+    for name in ("pytorch_model.bin", "model-00003-of-00002.safetensors", "notes.txt", "consolidated.00.pth"):
+        (folder / name).write_bytes(b"")
+    assert other_weights(folder, weight_files(folder)) == [
+        "consolidated.00.pth",
+        "model-00003-of-00002.safetensors",
+        "pytorch_model.bin",
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.float8_e4m3fn])
+def test_weights_that_are_quantized_already_are_refused(dtype, folder):
+    change(folder, SHARDS[1], model__language_model__norm__weight=torch.ones(64).to(dtype))
+    refused(folder, rf"{SHARDS[1]}: {NORM} is stored as \w+, expected F64, F32, F16, BF16: these weights are quantized")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_weight_that_is_not_finite_is_named_wherever_it_stands(value, dtype, folder, monkeypatch):
+    monkeypatch.setattr(weights, "NUMBERS_AT_ONCE", 1000)
+    _, model = build_skeleton(folder)
+    check_finite(stored_tensors(folder, model))
+    head = load_file(folder / SHARDS[0])[HEAD].to(dtype)
+    head[-1, -1] = value
+    change(folder, SHARDS[0], lm_head__weight=head)
+    with pytest.raises(QuantrustError, match=rf"{SHARDS[0]}: {HEAD} holds NaN or infinite values; get the file again"):
+        check_finite(stored_tensors(folder, model))

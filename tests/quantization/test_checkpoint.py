@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
@@ -207,6 +208,40 @@ def test_the_folder_is_self_contained(hqq_folder):
     names = {path.name for path in hqq_folder.iterdir()}
     assert {"config.json", "tokenizer.json", "preprocessor_config.json", "chat_template.jinja"} < names
     assert str(hqq_folder.parent) not in (hqq_folder / "quantization.json").read_text()
+
+
+@pytest.mark.parametrize("family_name", ["qwen2_vl", "idefics3"])
+@pytest.mark.parametrize("spelling", ["dtype", "torch_dtype"])
+def test_the_config_says_what_the_weights_are(spelling, family_name, model_folders, tmp_path):
+    """Read by the library alone, under the dtype that the config names."""
+    source = shutil.copytree(model_folders[family_name], tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    del config["dtype"]
+    for place in (config, config["text_config"], config["vision_config"]):
+        place |= {spelling: "float16", "quantization_config": {"quant_method": "gptq"}, "_attn_implementation": "eager"}
+    (source / "config.json").write_text(json.dumps(config))
+    quantize_model(source, "bf16", None, tmp_path / "checkpoint")
+    written = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    for place in (written, written["text_config"], written["vision_config"]):
+        assert place[spelling] == "bfloat16"
+        assert not place.keys() & {"quantization_config", "_attn_implementation"}
+    model, info = AutoModelForImageTextToText.from_pretrained(tmp_path / "checkpoint", output_loading_info=True)
+    assert not any(info.values())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    stored = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_config_that_names_no_dtype_gets_that_of_the_weights_and_a_true_one_keeps_its_bytes(model_folders, tmp_path):
+    source = shutil.copytree(model_folders["qwen2_vl"], tmp_path / "model")
+    config = json.loads((source / "config.json").read_text())
+    del config["dtype"]
+    (source / "config.json").write_text(json.dumps(config))
+    quantize_model(source, "bf16", None, tmp_path / "checkpoint")
+    assert json.loads((tmp_path / "checkpoint" / "config.json").read_text()) == config | {"dtype": "bfloat16"}
+    (source / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}, indent=7))
+    quantize_model(source, "bf16", None, tmp_path / "checkpoint")
+    assert (tmp_path / "checkpoint" / "config.json").read_bytes() == (source / "config.json").read_bytes()
 
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 0.999])

@@ -221,6 +221,16 @@ def test_rounded_zeros_are_said_and_measured(format_name, checkpoint, tmp_path):
     assert f"({max(changes):.2%})" in report["notes"][0]
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_config_names_the_widest_dtype_of_weights_that_are_not_packed(exact, tied, checkpoint, tmp_path):
+    """A tied head is dequantized; exactly, that takes float32."""
+    export_checkpoint(checkpoint("qwen2_vl", "rtn-w4g64-full", tied), "compressed-tensors", tmp_path / "out", exact)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    embedding = load_file(tmp_path / "out" / "model.safetensors")["model.language_model.embed_tokens.weight"]
+    assert embedding.dtype == (torch.float32 if exact else torch.bfloat16)
+    assert f"torch.{config['dtype']}" == str(embedding.dtype)
+
+
 @pytest.mark.parametrize("format_name", ["compressed-tensors", "gptq"])
 def test_a_tied_head_stays_tied_and_in_bfloat16(format_name, tied, checkpoint, pictures, tmp_path):
     folder = checkpoint("qwen2_vl", "rtn-w4g64-full", tied)

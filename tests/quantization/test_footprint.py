@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from live_tensors import LiveTensors
 from quantrust.errors import QuantrustError
-from quantrust.models import streamed_weights
+from quantrust.models import weights
 from quantrust.models.footprint import LIBRARIES, SLACK
 from quantrust.models.pictures import picture_cost
 from quantrust.models.skeleton import build_skeleton
@@ -61,11 +61,11 @@ def test_samples_are_those_of_the_table(family_name, model_folders, calibration_
 
 def test_a_part_is_loaded_whole_and_written_with_a_copy_of_a_tensor(model_folders, monkeypatch, tmp_path):
     # so few that looking at them takes less than a copy, as it does of tensors of more than some millions
-    monkeypatch.setattr(streamed_weights, "CHECKED_NUMBERS", 1000)
+    monkeypatch.setattr(weights, "NUMBERS_AT_ONCE", 1000)
     folder = tmp_path / "model"
     shutil.copytree(model_folders["qwen2_vl"], folder)
-    weights = load_file(folder / "model.safetensors")
-    save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, folder / "model.safetensors")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, folder / "model.safetensors")
     family, model = build_skeleton(folder)
     streamed, peaks = StreamedWeights(folder, family, model), {}
     for part in streamed.parts:

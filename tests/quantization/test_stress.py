@@ -1,5 +1,6 @@
 """The stress condition: outlier channels, the same function."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def test_the_same_seed_gives_the_same_bytes(folders: tuple[Path, Path], tmp_path
     base, stressed = folders
     stress_model(base, tmp_path / "again", share=0.25, factor=8, seed=0)
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == (stressed / "model.safetensors").read_bytes()
+
+
+def test_the_config_says_what_the_weights_are(folders: tuple[Path, Path]) -> None:
+    config = json.loads((folders[1] / "config.json").read_text())
+    for place in (config, config["text_config"], config["vision_config"]):
+        assert place.get("dtype", "bfloat16") == "bfloat16"
+    assert config["dtype"] == "bfloat16"
 
 
 def test_a_factor_that_rounds_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:

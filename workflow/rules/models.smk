@@ -17,7 +17,7 @@ rule prepare_model:
     threads: 1
     resources:
         mem_mb=memory(2000),
-        runtime=5,
+        runtime=30,
     params:
         code=code("prepare_model"),
         family_code=family_code,

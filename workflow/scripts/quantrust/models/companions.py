@@ -2,6 +2,10 @@
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+"""Files of an adapter that is not merged into the weights."""
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx")
+"""Of files that hold weights, in whatever format."""
 COMPANIONS = (
     "config.json",
     "generation_config.json",

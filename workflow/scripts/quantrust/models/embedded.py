@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from quantrust.models.loading import load_family, quiet_library
+from quantrust.models.model_config import CONFIG, config_of_weights
 
 IMAGE_SIZE = 64
 PATCH = 8
@@ -175,10 +176,12 @@ def save_model_folder(
     with quiet_library():
         model.to(dtype).save_pretrained(folder)
     # Which library version wrote the config is no property of the model, and would change its bytes.
-    for name in ("config.json", "generation_config.json"):
+    for name in (CONFIG, "generation_config.json"):
         if (path := folder / name).exists():
             content = json.loads(path.read_text(encoding="utf-8"))
             content.pop("transformers_version", None)
+            if name == CONFIG:
+                content = config_of_weights(content, dtype)
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATES[family], encoding="utf-8")

@@ -5,11 +5,12 @@ weights were once quantized. The library lets some of them win over what it is a
 decide, so those keys are taken out, at whatever depth they stand, before the library sees them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
@@ -25,18 +26,23 @@ DTYPES = ("dtype", "torch_dtype")
 QUANTIZATION = ("quantization_config", "compression_config")
 """How weights were quantized. Those that are read here are not."""
 
+IMPLEMENTATIONS = (
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+    "_attn_implementation_autoset",
+    "_flash_attn_2_enabled",
+    "experts_implementation",
+    "_experts_implementation",
+    "_experts_implementation_internal",
+)
+"""What code the library ran the model with."""
+
 HOW_IT_RUNS = frozenset(
     {
         *DTYPES,
         *QUANTIZATION,
-        "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_internal",
-        "_attn_implementation_autoset",
-        "_flash_attn_2_enabled",
-        "experts_implementation",
-        "_experts_implementation",
-        "_experts_implementation_internal",
+        *IMPLEMENTATIONS,
         "output_attentions",
         "_output_attentions",
         "output_hidden_states",
@@ -139,6 +145,53 @@ def without_run_settings(content: Any) -> Any:
     if isinstance(content, list):
         return [without_run_settings(value) for value in content]
     return content
+
+
+def run_settings(content: Mapping[str, Any]) -> list[str]:
+    """Return the keys of a config that would have changed what runs, those in maps with dots.
+
+    Parameters
+    ----------
+    content : mapping
+        Of a `config.json`.
+    """
+    found = []
+    for key, value in content.items():
+        if key in (*IMPLEMENTATIONS, *QUANTIZATION):
+            found.append(key)
+        elif isinstance(value, dict):
+            found += [f"{key}.{inner}" for inner in run_settings(value)]
+    return found
+
+
+def config_of_weights(content: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Return a config for weights that are written anew, of which the one that they come from may no longer be true.
+
+    Parameters
+    ----------
+    content : mapping
+        Of a `config.json`.
+    dtype : torch.dtype
+        Of the weights that are not quantized.
+
+    Returns
+    -------
+    dict
+        With this dtype at every place that named one, and at the top; without an earlier quantization, and without
+        the code that the model was run with.
+    """
+    name = str(dtype).removeprefix("torch.")
+    kept = _rewritten(content, name)
+    return kept if any(key in kept for key in DTYPES) else {**kept, DTYPES[0]: name}
+
+
+def _rewritten(content: Any, dtype: str) -> Any:
+    if isinstance(content, list):
+        return [_rewritten(value, dtype) for value in content]
+    if not isinstance(content, dict):
+        return content
+    kept = {key: value for key, value in content.items() if key not in (*IMPLEMENTATIONS, *QUANTIZATION)}
+    return {key: dtype if key in DTYPES else _rewritten(value, dtype) for key, value in kept.items()}
 
 
 def attention_of(model: nn.Module) -> str:

@@ -1,5 +1,6 @@
 """Model folders as a study uses them: what a folder is used for, checked, with the config's processor and template."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,12 +12,15 @@ import torch
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, path_inside, read_object, sha256
-from quantrust.models.companions import COMPANIONS, INDEX, WEIGHTS
+from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.models.loading import model_type_of
+from quantrust.models.model_config import CONFIG, run_settings
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
 from quantrust.models.processor_settings import unknown_settings
 from quantrust.models.skeleton import build_skeleton
-from quantrust.models.weights import stored_tensors, weight_files
+from quantrust.models.weights import check_finite, other_weights, stored_tensors, weight_files
+
+_log = logging.getLogger(__name__)
 
 
 def prepare_model(
@@ -75,7 +79,9 @@ def prepare_model(
         with _named_as(source, folder), torch.device("meta"):
             adapter, model = build_skeleton(folder)
         with _named_as(source, folder):
-            stored_tensors(folder, model)
+            check_finite(stored_tensors(folder, model))
+            if ignored := run_settings(read_object(folder / CONFIG)):
+                _log.info("%s: not read, because the study decides: %s", source / CONFIG, ", ".join(ignored))
             adapter.load_processor(str(folder))
 
 
@@ -103,11 +109,14 @@ def _copy_listed(source: Path, record: Path, folder: Path) -> None:
 
 
 def _take_published(source: Path, folder: Path) -> None:
-    files = dict.fromkeys(weight_files(source).values())
+    named = weight_files(source)
+    if others := other_weights(source, named):
+        _log.info("%s: not read, because the weights lie in other files: %s", source, ", ".join(others))
+    files = dict.fromkeys(named.values())
     for name in COMPANIONS:
         if (path := source / name).is_file():
             shutil.copyfile(path, folder / name)
-    if source / WEIGHTS not in files:
+    if (source / INDEX).is_file():
         shutil.copyfile(source / INDEX, folder / INDEX)
     for path in files:
         _link(path, folder / path.name)

@@ -15,13 +15,10 @@ from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family
-from quantrust.models.weights import stored_tensors
+from quantrust.models.weights import is_finite, stored_tensors
 
 DTYPE = torch.float32
 """The dtype of weights once they are loaded."""
-
-CHECKED_NUMBERS = 1 << 22
-"""Numbers that are looked at together for infinities, which takes several times their memory."""
 
 
 class StreamedWeights:
@@ -140,5 +137,5 @@ class StreamedWeights:
             module._buffers[leaf] = tensor
 
     def _check(self, name: str, tensor: Tensor) -> None:
-        if not all(bool(some.isfinite().all()) for some in tensor.reshape(-1).split(CHECKED_NUMBERS)):
+        if not is_finite(tensor):
             raise QuantrustError(f"{self.folder}: {name} holds NaN or infinite values; restore the model's files")

@@ -1,22 +1,30 @@
-"""The weights of a model folder, one file or several, strictly as its index and its config say; nothing is loaded here.
+"""The weights of a model folder, one file or several, strictly as its index and its config say: found and checked.
 
 Published folders keep large models in shards, named by `model.safetensors.index.json`, and name tensors as the library
 did when they were published; it renames them on loading.
 """
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_object
-from quantrust.models.companions import INDEX, WEIGHTS
+from quantrust.models.companions import ADAPTER, INDEX, WEIGHT_SUFFIXES, WEIGHTS
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""Dtypes of weights that are not quantized, as safetensors spells them."""
+
+NUMBERS_AT_ONCE = 1 << 22
+"""Numbers of a tensor that are read and looked at together: to look for infinities takes several times their memory."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,8 @@ def weight_files(folder: str | Path) -> dict[str, Path]:
     Parameters
     ----------
     folder : str or Path
-        With `model.safetensors`, or with `model.safetensors.index.json` and the shards that it names.
+        With `model.safetensors`, or with `model.safetensors.index.json` and the shards that it names; not with both, if
+        the index names other files.
 
     Returns
     -------
@@ -52,12 +61,23 @@ def weight_files(folder: str | Path) -> dict[str, Path]:
     Raises
     ------
     QuantrustError
-        If there is neither, a shard is missing or no whole safetensors file, or index and shards disagree on a key.
+        If there is neither or both, a shard is missing or no whole safetensors file, index and shards disagree on a
+        key, or an adapter lies beside them.
     """
     folder = Path(folder)
-    if (single := folder / WEIGHTS).is_file():
+    if adapter := next((name for name in ADAPTER if (folder / name).is_file()), None):
+        raise QuantrustError(
+            f"{folder / adapter} is of an adapter that is not merged into the weights, so that the model without it "
+            "would be studied; merge the two and save the result, or take the adapter out of the folder"
+        )
+    single, index = folder / WEIGHTS, folder / INDEX
+    if single.is_file():
+        if index.is_file() and (others := set(_read_index(index).values()) - {WEIGHTS}):
+            raise QuantrustError(
+                f"{folder} holds {WEIGHTS}, and {INDEX}, which names other files ({_shown(others)}); only one of them "
+                "can be the model: take the other out of the folder"
+            )
         return dict.fromkeys(_keys(single), single)
-    index = folder / INDEX
     if not index.is_file():
         raise QuantrustError(
             f"{folder} holds no safetensors file that is known: expected {WEIGHTS}, or {INDEX} and the shards that it "
@@ -87,8 +107,21 @@ def weight_files(folder: str | Path) -> dict[str, Path]:
     return {key: folder / shard for key, shard in named.items()}
 
 
+def other_weights(folder: str | Path, files: Mapping[str, Path]) -> list[str]:
+    """Return the names of files in a model folder that look like weights and are not among those that are read.
+
+    Parameters
+    ----------
+    folder : str or Path
+    files : mapping of str to Path
+        As `weight_files` returns them.
+    """
+    read = set(files.values())
+    return sorted(path.name for path in Path(folder).iterdir() if path.suffix in WEIGHT_SUFFIXES and path not in read)
+
+
 def stored_tensors(folder: str | Path, model: nn.Module) -> dict[str, StoredTensor]:
-    """Return where every tensor of a model lies in its folder, without reading one.
+    """Return where every tensor of a model lies in its folder; only tensors that are tied and stored twice are read.
 
     Parameters
     ----------
@@ -104,17 +137,29 @@ def stored_tensors(folder: str | Path, model: nn.Module) -> dict[str, StoredTens
     Raises
     ------
     QuantrustError
-        As `weight_files` does, or if a key is missing, unexpected or of another shape than the config calls for.
+        As `weight_files` does, or if a key is missing, unexpected or of another shape than the config calls for, if
+        weights are quantized already, if two tensors differ that the config ties, or if the config names other files.
     """
     folder = Path(folder)
     files = weight_files(folder)
+    _check_named(folder, model, files)
     names = tensor_names(folder, model, files)
     shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
     for path in dict.fromkeys(files.values()):
         with safe_open(path, "pt") as file:
-            shapes.update({key: tuple(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
+            for key in file.keys():  # noqa: SIM118
+                tensor = file.get_slice(key)
+                shapes[key], dtypes[key] = tuple(tensor.get_shape()), tensor.get_dtype()
     expected = model.state_dict(keep_vars=True)
     stored = {name: StoredTensor(files[key], key, shapes[key]) for key, name in names.items()}
+    for name in stored.keys() & expected.keys():
+        at = stored[name]
+        if expected[name].is_floating_point() and dtypes[at.key] not in FLOATS:
+            raise QuantrustError(
+                f"{at.path}: {at.key} is stored as {dtypes[at.key]}, expected {', '.join(FLOATS)}: these weights are "
+                "quantized already; get the model as it was before"
+            )
     if unexpected := [stored[name].key for name in stored.keys() - expected.keys()]:
         raise QuantrustError(f"{folder}: {_faults('unexpected', unexpected)}")
     # tied tensors are one under several names
@@ -128,7 +173,68 @@ def stored_tensors(folder: str | Path, model: nn.Module) -> dict[str, StoredTens
     ]
     if misshapen:
         raise QuantrustError(f"{folder}: {_faults('mismatched', misshapen)}")
+    _check_tied(folder, stored, expected)
     return stored
+
+
+def check_finite(stored: Mapping[str, StoredTensor]) -> None:
+    """Read every tensor of a model once, and raise when one holds NaN or infinite values.
+
+    Parameters
+    ----------
+    stored : mapping of str to StoredTensor
+
+    Raises
+    ------
+    QuantrustError
+        Names the file and the tensor.
+    """
+    for at in stored.values():
+        if not all(is_finite(part) for part in _parts(at)):
+            raise QuantrustError(f"{at.path}: {at.key} holds NaN or infinite values; get the file again")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether no value of a tensor is NaN or infinite, with little memory beside its own."""
+    return all(bool(some.isfinite().all()) for some in tensor.reshape(-1).split(NUMBERS_AT_ONCE))
+
+
+def _check_named(folder: Path, model: nn.Module, files: Mapping[str, Path]) -> None:
+    """Raise when a config names the file of its weights, as the library lets it, and it is not the one that is read."""
+    named = getattr(model.config, "transformers_weights", None)
+    expected = WEIGHTS if folder / WEIGHTS in files.values() else INDEX
+    if named not in (None, expected):
+        raise QuantrustError(
+            f"{folder}: config.json names {named!r} as its weights (transformers_weights), but the folder has "
+            f"{expected}; take the key out, or put those weights there under the usual names"
+        )
+
+
+def _check_tied(folder: Path, stored: Mapping[str, StoredTensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise when tensors differ that the config says are one."""
+    first: dict[int, str] = {}
+    for name in expected:
+        if name not in stored:
+            continue
+        same = first.setdefault(id(expected[name]), name)
+        a, b = stored[same], stored[name]
+        if name != same and not all(torch.equal(x, y) for x, y in zip(_parts(a), _parts(b), strict=True)):
+            raise QuantrustError(
+                f"{folder}: {a.key} (in {a.path.name}) and {b.key} (in {b.path.name}) differ, but config.json ties "
+                "them (tie_word_embeddings); if both are meant, set tie_word_embeddings to false there, else take the "
+                "one that is not out of the weights"
+            )
+
+
+def _parts(at: StoredTensor) -> Iterator[Tensor]:
+    """Read a tensor part by part, in float32 if it is of floats."""
+    rows = max(1, NUMBERS_AT_ONCE // math.prod(at.shape[1:])) if at.shape and all(at.shape) else 1
+    for start in range(0, at.shape[0] if at.shape else 1, rows):
+        # pages that were read count as memory until the mapping is closed: one mapping for each part
+        with safe_open(at.path, "pt") as file:
+            part = file.get_slice(at.key)[start : start + rows] if at.shape else file.get_tensor(at.key)
+            part = part.float() if part.is_floating_point() else part.clone()
+        yield part
 
 
 def tensor_names(folder: str | Path, model: nn.Module, keys: Iterable[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Checkpoints: a model under a scheme as one self-contained folder.
 
-The folder holds the model's own config, tokenizer, processor and chat template files, and
+The folder holds the model's own tokenizer, processor and chat template files, its config with the dtype of the weights
+here and without an earlier quantization, and
 
 `model.safetensors`
     Tensors by the dotted names of `transformers` modules. A quantized layer `L` has `L.weight.codes` (uint8, rows by
@@ -54,10 +55,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, path_inside, sha256, write_json
+from quantrust.files import atomic_directory, path_inside, read_object, sha256, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.device import check_device
 from quantrust.models.family import Family
+from quantrust.models.model_config import CONFIG, config_of_weights
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
@@ -190,6 +192,10 @@ def open_checkpoint(
         for name in COMPANIONS:
             if (source := Path(model_folder) / name).is_file():
                 shutil.copyfile(source, partial / name)
+        config = read_object(partial / CONFIG)
+        # what is true already keeps its bytes
+        if (of_weights := config_of_weights(config, STORED_DTYPE)) != config:
+            write_json(partial / CONFIG, of_weights)
         with open_tensor_file(partial / WEIGHTS, layout.tensors) as tensors:
             yield CheckpointWriter(partial, layout, tensors)
 

@@ -15,7 +15,6 @@ Layers that a format can not hold are dequantized to bfloat16. Both are measured
 where an exact export is asked for.
 """
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -28,8 +27,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, write_json
+from quantrust.files import atomic_directory, read_object, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
+from quantrust.models.model_config import CONFIG, config_of_weights
 from quantrust.progress import progress
 from quantrust.quantization import export_compressed_tensors, export_gptq
 from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
@@ -127,7 +127,9 @@ def export_checkpoint(
             tensors |= {f"{layer.name}.{part}": tensor for part, tensor in encoded.items()}
             reports.append({**report, "relative_error": row["relative_error"]})
             bar.update()
-    return _write(folder, out_folder, format_name, record, layout, tensors, reports)
+    # what is dequantized may be wider than what never was quantized
+    dtype = torch.float32 if exact and layout.dense else STORED_DTYPE
+    return _write(folder, out_folder, format_name, record, layout, tensors, reports, dtype)
 
 
 def describe_export(report: dict[str, Any]) -> str:
@@ -181,14 +183,15 @@ def _write(
     layout: Layout,
     tensors: dict[str, Tensor],
     reports: list[dict[str, Any]],
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     try:
         with atomic_directory(out_folder) as partial:
             for name in COMPANIONS:
                 if (folder / name).is_file():
                     shutil.copyfile(folder / name, partial / name)
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            write_json(partial / "config.json", config | {"quantization_config": layout.quantization_config})
+            config = config_of_weights(read_object(folder / CONFIG), dtype)
+            write_json(partial / CONFIG, config | {"quantization_config": layout.quantization_config})
             write_tensors(partial / WEIGHTS, tensors)
             report = {
                 "format": format_name,
