@@ -34,6 +34,11 @@ def test_bad_input_stands_in_the_log_and_on_standard_error_without_a_traceback(t
     assert fail(tmp_path, "QuantrustError('f.json is missing')") == (2, message, message)
 
 
+def test_a_message_with_bytes_of_a_name_that_are_no_text_is_shown_all_the_same(tmp_path):
+    message = "error: f\\udcff.json is missing\n"
+    assert fail(tmp_path, r"QuantrustError('f\udcff.json is missing')") == (2, message, message)
+
+
 def test_an_error_that_was_not_foreseen_stands_in_the_log_too(tmp_path):
     code, printed, logged = fail(tmp_path, "ValueError('what is this')")
     assert code == 1

@@ -123,6 +123,8 @@ def test_an_index_that_does_not_describe_its_shards_is_refused(folder):
     refused(folder, r"names the shard \.\./model-00002")
     (folder / "model.safetensors.index.json").write_text("{")
     refused(folder, r"index\.json: is not valid JSON at line 1")
+    (folder / "model.safetensors.index.json").write_text("[" * 100_000)
+    refused(folder, r"index\.json: is nested too deeply")
     (folder / "model.safetensors.index.json").unlink()
     refused(folder, r"holds no safetensors file that is known: expected model\.safetensors, or model")
 

@@ -92,6 +92,15 @@ def test_without_files_the_size_counts_and_shares_of_it_are_not_exact() -> None:
 
 def test_files_that_can_not_be_counted_are_named(tmp_path: Path) -> None:
     dataset = vqav2(tmp_path, images=2)
-    (tmp_path / "questions.json").write_text('{"questions": [{"question_id": 1}]}')
-    with pytest.raises(QuantrustError, match=r"questions\.json: expected the questions of the vqav2 format"):
-        count_questions({**dataset, "split": DIVIDED}, home=True)
+    for text, message in [
+        (
+            '{"questions": [{"question_id": 1}]}',
+            'question number 1: expected an integer or a string in "image_id", got',
+        ),
+        ('{"questions": [{"image_id": [7]}]}', r'question number 1: .* in "image_id", got \[7\]'),
+        ('{"questions": []}', "holds no questions; expected at least one"),
+        ("[]", 'expected a JSON object with the key "questions"'),
+    ]:
+        (tmp_path / "questions.json").write_text(text)
+        with pytest.raises(QuantrustError, match=rf"questions\.json: {message}"):
+            count_questions({**dataset, "split": DIVIDED}, home=True)

@@ -99,7 +99,16 @@ def test_batches_reproduce_the_table(family_name, model_folders, calibration_tab
         ),
         ({"image": "absent.png"}, r"sample 'pair-0': image \S+/absent\.png cannot be used: no such file; .*skip"),
         ({"conversations": [{"from": "gpt", "value": "a"}]}, "does not begin with a turn from human and one from gpt"),
-        ({"conversations": [{"from": "human"}, {"from": "gpt", "value": "a"}]}, "both with a text"),
+        (
+            {"conversations": [{"from": "human"}, {"from": "gpt", "value": "a"}]},
+            r"record 0 \(id 'pair-0'\): expected a string in \"value\", got None",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "\ud800"}]},
+            r"record 0 \(id 'pair-0'\): \"value\" is .*lone surrogate",
+        ),
+        ({"image": "\ud800.png"}, r"record 0 \(id 'pair-0'\): \"image\" is .*lone surrogate"),
+        ({"id": ["pair"]}, r"record 0: expected an integer or a string in \"id\", got \['pair'\]"),
         ({"conversations": "human"}, "does not begin with a turn from human and one from gpt"),
         (
             {"conversations": [{"from": "human", "value": "<image>\nis it red?"}, {"from": "gpt", "value": "yes"}]},
@@ -170,6 +179,24 @@ def test_other_records_are_drawn_for_those_whose_images_are_skipped(
         QuantrustError, match=rf"^only {6 - bad} of 6 records that may be drawn have an image that can be used"
     ):
         build(model_folders[family_name], folder, samples=6 - bad + 1, on_bad_image="skip")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "is nested too deeply"),
+        ('[{"id": 1', "is not valid JSON at line 1"),
+        ('{"id": 1}', "holds a dict, expected the list of the ShareGPT4V format"),
+        ("[]", "holds 0 records"),
+        ("[3]", "record 0 lacks id or conversations"),
+    ],
+)
+def test_a_captions_file_that_holds_something_else_is_named(content, message, model_folders, captions, tmp_path):
+    (tmp_path / "captions.json").write_text(content)
+    with pytest.raises(QuantrustError, match=rf"captions\.json:? {message}"):
+        build_calibration_table(
+            model_folders["qwen2_vl"], tmp_path / "captions.json", captions / "images", samples=1, seed=0
+        )
 
 
 @pytest.mark.parametrize("samples", [0, 7])

@@ -261,8 +261,9 @@ def test_a_changed_record_is_noticed(damaged):
     assert '"bits": 3' in text
     for changed, message in [
         (text.replace('"bits": 3', '"bits": 2', 1), r"quantization\.json has the digest .* damaged or was edited"),
-        (text[:-20], r"quantization\.json is no JSON"),
-        ("[]", r"quantization\.json holds a list, expected an object"),
+        (text[:-20], r"quantization\.json: is not valid JSON at line"),
+        ("[" * 100_000, r"quantization\.json: is nested too deeply"),
+        ("[]", r"quantization\.json holds a list; expected an object"),
     ]:
         (folder / "quantization.json").write_text(changed)
         with pytest.raises(QuantrustError, match=message):

@@ -1,10 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
+import yaml
 
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
-from quantrust.vqa.official import read_official, read_vizwiz, read_vqav2
+from quantrust.vqa.official import IMAGE_NAME_PATTERN, IMAGE_NAMES, read_official, read_vizwiz, read_vqav2
+
+SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 
 ANSWERS = [{"answer": "red", "answer_confidence": "yes", "answer_id": i + 1} for i in range(10)]
 VIZWIZ_ANSWERS = [{"answer": "unanswerable", "answer_confidence": "yes"} for _ in range(10)]
@@ -220,10 +224,81 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
     assert read_json(tmp_path / "marked.json") == ["é"]
 
 
-def test_a_lone_surrogate_is_named(vizwiz):
-    path = vizwiz([{"image": "x.jpg", "question": "\ud800?", "answers": VIZWIZ_ANSWERS}])
-    with pytest.raises(QuantrustError, match=r"v\.json: question x\.jpg: \"question\" is .*lone surrogate"):
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"question": "\ud800?"}, "question"),
+        ({"answers": [*VIZWIZ_ANSWERS[:9], {"answer": "\ud800"}]}, "answer"),
+        ({"answer_type": "\ud800"}, "answer_type"),
+        ({"question_kind": "\ud800"}, "question_kind"),
+        ({"question_id": "\ud800"}, "question_id"),
+        ({"image": "\ud800.jpg"}, "image"),
+    ],
+)
+def test_a_lone_surrogate_is_named(vizwiz, change, name):
+    path = vizwiz([{"image": "x.jpg", "question": "?", "answers": VIZWIZ_ANSWERS} | change])
+    with pytest.raises(QuantrustError, match=rf"v\.json: question .*: \"{name}\" is .*lone surrogate") as caught:
         read_vizwiz(path, None)
+    str(caught.value).encode()
+
+
+def test_a_file_without_questions_is_named(vqav2, tmp_path):
+    for content, read in [
+        ([], lambda path: read_vizwiz(path, "images")),
+        ([], lambda path: read_official(path, path)),
+        ({"questions": []}, lambda path: read_vqav2(path, vqav2()[1], "images")),
+    ]:
+        (tmp_path / "none.json").write_text(json.dumps(content))
+        with pytest.raises(QuantrustError, match=r"none\.json: holds no questions; expected at least one"):
+            read(tmp_path / "none.json")
+
+
+def test_two_images_of_one_file_and_two_files_of_one_image_are_named(vqav2, vizwiz):
+    def read(**second):
+        questions = [{"question_id": 1, "image_id": "7", "question": "?"} | {"image": "7.jpg"}]
+        questions.append({"question_id": 2, "question": "?"} | second)
+        annotations = [{"question_id": k, "answers": ANSWERS} for k in (1, 2)]
+        return read_vqav2(*vqav2(questions, annotations), "images")
+
+    assert len(read(image_id=7, image="./7.jpg")) == 2
+    with pytest.raises(
+        QuantrustError, match=r"q\.json: question 2: its image 8 and the image 7 of question 1 are both"
+    ):
+        read(image_id=8, image="7.jpg")
+    with pytest.raises(
+        QuantrustError, match=r"q\.json: question 2: its image 7 is images/8\.jpg, but .* is images/7\.j"
+    ):
+        read(image_id=7, image="8.jpg")
+    records = [{"image": name, "question": "?", "answers": VIZWIZ_ANSWERS} for name in ("a.jpg", "./a.jpg")]
+    with pytest.raises(QuantrustError, match=r"v\.json: question \./a\.jpg: its image .* are both images/a\.jpg"):
+        read_vizwiz(vizwiz(records), "images")
+
+
+def test_two_numbers_that_the_template_names_alike_are_named(vqav2):
+    questions = [{"question_id": k, "image_id": name, "question": "?"} for k, name in enumerate(["7", "007"])]
+    annotations = [{"question_id": k, "answers": ANSWERS} for k in range(2)]
+    with pytest.raises(QuantrustError, match=r"question 1: its image 007 and the image 7 of question 0 are both"):
+        read_vqav2(*vqav2(questions, annotations), "images")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{image_id:99999999999999d}.jpg", "{image_id:100d}", "{image_id.__class__}", "{image_id!r}", "{0}", "{"],
+)
+def test_a_template_that_names_no_file_is_refused(vqav2, template):
+    with pytest.raises(QuantrustError, match=r"is not a file name with \{image_id\} in it"):
+        read_vqav2(*vqav2(), "images", template)
+
+
+@pytest.mark.parametrize("template", ["{image_id}", "{image_id:d}", "x_{image_id:012d}.jpg", "{image_id:6}.png"])
+def test_a_template_with_a_width_names_files(vqav2, template):
+    assert read_vqav2(*vqav2(), "i", template)[0].image == f"i/{template.format(image_id=262148)}"
+
+
+def test_the_schema_of_the_config_knows_the_template_too():
+    schema = yaml.safe_load(SCHEMA.read_text())
+    described = schema["properties"]["datasets"]["additionalProperties"]["properties"]["image_name"]
+    assert described["pattern"] == IMAGE_NAME_PATTERN and described["description"] == IMAGE_NAMES
 
 
 def test_a_missing_file_is_named(tmp_path):

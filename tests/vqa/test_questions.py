@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -41,6 +42,12 @@ def test_an_image_in_two_splits_is_refused():
 def test_a_question_in_two_splits_is_refused():
     with pytest.raises(QuantrustError, match=r"scenes: question 1: .* the splits val and test"):
         questions_table("scenes", {"val": [question("1", "a")], "test": [question("1", "b")]})
+
+
+def test_a_file_in_two_splits_is_refused():
+    other = dataclasses.replace(question("2", "b"), image="images/a.png")
+    with pytest.raises(QuantrustError, match=r"image b \(question 2\): its file images/a\.png: .* the splits val and"):
+        questions_table("scenes", {"val": [question("1", "a")], "test": [other]})
 
 
 def picture():
@@ -240,3 +247,33 @@ def test_an_image_that_the_table_of_splits_lacks_is_named(several, tmp_path):
             tmp_path / "skipped.parquet",
             division_path=tmp_path / "splits.parquet",
         )
+
+
+def ask(spec, text):
+    """Ask another question of a specification's only image."""
+    content = json.loads(spec["questions"].read_text())
+    content["questions"][0]["question"] = text
+    spec["questions"].write_text(json.dumps(content))
+
+
+def test_a_question_without_text_is_refused_with_file_and_question(spec, tmp_path):
+    ask(spec, "")
+    outputs = tmp_path / "out.parquet", tmp_path / "skipped.parquet"
+    with pytest.raises(QuantrustError, match=r"q\.json: question x-0: has no text \(of 1 like it\); take it out"):
+        build_questions_table("scenes", {"test": spec}, *outputs)
+    shares = {"dev": 0.0, "val": 0.0, "test": 1.0, "seed": 0}
+    with pytest.raises(QuantrustError, match=r"q\.json: question x-0: has no text"):
+        write_division("scenes", spec, shares, outputs[0])
+    answers = [{"answer": "red"}] * 10
+    (tmp_path / "v.json").write_text(json.dumps([{"image": "x.png", "question": "", "answers": answers}]))
+    vizwiz = {"format": "vizwiz", "annotations": tmp_path / "v.json", "images": tmp_path}
+    with pytest.raises(QuantrustError, match=r"v\.json: question x\.png: has no text"):
+        build_questions_table("scenes", {"test": vizwiz}, *outputs)
+    assert not any(path.exists() for path in outputs)
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\n", " ", "\u0301", "?"])
+def test_a_question_of_any_text_is_asked(spec, tmp_path, text):
+    ask(spec, text)
+    build_questions_table("scenes", {"test": spec}, tmp_path / "out.parquet", tmp_path / "skipped.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet")["question"].to_list() == [text]

@@ -1,9 +1,13 @@
 """Datasets of the hub as rows: written by `datasets` in the published layouts, read back by the official reader."""
 
 import io
+import json
+from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -130,5 +134,110 @@ def test_a_missing_column_is_named(parquet, tmp_path):
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"rows")
-    with pytest.raises(QuantrustError, match=r"x\.parquet: can not be read as rows"):
+    with pytest.raises(QuantrustError, match=r"x\.parquet: cannot be read as rows"):
         write_official([tmp_path / "x.parquet"], "vqav2", tmp_path)
+
+
+def write_rows(path, **columns):
+    """Write one row of VQAv2 with other columns, or without those that are None."""
+    row = {
+        "question_id": [1],
+        "image_id": [7],
+        "question": ["What?"],
+        "answers": [["red"] * 10],
+        "image": [{"bytes": picture(7), "path": None}],
+    } | columns
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(row), path)
+    return path
+
+
+TEXTS = pa.list_(pa.string())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answers": pa.array([None], TEXTS)}, "question 1: expected 10 reference answers in .*, got none"),
+        ({"answers": pa.nulls(1)}, "question 1: expected 10 reference answers in .*, got none"),
+        ({"answers": pa.array([[]], TEXTS)}, "question 1: expected 10 reference answers, got 0"),
+        ({"answers": pa.array([[None] * 10], TEXTS)}, "question 1: expected reference answers that are objects"),
+        ({"question_id": pa.nulls(1, pa.int64())}, 'row 1: expected an integer or a string in "question_id", got None'),
+        ({"image_id": pa.nulls(1, pa.string())}, 'question 1: expected an integer or a string in "image_id", got None'),
+        ({"image_id": [7.5]}, 'question 1: expected an integer or a string in "image_id", got 7.5'),
+        ({"question": pa.nulls(1, pa.string())}, 'question 1: expected a string in "question", got None'),
+        ({"question": pa.array([b"\xff"]).view(pa.string())}, "cannot be read as rows .*invalid start byte"),
+        ({"image": [3]}, "question 1: has no image; expected the bytes of one"),
+        ({"question_id": pa.array([], pa.int64())}, "no rows; expected at least one question"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_row_that_lacks_something_is_named_and_nothing_is_written(change, message, tmp_path):
+    if len(next(iter(change.values()))) == 0:
+        path = write_rows(tmp_path / "one.parquet")
+        pq.write_table(pq.read_table(path)[:0], tmp_path / "r.parquet")
+    else:
+        write_rows(tmp_path / "r.parquet", **change)
+    with pytest.raises(QuantrustError, match=rf"r\.parquet: {message}"):
+        write_official([tmp_path / "r.parquet"], "vqav2", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", ["r[1].parquet", "r*.parquet", "{v1}/r?.parquet"])
+def test_a_path_is_no_pattern(name, tmp_path):
+    write_rows(tmp_path / "r1.parquet", question=["another?"])
+    write_official([write_rows(tmp_path / name)], "vqav2", tmp_path / "out")
+    questions = read_vqav2(tmp_path / "out/questions.json", tmp_path / "out/annotations.json", tmp_path / "out/images")
+    assert [question.question for question in questions] == ["What?"]
+
+
+def test_the_file_of_a_row_is_named_among_several(tmp_path):
+    files = [write_rows(tmp_path / "a.parquet"), write_rows(tmp_path / "b.parquet", question_id=[2], image=[None])]
+    with pytest.raises(QuantrustError, match=r"b\.parquet: question 2: has no image"):
+        write_official(files, "vqav2", tmp_path)
+    files[1] = write_rows(tmp_path / "b.parquet")
+    with pytest.raises(QuantrustError, match=r"b\.parquet: question 1: occurs twice"):
+        write_official(files, "vqav2", tmp_path)
+
+
+def test_images_of_one_name_in_two_folders_stay_two(tmp_path):
+    files = [
+        write_rows(tmp_path / f"{k}.parquet", question_id=[k], image_id=[name], image=[{"bytes": picture(k)}])
+        for k, name in enumerate(["VG_1/7", "VG_2/7"])
+    ]
+    write_official(files, "vqav2", tmp_path)
+    questions = read_vqav2(tmp_path / "questions.json", tmp_path / "annotations.json", tmp_path / "images")
+    assert [Path(question.image).read_bytes() for question in questions] == [picture(0), picture(1)]
+    assert [question.image_id for question in questions] == ["VG_1/7", "VG_2/7"]
+
+
+@pytest.mark.parametrize(("form", "names"), [("vqav2", ["a/7", "a//7"]), ("vizwiz", ["7", "7.jpg"])])
+def test_two_images_that_would_have_one_file_are_refused(form, names, tmp_path):
+    files = [write_rows(tmp_path / f"{k}.parquet", question_id=[name], image_id=[name]) for k, name in enumerate(names)]
+    with pytest.raises(QuantrustError, match=rf"question {names[1]}: its image {names[1]} would have the file of the"):
+        write_official(files, form, tmp_path)
+
+
+def test_one_image_that_is_two_pictures_is_refused(tmp_path):
+    files = [
+        write_rows(tmp_path / f"{k}.parquet", question_id=[k], image=[{"bytes": picture(k), "path": None}])
+        for k in range(2)
+    ]
+    with pytest.raises(QuantrustError, match=r"1\.parquet: question 1: its image 7 is another picture than there"):
+        write_official(files, "vqav2", tmp_path)
+
+
+def test_another_picture_of_the_same_size_takes_the_place_of_one_that_is_there(tmp_path):
+    write_official([write_rows(tmp_path / "a.parquet", image=[b"first"])], "vqav2", tmp_path)
+    write_official([write_rows(tmp_path / "a.parquet", image=[b"other"])], "vqav2", tmp_path)
+    assert (tmp_path / "images" / "COCO_val2014_000000000007.jpg").read_bytes() == b"other"
+
+
+def test_what_json_has_no_form_for_is_left_out_and_said(tmp_path, caplog):
+    moment = pa.array([0], pa.timestamp("s"))
+    path = write_rows(tmp_path / "a.parquet", when=moment, raw=[b"\xff"], level=[float("nan")], kept=[[1.5, None]])
+    write_official([path], "vqav2", tmp_path)
+    assert f"{path}: leaving out when, raw, of types that JSON has not" in caplog.text
+    (annotation,) = json.loads((tmp_path / "annotations.json").read_text())["annotations"]
+    assert annotation["kept"] == [1.5, None] and annotation["level"] is None
+    assert not {"when", "raw"} & annotation.keys()

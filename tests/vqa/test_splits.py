@@ -1,5 +1,6 @@
 """Splits by image: shares, disjointness, published files."""
 
+import datetime
 import json
 from collections import Counter
 
@@ -109,7 +110,7 @@ def test_a_needed_split_without_images_is_named(split_file):
         ("s.parquet", "x", "can not be read as a table"),
         ("s.json", "[1]", "expected an object with a list of images for every split"),
         ("s.json", '{"dev": 1}', "split dev: expected a list of images, got int"),
-        ("s.json", '{"dev": [1.5]}', "split dev: expected identifiers of images, got 1.5"),
+        ("s.json", '{"dev": [1.5]}', r'expected an integer or a string in "dev", got 1\.5'),
         ("s.json", '{"dev": [', "is not valid JSON"),
     ],
 )
@@ -117,6 +118,35 @@ def test_a_malformed_split_file_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(QuantrustError, match=rf"s\.\w+: .*{message}"):
         read_split_file(tmp_path / name, ["1"], ["dev"])
+
+
+def test_identifiers_that_are_no_text_are_named(tmp_path):
+    path = tmp_path / "s.json"
+    for content, message in [
+        ('{"dev": ["\\ud800"]}', '"dev" is .*lone surrogate'),
+        ('{"\\ud800": ["1"]}', '"split" is .*lone surrogate'),
+        ('{"dev": [null]}', 'expected an integer or a string in "dev", got None'),
+        ('{"dev": [""]}', "expected an integer or a string in \"dev\", got ''"),
+        ("[" * 100_000, "is nested too deeply"),
+    ]:
+        path.write_text(content)
+        with pytest.raises(QuantrustError, match=rf"s\.json: {message}"):
+            read_split_file(path, ["1"], ["dev"])
+
+
+@pytest.mark.parametrize(
+    "images", [[["1"]], [1.0], [b"1"], [{"id": 1}], [datetime.date(2020, 1, 1)], [True], [None]], ids=repr
+)
+def test_columns_that_hold_no_identifiers_are_named(tmp_path, images):
+    pl.DataFrame({"image_id": images, "split": ["dev"]}).write_parquet(tmp_path / "s.parquet")
+    with pytest.raises(QuantrustError, match=r"s\.parquet: has (image_id of the type|a row without image_id)"):
+        read_split_file(tmp_path / "s.parquet", ["1"], ["dev"])
+
+
+@pytest.mark.parametrize("kind", [pl.String, pl.Int8, pl.UInt64, pl.Categorical, pl.Enum(["1"])], ids=str)
+def test_columns_of_integers_and_texts_are_read(tmp_path, kind):
+    pl.DataFrame({"image_id": ["1"], "split": ["dev"]}).cast({"image_id": kind}).write_parquet(tmp_path / "s.parquet")
+    assert read_split_file(tmp_path / "s.parquet", ["1"], ["dev"]).rows() == [("1", "dev")]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])

@@ -253,11 +253,16 @@ REFUSED = [
     ),
     (
         {**OFFICIAL, "split": SHARES, "image_name": "{id}"},
-        r"image_name is '{id}'; allowed: a file name with {image_id} in it, and no other braces",
+        r"image_name is '{id}'; allowed: a file name with {image_id} in it, such as {image_id:012d}.jpg, and no other",
     ),
     (
         {**OFFICIAL, "split": SHARES, "image_name": "{image_id}_{x}.jpg"},
-        r"image_name is '{image_id}_{x}.jpg'; allowed: a file name with {image_id} in it, and no other braces",
+        r"image_name is '{image_id}_{x}.jpg'; allowed: a file name with {image_id} in it, such as",
+    ),
+    # a number of so many digits takes all memory
+    (
+        {**OFFICIAL, "split": SHARES, "image_name": "{image_id:99999999999999d}.jpg"},
+        r"image_name is '{image_id:99999999999999d}.jpg'; allowed: a file name with {image_id} in it, such as",
     ),
 ]
 

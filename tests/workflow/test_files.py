@@ -101,6 +101,18 @@ def test_a_script_is_thin(path: Path) -> None:
     assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.For | ast.While) for node in ast.walk(tree))
 
 
+def test_files_of_json_are_read_in_one_place() -> None:
+    """So that each reader says what is wrong with a file, of which a parser by itself tells little."""
+    parsing = {
+        path.relative_to(SCRIPTS / "quantrust").as_posix()
+        for path in PACKAGE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("json.load", "json.loads")
+    }
+    # a table of the package itself, and a header that the library has just written
+    assert parsing == {"files.py", "vqa/accuracy.py", "tensor_file.py"}
+
+
 def test_the_package_never_sees_snakemake() -> None:
     for path in PACKAGE:
         names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}

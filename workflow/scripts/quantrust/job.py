@@ -41,7 +41,8 @@ def job_log(path: str | Path) -> Iterator[None]:
         yield
     except QuantrustError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        os.write(saved[1], f"error: {error}\n".encode())
+        # names of files may hold bytes that are no text
+        os.write(saved[1], f"error: {error}\n".encode(errors="backslashreplace"))
         raise SystemExit(2) from None
     except Exception as error:
         traceback.print_exc()

@@ -1,5 +1,6 @@
 """Files of repositories of the Hugging Face hub, at one commit."""
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def fetch_repository(
             repo_type=kind,
             revision=commit,
             local_dir=folder,
-            allow_patterns=[file.rfilename for file in siblings],
+            # names, which the client takes for patterns
+            allow_patterns=[glob.escape(name) for name in paths],
             endpoint=endpoint,
         )
         # where part of it was there, the client takes that for the whole when the network is gone

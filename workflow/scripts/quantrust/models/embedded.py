@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from quantrust.files import read_object
 from quantrust.models.loading import load_family, quiet_library
 from quantrust.models.model_config import CONFIG, config_of_weights
 
@@ -178,7 +179,7 @@ def save_model_folder(
     # Which library version wrote the config is no property of the model, and would change its bytes.
     for name in (CONFIG, "generation_config.json"):
         if (path := folder / name).exists():
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_object(path)
             content.pop("transformers_version", None)
             if name == CONFIG:
                 content = config_of_weights(content, dtype)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
-from quantrust.errors import QuantrustError
 from quantrust.files import read_json
+from quantrust.vqa.official import listed_questions, place_of
 from quantrust.vqa.splits import read_split_file, split_by_image
+from quantrust.vqa.texts import identifier
 
 SPLIT_OF_ALL = "all"
 
@@ -88,11 +89,11 @@ def _embedded(dataset: Mapping[str, Any]) -> Questions:
 def _images(path: Path, file_format: str) -> list[str]:
     """Return the image of each question of an official file."""
     content = read_json(path)
-    records = content if file_format == "vizwiz" else content.get("questions") if isinstance(content, dict) else None
     key = "image" if file_format == "vizwiz" else "image_id"
-    if not isinstance(records, list) or not all(isinstance(record, dict) and key in record for record in records):
-        raise QuantrustError(f"{path}: expected the questions of the {file_format} format, each with {key!r}")
-    return [str(record[key]) for record in records]
+    return [
+        identifier(record.get(key), key, place_of(path, f"number {position + 1}"))
+        for position, record in enumerate(listed_questions(content, file_format, path))
+    ]
 
 
 def _counted(dataset: Mapping[str, Any], images: Mapping[str, list[str]], home: bool) -> Questions:

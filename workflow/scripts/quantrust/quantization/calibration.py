@@ -4,7 +4,6 @@ The table records what a model was calibrated on. Captions come in the ShareGPT4
 `{"id", "image", "conversations": [{"from": "human", "value": "<image>\\n..."}, {"from": "gpt", "value": "..."}]}`.
 """
 
-import json
 import logging
 import random
 import re
@@ -19,11 +18,12 @@ from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
-from quantrust.files import path_inside
+from quantrust.files import path_inside, read_json
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.pictures import preprocess_pictures
 from quantrust.models.skeleton import build_skeleton
 from quantrust.vqa.images import find_bad_images, read_image
+from quantrust.vqa.texts import identifier, shown, text
 
 _log = logging.getLogger(__name__)
 
@@ -238,12 +238,7 @@ def micro_batches(batch: LanguageInputs) -> Iterator[LanguageInputs]:
 
 
 def _read_captions(path: Path) -> list[Any]:
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise QuantrustError(f"{path} can not be read ({error.strerror}); give a captions file") from error
-    except ValueError as error:
-        raise QuantrustError(f"{path} is no JSON ({error}); expected the ShareGPT4V format") from error
+    records = read_json(path)
     if not isinstance(records, list):
         raise QuantrustError(f"{path} holds a {type(records).__name__}, expected the list of the ShareGPT4V format")
     return records
@@ -302,25 +297,27 @@ def _read_pair(path: Path, place: int, record: Any, images_dir: Path) -> dict[st
     where = f"{path}: record {place}"
     if not isinstance(record, dict) or not {"id", "conversations"} <= record.keys():
         raise QuantrustError(f"{where} lacks id or conversations; expected the ShareGPT4V format")
-    where += f" (id {record['id']!r})"
+    sample_id = identifier(record["id"], "id", where)
+    where += f" (id {shown(record['id'])})"
     if not record.get("image"):
         raise QuantrustError(f"{where} has no image; calibration needs image-caption pairs only")
     name = _image_of(record)
     if not name:
         held = record["image"]
-        what = f"{len(held)} images" if isinstance(held, list) and len(held) > 1 else f"the image {held!a:.80}"
+        what = f"{len(held)} images" if isinstance(held, list) and len(held) > 1 else f"the image {shown(held)}"
         raise QuantrustError(f"{where} has {what}; expected the path of one image, or a list of one path")
+    text(name, "image", where)
     turns = record["conversations"] if isinstance(record["conversations"], list) else []
     begins = [turn.get("from") if isinstance(turn, dict) else None for turn in turns[:2]]
-    if begins != ["human", "gpt"] or not all(isinstance(turn.get("value"), str) for turn in turns[:2]):
-        raise QuantrustError(f"{where} does not begin with a turn from human and one from gpt, both with a text")
-    image = path_inside(images_dir, name, where)
+    if begins != ["human", "gpt"]:
+        raise QuantrustError(f"{where} does not begin with a turn from human and one from gpt")
+    prompt, answer = (text(turn.get("value"), "value", where) for turn in turns[:2])
     return {
-        "sample_id": str(record["id"]),
+        "sample_id": sample_id,
         "image_id": Path(name).stem,
-        "image": image.as_posix(),
-        "prompt": turns[0]["value"].replace(IMAGE_MARK, "").strip(),
-        "answer": turns[1]["value"].strip(),
+        "image": path_inside(images_dir, name, where).as_posix(),
+        "prompt": prompt.replace(IMAGE_MARK, "").strip(),
+        "answer": answer.strip(),
     }
 
 

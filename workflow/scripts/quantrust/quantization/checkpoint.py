@@ -312,12 +312,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / RECORD
     if not path.is_file():
         raise QuantrustError(f"{path} is missing: expected a checkpoint folder; quantize a model into it first")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise QuantrustError(f"{path} is no JSON ({error}); quantize the model again") from error
-    if not isinstance(record, dict):
-        raise QuantrustError(f"{path} holds a {type(record).__name__}, expected an object; quantize the model again")
+    record = read_object(path)
     if record.get("format") != FORMAT:
         raise QuantrustError(
             f"{path}: format {record.get('format')!r}, this version reads {FORMAT}; quantize the model again"

@@ -4,13 +4,12 @@ Every number stands there as the shortest text that reads back to the same float
 answers what it answered in the study. Shares, risks, errors and differences are fractions; other units are in the names
 of their columns, such as ``bytes_on_disk``."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
-from quantrust.files import atomic_path
+from quantrust.files import atomic_path, read_object
 from quantrust.report.results import read_tables, rows_of, whole_test_sets
 
 VARIANT = ["model", "scheme"]
@@ -74,7 +73,7 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
     """
     rows = []
     for folder in map(Path, checkpoints):
-        record = json.loads((folder / "quantization.json").read_text(encoding="utf-8"))
+        record = read_object(folder / "quantization.json")
         size = record["bytes"]
         rows.append(
             {

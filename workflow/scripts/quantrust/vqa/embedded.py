@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory
+from quantrust.files import atomic_directory, read_object
 from quantrust.vqa.digits import DigitBank, digit_banks
 from quantrust.vqa.scene_questions import UNANSWERABLE, SceneQuestion, ask, ask_about_absent, caption
 from quantrust.vqa.scenes import (
@@ -274,8 +274,8 @@ def select_adversarial(
         If a candidate has no accuracy, or there are too few candidates of either sort.
     """
     candidates_dir = Path(candidates_dir)
-    listed = json.loads((candidates_dir / "questions_test.json").read_text(encoding="utf-8"))["questions"]
-    annotated = json.loads((candidates_dir / "annotations_test.json").read_text(encoding="utf-8"))["annotations"]
+    listed = read_object(candidates_dir / "questions_test.json")["questions"]
+    annotated = read_object(candidates_dir / "annotations_test.json")["annotations"]
     missing = [q["question_id"] for q in listed if str(q["question_id"]) not in accuracies]
     if missing:
         raise QuantrustError(f"{candidates_dir}: the adversary did not answer {len(missing)} candidates ({missing[0]})")

@@ -1,6 +1,7 @@
 """Readers of the official JSON formats: VQAv2 and AdVQA questions and annotations, VizWiz lists."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,19 @@ from typing import Any
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_json
 from quantrust.vqa.accuracy import REFERENCES
+from quantrust.vqa.texts import identifier, shown, text
 
 SPLITS = ("dev", "val", "test")
 """The Selector trains on the first, everything is chosen on the second and reported on the third."""
 
 COCO_IMAGE_NAME = "COCO_val2014_{image_id:012d}.jpg"
 """How COCO val2014, which VQAv2 and AdVQA validation questions refer to, names its files."""
+
+# A longer number than of 99 digits is the name of no file; a width of many more takes all memory.
+IMAGE_NAME_PATTERN = r"^[^{}]*\{image_id(:(0?[0-9]{1,2})?d?)?\}[^{}]*$"
+"""What a template of file names looks like; the config's schema has it too."""
+IMAGE_NAMES = "a file name with {image_id} in it, such as {image_id:012d}.jpg, and no other braces"
+_IMAGE_NAME = re.compile(IMAGE_NAME_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,31 +64,30 @@ def list_of_objects(value: Any, path: str | Path) -> list[dict[str, Any]]:
     return value
 
 
-def identifier(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
-    """Return a record's integer or string under `key` as a string; else a `QuantrustError` names file and question."""
-    value = record.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise QuantrustError(f'{path}: question {question}: expected an integer or a string in "{key}", got {value!r}')
-    return _encodable(str(value), key, path, question)
+def listed_questions(parsed: Any, file_format: str, path: str | Path) -> list[dict[str, Any]]:
+    """Return the questions of a parsed official file as it lists them: VizWiz's list, or what VQAv2 has under a key.
+
+    Parameters
+    ----------
+    parsed : object
+    file_format : {"vqav2", "vizwiz"}
+    path : str or Path
+        Where it was read, for messages.
+
+    Raises
+    ------
+    QuantrustError
+        If it is not of the format, or there are none.
+    """
+    records = list_of_objects(parsed, path) if file_format == "vizwiz" else _list_under(parsed, "questions", path)
+    if not records:
+        raise QuantrustError(f"{path}: holds no questions; expected at least one")
+    return records
 
 
-def text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str:
-    """Return a record's string under `key`; else a `QuantrustError` names file and question."""
-    value = record.get(key)
-    if not isinstance(value, str):
-        raise QuantrustError(f'{path}: question {question}: expected a string in "{key}", got {value!r}')
-    return _encodable(value, key, path, question)
-
-
-def _encodable(value: str, key: str, path: str | Path, question: str) -> str:
-    """Return a string unless it has a lone surrogate, which JSON can write and no table or terminal can."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise QuantrustError(
-            f'{path}: question {question}: "{key}" is {value!a}, which has a lone surrogate; expected Unicode text'
-        ) from None
-    return value
+def place_of(path: str | Path, question: str) -> str:
+    """Return how messages name a question of a file."""
+    return f"{path}: question {question}"
 
 
 def occurs_twice(path: str | Path, question_id: str) -> QuantrustError:
@@ -116,8 +123,9 @@ def read_vqav2(
     Raises
     ------
     QuantrustError
-        If a file is not of the format, an identifier occurs twice, questions and annotations do not match, or a
-        question has not ten reference answers. The message names file and question.
+        If a file is not of the format or has no questions, an identifier occurs twice, questions and annotations do not
+        match, two images have one file or two files one image, or a question has not ten reference answers. The message
+        names file and question.
     """
     return _vqav2(read_json(annotations_path), questions_path, annotations_path, images_dir, image_name)
 
@@ -143,8 +151,8 @@ def read_vizwiz(annotations_path: str | Path, images_dir: str | Path | None) -> 
     Raises
     ------
     QuantrustError
-        If the file is not of the format, an identifier occurs twice, or a question has not ten reference answers.
-        The message names file and question.
+        If the file is not of the format or has no questions, an identifier occurs twice, two images have one file, or a
+        question has not ten reference answers. The message names file and question.
     """
     return _vizwiz(read_json(annotations_path), annotations_path, images_dir)
 
@@ -175,7 +183,7 @@ def read_official(questions_path: str | Path, annotations_path: str | Path) -> l
     asked: dict[str, Any] = {}
     for position, record in enumerate(list_of_objects(read_json(questions_path), questions_path)):
         key = "question_id" if "question_id" in record else "image"
-        question_id = identifier(record, key, questions_path, f"number {position + 1}")
+        question_id = identifier(record.get(key), key, place_of(questions_path, f"number {position + 1}"))
         if question_id in asked:
             raise occurs_twice(questions_path, question_id)
         asked[question_id] = record
@@ -190,53 +198,81 @@ def _vqav2(
     images_dir: str | Path | None,
     image_name: str,
 ) -> list[Question]:
-    questions = _by_id(_list_under(read_json(questions_path), "questions", questions_path), questions_path)
+    questions = _by_id(listed_questions(read_json(questions_path), "vqav2", questions_path), questions_path)
     annotations = _by_id(_list_under(parsed_annotations, "annotations", annotations_path), annotations_path)
     _same_ids(questions, questions_path, annotations, annotations_path)
 
     result = []
     for question_id, question in questions.items():
         annotation = annotations[question_id]
-        image_id = identifier(question, "image_id", questions_path, question_id)
+        asked, annotated = place_of(questions_path, question_id), place_of(annotations_path, question_id)
+        image_id = identifier(question.get("image_id"), "image_id", asked)
         if "image_id" in annotation:
-            annotated = identifier(annotation, "image_id", annotations_path, question_id)
-            if annotated != image_id:
+            found = identifier(annotation["image_id"], "image_id", annotated)
+            if found != image_id:
                 raise QuantrustError(
-                    f"{annotations_path}: question {question_id}: has image_id {annotated}, but {questions_path} has "
-                    f"{image_id}; use questions and annotations of the same release"
+                    f"{annotated}: has image_id {found}, but {questions_path} has {image_id}; use questions and "
+                    "annotations of the same release"
                 )
         result.append(
             Question(
                 question_id=question_id,
                 image_id=image_id,
-                image=_image_path(question, image_id, images_dir, image_name, questions_path, question_id),
-                question=text(question, "question", questions_path, question_id),
-                answers=_answers(annotation, annotations_path, question_id),
-                answer_type=_optional_text(annotation, "answer_type", annotations_path, question_id),
-                question_kind=_optional_text(annotation, "question_kind", annotations_path, question_id),
+                image=None if images_dir is None else _image_path(question, image_id, images_dir, image_name, asked),
+                question=text(question.get("question"), "question", asked),
+                answers=reference_answers(annotation, annotated),
+                answer_type=_optional_text(annotation, "answer_type", annotated),
+                question_kind=_optional_text(annotation, "question_kind", annotated),
             )
         )
-    return result
+    return _each_image_one_file(result, questions_path)
 
 
 def _vizwiz(parsed: Any, annotations_path: str | Path, images_dir: str | Path | None) -> list[Question]:
-    records = list_of_objects(parsed, annotations_path)
+    records = listed_questions(parsed, "vizwiz", annotations_path)
     result: dict[str, Question] = {}
     for position, record in enumerate(records):
-        image = text(record, "image", annotations_path, f"number {position + 1}")
-        question_id = identifier(record, "question_id", annotations_path, image) if "question_id" in record else image
+        image = identifier(record.get("image"), "image", place_of(annotations_path, f"number {position + 1}"))
+        where = place_of(annotations_path, image)
+        question_id = identifier(record["question_id"], "question_id", where) if "question_id" in record else image
         if question_id in result:
             raise occurs_twice(annotations_path, question_id)
+        where = place_of(annotations_path, question_id)
         result[question_id] = Question(
             question_id=question_id,
             image_id=image,
-            image=_in_folder(images_dir, image, annotations_path, question_id),
-            question=text(record, "question", annotations_path, question_id),
-            answers=_answers(record, annotations_path, question_id),
-            answer_type=_optional_text(record, "answer_type", annotations_path, question_id),
-            question_kind=_optional_text(record, "question_kind", annotations_path, question_id),
+            image=None if images_dir is None else str(path_inside(images_dir, image, where)),
+            question=text(record.get("question"), "question", where),
+            answers=reference_answers(record, where),
+            answer_type=_optional_text(record, "answer_type", where),
+            question_kind=_optional_text(record, "question_kind", where),
         )
-    return list(result.values())
+    return _each_image_one_file(list(result.values()), annotations_path)
+
+
+def _each_image_one_file(questions: list[Question], path: str | Path) -> list[Question]:
+    """Return questions unless two of their images have one file, or one image two files.
+
+    Splits are kept apart and images resampled by identifiers, but it is the file that a model sees.
+    """
+    by_file: dict[str, Question] = {}
+    by_image: dict[str, Question] = {}
+    for question in questions:
+        if question.image is None:
+            continue
+        other = by_file.setdefault(question.image, question)
+        if other.image_id != question.image_id:
+            raise QuantrustError(
+                f"{place_of(path, question.question_id)}: its image {question.image_id} and the image {other.image_id} "
+                f"of question {other.question_id} are both {question.image}; expected a file for each image"
+            )
+        other = by_image.setdefault(question.image_id, question)
+        if other.image != question.image:
+            raise QuantrustError(
+                f"{place_of(path, question.question_id)}: its image {question.image_id} is {question.image}, but that "
+                f"of question {other.question_id} is {other.image}; expected one file for each image"
+            )
+    return questions
 
 
 def _list_under(value: Any, key: str, path: str | Path) -> list[dict[str, Any]]:
@@ -248,7 +284,7 @@ def _list_under(value: Any, key: str, path: str | Path) -> list[dict[str, Any]]:
 def _by_id(records: Iterable[dict[str, Any]], path: str | Path) -> dict[str, dict[str, Any]]:
     result: dict[str, dict[str, Any]] = {}
     for position, record in enumerate(records):
-        question_id = identifier(record, "question_id", path, f"number {position + 1}")
+        question_id = identifier(record.get("question_id"), "question_id", place_of(path, f"number {position + 1}"))
         if question_id in result:
             raise occurs_twice(path, question_id)
         result[question_id] = record
@@ -272,47 +308,49 @@ def _same_ids(
             )
 
 
-def _optional_text(record: dict[str, Any], key: str, path: str | Path, question: str) -> str | None:
-    return None if record.get(key) is None else text(record, key, path, question)
+def _optional_text(record: dict[str, Any], key: str, where: str) -> str | None:
+    return None if record.get(key) is None else text(record[key], key, where)
 
 
-def _image_path(
-    record: dict[str, Any], image_id: str, images_dir: str | Path | None, template: str, path: str | Path, question: str
-) -> str | None:
-    if images_dir is None:
-        return None
+def _image_path(record: dict[str, Any], image_id: str, images_dir: str | Path, template: str, where: str) -> str:
     if "image" in record:
-        return _in_folder(images_dir, text(record, "image", path, question), path, question)
+        return str(path_inside(images_dir, text(record["image"], "image", where), where))
+    if not _IMAGE_NAME.fullmatch(template):
+        raise QuantrustError(f"the name of images {shown(template)} is not {IMAGE_NAMES}")
     try:
-        name = template.format(image_id=int(image_id))
+        number = int(image_id)
     except ValueError:
         raise QuantrustError(
-            f'{path}: question {question}: image_id {image_id!r} is not a COCO number and there is no "image"; '
-            "expected one of the two"
+            f'{where}: image_id {shown(image_id)} is not a COCO number and there is no "image"; expected one of the two'
         ) from None
-    return _in_folder(images_dir, name, path, question)
+    return str(path_inside(images_dir, template.format(image_id=number), where))
 
 
-def _in_folder(images_dir: str | Path | None, name: str, path: str | Path, question: str) -> str | None:
-    """Return the path of an image that a question names; None where the images' folder was not given."""
-    return None if images_dir is None else str(path_inside(images_dir, name, f"{path}: question {question}"))
+def reference_answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Return the ten reference answers of a record; raise unless it has ten.
 
+    Parameters
+    ----------
+    record : mapping
+        With `answers`, a list of objects with ``answer``.
+    where : str
+        The file and the question, for messages.
 
-def _answers(record: dict[str, Any], path: str | Path, question: str) -> tuple[str, ...]:
+    Raises
+    ------
+    QuantrustError
+    """
     answers = record.get("answers")
     if not isinstance(answers, list):
         raise QuantrustError(
-            f'{path}: question {question}: expected {REFERENCES} reference answers in "answers", got none; '
-            "use a split whose answers are published"
+            f'{where}: expected {REFERENCES} reference answers in "answers", got none; use a split whose answers are '
+            "published"
         )
     if len(answers) != REFERENCES:
-        raise QuantrustError(
-            f"{path}: question {question}: expected {REFERENCES} reference answers, got {len(answers)}"
-        )
+        raise QuantrustError(f"{where}: expected {REFERENCES} reference answers, got {len(answers)}")
     for answer in answers:
         if not isinstance(answer, dict) or not isinstance(answer.get("answer"), str):
             raise QuantrustError(
-                f'{path}: question {question}: expected reference answers that are objects with a string in "answer", '
-                f"got {answer!r}"
+                f'{where}: expected reference answers that are objects with a string in "answer", got {shown(answer)}'
             )
-    return tuple(answer["answer"] for answer in answers)
+    return tuple(text(answer["answer"], "answer", where) for answer in answers)

@@ -8,7 +8,8 @@ from typing import Any
 
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
-from quantrust.vqa.official import Question, identifier, list_of_objects, occurs_twice, text
+from quantrust.vqa.official import Question, list_of_objects, occurs_twice, place_of
+from quantrust.vqa.texts import identifier, shown, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def read_predictions(path: str | Path, questions: Mapping[str, Question]) -> dic
     predictions: dict[str, Prediction] = {}
     for position, record in enumerate(list_of_objects(read_json(path), path)):
         key = "image" if "image" in record and "question_id" not in record else "question_id"
-        named = identifier(record, key, path, f"number {position + 1}")
+        named = identifier(record.get(key), key, place_of(path, f"number {position + 1}"))
         meant = [named] if named in questions else stems.get(named, [named])
         if len(meant) > 1:
             raise QuantrustError(
@@ -64,18 +65,18 @@ def read_predictions(path: str | Path, questions: Mapping[str, Question]) -> dic
             )
         if question_id in predictions:
             raise occurs_twice(path, question_id)
-        predictions[question_id] = Prediction(
-            answer=text(record, "answer", path, question_id), confidence=_confidence(record, path, question_id)
-        )
+        where = place_of(path, question_id)
+        answer = text(record.get("answer"), "answer", where)
+        predictions[question_id] = Prediction(answer=answer, confidence=_confidence(record, where))
     if not predictions:
         raise QuantrustError(f"{path}: holds no predictions; expected at least one")
     return predictions
 
 
-def _confidence(record: dict[str, Any], path: str | Path, question_id: str) -> float:
+def _confidence(record: dict[str, Any], where: str) -> float:
     if "confidence" not in record:
-        raise QuantrustError(f'{path}: question {question_id}: has no "confidence"; expected a finite number')
+        raise QuantrustError(f'{where}: has no "confidence"; expected a finite number')
     value = record["confidence"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise QuantrustError(f'{path}: question {question_id}: "confidence" is {value!r}; expected a finite number')
+        raise QuantrustError(f'{where}: "confidence" is {shown(value)}; expected a finite number')
     return float(value)

@@ -9,7 +9,7 @@ import polars as pl
 from quantrust.artifacts.tables import read_table, write_table, write_tables
 from quantrust.errors import QuantrustError
 from quantrust.vqa.images import find_bad_images, refuse_bad_images
-from quantrust.vqa.official import COCO_IMAGE_NAME, Question, read_vizwiz, read_vqav2
+from quantrust.vqa.official import COCO_IMAGE_NAME, Question, place_of, read_vizwiz, read_vqav2
 from quantrust.vqa.splits import read_split_file, split_by_image
 
 SCHEMA = pl.Schema(
@@ -57,15 +57,17 @@ def questions_table(dataset: str, splits: Mapping[str, Sequence[Question]]) -> p
     Raises
     ------
     QuantrustError
-        If a question or an image occurs in two splits: splits are disjoint by image.
+        If a question, an image or its file occurs in two splits: splits are disjoint by image.
     """
     split_of_question: dict[str, str] = {}
     split_of_image: dict[str, str] = {}
+    split_of_file: dict[str, str] = {}
     for split, questions in splits.items():
         for question in questions:
             _claim(split_of_question, question.question_id, split, f"{dataset}: question {question.question_id}")
             where = f"{dataset}: image {question.image_id} (question {question.question_id})"
             _claim(split_of_image, question.image_id, split, where)
+            _claim(split_of_file, question.image, split, f"{where}: its file {question.image}")
     rows = [
         (
             q.question_id,
@@ -128,8 +130,8 @@ def build_questions_table(
     Raises
     ------
     QuantrustError
-        As the readers and `questions_table`; also for an unknown format, for an image that cannot be used unless they
-        are skipped, and for a split that would be left without a question.
+        As the readers and `questions_table`; also for an unknown format, for a question without text, for an image that
+        cannot be used unless they are skipped, and for a split that would be left without a question.
     """
     if division_path is None:
         table = questions_table(dataset, {split: _read_part(dataset, spec) for split, spec in splits.items()})
@@ -200,9 +202,18 @@ def _divided_table(dataset: str, questions: Sequence[Question], division: pl.Dat
 def _read_part(dataset: str, spec: Mapping[str, Any]) -> list[Question]:
     match spec["format"]:
         case "vqav2":
+            path = spec["questions"]
             image_name = spec.get("image_name", COCO_IMAGE_NAME)
-            return read_vqav2(spec["questions"], spec["annotations"], spec["images"], image_name)
+            questions = read_vqav2(path, spec["annotations"], spec["images"], image_name)
         case "vizwiz":
-            return read_vizwiz(spec["annotations"], spec["images"])
+            path = spec["annotations"]
+            questions = read_vizwiz(path, spec["images"])
         case other:
             raise QuantrustError(f"{dataset}: unknown format {other!r}; expected one of vqav2, vizwiz")
+    # Of no text a model has no state; what other texts leave no token, its tokenizer says.
+    if mute := [question.question_id for question in questions if not question.question]:
+        raise QuantrustError(
+            f"{place_of(path, mute[0])}: has no text (of {len(mute)} like it); take it out of the files, with its "
+            "annotation"
+        )
+    return questions

@@ -12,8 +12,10 @@ from quantrust.artifacts.tables import read_others_table
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
 from quantrust.vqa.official import SPLITS
+from quantrust.vqa.texts import identifier, shown, text
 
 SPLIT_SCHEMA = pl.Schema({"image_id": pl.String, "split": pl.String})
+TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
 
 
 def split_by_image(image_ids: Iterable[str], shares: Mapping[str, float], seed: int) -> pl.DataFrame:
@@ -83,7 +85,8 @@ def read_split_file(path: str | Path, image_ids: Iterable[str], needed: Iterable
     split_of: dict[str, str] = {}
     for image_id, split in _pairs(path):
         if split not in SPLITS:
-            raise QuantrustError(f"{path}: image {image_id}: is in the split {split!r}; expected {', '.join(SPLITS)}")
+            allowed = ", ".join(SPLITS)
+            raise QuantrustError(f"{path}: image {image_id}: is in the split {shown(split)}; expected {allowed}")
         if split_of.setdefault(image_id, split) != split:
             raise QuantrustError(
                 f"{path}: image {image_id}: is in the splits {split_of[image_id]} and {split}; expected one"
@@ -125,11 +128,15 @@ def _pairs(path: str | Path) -> list[tuple[str, str]]:
         raise QuantrustError(
             f"{path}: has no column {missing[0]}, only {', '.join(table.columns)}; expected image_id and split"
         )
-    table = table.select(pl.col("image_id", "split").cast(pl.String))
+    table = table.select("image_id", "split")
+    for name, dtype in table.schema.items():
+        if not dtype.is_integer() and dtype not in TEXT_TYPES:
+            raise QuantrustError(f"{path}: has {name} of the type {dtype}; expected integers or strings")
+    table = table.cast(pl.String)
     empty = table.filter(pl.any_horizontal(pl.all().is_null()))
     if not empty.is_empty():
         raise QuantrustError(f"{path}: has a row without image_id or split: {empty.row(0)}; expected both")
-    return list(table.iter_rows())
+    return [(identifier(image_id, "image_id", str(path)), split) for image_id, split in table.iter_rows()]
 
 
 def _pairs_of_json(value: Any, path: str | Path) -> list[tuple[str, str]]:
@@ -137,10 +144,9 @@ def _pairs_of_json(value: Any, path: str | Path) -> list[tuple[str, str]]:
         raise QuantrustError(f"{path}: expected an object with a list of images for every split")
     pairs = []
     for split, images in value.items():
+        text(split, "split", str(path))
         if not isinstance(images, list):
             raise QuantrustError(f"{path}: split {split}: expected a list of images, got {type(images).__name__}")
         for image_id in images:
-            if isinstance(image_id, bool) or not isinstance(image_id, int | str):
-                raise QuantrustError(f"{path}: split {split}: expected identifiers of images, got {image_id!r}")
-            pairs.append((str(image_id), split))
+            pairs.append((identifier(image_id, split, str(path)), split))
     return pairs

@@ -23,7 +23,7 @@ from quantrust.evaluation.certification import SCHEMA as CERTIFICATION
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
-from quantrust.files import atomic_path, sha256
+from quantrust.files import atomic_path, read_object, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
 from quantrust.report.page.words import criterion, limits_of_data, percent, span, summary
@@ -287,7 +287,7 @@ def _heading(metric: str) -> str:
 
 
 def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
-    record = json.loads((folder / "quantization.json").read_text(encoding="utf-8"))
+    record = read_object(folder / "quantization.json")
     layers = pl.DataFrame(record["layers"], infer_schema_length=None)
     keys = ["component", "layer_type", "bits", "group", "reason"]
     plan = (

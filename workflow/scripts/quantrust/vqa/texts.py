@@ -1,0 +1,75 @@
+"""Texts and identifiers of data files: every reader takes each of them through the one check here."""
+
+from reprlib import Repr
+from typing import Any
+
+from quantrust.errors import QuantrustError
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def shown(value: Any) -> str:
+    """Return a value of a file as a message shows it: one line, cut where it is long or deep.
+
+    Examples
+    --------
+    >>> shown({"answer": ["red", None]})
+    "{'answer': ['red', None]}"
+    """
+    return _SHORT.repr(value)
+
+
+def text(value: Any, name: str, where: str) -> str:
+    """Return a value that must be a text.
+
+    Parameters
+    ----------
+    value : object
+        From a file; None where the file has nothing.
+    name : str
+        What the file calls it.
+    where : str
+        The file and the place in it, for messages.
+
+    Returns
+    -------
+    str
+        The value; possibly empty.
+
+    Raises
+    ------
+    QuantrustError
+        If it is no string, or has a lone surrogate, which JSON can write and no table or terminal can.
+    """
+    if not isinstance(value, str):
+        raise QuantrustError(f'{where}: expected a string in "{name}", got {shown(value)}')
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise QuantrustError(
+            f'{where}: "{name}" is {shown(value)}, which has a lone surrogate; expected Unicode text'
+        ) from None
+    return value
+
+
+def identifier(value: Any, name: str, where: str) -> str:
+    """Return an integer or a text that is not empty, as a string.
+
+    Parameters
+    ----------
+    value : object
+        From a file; None where the file has nothing.
+    name : str
+        What the file calls it.
+    where : str
+        The file and the place in it, for messages.
+
+    Raises
+    ------
+    QuantrustError
+        If it is something else, or as `text`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise QuantrustError(f'{where}: expected an integer or a string in "{name}", got {shown(value)}')
+    return text(str(value), name, where)
