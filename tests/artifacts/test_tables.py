@@ -132,6 +132,32 @@ def test_other_peoples_tables_are_read_and_damaged_artifacts_among_them_refused(
         read_others_table(tmp_path / "t.parquet")
 
 
+@pytest.mark.parametrize("folder", ["[1]", "*", "?", "**", "{v1}", "[!a]", "a b", "\u00e9"])
+def test_a_path_is_no_pattern(folder, tmp_path):
+    """A star would read the tables of every folder beside it."""
+    (tmp_path / "1").mkdir()
+    write_table(pl.concat([TABLE, TABLE]), tmp_path / "1" / "t.parquet")
+    path = tmp_path / folder / "t.parquet"
+    write_table(TABLE, path)
+    assert read_table(path).equals(TABLE) and read_others_table(path).equals(TABLE)
+    assert scan_table(path).collect().equals(TABLE) and count_rows(path) == len(TABLE)
+    assert table_notes(path) == {} and [len(rows) for rows in read_row_groups(path)] == [3]
+
+
+def test_no_reader_of_tables_takes_a_path_for_a_pattern():
+    readers = {"read_parquet", "scan_parquet", "read_csv", "scan_csv", "read_ndjson", "scan_ndjson", "read_ipc"}
+    found = 0
+    for path in sorted(SCRIPTS.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        called = {node.func: node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr in readers:
+                keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in called[node].keywords}
+                assert keywords.get("glob") == "False", f"{path}, line {node.lineno}"
+                found += 1
+    assert found > 5
+
+
 def test_no_other_module_reads_or_writes_parquet():
     """A reader that does not look at the digest would take damage for data."""
     # rows of the hub are other people's, and are streamed by the library that wrote them

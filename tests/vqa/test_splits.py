@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shutil
 from collections import Counter
 
 import polars as pl
@@ -147,6 +148,14 @@ def test_columns_that_hold_no_identifiers_are_named(tmp_path, images):
 def test_columns_of_integers_and_texts_are_read(tmp_path, kind):
     pl.DataFrame({"image_id": ["1"], "split": ["dev"]}).cast({"image_id": kind}).write_parquet(tmp_path / "s.parquet")
     assert read_split_file(tmp_path / "s.parquet", ["1"], ["dev"]).rows() == [("1", "dev")]
+
+
+def test_the_path_of_a_split_file_is_no_pattern(split_file, tmp_path):
+    path = split_file([(3, "dev"), (7, "test")])
+    for folder in ("s[1]", "s*", "{v1}"):
+        (tmp_path / folder).mkdir()
+        moved = shutil.copy(path, tmp_path / folder / path.name)
+        assert read_split_file(moved, ["3", "7"], ["test"]).rows() == [("3", "dev"), ("7", "test")]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "json"])

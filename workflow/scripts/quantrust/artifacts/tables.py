@@ -52,13 +52,13 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.Dat
         If it is missing, can not be read or is damaged.
     """
     check_seal(path)
-    return pl.read_parquet(path, columns=columns)
+    return pl.read_parquet(path, columns=columns, glob=False)
 
 
 def scan_table(path: str | Path) -> pl.LazyFrame:
     """Return a lazy frame of a table; raises as `read_table`."""
     check_seal(path)
-    return pl.scan_parquet(path)
+    return pl.scan_parquet(path, glob=False)
 
 
 def table_notes(path: str | Path) -> dict[str, str]:
@@ -86,4 +86,4 @@ def read_others_table(path: str | Path) -> pl.DataFrame:
     """
     if KEY in pl.read_parquet_metadata(path):
         check_seal(path)
-    return pl.read_parquet(path)
+    return pl.read_parquet(path, glob=False)

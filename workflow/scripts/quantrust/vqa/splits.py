@@ -114,7 +114,10 @@ def _pairs(path: str | Path) -> list[tuple[str, str]]:
     suffix = Path(path).suffix.lower()
     if suffix == ".json":
         return _pairs_of_json(read_json(path), path)
-    readers = {".csv": lambda: pl.read_csv(path, infer_schema=False), ".parquet": lambda: read_others_table(path)}
+    readers = {
+        ".csv": lambda: pl.read_csv(path, infer_schema=False, glob=False),
+        ".parquet": lambda: read_others_table(path),
+    }
     if suffix not in readers:
         raise QuantrustError(f"{path}: is no split file; expected one that ends in .csv, .parquet or .json")
     try:

@@ -107,10 +107,10 @@ def write_page(
     """
     home = config["study"]["in_distribution"]
     # With their own types: a column of thresholds may be empty as far as any number of rows that one could look at.
-    decisions = pl.read_csv(sources.decisions, schema=DECISIONS)
-    kept = pl.read_csv(sources.shipping, schema=SHIPPING)
-    certification = pl.read_csv(sources.certification, schema=CERTIFICATION)
-    sizes, asked = map(pl.read_csv, (sources.sizes, sources.data))
+    decisions = pl.read_csv(sources.decisions, schema=DECISIONS, glob=False)
+    kept = pl.read_csv(sources.shipping, schema=SHIPPING, glob=False)
+    certification = pl.read_csv(sources.certification, schema=CERTIFICATION, glob=False)
+    sizes, asked = (pl.read_csv(path, glob=False) for path in (sources.sizes, sources.data))
     schemes = distinct(decisions, "scheme")
     learned = has_learned(config["study"]["estimators"])
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
@@ -258,7 +258,7 @@ def _published(sources: Sources, home: str) -> dict[str, Any] | None:
     """Return the table beside the paper's figures, a row per model, scheme and estimator; None where there is none."""
     if sources.published is None or sources.reference is None:
         return None
-    table = pl.read_csv(sources.published, infer_schema_length=None)
+    table = pl.read_csv(sources.published, infer_schema_length=None, glob=False)
     # A row may lack some metrics, so that the order of their first rows is not that of the paper's columns.
     metrics = sorted(distinct(table, "metric"), key=lambda name: (name.startswith(COVERAGE), name))
     keys = ["model", "scheme", "estimator"]
