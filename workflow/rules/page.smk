@@ -138,7 +138,7 @@ rule build_page:
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
         data=f"{REPORTS}/tables/data.csv",
-        figures=expand("{reports}/{figure}.png", reports=REPORTS, figure=FIGURES),
+        figures=expand("{reports}/{figure}.png", reports=REPORTS, figure=figures_of(config)),
         published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if PUBLISHED_TABLE in paper_tables() else [],
     output:
         report(
