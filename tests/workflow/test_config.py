@@ -267,6 +267,32 @@ REFUSED = [
 ]
 
 
+@pytest.mark.parametrize("key", ["questions", "annotations", "images", "split_file"])
+def test_a_path_with_braces_is_refused(config: dict, key: str) -> None:
+    """Snakemake would end in a WildcardError, or look for a file of another name."""
+    config["datasets"]["more"] = {**OFFICIAL, "split_file": "s.json"} | {key: "data/{v1}/file"}
+    allowed = "a path without braces, which Snakemake takes for wildcards"
+    with pytest.raises(QuantrustError, match=rf"datasets\.more\.{key} is 'data/\{{v1\}}/file'; allowed: {allowed}"):
+        check_config(config, SCHEMA)
+
+
+def test_every_path_of_the_config_goes_without_braces(config: dict) -> None:
+    config["models"]["own"] = {"family": "idefics3", "source": "{a}", "chat_template": "}"}
+    config["calibration"]["source"] = {"captions": "{b}", "images": "{c}", "only": "{d}"}
+    config["downloads"]["more"] = {"url": "https://example.org/a.zip", "folder": "{e}"}
+    config["report"]["folder"] = "{f}"
+    with pytest.raises(QuantrustError) as caught:
+        check_config(config, SCHEMA)
+    refused = [line.split(" is ")[0].removeprefix("config: ") for line in str(caught.value).splitlines()]
+    assert refused == [
+        "calibration.source",
+        "downloads.more.folder",
+        "models.own.chat_template",
+        "models.own.source",
+        "report.folder",
+    ]
+
+
 @pytest.mark.parametrize("dataset", ACCEPTED.values(), ids=ACCEPTED)
 def test_a_dataset_in_official_files_needs_config_lines_alone(config: dict, dataset: dict) -> None:
     config["datasets"]["more"] = dataset

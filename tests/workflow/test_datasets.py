@@ -134,6 +134,20 @@ def test_three_formats_are_read_and_divided_and_counted() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
+def test_letters_that_patterns_are_made_of_are_letters_of_a_path() -> None:
+    Path("published").rename("[p]u* ?")
+    overlay = json.loads(json.dumps(yaml.safe_load(Path("study.yaml").read_text())).replace("published/", "[p]u* ?/"))
+    split = {"dev": COCO[:3], "val": COCO[3:5], "test": COCO[5:]}
+    rows = [(str(image), name) for name, images in split.items() for image in images]
+    pl.DataFrame(rows, schema=["image_id", "split"], orient="row").write_csv("[p]u* ?/splits.csv")
+    del overlay["datasets"]["vqa"]["split"]
+    overlay["datasets"]["vqa"]["split_file"] = "[p]u* ?/splits.csv"
+    Path("study.yaml").write_text(yaml.safe_dump(overlay))
+    run(*TABLES)
+    assert [len(pl.read_parquet(path)) for path in TABLES] == [30, 8, 4]
+
+
+@pytest.mark.usefixtures("workspace")
 def test_another_dataset_or_seed_touches_no_artifact_of_the_others() -> None:
     run(*TABLES)
     change("datasets", "vqa", "split", "seed", value=1)
