@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 2 for bad input, whose message then stands on standard error.
+        The exit code: 0, or 2 for bad input and for a package that is not installed, with a message on standard error.
     """
     parser = argparse.ArgumentParser(
         prog="quantrust",
@@ -56,6 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.run(parsed)
     except QuantrustError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("quantrust"):
+            raise
+        print(
+            f"error: this command needs the package {error.name}, which is not installed; install the project with "
+            'its extras: pip install "quantrust[models,workflow,report]"',
+            file=sys.stderr,
+        )
         return 2
     return 0
 
