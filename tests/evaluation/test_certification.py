@@ -171,9 +171,47 @@ def test_certifying_images_are_left_out_of_what_is_evaluated():
         image=np.array([0, 1, 1, 2]),
     )
     nothing, first = np.zeros(3, dtype=bool), np.array([True, False, False])
-    assert population.operate(0.7, nothing) == pytest.approx((3 / 4, 1.4 / 3))
-    assert population.operate(0.7, first) == pytest.approx((2 / 3, 1.4 / 2))
-    assert population.operate(None, first) == pytest.approx((0.0, math.nan), nan_ok=True)
+    thresholds = [0.7, None, 0.95, 0.8]
+    expected = [(3 / 4, 1.4 / 3), (0.0, math.nan), (0.0, math.nan), (2 / 4, 0.4 / 2)]
+    assert population.operate(thresholds, nothing) == pytest.approx(np.array(expected), nan_ok=True)
+    expected = [(2 / 3, 1.4 / 2), (0.0, math.nan), (0.0, math.nan), (1 / 3, 0.4)]
+    assert population.operate(thresholds, first) == pytest.approx(np.array(expected), nan_ok=True)
+    everything = np.ones(3, dtype=bool)
+    assert population.operate([0.7], everything) == pytest.approx(np.array([(0.0, math.nan)]), nan_ok=True)
+
+
+def test_figures_over_many_halves_are_those_of_one_half_after_another(scores, table):
+    """One limit, one half and one question at a time, with the draws that the seed gives."""
+    test = scores.filter((pl.col("dataset") == "home") & (pl.col("split") == "test")).sort("question_id")
+    val = scores.filter(pl.col("split") == "val")
+    shift = scores.filter(pl.col("dataset") == "shift").sort("question_id")
+    # Images are numbered over all settings, those of the shift among them.
+    names = pl.concat([test["image_id"], shift["image_id"]]).unique().sort().to_list()
+    image = np.array([names.index(name) for name in test["image_id"]])
+    accuracy, confidence = test["accuracy"].to_numpy(), test["maxprob"].to_numpy()
+    images = sorted(set(image.tolist()))
+    for risk in (0.1, 0.2):
+        candidates = candidate_thresholds(rank(val["accuracy"], val["maxprob"]), len(images) // 2, risk, 0.1)
+        found = []
+        for split in range(SETTINGS["splits"]):
+            rng = np.random.default_rng([SETTINGS["seed"], split])
+            certifying = set(rng.permutation(images)[: len(images) // 2].tolist())
+            one: dict[int, int] = {}
+            for row in rng.permutation(len(image)):
+                one.setdefault(int(image[row]), int(row))
+            rows = [one[name] for name in sorted(certifying)]
+            threshold = certify(accuracy[rows], confidence[rows], candidates, risk, 0.1)
+            others = [row for row in range(len(image)) if image[row] not in certifying]
+            kept = [row for row in others if threshold is not None and confidence[row] >= threshold]
+            found.append((threshold, len(kept) / len(others), 1 - accuracy[kept].mean() if kept else math.nan))
+        thresholds, coverages, risks = zip(*found, strict=True)
+        row = table.row(by_predicate=(pl.col("dataset") == "home") & (pl.col("risk_limit") == risk), named=True)
+        assert row["threshold"] == thresholds[0]
+        assert row["certified_share"] == np.mean([threshold is not None for threshold in thresholds])
+        assert row["median_coverage"] == pytest.approx(np.median(coverages))
+        assert row["mean_coverage"] == pytest.approx(np.mean(coverages))
+        assert row["median_risk"] == pytest.approx(np.nanmedian(risks))
+        assert row["violation_rate"] == pytest.approx(np.mean(np.array(risks) > risk))
 
 
 def test_every_split_draws_other_images(scores):
@@ -190,9 +228,8 @@ def test_too_few_images_certify_nothing(scores, mixtures):
         (pl.col("split") == "val") | pl.col("image_id").is_in([f"test-{index}" for index in range(300)])
     )
     table = evaluate_certification(few, {}, **{**SETTINGS, "risks": [0.01], "splits": 5})
-    assert table.select("threshold", "coverage", "risk", "certified_share", "violation_rate").rows() == [
-        (None, 0.0, None, 0.0, 0.0)
-    ]
+    columns = ["threshold", "coverage", "risk", "certified_share", "median_coverage", "median_risk", "violation_rate"]
+    assert table.select(columns).rows() == [(None, 0.0, None, 0.0, 0.0, None, 0.0)]
 
 
 def test_the_same_seed_gives_the_same_table(scores, mixtures, table):

@@ -13,7 +13,7 @@ from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.decisions import SCHEMA, decide_variant
 from quantrust.evaluation.examples import KINDS, LONGEST_SIDE, write_examples
-from quantrust.evaluation.limits import risk_limits
+from quantrust.evaluation.limits import fewest_to_judge, risk_limits
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.shipping import verdict, write_shipping
 from quantrust.evaluation.study import evaluate_variant
@@ -60,7 +60,7 @@ def mixtures(scores) -> dict[str, pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def table(scores, mixtures) -> pl.DataFrame:
-    return decide_variant(scores, mixtures, risks=RISKS, delta=0.1, resamples=30, **VARIANT)
+    return decide_variant(scores, mixtures, risks=RISKS, delta=0.1, splits=20, resamples=30, **VARIANT)
 
 
 def test_there_is_a_row_for_each_estimator_dataset_and_limit(table) -> None:
@@ -90,7 +90,7 @@ def test_figures_are_those_of_the_metrics(table, scores, mixtures) -> None:
 
 
 def test_certificates_are_those_of_the_first_half(table, scores, mixtures) -> None:
-    certified = evaluate_certification(scores, mixtures, risks=RISKS, delta=0.1, splits=3, **VARIANT)
+    certified = evaluate_certification(scores, mixtures, risks=RISKS, delta=0.1, splits=20, **VARIANT)
     certified = certified.filter((pl.col("id_share") == 1) | (pl.col("id_share") == 0))
     assert certified["threshold"].is_not_null().any()
     for row in table.iter_rows(named=True):
@@ -101,13 +101,34 @@ def test_certificates_are_those_of_the_first_half(table, scores, mixtures) -> No
             & (pl.col("risk_limit") == row["risk_limit"]),
             named=True,
         )
-        for column in ("threshold", "coverage", "risk"):
+        for column in ("threshold", "coverage", "risk", "median_coverage", "median_risk", "violation_rate"):
             assert row[f"certified_{column}"] == same[column]
+        assert (row["splits"], row["certified_share"]) == (20, same["certified_share"])
+
+
+def test_images_are_counted_with_those_that_a_threshold_answers(table, scores) -> None:
+    for row in table.iter_rows(named=True):
+        asked = scores.filter((pl.col("dataset") == row["dataset"]) & (pl.col("split") == "test"))
+        answered = asked.filter(pl.col(row["estimator"]) >= row["threshold"]) if row["threshold"] else asked.clear()
+        assert (row["images"], row["val_images"]) == (asked["image_id"].n_unique(), 150)
+        assert row["deployed_images"] == answered["image_id"].n_unique()
+    assert table["threshold"].is_not_null().any()
+
+
+def test_so_many_answers_tell_a_risk_limit_from_twice_the_limit() -> None:
+    for limit in (0.005, 0.05, 0.2, 0.5):
+        n = fewest_to_judge(limit, 0.95)
+        # All right: of fewer, a risk of the limit would leave as many with a probability above 5 %.
+        assert (1 - limit) ** n <= 0.05
+        assert 1.96 * math.sqrt(limit * (1 - limit) / n) <= limit * 1.0001
+        fewer = n - 1
+        assert (1 - limit) ** fewer > 0.05 or 1.9599 * math.sqrt(limit * (1 - limit) / fewer) > limit
+    assert [fewest_to_judge(0.05, level) for level in (0.9, 0.95, 0.99)] == [52, 73, 127]
 
 
 def test_a_limit_outside_zero_and_one_is_refused(scores, mixtures) -> None:
     with pytest.raises(QuantrustError, match="outside"):
-        decide_variant(scores, mixtures, risks=[1.0], delta=0.1, resamples=5, **VARIANT)
+        decide_variant(scores, mixtures, risks=[1.0], delta=0.1, splits=1, resamples=5, **VARIANT)
 
 
 def test_limits_are_decimal_fractions_and_include_the_ends() -> None:
@@ -207,7 +228,28 @@ def test_schemes_that_answer_other_questions_are_refused(shipped, scores, tmp_pa
     ],
 )
 def test_the_whole_interval_decides(low, high, expected) -> None:
-    assert verdict(low, high, 0.95) == expected
+    assert verdict(low, high, 0.95, 750) == expected
+
+
+@pytest.mark.parametrize(("images", "expected"), [(10, "open"), (72, "open"), (73, "meets")])
+def test_few_images_settle_nothing_whatever_the_interval(images, expected) -> None:
+    # On ten images that a scheme answers alike, nothing is ever lost, in no resample.
+    assert verdict(1.0, 1.0, 0.95, images) == expected
+    assert verdict(0.2, 0.4, 0.95, images) == {"open": "open", "meets": "fails"}[expected]
+    assert verdict(1.0, 1.0, 1.0, images) == "meets"
+
+
+def test_the_verdicts_of_a_small_study_are_open(scores, tmp_path) -> None:
+    few = scores.filter(
+        pl.col("image_id").is_in([f"test-{index}" for index in range(10)]) | (pl.col("split") != "test"),
+        pl.col("dataset") == "home",
+    )
+    write_table(few, tmp_path / "few.parquet")
+    paths = {("m", name): tmp_path / "few.parquet" for name in ("bf16", "same")}
+    settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.3, "keeps": 0.95, "id_dataset": "home"}
+    write_shipping(paths, {}, tmp_path / "shipping.parquet", **settings, resamples=60, seed=0)
+    row = pl.read_parquet(tmp_path / "shipping.parquet").filter(pl.col("metric") == "coverage_at_risk")
+    assert row.select("kept_low", "kept_high", "verdict", "n", "images").rows() == [(1.0, 1.0, "open", 20, 10)]
 
 
 # Examples.
@@ -227,6 +269,7 @@ def examples(scores, mixtures, tmp_path):
             [paths[name]["decisions"]],
             risks=RISKS,
             delta=0.1,
+            splits=1,
             resamples=5,
             **VARIANT,
         )

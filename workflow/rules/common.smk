@@ -397,6 +397,7 @@ def decision_settings():
         "id_dataset": HOME,
         "estimators": config["certification"]["estimators"],
         "delta": config["certification"]["delta"],
+        "splits": config["certification"]["splits"],
         "resamples": config["evaluation"]["resamples"],
         "level": config["evaluation"]["confidence_level"],
         "seed": config["seed"],

@@ -230,6 +230,7 @@ def write_study(folder: Path) -> PageStudy:
             estimators=ESTIMATORS,
             risks=risk_limits(**config["report"]["limits"]),
             delta=0.1,
+            splits=config["certification"]["splits"],
             **common,
         )
         write_from_scores(

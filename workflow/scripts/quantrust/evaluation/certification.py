@@ -13,6 +13,7 @@ mean of soft losses over all questions, answered or not; the selective risk is a
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -45,6 +46,8 @@ SCHEMA = pl.Schema(
         "splits": pl.Int64,
         "certified_share": pl.Float64,
         "mean_coverage": pl.Float64,
+        "median_coverage": pl.Float64,
+        "median_risk": pl.Float64,
         "violation_rate": pl.Float64,
         "population_violation_rate": pl.Float64,
     }
@@ -128,7 +131,10 @@ def certify(accuracy: Floats, confidence: Floats, candidates: Floats, risk: floa
     float or None
         None where the first candidate already fails: then everything is abstained.
     """
-    ranking = rank(accuracy, confidence)
+    return _walk(rank(accuracy, confidence), candidates, risk, delta)
+
+
+def _walk(ranking: Ranking, candidates: Floats, risk: float, delta: float) -> float | None:
     kept, risk_tenths = _answered(ranking, candidates)
     mean = np.divide(risk_tenths, 10.0 * kept, out=np.ones(kept.size), where=kept > 0)
     rejected = hoeffding_bentkus(mean, kept, risk) <= delta
@@ -192,15 +198,29 @@ class Population:
     confidence: Floats
     image: NDArray[np.int64]
 
-    def operate(self, threshold: float | None, left_out: NDArray[np.bool_]) -> tuple[float, float]:
-        """Return coverage and risk on the other images than `left_out`; risk is NaN where nothing is answered."""
-        stays = ~left_out[self.image]
-        answered = stays & (self.confidence >= threshold) if threshold is not None else np.zeros_like(stays)
-        count = np.count_nonzero(answered)
-        if count == 0:
-            return 0.0, math.nan
-        tenths = float((10.0 * self.accuracy[answered]).sum())
-        return count / np.count_nonzero(stays), (10.0 * count - tenths) / (10.0 * count)
+    @cached_property
+    def _ascending(self) -> tuple[NDArray[np.int64], Floats]:
+        """The order of rows by confidence, and the confidences in it."""
+        order = np.argsort(self.confidence)
+        return order, self.confidence[order]
+
+    def operate(self, thresholds: Sequence[float | None], left_out: NDArray[np.bool_]) -> Floats:
+        """Return coverage and risk of each threshold on the other images than `left_out`, shape (thresholds, 2).
+
+        Risk is NaN where nothing is answered.
+        """
+        order, confidence = self._ascending
+        stays = (~left_out[self.image])[order].astype(np.float64)
+        # How many answers stay, and the sum of ten times their accuracies, from each place in the order on.
+        counts = np.append(np.cumsum(stays[::-1])[::-1], 0.0)
+        tenths = np.append(np.cumsum((10.0 * self.accuracy[order] * stays)[::-1])[::-1], 0.0)
+        sought = np.array([math.inf if threshold is None else threshold for threshold in thresholds])
+        starts = np.searchsorted(confidence, sought, side="left")
+        count = counts[starts]
+        risk = np.full(count.size, math.nan)
+        np.divide(10.0 * count - tenths[starts], 10.0 * count, out=risk, where=count > 0)
+        # Nothing stays where the images of a setting all certify.
+        return np.stack([count / max(1.0, counts[0]), risk], axis=1)
 
 
 def evaluate_certification(
@@ -239,7 +259,8 @@ def evaluate_certification(
     polars.DataFrame
         Columns of `SCHEMA`, a row for each estimator, setting and limit. ``guarantee`` says whether the setting is in
         distribution; elsewhere the limit is a hope. ``threshold``, ``coverage`` and ``risk`` are those of the first
-        split, ``certified_share`` the share of splits with any certified threshold, ``mean_coverage`` over all splits.
+        split, ``certified_share`` the share of splits with any certified threshold, ``mean_coverage`` and
+        ``median_coverage`` over all splits, ``median_risk`` over those that answer anything.
         ``violation_rate`` is the share of splits whose risk on the setting exceeds the limit: an estimate of the broken
         promises that includes the chance of the finite other half. ``population_violation_rate``, in distribution only,
         takes all ID test answers, of which the certifying images are a random draw, for the population: this is what
@@ -273,9 +294,9 @@ def evaluate_certification(
             for setting in settings
         ]
         ranking = rank(val["accuracy"], val[estimator])
-        for risk in risks:
-            figures = _split_figures(ranking, populations, names.len(), risk, delta, splits, seed)
-            for population, figure in zip(populations, figures, strict=True):
+        figures = _split_figures(ranking, populations, names.len(), risks, delta, splits, seed)
+        for risk, of_risk in zip(risks, figures, strict=True):
+            for population, figure in zip(populations, of_risk, strict=True):
                 head = (model, scheme, estimator, population.setting.dataset, population.setting.id_share)
                 rows.append((*head, risk, delta, *figure))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
@@ -285,18 +306,20 @@ def _split_figures(
     val: Ranking,
     populations: Sequence[Population],
     images: int,
-    risk: float,
+    risks: Sequence[float],
     delta: float,
     splits: int,
     seed: int,
-) -> list[tuple[object, ...]]:
+) -> list[list[tuple[object, ...]]]:
+    """Return the columns of `SCHEMA` from ``guarantee`` on, for each limit and population."""
     home = populations[0]
     home_images = np.unique(home.image)
     half = home_images.size // 2
-    candidates = candidate_thresholds(val, half, risk, delta)
-    thresholds: list[float | None] = []
-    outcomes = np.empty((splits, len(populations), 2))
-    population_risks = np.empty(splits)
+    candidates = [candidate_thresholds(val, half, risk, delta) for risk in risks]
+    first: list[float | None] = []
+    certified = np.zeros((splits, len(risks)), dtype=bool)
+    outcomes = np.empty((splits, len(populations), len(risks), 2))
+    population_risks = np.empty((splits, len(risks)))
     nothing = np.zeros(images, dtype=bool)
     for split in range(splits):
         # The same halves for every estimator and limit.
@@ -304,32 +327,49 @@ def _split_figures(
         certifying = nothing.copy()
         certifying[rng.permutation(home_images)[:half]] = True
         chosen = _one_question_an_image(home.image, certifying, rng)
-        threshold = None
-        if candidates.size and chosen.size:
-            threshold = certify(home.accuracy[chosen], home.confidence[chosen], candidates, risk, delta)
-        thresholds.append(threshold)
-        outcomes[split] = [population.operate(threshold, certifying) for population in populations]
-        population_risks[split] = home.operate(threshold, nothing)[1]
-
-    certified = sum(threshold is not None for threshold in thresholds) / splits
-    figures: list[tuple[object, ...]] = []
-    for index, population in enumerate(populations):
-        coverages, found = outcomes[:, index, 0], outcomes[:, index, 1]
-        in_distribution = population is home
-        figures.append(
-            (
-                in_distribution,
-                thresholds[0],
-                float(coverages[0]),
-                null_if_nan(float(found[0])),
-                splits,
-                certified,
-                float(coverages.mean()),
-                float(np.mean(found > risk)),
-                float(np.mean(population_risks > risk)) if in_distribution else None,
+        thresholds: list[float | None] = [None] * len(risks)
+        if chosen.size:
+            ranking = rank(home.accuracy[chosen], home.confidence[chosen])
+            for place, (risk, tested) in enumerate(zip(risks, candidates, strict=True)):
+                thresholds[place] = _walk(ranking, tested, risk, delta) if tested.size else None
+        first = first or thresholds
+        certified[split] = [threshold is not None for threshold in thresholds]
+        outcomes[split] = [population.operate(thresholds, certifying) for population in populations]
+        population_risks[split] = home.operate(thresholds, nothing)[:, 1]
+    return [
+        [
+            _figures(
+                first[place],
+                certified[:, place],
+                outcomes[:, index, place],
+                risk,
+                population_risks[:, place] if population is home else None,
             )
-        )
-    return figures
+            for index, population in enumerate(populations)
+        ]
+        for place, risk in enumerate(risks)
+    ]
+
+
+def _figures(
+    first: float | None, certified: NDArray[np.bool_], outcomes: Floats, risk: float, population_risks: Floats | None
+) -> tuple[object, ...]:
+    coverages, found = outcomes.T
+    answering = found[~np.isnan(found)]
+    in_distribution = population_risks is not None
+    return (
+        in_distribution,
+        first,
+        float(coverages[0]),
+        null_if_nan(float(found[0])),
+        certified.size,
+        float(certified.mean()),
+        float(coverages.mean()),
+        float(np.median(coverages)),
+        float(np.median(answering)) if answering.size else None,
+        float(np.mean(found > risk)),
+        float(np.mean(population_risks > risk)) if in_distribution else None,
+    )
 
 
 def _one_question_an_image(

@@ -21,6 +21,8 @@ SCHEMA = pl.Schema(
         "dataset": pl.String,
         "risk_limit": pl.Float64,
         "n": pl.Int64,
+        "images": pl.Int64,
+        "val_images": pl.Int64,
         "coverage": pl.Float64,
         "coverage_low": pl.Float64,
         "coverage_high": pl.Float64,
@@ -31,11 +33,28 @@ SCHEMA = pl.Schema(
         "deployed_risk": pl.Float64,
         "deployed_risk_low": pl.Float64,
         "deployed_risk_high": pl.Float64,
+        "deployed_images": pl.Int64,
         "certified_threshold": pl.Float64,
         "certified_coverage": pl.Float64,
         "certified_risk": pl.Float64,
+        "splits": pl.Int64,
+        "certified_share": pl.Float64,
+        "certified_median_coverage": pl.Float64,
+        "certified_median_risk": pl.Float64,
+        "certified_violation_rate": pl.Float64,
     }
 )
+CERTIFIED = {
+    "certified_threshold": "threshold",
+    "certified_coverage": "coverage",
+    "certified_risk": "risk",
+    "splits": "splits",
+    "certified_share": "certified_share",
+    "certified_median_coverage": "median_coverage",
+    "certified_median_risk": "median_risk",
+    "certified_violation_rate": "violation_rate",
+}
+"""Columns that are those of `quantrust.evaluation.certification`, under their names there."""
 RESAMPLED = {"coverage_at_risk": "coverage", "deployed_coverage": "deployed_coverage", "deployed_risk": "deployed_risk"}
 """Metrics with an interval, and their columns."""
 
@@ -50,6 +69,7 @@ def decide_variant(
     estimators: Sequence[str],
     risks: Sequence[float],
     delta: float,
+    splits: int,
     resamples: int,
     seed: int,
     level: float = LEVEL,
@@ -65,15 +85,18 @@ def decide_variant(
         Limits R, in (0, 1).
     delta : float
         Probability, in (0, 1), with which a certificate may fail.
+    splits : int
+        Random halves of the ID test images, each of which certifies.
 
     Returns
     -------
     polars.DataFrame
         Columns of `SCHEMA`, a row for each estimator, dataset and limit. ``coverage`` is C@R, with the threshold read
-        off the labels of the test set; ``threshold`` is the one that ID val answers give, and the deployed columns are
-        what it does on the test set; the certified columns are those of the first random half of
-        `quantrust.evaluation.certification.evaluate_certification`. Null where undefined or where there is no such
-        threshold.
+        off the labels of the test set; ``threshold`` is the one that ID val answers give, about ``val_images`` images,
+        and the deployed columns are what it does on the test set: ``deployed_images`` of its ``images`` have a question
+        that is answered. ``certified_threshold``, ``certified_coverage`` and ``certified_risk`` are those of the first
+        random half of `quantrust.evaluation.certification.evaluate_certification`, the other certified columns those of
+        all ``splits``. Null where undefined or where there is no such threshold.
 
     Raises
     ------
@@ -93,10 +116,11 @@ def decide_variant(
         estimators=estimators,
         risks=risks,
         delta=delta,
-        splits=1,
+        splits=splits,
         seed=seed,
     )
     val = val_answers(scores, id_dataset, f"{model}/{scheme}", "thresholds are set on")
+    val_images = val["image_id"].n_unique()
     wanted: list[Key] = [(metric, risk) for metric in RESAMPLED for risk in risks]
     rows: list[tuple[object, ...]] = []
     for estimator in estimators:
@@ -109,6 +133,7 @@ def decide_variant(
             draw=lambda setting: draws[setting.dataset],
         ):
             setting = figures.setting
+            surest = setting.answers.group_by("image_id").agg(pl.col(estimator).max())[estimator]
             here = certified.filter(
                 pl.col("estimator") == estimator,
                 pl.col("dataset") == setting.dataset,
@@ -122,11 +147,14 @@ def decide_variant(
                     triples.append((value, *metric_interval(metric, value, figures.resampled[metric, risk], level)))
                 coverage, deployed_coverage, deployed_risk = triples
                 numbers = (*coverage, thresholds[risk], *deployed_coverage, *deployed_risk)
+                answered = 0 if thresholds[risk] is None else int((surest >= thresholds[risk]).sum())
                 rows.append(
                     (
-                        *(model, scheme, estimator, setting.dataset, risk, setting.answers.height),
+                        *(model, scheme, estimator, setting.dataset, risk, setting.answers.height, surest.len()),
+                        val_images,
                         *map(null_if_nan, numbers),
-                        *(certificate[column] for column in ("threshold", "coverage", "risk")),
+                        answered,
+                        *(certificate[column] for column in CERTIFIED.values()),
                     )
                 )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")

@@ -1,4 +1,7 @@
-"""The grid of risk limits that decisions are tabulated for."""
+"""Risk limits: the grid that decisions are tabulated for, and how many answers it takes to judge one."""
+
+import math
+from statistics import NormalDist
 
 
 def risk_limits(lowest: float, highest: float, step: float) -> list[float]:
@@ -24,3 +27,28 @@ def risk_limits(lowest: float, highest: float, step: float) -> list[float]:
     # In whole millionths, so that 0.3 is 0.3 and not what three times 0.1 is in floating point.
     first, last, width = (round(value * 1_000_000) for value in (lowest, highest, step))
     return [limit / 1_000_000 for limit in range(first, last + 1, max(1, width))]
+
+
+def fewest_to_judge(limit: float, level: float) -> int:
+    """Return from how many independent answers on one can tell whether a risk limit is kept.
+
+    Fewer tell nothing. Were all of them right, a risk of the limit itself would have given as much with a probability
+    above 1 - level: that takes ln(1 - level) / ln(1 - R) answers. And at a risk of R their interval would reach from 0
+    to twice the limit, so that a risk of R could not be told from one of 2 R: half its width, z sqrt(R (1 - R) / n), is
+    within R from z^2 (1 - R) / R answers on.
+
+    Parameters
+    ----------
+    limit : float
+        The limit R, in (0, 1).
+    level : float
+        Confidence level, in (0, 1).
+
+    Examples
+    --------
+    >>> fewest_to_judge(0.05, 0.95), fewest_to_judge(0.01, 0.95), fewest_to_judge(0.2, 0.95)
+    (73, 381, 16)
+    """
+    faultless = math.log(1.0 - level) / math.log1p(-limit)
+    deviations = NormalDist().inv_cdf((1.0 + level) / 2.0)
+    return math.ceil(max(faultless, deviations**2 * (1.0 - limit) / limit))

@@ -12,6 +12,7 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, figures_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
+from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key
@@ -31,12 +32,25 @@ SCHEMA = pl.Schema(
         "kept_high": pl.Float64,
         "verdict": pl.String,
         "n": pl.Int64,
+        "images": pl.Int64,
     }
 )
 MEETS, FAILS, OPEN = "meets", "fails", "open"
 
 
-def verdict(low: float, high: float, keeps: float) -> str:
+def fewest_images(keeps: float, level: float) -> int:
+    """Return how many images it takes to judge whether a share is kept; a loss is judged as a risk is.
+
+    Examples
+    --------
+    >>> fewest_images(0.95, 0.95), fewest_images(1.0, 0.95)
+    (73, 1)
+    """
+    # Whether everything is kept is a matter of the answers at hand: no number of them shows that no other is lost.
+    return fewest_to_judge(1.0 - keeps, level) if keeps < 1.0 else 1
+
+
+def verdict(low: float, high: float, keeps: float, images: int, level: float = LEVEL) -> str:
     """Hold the interval of a kept share against the share that has to be kept.
 
     Parameters
@@ -44,18 +58,26 @@ def verdict(low: float, high: float, keeps: float) -> str:
     low, high : float
         NaN where undefined.
     keeps : float
+    images : int
+        Images that the interval is of.
+    level : float
+        Nominal coverage of the interval.
 
     Returns
     -------
     str
         ``meets`` where the whole interval lies at or above `keeps`, ``fails`` where it lies below, ``open`` where it
-        contains `keeps` or is undefined: the questions do not settle it.
+        contains `keeps`, is undefined or is of fewer images than `fewest_images`: the questions do not settle it.
 
     Examples
     --------
-    >>> verdict(0.96, 1.02, 0.95), verdict(0.70, 0.90, 0.95), verdict(0.90, 0.99, 0.95)
+    >>> verdict(0.96, 1.02, 0.95, 750), verdict(0.70, 0.90, 0.95, 750), verdict(0.90, 0.99, 0.95, 750)
     ('meets', 'fails', 'open')
+    >>> verdict(1.0, 1.0, 0.95, 10)
+    'open'
     """
+    if images < fewest_images(keeps, level):
+        return OPEN
     if low >= keeps:
         return MEETS
     return FAILS if high < keeps else OPEN
@@ -147,15 +169,16 @@ def write_shipping(
                         f"{model}/{scheme} and {model}/{reference} do not answer the same questions of "
                         f"{setting.dataset}; expected scores made from the same questions tables"
                     )
+                images = setting.answers["image_id"].n_unique()
                 for key in metrics:
                     kept, low, high = _kept(base, own, key, level)
-                    judged = verdict(low, high, keeps) if key[0] == "coverage_at_risk" else None
+                    judged = verdict(low, high, keeps, images, level) if key[0] == "coverage_at_risk" else None
                     numbers = (base.values[key], own.values[key], kept, low, high)
                     rows.append(
                         (
                             *(model, scheme, estimator, setting.dataset, *key),
                             *map(null_if_nan, numbers),
-                            *(judged, setting.answers.height),
+                            *(judged, setting.answers.height, images),
                         )
                     )
     write_table(pl.DataFrame(rows, schema=SCHEMA, orient="row"), out_path)
