@@ -10,7 +10,14 @@ from quantrust.artifacts.tables import write_table
 from quantrust.report import paper_tables
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
-SETTINGS = {"name": "t", "home": "scenes", "risks": [0.005, 0.01, 0.05], "costs": [10, 100], "level": 0.95}
+SETTINGS = {
+    "name": "t",
+    "home": "scenes",
+    "risks": [0.005, 0.01, 0.05],
+    "costs": [10, 100],
+    "resamples": 30000,
+    "level": 0.95,
+}
 
 
 def write(study, folder: Path, variants=None, **settings) -> tuple[pl.DataFrame, str, str]:
@@ -106,6 +113,16 @@ def test_what_is_not_tested_is_marked_and_the_caption_says_what_a_missing_mark_m
         ("bf16", "Selector", "Acc.", False),
     ):
         assert ("°" in found["model-a", scheme, estimator][column]) == marked
+
+
+def test_a_caption_says_where_resamples_are_too_few_to_find_any_difference(study, tmp_path: Path) -> None:
+    tests = pl.read_parquet(study.comparisons)["p_holm"].count()
+    needed = 40 * tests - 1
+    for resamples, said in ((needed - 1, True), (needed, False)):
+        _, *captions = write(study, tmp_path, resamples=resamples)
+        for caption in captions:
+            assert "no difference was found" in caption
+            assert (f"none could be: {tests:,} tests take {needed:,} resamples" in caption) == said
 
 
 def test_bold_is_the_best_of_a_model_at_the_same_bits() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from quantrust.artifacts.tables import write_table
 from quantrust.evaluation import certification, comparison, decisions, shipping
+from quantrust.evaluation.mixtures import mixture_table
 from quantrust.report import contents, tables
 from quantrust.report.paper_tables import write_paper_table
 from quantrust.report.published_table import write_published_table
@@ -155,6 +156,7 @@ def paper(metrics: list[Path], path: Path) -> Expected:
         estimators=ESTIMATORS,
         risks=RISKS,
         costs=COSTS,
+        resamples=2000,
         level=0.95,
     )
     found, p_values = figures(metrics), compared["p_holm"]
@@ -231,3 +233,50 @@ def test_a_table_reads_back_to_what_was_computed_bit_for_bit(name: str, metrics:
             for column, value in numbers.items():
                 text = row[column] if row[column] != "" else None
                 assert bits(text) == bits(value), (column, row[column], value)
+
+
+def sure_answers() -> pl.DataFrame:
+    """Scores of a model that is sure of everything: confidences a millionth below 1 and closer."""
+    parts = []
+    for dataset, split, n, wrong in ((HOME, "val", 400, 0.1), (HOME, "test", 600, 0.1), ("shift", "test", 300, 0.3)):
+        rng = np.random.default_rng(n)
+        ease = rng.random(n)
+        names = [f"{split}-{index}" for index in range(n)]
+        answers = {"dataset": dataset, "split": split, "question_id": names, "image_id": names}
+        answers["accuracy"] = np.where(ease > wrong, 1.0, 0.0)
+        answers["maxprob"] = 1 - 10.0 ** -(6 + 6 * np.clip(0.7 * ease + 0.3 * rng.random(n), 0, 1))
+        parts.append(pl.DataFrame(answers))
+    return pl.concat(parts)
+
+
+def test_a_threshold_read_back_answers_the_questions_that_the_computed_one_answers(tmp_path: Path) -> None:
+    scores = sure_answers()
+    home, shift = (scores.filter(pl.col("dataset") == name) for name in (HOME, "shift"))
+    mixtures = {"shift": mixture_table(home, shift, [1.0, 0.0], seed=0)}
+    common = {"model": "m", "scheme": "s", "id_dataset": HOME, "estimators": ["maxprob"], "seed": 0, "delta": 0.1}
+    common |= {"risks": [0.01, 0.05, 0.1], "splits": 5}
+    tables_of = {
+        "decisions": decisions.decide_variant(scores, mixtures, resamples=5, **common),
+        "certification": certification.evaluate_certification(scores, mixtures, **common),
+    }
+    read, rounded = 0, 0
+    for name, computed in tables_of.items():
+        write_table(computed, tmp_path / f"{name}.parquet")
+        tables.write_as_csv([tmp_path / f"{name}.parquet"], tmp_path / f"{name}.csv")
+        for column in ("threshold", "certified_threshold"):
+            if column not in computed.columns:
+                continue
+            for text, threshold in zip(
+                (row[column] for row in read_by_python(tmp_path / f"{name}.csv")), computed[column], strict=True
+            ):
+                if threshold is None:
+                    assert text == ""
+                    continue
+                answered = scores["maxprob"] >= threshold
+                assert (scores["maxprob"] >= float(text)).equals(answered)
+                assert answered.any()
+                read += 1
+                rounded += not (scores["maxprob"] >= round(threshold, 6)).equals(answered)
+    assert read > 10
+    # With six places no threshold of such a model answers what it should.
+    assert rounded == read

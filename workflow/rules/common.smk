@@ -382,6 +382,7 @@ def paper_table_settings(estimators):
         "estimators": estimators,
         "risks": evaluation["risks"],
         "costs": evaluation["costs"],
+        "resamples": config["comparison"]["resamples"],
         "level": evaluation["confidence_level"],
     }
 

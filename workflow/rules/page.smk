@@ -134,7 +134,6 @@ rule build_page:
         comparisons=f"{STUDY_DATA}/comparisons.parquet",
         examples=f"{STUDY_DATA}/examples.parquet",
         decisions=f"{REPORTS}/tables/decisions.csv",
-        certification=f"{REPORTS}/tables/certification.csv",
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
         data=f"{REPORTS}/tables/data.csv",

@@ -9,7 +9,7 @@ with job_log(snakemake.log[0]):
     given, variants = snakemake.input, list(map(tuple, snakemake.params.variants))
     cells = [(*variant, dataset) for variant, dataset in product(variants, snakemake.params.datasets)]
     by_variant = ("metrics", "curves", "scores", "checkpoints")
-    of_all = ("decisions", "certification", "shipping", "sizes", "data", "comparisons", "examples")
+    of_all = ("decisions", "shipping", "sizes", "data", "comparisons", "examples")
     published, reference = given.published or (None, None)
     sources = Sources(
         **{name: dict(zip(variants, given[name], strict=True)) for name in by_variant},

@@ -14,7 +14,6 @@ from PIL import Image
 from quantrust.artifacts.row_groups import writing_row_groups
 from quantrust.artifacts.tables import write_table
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import write_comparisons
 from quantrust.evaluation.decisions import decide_variant
 from quantrust.evaluation.examples import write_examples
@@ -192,7 +191,7 @@ def write_study(folder: Path) -> PageStudy:
     """Write the tables of the study and build its page."""
     config = study_config()
     variants = list(itertools.product(MODELS, SCHEMES))
-    kinds = ("scores", "metrics", "curves", "decisions", "certification")
+    kinds = ("scores", "metrics", "curves", "decisions")
     paths = {
         kind: {(model, scheme): folder / kind / model / f"{scheme}.parquet" for model, scheme in variants}
         for kind in kinds
@@ -232,17 +231,6 @@ def write_study(folder: Path) -> PageStudy:
             delta=0.1,
             splits=config["certification"]["splits"],
             **common,
-        )
-        write_from_scores(
-            evaluate_certification,
-            paths["scores"][variant],
-            mixtures,
-            [paths["certification"][variant]],
-            model=model,
-            scheme=scheme,
-            id_dataset=HOME,
-            seed=0,
-            **config["certification"],
         )
         for dataset in (HOME, SHIFT):
             features[*variant, dataset] = folder / "features" / model / f"{scheme}-{dataset}.parquet"
@@ -285,9 +273,8 @@ def write_study(folder: Path) -> PageStudy:
     for path in figures.values():
         Image.effect_noise((140, 60), 90).save(path)
     write_sizes_table(checkpoints.values(), reports / "tables" / "sizes.csv")
-    tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "certification", "shipping", "data")}
+    tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping", "data")}
     write_as_csv(paths["decisions"].values(), tables["decisions"])
-    write_as_csv(paths["certification"].values(), tables["certification"])
     write_as_csv([folder / "shipping.parquet"], tables["shipping"])
     skipped = folder / "skipped.parquet"
     write_table(pl.read_parquet(questions[HOME]).clear(), skipped)
@@ -329,7 +316,7 @@ def page_without_shifts(page_study: PageStudy, tmp_path_factory: pytest.TempPath
             write_table(pl.read_parquet(path).filter(dataset=HOME), kept)
         return kept
 
-    of_all = ("decisions", "certification", "shipping", "data", "comparisons", "examples")
+    of_all = ("decisions", "shipping", "data", "comparisons", "examples")
     changes: dict = {name: at_home(getattr(sources, name), name) for name in of_all}
     for name in ("metrics", "curves"):
         paths = getattr(sources, name)

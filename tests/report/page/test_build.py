@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,8 @@ import vl_convert
 from PIL import Image
 from polars.testing import assert_frame_equal
 
+from quantrust.artifacts.tables import write_table
+from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.files import sha256
 from quantrust.report.page import charts
 from quantrust.report.page.build import VEGA_LITE, write_page
@@ -68,8 +71,8 @@ def test_the_csv_files_hold_what_was_computed_for_every_variant(page_study) -> N
 
 def test_the_page_carries_the_values_of_the_csv_files(page_study, page_data) -> None:
     for name in ("decisions", "sizes"):
-        table = pl.read_csv(getattr(page_study.sources, name))
-        assert page_data[name] == {column: table[column].to_list() for column in table.columns}
+        table = pl.read_csv(getattr(page_study.sources, name), infer_schema_length=None)
+        assert {column: page_data[name][column] for column in table.columns} == table.to_dict(as_series=False)
 
 
 def test_thresholds_stay_numbers_where_the_first_ones_are_missing(page_study, tmp_path) -> None:
@@ -82,6 +85,33 @@ def test_thresholds_stay_numbers_where_the_first_ones_are_missing(page_study, tm
         page = write_again(page_study, tmp_path, decisions=tmp_path / f"{name}.csv").read_text(encoding="utf-8")
         data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
         assert all(data["decisions"][column] == [None] * 120 + [filled] for column in numbers)
+
+
+def test_a_threshold_next_to_one_is_whole_in_the_page_and_shown_apart_from_one(page_study, tmp_path) -> None:
+    table = pl.read_csv(page_study.sources.decisions, schema=DECISIONS)
+    close = pl.col("threshold", "certified_threshold").map_batches(lambda column: 1 - 3e-7 * (1 + column))
+    table.with_columns(close).write_csv(tmp_path / "decisions.csv")
+    page = write_again(page_study, tmp_path, decisions=tmp_path / "decisions.csv").read_text(encoding="utf-8")
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])["decisions"]
+    for name in ("threshold", "certified_threshold"):
+        assert data[name] == table.with_columns(close)[name].to_list()
+        for whole, shown in zip(data[name], data[f"{name}_shown"], strict=True):
+            assert (shown == "none") == (whole is None)
+            if whole is not None:
+                one, _, distance = shown.partition(" - ")
+                assert one == "1" and whole <= 1 - float(distance) < 1
+
+
+def test_examples_show_a_confidence_and_its_threshold_apart(page_study, page_data, tmp_path) -> None:
+    table = pl.read_parquet(page_study.sources.examples)
+    threshold = table["threshold"][0]
+    close = pl.Series("confidence", [math.nextafter(threshold, place % 2) for place in range(table.height)])
+    write_table(table.with_columns(close, threshold=pl.lit(threshold)), tmp_path / "examples.parquet")
+    page = write_again(page_study, tmp_path, examples=tmp_path / "examples.parquet").read_text(encoding="utf-8")
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    for row in data["examples"]:
+        assert (float(row["shown"][0]) >= float(row["shown"][1])) == (row["confidence"] >= row["threshold"])
+    assert all(len(row["shown"][0]) < 8 for row in page_data["examples"])
 
 
 def test_curves_keep_full_coverage_and_their_order(page_study, page_data) -> None:
@@ -98,7 +128,7 @@ def test_curves_keep_full_coverage_and_their_order(page_study, page_data) -> Non
 def test_there_are_examples_of_every_kind_with_their_pictures(page_data) -> None:
     assert {row["kind"] for row in page_data["examples"]} == set(page_data["kinds"])
     for row in page_data["examples"]:
-        right, kept = row["accuracy"] >= 0.5, row["confidence"] >= round(row["threshold"], 3)
+        right, kept = row["accuracy"] >= 0.5, row["confidence"] >= row["threshold"]
         assert row["kind"] == f"{'right' if right else 'wrong'} and {'kept' if kept else 'abstained'}"
         assert page_data["pictures"][row["picture"]].startswith("data:image/webp;base64,")
     assert len(page_data["pictures"]) == 2

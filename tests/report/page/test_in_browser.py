@@ -1,5 +1,6 @@
 """The page in a headless Chromium: what it shows is what the CSV files say, and nothing leaves it."""
 
+import itertools
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,7 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from quantrust.evaluation.limits import fewest_to_judge
+from quantrust.report.wording import threshold_in_words
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -20,7 +24,7 @@ WIDE, NARROW = 1200, 390
 PATIENCE = 180_000
 COLUMNS = (
     *("model", "scheme", "share_of_bf16", "coverage", "threshold", "deployed_coverage", "deployed_risk"),
-    *("certified_threshold", "certified_coverage", "certified_risk"),
+    *("certified_share", "certified_median_coverage", "certified_median_risk"),
 )
 
 
@@ -82,7 +86,7 @@ def shown_values(page: Page) -> list[tuple[str | float | None, ...]]:
 def shown_texts(page: Page) -> list[list[str]]:
     """Return what a reader sees in the decision table's cells, without intervals."""
     return page.locator("#decisions tbody tr").evaluate_all(
-        "rows => rows.map(row => [...row.children].map(cell => cell.firstChild.data))"
+        "rows => rows.map(row => [...row.children].map(cell => cell.firstChild.textContent))"
     )
 
 
@@ -105,7 +109,7 @@ def test_the_table_starts_at_the_shipping_criterion(open_page, decisions, page_s
     page = open_page()
     shipping = page_study.config["report"]["shipping"]
     assert shown_values(page) == expected_values(decisions, shipping["risk"], "scenes", shipping["estimators"][0])
-    assert page.locator("#limit-shown").inner_text() == "10.0 %"
+    assert page.locator("#limit-shown").inner_text() == "10 %"
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -115,14 +119,14 @@ def test_the_slider_changes_the_table_to_the_values_in_the_csv(open_page, decisi
     limit = [0.05, 0.1, 0.15, 0.2][place]
     expected = expected_values(decisions, limit, "scenes", "selector")
     assert shown_values(page) == expected
-    assert page.locator("#limit").get_attribute("aria-valuetext") == f"{100 * limit:.1f} %"
+    assert page.locator("#limit").get_attribute("aria-valuetext") == f"{100 * limit:g} %"
     for texts, values in zip(shown_texts(page), expected, strict=True):
         for name, text, value in zip(COLUMNS[2:], texts[2:], values[2:], strict=True):
-            number = text.removesuffix(" ▲").removesuffix(" %")
+            number = text.removesuffix(" ▲").removesuffix(" △").removesuffix(" %")
             if value is None:
                 assert text in ("none", "–")  # noqa: RUF001
             elif "threshold" in name:
-                assert float(number) == pytest.approx(value, abs=0.000051)
+                assert text == f"{threshold_in_words(value)}, copy the whole number"
             else:
                 assert float(number) == pytest.approx(100 * value, abs=0.051)
 
@@ -144,19 +148,80 @@ def test_filters_change_the_table_to_the_values_in_the_csv(open_page, decisions)
     assert "4 variants" in page.locator("#decisions-caption").inner_text()
 
 
-def test_a_broken_limit_is_marked_in_words_and_not_by_colour_alone(open_page, decisions) -> None:
+def test_every_risk_above_its_limit_is_marked_with_a_sign_in_words_and_in_colour(open_page, decisions) -> None:
     page = open_page()
-    page.select_option("#decide-dataset", "scenes-language")
+    seen = set()
+    for dataset, place in itertools.product(("scenes", "scenes-language"), range(4)):
+        limit = [0.05, 0.1, 0.15, 0.2][place]
+        page.select_option("#decide-dataset", dataset)
+        set_limit(page, place)
+        here = decisions.filter(
+            (pl.col("risk_limit") == limit) & (pl.col("dataset") == dataset) & (pl.col("estimator") == "selector")
+        )
+        rows = page.locator("#decisions tbody tr")
+        for shown, row in zip(rows.all(), here.iter_rows(named=True), strict=True):
+            deployed, certified = (shown.locator("td, th").nth(column) for column in (6, 9))
+            sign = ""
+            if row["deployed_risk"] is not None and row["deployed_risk"] > limit:
+                sign = "▲" if row["deployed_risk_low"] > limit else "△"
+            if row["deployed_risk"] is not None and row["deployed_images"] < fewest_to_judge(limit, 0.95):
+                sign += "?"
+            assert signs(deployed) == sign
+            broken = row["certified_median_risk"] is not None and row["certified_median_risk"] > limit
+            assert signs(certified) == ("▲" if broken else "")
+            assert ("above the limit" in deployed.text_content()) == (sign[:1] in ("▲", "△") and sign != "")
+            assert ("above the limit" in certified.text_content()) == broken
+            for cell, mark in ((deployed, sign), (certified, "▲" if broken else "")):
+                plain = shown.locator("td").nth(2).evaluate("e => getComputedStyle(e).color")
+                assert (cell.evaluate("e => getComputedStyle(e).color") != plain) == (mark != "")
+            seen |= {("deployed", sign), ("certified", "▲" if broken else "")}
+    assert {("deployed", ""), ("deployed", "▲"), ("deployed", "△"), ("certified", ""), ("certified", "▲")} <= seen
+
+
+def signs(cell: Locator) -> str:
+    """Return the marks in a cell's first text."""
+    return "".join(re.findall("[▲△?]", cell.evaluate("e => e.firstChild.textContent")))
+
+
+def test_a_threshold_is_copied_whole_and_answers_what_the_computed_one_answers(
+    open_page, decisions, page_study
+) -> None:
+    page = open_page()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     here = decisions.filter(
-        (pl.col("risk_limit") == 0.1) & (pl.col("dataset") == "scenes-language") & (pl.col("estimator") == "selector")
+        (pl.col("risk_limit") == 0.1) & (pl.col("dataset") == "scenes") & (pl.col("estimator") == "selector")
     )
-    broken = here.filter(pl.col("deployed_risk_low") > 0.1).height
-    assert broken > 0
-    assert page.locator("#decisions .broken").count() == broken
-    assert all("above the limit" in text for text in page.locator("#decisions .broken").all_text_contents())
+    rows = page.locator("#decisions tbody tr")
+    for place, row in enumerate(here.iter_rows(named=True)):
+        scores = pl.read_parquet(page_study.sources.scores[row["model"], row["scheme"]])["selector"]
+        for name, button in zip(
+            ("threshold", "certified_threshold"), rows.nth(place).locator(".copy").all(), strict=True
+        ):
+            # By keyboard.
+            button.press("Enter")
+            page.locator("#copied", has_text="(copied)").wait_for()
+            copied = page.evaluate("navigator.clipboard.readText()")
+            assert float(copied) == float(button.get_attribute("title")) == row[name]
+            assert (scores >= float(copied)).equals(scores >= row[name])
+            assert (
+                page.locator("#copied")
+                .inner_text()
+                .endswith(f"of {row['scheme']} for {row['model']}: {copied} (copied)")
+            )
+            page.evaluate("document.getElementById('copied').textContent = ''")
 
 
-@pytest.mark.parametrize("key", ["scheme", "coverage", "certified_threshold"])
+def test_where_copying_is_refused_the_whole_number_is_shown_to_be_selected(open_page, decisions) -> None:
+    page = open_page()
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
+    page.locator("#decisions .copy").first.click()
+    shown = page.locator("#copied", has_text="Threshold of bf16 for model-a: ")
+    shown.wait_for()
+    first = expected_values(decisions, 0.1, "scenes", "selector")[0]
+    assert float(shown.inner_text().split(": ")[1]) == first[COLUMNS.index("threshold")]
+
+
+@pytest.mark.parametrize("key", ["scheme", "coverage", "threshold", "certified_median_risk"])
 def test_columns_sort_both_ways_by_keyboard_with_what_is_missing_last(open_page, decisions, key) -> None:
     page = open_page()
     button = page.locator(f"#decisions [data-key={key}] button")

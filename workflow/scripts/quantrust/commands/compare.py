@@ -1,7 +1,7 @@
 """`quantrust compare`: the paired comparison of two scores files."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import polars as pl
 from tqdm import tqdm
 
 from quantrust.artifacts.tables import read_others_table
-from quantrust.commands.numbers import as_given, count, parsed, share
+from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
 from quantrust.commands.outputs import check_table, same_file, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, fewest_resamples, figures_of
 from quantrust.evaluation.intervals import LEVEL
+from quantrust.evaluation.limits import too_low_to_judge
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
@@ -156,11 +157,16 @@ def run(arguments: argparse.Namespace) -> None:
                     progress=bar.update,
                 )
             )
+    val = scores[0].filter((pl.col("split") == "val") & (pl.col("dataset") == home))["image_id"].n_unique()
+    chance = chance_note(dict.fromkeys(arguments.risk), val, arguments.level)
+    if chance is not None:
+        notes.append(f"note: {chance}, and so are the deployed figures (?)")
     table = _table(sides, metrics, arguments.level)
     if arguments.out is not None:
         head = {"resamples": resamples, "seed": arguments.seed, "level": arguments.level}
         write_table(arguments.out, table, head)
-    print(_text(table, sides[0], home, estimators, resamples, notes, arguments))
+    by_chance = too_low_to_judge(arguments.risk, val, arguments.level)
+    print(_text(table, sides[0], home, estimators, resamples, by_chance, notes, arguments))
 
 
 def read_scores(path: Path) -> pl.DataFrame:
@@ -296,6 +302,7 @@ def _text(
     home: str,
     estimators: Sequence[str],
     resamples: int,
+    by_chance: Collection[float],
     notes: Sequence[str],
     arguments: argparse.Namespace,
 ) -> str:
@@ -312,7 +319,7 @@ def _text(
         setting = figures.setting
         images = setting.answers["image_id"].n_unique()
         places.append((len(rows), f"{setting.dataset}: {setting.answers.height} questions on {images} images"))
-        rows += [_row(row, alpha) for row in table.filter(pl.col("dataset") == setting.dataset).to_dicts()]
+        rows += [_row(row, alpha, by_chance) for row in table.filter(pl.col("dataset") == setting.dataset).to_dicts()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     shown = ["  ".join(f"{t:{'<' if k == 0 else '>'}{widths[k]}}" for k, t in enumerate(row)).rstrip() for row in rows]
     for number, line in enumerate(shown[1:], start=1):
@@ -327,14 +334,15 @@ def _text(
     return "\n".join(lines)
 
 
-def _row(row: dict[str, Any], alpha: float) -> tuple[str, ...]:
+def _row(row: dict[str, Any], alpha: float, by_chance: Collection[float]) -> tuple[str, ...]:
     label = row["metric"] if row["parameter"] is None else f"{row['metric']} {as_given(row['parameter'])}"
     values = [_percent(row[name]) for name in ("a", "b")]
+    mark = "?" if row["metric"].startswith("deployed") and row["parameter"] in by_chance else ""
     if row["difference"] is None:
-        return (label, *values, "undefined", "", "", "", "")
+        return (label, *values, "undefined", "", "", "", mark)
     between = f"{100 * row['low']:+.2f} .. {100 * row['high']:+.2f}"
-    star = "*" if row["p_holm"] <= alpha else ""
-    return (label, *values, f"{100 * row['difference']:+.2f}", between, _p(row["p_value"]), _p(row["p_holm"]), star)
+    mark = ("*" if row["p_holm"] <= alpha else "") + mark
+    return (label, *values, f"{100 * row['difference']:+.2f}", between, _p(row["p_value"]), _p(row["p_holm"]), mark)
 
 
 def _percent(value: float | None) -> str:

@@ -1,8 +1,10 @@
-"""Numbers on the command line."""
+"""Numbers on the command line, and what is said where they are too small."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+from quantrust.evaluation.limits import too_low_to_judge
 
 Number = TypeVar("Number", int, float)
 
@@ -40,3 +42,18 @@ def as_given(value: float) -> str:
     ('10', '0.05', '0.0123456789')
     """
     return str(int(value)) if value == int(value) else str(value)
+
+
+def chance_note(limits: Iterable[float], images: int, level: float) -> str | None:
+    """Say for which risk limits the threshold lies where it does by chance, set on so few images; None for none.
+
+    Examples
+    --------
+    >>> chance_note([0.01, 0.05, 0.2], 60, 0.95)
+    'thresholds are set on 60 images: where they lie is chance at 0.01 (takes 381 images), 0.05 (takes 73 images)'
+    """
+    few = too_low_to_judge(limits, images, level)
+    if not few:
+        return None
+    named = ", ".join(f"{as_given(limit)} (takes {fewest} images)" for limit, fewest in few.items())
+    return f"thresholds are set on {images} images: where they lie is chance at {named}"

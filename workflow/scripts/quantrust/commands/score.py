@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from quantrust.commands.numbers import as_given, count, parsed, share
+from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
@@ -113,10 +113,14 @@ def run(arguments: argparse.Namespace) -> None:
     kind = _kind(files, arguments.confidence)
     is_probability = kind == PROBABILITY
     scored = _score(questions, predictions)
-    deployment = None
+    deployment, notes = None, [NOTE]
     if threshold_predictions is not None:
         val = _score(questions, threshold_predictions)
         deployment = deploy(val.ranking, risks, costs)
+        notes.append(DEPLOYED_NOTE)
+        chance = chance_note(risks, np.unique(val.images).size, LEVEL)
+        if chance is not None:
+            notes.append(chance)
         shared = np.intersect1d(scored.images, val.images).size
         if shared:
             print(
@@ -124,6 +128,8 @@ def run(arguments: argparse.Namespace) -> None:
                 f"{arguments.threshold_predictions}: thresholds are best chosen on other images",
                 file=sys.stderr,
             )
+    if kind == SCORE:
+        notes.append(SCORE_NOTE)
     values = summarise(scored.ranking, risks, costs, deployment, is_probability)
     resampled = _resample(scored, risks, costs, deployment, is_probability, arguments.resamples, arguments.seed)
     intervals = {
@@ -135,7 +141,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     document = _document(scored, kind, risks, costs, deployment, values, intervals, undefined, arguments)
     _write(arguments, document, predictions, scored)
-    print(_table(scored, kind, values, intervals, deployment))
+    print(_table(scored, values, intervals, notes))
 
 
 @dataclass(frozen=True)
@@ -328,10 +334,9 @@ def _write(
 
 def _table(
     scored: _Scored,
-    kind: str,
     values: Mapping[Key, float],
     intervals: Mapping[Key, tuple[float, float]],
-    deployment: Deployment | None,
+    notes: Sequence[str],
 ) -> str:
     rows = [("metric", "value", f"{LEVEL:.0%} interval")]
     for (name, parameter), value in values.items():
@@ -347,9 +352,6 @@ def _table(
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     images = np.unique(scored.images).size
-    notes = [NOTE] if deployment is None else [NOTE, DEPLOYED_NOTE]
-    if kind == SCORE:
-        notes.append(SCORE_NOTE)
     return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines, *notes])
 
 

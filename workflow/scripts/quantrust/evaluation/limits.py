@@ -1,6 +1,7 @@
 """Risk limits: the grid that decisions are tabulated for, and how many answers it takes to judge one."""
 
 import math
+from collections.abc import Iterable
 from statistics import NormalDist
 
 
@@ -52,3 +53,24 @@ def fewest_to_judge(limit: float, level: float) -> int:
     faultless = math.log(1.0 - level) / math.log1p(-limit)
     deviations = NormalDist().inv_cdf((1.0 + level) / 2.0)
     return math.ceil(max(faultless, deviations**2 * (1.0 - limit) / limit))
+
+
+def too_low_to_judge(limits: Iterable[float], images: int, level: float) -> dict[float, int]:
+    """Return of some risk limits those that answers about so many images do not judge, with the number it would take.
+
+    Parameters
+    ----------
+    limits : iterable of float
+        In [0, 1]; 0 and 1 are passed over, of which no number of answers judges the one and any judges the other.
+    images : int
+        Images that the answers are about; answers about one image are not independent.
+    level : float
+        As in `fewest_to_judge`.
+
+    Examples
+    --------
+    >>> too_low_to_judge([0.01, 0.05, 0.2], 60, 0.95)
+    {0.01: 381, 0.05: 73}
+    """
+    needed = {limit: fewest_to_judge(limit, level) for limit in limits if 0.0 < limit < 1.0}
+    return {limit: fewest for limit, fewest in needed.items() if images < fewest}

@@ -64,7 +64,7 @@ GROUPS_BYTES = 7_000
 RESULTS_BYTES, RESULT_BYTES = 12_000, 120
 """On disk, of a table of certificates, decisions, comparisons or verdicts without a row, and of a row."""
 
-DECISION_BYTES = 230
+DECISION_BYTES = 340
 """On disk, of a decision as text."""
 
 EPOCH_BYTES, NETWORK_BYTES = 128, 700
@@ -585,13 +585,13 @@ class _Planner:
     def _tabulate_reliability(self, job: Job) -> Estimate:
         rows = self._variants * len(self.questions) * len(self.config["study"]["estimators"])
         # three numbers for ECE, AURC and each risk limit
-        return self._table(rows, 80 + 30 * (2 + len(self.config["evaluation"]["risks"])))
+        return self._table(rows, 80 + 60 * (2 + len(self.config["evaluation"]["risks"])))
 
     def _tabulate_sizes(self, job: Job) -> Estimate:
         return self._table(self._variants, 180)
 
     def _tabulate_certification(self, job: Job) -> Estimate:
-        return self._table(self._variants * self._certified, 180)
+        return self._table(self._variants * self._certified, 230)
 
     def _tabulate_comparisons(self, job: Job) -> Estimate:
         return self._table(self._compared, 200)
@@ -600,7 +600,7 @@ class _Planner:
         return self._table(self._variants * self._decided, DECISION_BYTES)
 
     def _tabulate_shipping(self, job: Job) -> Estimate:
-        return self._table(self._judged, 160)
+        return self._table(self._judged, 180)
 
     def _build_page(self, job: Job) -> Estimate:
         examples, pictures = self._examples()

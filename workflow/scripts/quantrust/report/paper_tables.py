@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from quantrust.artifacts.tables import read_table
+from quantrust.evaluation.comparison import fewest_resamples
 from quantrust.files import atomic_path
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
@@ -91,6 +92,7 @@ def write_paper_table(
     estimators: Sequence[str],
     risks: Sequence[float],
     costs: Sequence[float],
+    resamples: int,
     level: float,
 ) -> None:
     """Write one of the paper's tables in distribution: a row per model, scheme and estimator, a column per metric.
@@ -120,21 +122,29 @@ def write_paper_table(
         A row of each variant for each of these that the study has.
     risks, costs : sequence of float
         Risk limits of the coverages and costs of the effective reliabilities.
+    resamples : int
+        Of the comparisons; the caption says where they are too few to find any difference.
     level : float in (0, 1)
         Confidence level of the intervals, for the caption.
     """
     metrics = in_distribution(read_tables(metric_paths), home).filter(pl.col("estimator").is_in(list(estimators)))
     columns = table_columns(risks, costs)
     published = read_published(published_path, home)
-    rows = _rows(metrics, read_table(comparisons_path).filter(pl.col("dataset") == home), columns, published)
+    comparisons = read_table(comparisons_path)
+    tests = comparisons["p_holm"].count()
+    needed = fewest_resamples(tests, SIGNIFICANT)
+    unmarked = "no difference was found"
+    if resamples < needed:
+        unmarked += f", as none could be: {tests:,} tests take {needed:,} resamples, and there are {resamples:,}"
+    rows = _rows(metrics, comparisons.filter(pl.col("dataset") == home), columns, published)
     mark_best(rows)
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()
     caption = (
         f"{home}, {count:,} test questions; in percent, with {in_words(level)} bootstrap intervals over images. Best "
         f"of a model at the same number of bits in bold. Paired tests at {in_words(SIGNIFICANT)} after Holm's "
-        f"correction: {FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark no "
-        f"difference was found; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
+        f"correction: {FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark "
+        f"{unmarked}; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
     )
     if any(cell.published is not None for row in rows for cell in row.cells.values()):
         caption += f" In parentheses: {published.source}."

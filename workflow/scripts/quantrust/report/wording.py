@@ -62,7 +62,7 @@ def threshold_in_words(threshold: float | None, digits: int = SHOWN_DIGITS) -> s
     return f"1 - {_written(distance)}" if distance < WRITTEN_OUT else _written(1 - distance)
 
 
-def told_apart(confidence: float, threshold: float) -> tuple[str, str]:
+def told_apart(confidence: float, threshold: float | None) -> tuple[str, str]:
     """Return a confidence and the threshold that it is held against with as many digits as tell them apart.
 
     Examples
@@ -73,7 +73,7 @@ def told_apart(confidence: float, threshold: float) -> tuple[str, str]:
     digits = SHOWN_DIGITS
     while True:
         texts = threshold_in_words(confidence, digits), threshold_in_words(threshold, digits)
-        if texts[0] != texts[1] or confidence == threshold:
+        if texts[0] != texts[1] or confidence == threshold or threshold is None:
             return texts
         # Ends: so many digits as a float has tell any two apart.
         digits += 1

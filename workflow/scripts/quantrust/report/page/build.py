@@ -19,17 +19,17 @@ from PIL import Image
 
 from quantrust.artifacts.tables import read_table, table_notes
 from quantrust.confidence.catalogue import has_learned
-from quantrust.evaluation.certification import SCHEMA as CERTIFICATION
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
+from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import atomic_path, read_object, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
-from quantrust.report.page.words import criterion, limits_of_data, percent, span, summary
+from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, pick, read_tables, whole_test_sets
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, threshold_in_words, told_apart
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -53,7 +53,7 @@ class Sources:
         By model, scheme and dataset; only their metadata is read.
     questions : mapping of str to str or Path
         By dataset.
-    decisions, certification, shipping, sizes, data : str or Path
+    decisions, shipping, sizes, data : str or Path
         The CSV files beside the page, whose values it shows.
     comparisons, examples : str or Path
         Parquet files.
@@ -72,7 +72,6 @@ class Sources:
     features: Mapping[tuple[str, str, str], str | Path]
     questions: Mapping[str, str | Path]
     decisions: str | Path
-    certification: str | Path
     shipping: str | Path
     sizes: str | Path
     data: str | Path
@@ -105,18 +104,20 @@ def write_page(
     workflow : mapping of str to str
         Versions of what ran the study, for the provenance.
     """
-    home = config["study"]["in_distribution"]
+    home, level = config["study"]["in_distribution"], config["evaluation"]["confidence_level"]
     # With their own types: a column of thresholds may be empty as far as any number of rows that one could look at.
     decisions = pl.read_csv(sources.decisions, schema=DECISIONS, glob=False)
     kept = pl.read_csv(sources.shipping, schema=SHIPPING, glob=False)
-    certification = pl.read_csv(sources.certification, schema=CERTIFICATION, glob=False)
     sizes, asked = (pl.read_csv(path, glob=False) for path in (sources.sizes, sources.data))
     schemes = distinct(decisions, "scheme")
     learned = has_learned(config["study"]["estimators"])
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
     shares = config["evaluation"]["id_shares"]
     data = {
-        "decisions": _columns(decisions),
+        "decisions": _columns(_with_thresholds_in_words(decisions)),
+        "fewest": [
+            {"limit": limit, "images": fewest_to_judge(limit, level)} for limit in sorted(set(decisions["risk_limit"]))
+        ],
         "sizes": _columns(sizes),
         "curves": _curves(sources, home, distinct(decisions, "estimator")),
         "mixtures": _mixtures(sources, home, distinct(decisions, "estimator")),
@@ -151,19 +152,22 @@ def write_page(
         risks=config["evaluation"]["risks"],
         shipping=config["report"]["shipping"],
         delta=config["certification"]["delta"],
-        level=config["evaluation"]["confidence_level"],
-        criterion=criterion(config["report"]["shipping"], config["evaluation"]["confidence_level"]),
+        level=level,
+        splits=config["certification"]["splits"],
+        criterion=criterion(config["report"]["shipping"], level),
         summary=summary(
             kept,
             sizes,
             decisions,
-            certification,
             read_table(sources.comparisons),
             home,
             config,
         ),
         kept=_kept(kept.filter(pl.col("dataset") == home), sizes),
-        limits_of_data=limits_of_data(asked, home, learned),
+        limits_of_data=[
+            *limits_of_val(decisions, home, config["report"]["shipping"]["risk"], level),
+            *limits_of_data(asked, home, learned),
+        ],
         learned=learned,
         asked=asked.to_dicts(),
         published=_published(sources, home),
@@ -192,6 +196,14 @@ def _json(value: Any) -> str:
     """Return JSON as it may stand in an HTML script element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
+
+
+def _with_thresholds_in_words(decisions: pl.DataFrame) -> pl.DataFrame:
+    """Add what the page shows of the thresholds, beside the whole numbers."""
+    return decisions.with_columns(
+        pl.Series(f"{name}_shown", map(threshold_in_words, decisions[name]), dtype=pl.String)
+        for name in ("threshold", "certified_threshold")
+    )
 
 
 def _columns(table: pl.DataFrame) -> dict[str, list[Any]]:
@@ -237,8 +249,10 @@ def _examples(sources: Sources) -> dict[str, Any]:
         name: f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
         for name, picture in zip(names, table["picture"], strict=True)
     }
-    rows = table.drop("picture").with_columns(pl.Series("picture", names), pl.col("accuracy", "confidence").round(3))
-    return {"examples": rows.to_dicts(), "pictures": pictures, "kinds": KINDS}
+    rows = table.drop("picture").with_columns(pl.Series("picture", names), pl.col("accuracy").round(3)).to_dicts()
+    for row in rows:
+        row["shown"] = told_apart(row["confidence"], row["threshold"])
+    return {"examples": rows, "pictures": pictures, "kinds": KINDS}
 
 
 def _kept(kept: pl.DataFrame, sizes: pl.DataFrame) -> list[dict[str, Any]]:

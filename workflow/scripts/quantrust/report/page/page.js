@@ -8,7 +8,8 @@ const MISSING = "–";
 const percent = (value) => (value === null ? MISSING : `${(100 * value).toFixed(1)} %`);
 const span = (low, high) =>
   low === null || high === null ? "" : `${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)} %`;
-const threshold = (value) => (value === null ? "none" : value.toFixed(4));
+// A limit of the config, with the decimals that it has.
+const inWords = (share) => `${Number((100 * share).toFixed(6))} %`;
 
 // A table of the study comes as one array a column.
 const rowsOf = (columns) => {
@@ -34,6 +35,8 @@ const decisions = rowsOf(data.decisions).map((row, place) => ({
   share_of_bf16: shares[`${row.model}/${row.scheme}`],
 }));
 const limits = [...new Set(decisions.map((row) => row.risk_limit))].sort((one, other) => one - other);
+// By risk limit, how many images it takes to tell whether it is kept.
+const fewest = Object.fromEntries(data.fewest.map((row) => [row.limit, row.images]));
 const order = { key: null, descending: false };
 const currentLimit = () => limits[Number(element("limit").value)];
 
@@ -43,28 +46,72 @@ const cell = (tag, value, shown, interval = "") => {
   return made;
 };
 
+// A threshold is shown rounded; pressed, it shows and copies the whole number.
+const threshold = (row, name, what) => {
+  const value = row[name];
+  const button = create("button", row[`${name}_shown`], { type: "button", class: "copy", title: String(value) });
+  button.append(create("span", ", copy the whole number", { class: "visually-hidden" }));
+  button.addEventListener("click", async () => {
+    const whole = `${what} of ${row.scheme} for ${row.model}: ${value}`;
+    const copied = await navigator.clipboard?.writeText(String(value)).then(
+      () => true,
+      () => false
+    );
+    element("copied").textContent = copied ? `${whole} (copied)` : whole;
+  });
+  return button;
+};
+
+const MARKS = {
+  broken: ["▲", "above the limit"],
+  above: ["△", "above the limit, the interval reaches below"],
+  few: ["?", "too few images to tell"],
+};
+const marked = (made, ...kinds) => {
+  for (const kind of kinds) {
+    const [sign, meaning] = MARKS[kind];
+    made.classList.add(kind);
+    made.firstChild.data += ` ${sign}`;
+    made.append(create("span", meaning, { class: "visually-hidden" }));
+  }
+  return made;
+};
+
 const decisionRow = (row) => {
   const made = create("tr");
   const scheme = cell("th", row.scheme, row.scheme);
   scheme.setAttribute("scope", "row");
   scheme.append(create("small", row.model, { class: "narrow" }));
-  const risk = cell("td", row.deployed_risk, percent(row.deployed_risk), span(row.deployed_risk_low, row.deployed_risk_high));
-  if (row.deployed_risk_low !== null && row.deployed_risk_low > row.risk_limit) {
-    risk.classList.add("broken");
-    risk.firstChild.data += " ▲";
-    risk.append(create("span", "above the limit", { class: "visually-hidden" }));
+  const limit = row.risk_limit;
+  const valThreshold = cell("td", row.threshold, row.threshold === null ? "none" : "");
+  if (row.threshold !== null) valThreshold.append(threshold(row, "threshold", "Threshold"));
+  const certified = cell("td", row.certified_share, percent(row.certified_share));
+  if (row.certified_threshold !== null) {
+    const first = create("small", "first: ");
+    first.append(threshold(row, "certified_threshold", "Threshold of the first half"));
+    certified.append(first);
   }
+  const risk = cell("td", row.deployed_risk, percent(row.deployed_risk), span(row.deployed_risk_low, row.deployed_risk_high));
+  if (row.deployed_risk !== null && row.deployed_risk > limit) marked(risk, row.deployed_risk_low > limit ? "broken" : "above");
+  if (row.deployed_risk !== null && row.deployed_images < fewest[limit]) marked(risk, "few");
+  const certifiedRisk = cell(
+    "td",
+    row.certified_median_risk,
+    percent(row.certified_median_risk),
+    row.certified_median_risk === null ? "" : `above: ${percent(row.certified_violation_rate)}`
+  );
+  if (row.certified_median_risk > limit) marked(certifiedRisk, "broken");
   made.append(
     cell("td", row.model, row.model),
     scheme,
     cell("td", row.share_of_bf16, percent(row.share_of_bf16)),
     cell("td", row.coverage, percent(row.coverage), span(row.coverage_low, row.coverage_high)),
-    cell("td", row.threshold, threshold(row.threshold)),
+    valThreshold,
     cell("td", row.deployed_coverage, percent(row.deployed_coverage), span(row.deployed_coverage_low, row.deployed_coverage_high)),
     risk,
-    cell("td", row.certified_threshold, threshold(row.certified_threshold)),
-    cell("td", row.certified_coverage, percent(row.certified_coverage)),
-    cell("td", row.certified_risk, percent(row.certified_risk))
+    certified,
+    cell("td", row.certified_median_coverage, percent(row.certified_median_coverage)),
+    certifiedRisk
   );
   return made;
 };
@@ -84,11 +131,16 @@ const showDecisions = () => {
     (row) => row.risk_limit === limit && wanted.every(([name, value]) => value === "" || row[name] === value)
   );
   if (order.key !== null) rows.sort(compare);
-  element("limit-shown").textContent = percent(limit);
-  element("limit").setAttribute("aria-valuetext", percent(limit));
+  element("limit-shown").textContent = inWords(limit);
+  element("limit").setAttribute("aria-valuetext", inWords(limit));
+  element("fewest").textContent = fewest[limit].toLocaleString("en");
+  element("copied").textContent = "";
   const { dataset, estimator } = Object.fromEntries(wanted);
+  const set = rows.some((row) => row.val_images < fewest[limit])
+    ? ` Thresholds are set on ${rows[0].val_images} images of val: fewer than ${fewest[limit]} do not tell whether this limit is kept, and where they lie is chance.`
+    : "";
   element("decisions-caption").textContent =
-    `Risk limit ${percent(limit)} on ${dataset}, by the confidence of ${estimator}: ${rows.length} variants.`;
+    `Risk limit ${inWords(limit)} on ${dataset}, by the confidence of ${estimator}: ${rows.length} variants.${set}`;
   document.querySelector("#decisions tbody").replaceChildren(...rows.map(decisionRow));
 };
 
@@ -239,7 +291,7 @@ const example = (row) => {
     answer: row.answer || "(empty)",
     reference: answers.join(", "),
     accuracy: percent(row.accuracy),
-    confidence: `${row.confidence.toFixed(3)}; threshold ${row.threshold === null ? "none" : row.threshold.toFixed(3)}`,
+    confidence: `${row.shown[0]}; threshold ${row.shown[1]}`,
   };
   for (const [name, value] of Object.entries(facts)) list.append(create("dt", name), create("dd", value));
   caption.append(list);

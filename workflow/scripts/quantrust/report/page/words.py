@@ -5,7 +5,10 @@ from typing import Any
 
 import polars as pl
 
-from quantrust.evaluation.shipping import FAILS, MEETS, OPEN
+from quantrust.evaluation.certification import fewest_faultless
+from quantrust.evaluation.comparison import fewest_resamples
+from quantrust.evaluation.limits import fewest_to_judge
+from quantrust.evaluation.shipping import FAILS, MEETS, OPEN, fewest_images
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.results import distinct, pick
 from quantrust.report.wording import SIGNIFICANT, in_words
@@ -67,7 +70,6 @@ def summary(
     kept: pl.DataFrame,
     sizes: pl.DataFrame,
     decisions: pl.DataFrame,
-    certification: pl.DataFrame,
     comparisons: pl.DataFrame,
     home: str,
     study: Mapping[str, Any],
@@ -82,8 +84,6 @@ def summary(
         The table of sizes.
     decisions : polars.DataFrame
         The table of `quantrust.evaluation.decisions`, all variants.
-    certification : polars.DataFrame
-        The table of `quantrust.evaluation.certification`, all variants.
     comparisons : polars.DataFrame
         The table of `quantrust.evaluation.comparison.write_comparisons`.
     home : str
@@ -97,10 +97,9 @@ def summary(
         For each model its name and its sentences: those by each estimator of the shipping criterion, then those that
         compare estimators.
     """
-    shipping, delta = study["report"]["shipping"], study["certification"]["delta"]
+    shipping, level = study["report"]["shipping"], study["evaluation"]["confidence_level"]
+    delta, resamples = study["certification"]["delta"], study["comparison"]["resamples"]
     here = decisions.filter(pl.col("risk_limit") == shipping["risk"])
-    # A row for each scheme; none where the certification has other limits.
-    splits = certification.filter(pl.col("guarantee") & (pl.col("risk_limit") == shipping["risk"]))
     found = []
     for model in distinct(decisions, "model"):
         groups = []
@@ -108,21 +107,39 @@ def summary(
             deployed = pick(here, model=model, estimator=estimator)
             judged = pick(kept, model=model, dataset=home, estimator=estimator)
             sentences = [
-                *_verdicts(judged, pick(sizes, model=model), shipping["risk"]),
-                *_thresholds(deployed, shipping["risk"], home),
-                _certificates(
-                    pick(deployed, dataset=home),
-                    pick(splits, model=model, estimator=estimator),
-                    shipping["risk"],
-                    delta,
-                ),
+                *_verdicts(judged, pick(sizes, model=model), shipping, level),
+                *_thresholds(deployed, shipping["risk"], home, level),
+                *_certificates(pick(deployed, dataset=home), shipping["risk"], delta),
             ]
             groups.append((f"By the confidence of {estimator}", sentences))
-        compared = _estimators(comparisons, model, home)
+        compared = _estimators(comparisons, model, home, resamples)
         if compared:
             groups.append(("Estimators compared", compared))
         found.append((model, groups))
     return found
+
+
+def limits_of_val(decisions: pl.DataFrame, home: str, risk: float, level: float) -> list[str]:
+    """Say whether thresholds are set on so few images that where they lie is chance; nothing where they are not.
+
+    Parameters
+    ----------
+    decisions : polars.DataFrame
+        The table of `quantrust.evaluation.decisions`, all variants.
+    home : str
+        The dataset in distribution.
+    risk : float
+        The risk limit of the shipping criterion.
+    level : float
+        Confidence level of the intervals.
+    """
+    images, fewest = decisions["val_images"].max(), fewest_to_judge(risk, level)
+    if images >= fewest:
+        return []
+    return [
+        f"Thresholds are set on {_number(images, 'image')} of {home} in val. {_too_few(fewest, risk)}, so that where "
+        "they lie is chance."
+    ]
 
 
 def limits_of_data(asked: pl.DataFrame, home: str, learned: bool) -> list[str]:
@@ -159,13 +176,25 @@ def limits_of_data(asked: pl.DataFrame, home: str, learned: bool) -> list[str]:
     return sentences
 
 
+def _too_few(fewest: int, risk: float) -> str:
+    return f"Fewer than {fewest:,} do not tell a risk of {in_words(risk)} from one of {in_words(2 * risk)}"
+
+
 def _number(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[str]:
+def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, shipping: Mapping[str, Any], level: float) -> list[str]:
     if kept.is_empty():
         return [f"The study has no {UNQUANTIZED}, which the shipping criterion compares with."]
+    risk, keeps = shipping["risk"], shipping["keeps"]
+    images, fewest = kept["images"][0], fewest_images(keeps, level)
+    if images < fewest:
+        return [
+            f"Nothing can be said about the shipping criterion: the {_number(kept['n'][0], 'question')} are about "
+            f"{_number(images, 'image')}, and fewer than {fewest:,} do not tell a loss of {in_words(1 - keeps)} from "
+            f"one of {in_words(2 - 2 * keeps)}."
+        ]
     accuracy = pick(kept, metric="accuracy").select("scheme", accuracy_kept="kept")
     rows = (
         pick(kept, metric="coverage_at_risk")
@@ -218,49 +247,66 @@ def _others(count: int, one: str, more: str) -> str:
     return f"; one other {one}" if count == 1 else f"; {count} others {more}"
 
 
-def _thresholds(rows: pl.DataFrame, risk: float, home: str) -> list[str]:
-    """Say on which datasets thresholds of val break their limit, in distribution first."""
+def _thresholds(rows: pl.DataFrame, risk: float, home: str, level: float) -> list[str]:
+    """Say on which datasets thresholds of val keep their limit and on which they break it, in distribution first."""
     sentences = []
+    fewest = fewest_to_judge(risk, level)
     for dataset in [home, *(name for name in distinct(rows, "dataset") if name != home)]:
-        answering = pick(rows, dataset=dataset).filter(pl.col("deployed_risk").is_not_null())
-        if answering.is_empty():
-            continue
-        broken = answering.filter(pl.col("deployed_risk_low") > risk)
         where = f"In distribution, on {dataset}," if dataset == home else f"On {dataset}"
-        highest = percent(answering["deployed_risk"].max())
-        if broken.is_empty():
+        here = pick(rows, dataset=dataset)
+        judged, few = (here.filter(chosen) for chosen in (pl.col("deployed_images") >= fewest, _answering_few(fewest)))
+        if not judged.is_empty():
+            broken = judged.filter(pl.col("deployed_risk_low") > risk)
+            held = judged.filter(pl.col("deployed_risk_high") <= risk).height
+            # Schemes are worth naming where they are the exception.
+            names = f", {', '.join(broken['scheme'])}" if 0 < 2 * broken.height <= judged.height else ""
             sentences.append(
-                f"{where} the threshold set on val breaks the {in_words(risk)} limit for no scheme (none has the whole "
-                f"interval of its risk above it); the risk reaches {highest}."
+                f"{where} the threshold set on val keeps the {in_words(risk)} limit for {held} of {judged.height} "
+                f"schemes (whole interval of the risk below it) and breaks it for {broken.height}{names} (whole "
+                f"interval above it); the rest is not settled. The risk reaches "
+                f"{percent(judged['deployed_risk'].max())}."
             )
-            continue
-        # Schemes are worth naming where they are the exception.
-        names = f": {', '.join(broken['scheme'])}" if 2 * broken.height <= answering.height else ""
-        sentences.append(
-            f"{where} the threshold set on val breaks the {in_words(risk)} limit for {broken.height} of "
-            f"{answering.height} schemes (whole interval of the risk above it){names}; the risk reaches {highest}."
-        )
+        if not few.is_empty():
+            least, most = few["deployed_images"].min(), few["deployed_images"].max()
+            answered = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+            sentences.append(
+                f"{where} nothing can be said about the limit for {few.height} of {here.height} schemes, whose "
+                f"threshold answers questions about {answered} images. {_too_few(fewest, risk)}."
+            )
+        none = here.height - judged.height - few.height
+        if none:
+            sentences.append(
+                f"{where} {none} of {here.height} schemes answer nothing: no threshold keeps the limit on val, or none "
+                "of the answers reaches it."
+            )
     return sentences
 
 
-def _certificates(rows: pl.DataFrame, splits: pl.DataFrame, risk: float, delta: float) -> str:
-    """Say for how many schemes one random half certifies a threshold, and how much that is owed to the half."""
-    certified = rows.filter(pl.col("certified_threshold").is_not_null())
-    sentence = (
-        f"One random half of the test images, one question of each, certifies a threshold for a risk limit of "
-        f"{in_words(risk)} (in distribution, except with probability {in_words(delta)}) for {certified.height} of "
-        f"{rows.height} schemes"
-    )
-    if splits.is_empty():
-        return f"{sentence}; other halves may certify other schemes."
-    shares = splits["certified_share"]
-    return (
-        f"{sentence}. Which they are depends on the half: of {splits['splits'][0]:,} random halves "
-        f"{span(shares.min(), shares.max())} certify one, depending on the scheme (median {percent(shares.median())})."
-    )
+def _answering_few(fewest: int) -> pl.Expr:
+    return pl.col("deployed_images").is_between(1, fewest - 1)
 
 
-def _estimators(comparisons: pl.DataFrame, model: str, home: str) -> list[str]:
+def _certificates(rows: pl.DataFrame, risk: float, delta: float) -> list[str]:
+    """Say how many random halves certify a threshold, or that none can."""
+    if rows.is_empty():
+        return []
+    half, fewest = rows["images"][0] // 2, fewest_faultless(risk, delta)
+    certifies = f"a threshold for a risk limit of {in_words(risk)} (in distribution, except with probability"
+    if half < fewest:
+        return [
+            f"No half of the test images can certify {certifies} {in_words(delta)}): that takes {fewest:,} answers, "
+            f"all right, one an image, and a half has {half:,}."
+        ]
+    shares = rows["certified_share"]
+    most = rows.filter(pl.col("certified_share") > 0.5).height
+    return [
+        f"Of {rows['splits'][0]:,} random halves of the test images, one question of each, "
+        f"{span(shares.min(), shares.max())} certify {certifies} {in_words(delta)}), depending on the scheme; for "
+        f"{most} of {rows.height} schemes more than half of them do."
+    ]
+
+
+def _estimators(comparisons: pl.DataFrame, model: str, home: str, resamples: int) -> list[str]:
     rows = comparisons.filter(
         (pl.col("first_model") == model)
         & (pl.col("first_scheme") == pl.col("second_scheme"))
@@ -268,6 +314,13 @@ def _estimators(comparisons: pl.DataFrame, model: str, home: str) -> list[str]:
         & (pl.col("metric") == "aurc")
         & pl.col("p_holm").is_not_null()
     )
+    tests = comparisons["p_holm"].count()
+    needed = fewest_resamples(tests, SIGNIFICANT)
+    if not rows.is_empty() and resamples < needed:
+        return [
+            f"No estimator can be told from another: after Holm's correction for {_number(tests, 'difference')} it "
+            f"takes {needed:,} resamples (comparison.resamples) to find any, and there are {resamples:,}."
+        ]
     sentences = []
     for first, second in rows.select("first_estimator", "second_estimator").unique(maintain_order=True).iter_rows():
         pairs = pick(rows, first_estimator=first, second_estimator=second)
