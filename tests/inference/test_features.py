@@ -1,5 +1,6 @@
 """The whole dump: the same answers however the work is cut, each picture encoded once, and what stops it."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -15,13 +16,16 @@ from PIL import Image
 
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
+from quantrust.files import sha256
 from quantrust.inference import features as features_module
+from quantrust.inference.decoding import decode_greedily
 from quantrust.inference.features import FeatureDumper, dump_features
 from quantrust.inference.memory import Halving
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
+from quantrust.quantization.checkpoint import RECORD, _record_digest
 from quantrust.quantization.quantize import quantize_model
 
 BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
@@ -334,14 +338,57 @@ def test_a_shard_needs_room_for_the_others_and_for_the_file_that_they_are_gather
     assert refused(shard=2, shards=3) == pytest.approx(shared - 2e-5, abs=1e-7)
 
 
+def ask(variant, folder, *texts):
+    """Return the variant with other texts in the place of its last questions."""
+    table = pl.read_parquet(variant.questions)
+    asked = [*table["question"][: -len(texts)], *texts]
+    write_table(table.with_columns(question=pl.Series(asked)), folder / "questions.parquet")
+    return dataclasses.replace(variant, questions=folder / "questions.parquet")
+
+
 def test_a_question_that_holds_a_token_of_the_prompt_is_named_before_any_is_answered(variants, tmp_path):
-    checkpoint, questions = variants["idefics3"].checkpoint, variants["idefics3"].questions
-    table = pl.read_parquet(questions)
-    last = pl.int_range(pl.len()) == pl.len() - 1
-    asked = pl.when(last).then(pl.lit("What is <image>?")).otherwise("question")
-    write_table(table.with_columns(question=asked), tmp_path / "questions.parquet")
+    variant = ask(variants["idefics3"], tmp_path, "What is <image>?")
     with pytest.raises(QuantrustError, match=r"questions\.parquet: question \w+ holds '<image>', which is a token"):
-        dump_features(checkpoint, tmp_path / "questions.parquet", tmp_path / "f.parquet", BATCHED)
+        dump(variant, tmp_path / "f.parquet")
+    assert not (tmp_path / "f.parquet").exists()
+
+
+def test_a_question_of_which_a_token_is_left_has_finite_states(variant, tmp_path):
+    asked = ask(variant, tmp_path, "\u200b", "\n", " ", "\u0301", "\ufeff")
+    table = pl.read_parquet(dump(asked, tmp_path / "f.parquet"))
+    for name in STATES:
+        assert np.isfinite(np.stack(table[name].to_numpy())).all()
+
+
+def test_a_question_of_which_no_token_is_left_is_named_before_the_model_runs(variant, tmp_path, monkeypatch):
+    monkeypatch.setattr(Family, "encode_images", None)
+    shutil.copytree(variant.checkpoint, tmp_path / "checkpoint")
+    tokenizer = json.loads((tmp_path / "checkpoint" / "tokenizer.json").read_text())
+    # as tokenizers made by SentencePiece do
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
+    (tmp_path / "checkpoint" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    record = json.loads((tmp_path / "checkpoint" / RECORD).read_text())
+    record["files"]["tokenizer.json"] = sha256(tmp_path / "checkpoint" / "tokenizer.json")
+    record["record_sha256"] = _record_digest(record)
+    (tmp_path / "checkpoint" / RECORD).write_text(json.dumps(record))
+    changed = dataclasses.replace(variant, checkpoint=tmp_path / "checkpoint")
+    for text, message in [
+        ("\u200b\u200b", r"question q23 is '\\u200b\\u200b', of which the model's tokenizer leaves no token; reword"),
+        ("", r"question q23 is '', of which the model's tokenizer leaves no token"),
+    ]:
+        with pytest.raises(QuantrustError, match=rf"questions\.parquet: {message}"):
+            dump(ask(changed, tmp_path, text), tmp_path / "f.parquet")
+        assert not (tmp_path / "f.parquet").exists()
+
+
+def test_states_that_float16_cannot_hold_stop_the_dump(variants, tmp_path, monkeypatch):
+    def decode(*arguments, **keywords):
+        decoded = decode_greedily(*arguments, **keywords)
+        return dataclasses.replace(decoded, answer_state=decoded.answer_state + 1e5)
+
+    monkeypatch.setattr(features_module, "decode_greedily", decode)
+    with pytest.raises(QuantrustError, match=r"a state \(answer_state\) that float16 cannot hold"):
+        dump(variants["qwen2_vl"], tmp_path / "f.parquet")
     assert not (tmp_path / "f.parquet").exists()
 
 

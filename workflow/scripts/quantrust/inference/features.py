@@ -45,8 +45,10 @@ from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
 from quantrust.quantization.kernels import describe_kernels
 from quantrust.vqa.accuracy import soft_accuracy
+from quantrust.vqa.texts import shown
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+STATES = ("image_state", "question_state", "answer_state")
 
 
 class FeatureDumper:
@@ -154,6 +156,12 @@ class FeatureDumper:
         k = logits.shape[-1] if self.settings.top_k is None else min(self.settings.top_k, logits.shape[-1])
         top = logits.topk(k, dim=-1)
         log_probs = torch.log_softmax(logits, dim=-1)
+        states = {name: getattr(decoded, name).to("cpu", torch.float16) for name in STATES}
+        for name, state in states.items():
+            if not torch.isfinite(state).all():
+                raise QuantrustError(
+                    f"the model produced a state ({name}) that float16 cannot hold; its weights or scheme are broken"
+                )
         ends = self.end_token_ids
         return {
             "answer": [
@@ -168,10 +176,7 @@ class FeatureDumper:
             "top_logits": top.values.tolist(),
             "log_sum_exp": torch.logsumexp(logits, dim=-1).tolist(),
             "entropy": (-(log_probs.exp() * log_probs).sum(dim=-1)).tolist(),
-            **{
-                name: list(getattr(decoded, name).to("cpu", torch.float16).numpy())
-                for name in ("image_state", "question_state", "answer_state")
-            },
+            **{name: list(state.numpy()) for name, state in states.items()},
         }
 
 
@@ -209,8 +214,8 @@ def dump_features(
     ------
     QuantrustError
         If there is no such device or attention, disk or GPU have too little room, an image is missing or broken, a
-        question holds a token of the model's prompts or does not fit the memory of the device, or the model's logits
-        are not finite.
+        question holds a token of the model's prompts, leaves no token or does not fit the memory of the device, or the
+        model's logits or states are not finite.
     """
     # Sums depend on the number of threads. A job's further cores are its workers', whose number must not matter.
     torch.set_num_threads(1)
@@ -237,6 +242,7 @@ def dump_features(
     )
     for number in chosen:
         _refuse_tokens(chunks[number], processor, questions_path)
+        _refuse_silence(chunks[number], family, processor, settings.prompt, questions_path)
     dumper = FeatureDumper(family, model, processor, settings)
     notes = {
         "scheme": record["scheme"],
@@ -283,6 +289,18 @@ def _refuse_tokens(questions: pl.DataFrame, processor: Any, path: str | Path) ->
         token = next(token for token in tokens if token in row["question"])
         raise QuantrustError(
             f"{path}: question {row['question_id']} holds {token!r}, which is a token of the model's prompts; reword it"
+        )
+
+
+def _refuse_silence(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
+    """Raise when a tokenizer leaves nothing of a question's text, of which there would be no state."""
+    counts = family.question_tokens(processor, questions["question"].to_list(), prompt)
+    found = questions.filter(pl.Series(counts) == 0)
+    if not found.is_empty():
+        row = found.row(0, named=True)
+        raise QuantrustError(
+            f"{path}: question {row['question_id']} is {shown(row['question'])}, of which the model's tokenizer leaves "
+            "no token; reword it, or take it out of the dataset's files"
         )
 
 

@@ -6,6 +6,7 @@ adapter serves float, quantized and partially loaded models alike.
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Literal
@@ -273,23 +274,10 @@ class Family(ABC):
         QuantrustError
             If a text holds the token that stands for an image.
         """
-        tokenizer = processor.tokenizer
-        before, after = self.prompt_frame(processor, template)
-        image_token = self.image_token(processor)
-        image_id = tokenizer.convert_tokens_to_ids(image_token)
-        texts, spans = [], []
-        for question, image in zip(questions, images, strict=True):
-            head = before.replace(image_token, image.placeholder)
-            texts.append(head + question + after)
-            spans.append((len(head), len(head) + len(question)))
-        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        tokenizer, image_token = processor.tokenizer, self.image_token(processor)
         rows, roles = [], []
-        for k, (ids, offsets) in enumerate(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)):
-            start, stop = spans[k]
-            role = [
-                Role.IMAGE if token == image_id else Role.QUESTION if first < stop and last > start else Role.TEXT
-                for token, (first, last) in zip(ids, offsets, strict=True)
-            ]
+        prompts = self._tokenized(processor, questions, [image.placeholder for image in images], template)
+        for k, (ids, role) in enumerate(prompts):
             if answers is not None:
                 answer = self.answer_prefix + answers[k] + self.end_token(processor)
                 answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
@@ -317,6 +305,49 @@ class Family(ABC):
         embeds = embeds.masked_scatter(places[..., None], features)
         positions = self._position_ids(model, token_ids, role_ids, images)
         return LanguageInputs(embeds, role_ids != Role.PAD, positions, token_ids, role_ids)
+
+    def question_tokens(self, processor: Any, questions: list[str], template: str = "{question}") -> list[int]:
+        """Return how many tokens each question is in its prompt.
+
+        Parameters
+        ----------
+        processor : object
+            As `load_processor` returns it.
+        questions : list of str
+        template : str
+            The user's text; must hold `{question}`.
+
+        Returns
+        -------
+        list of int
+            0 where nothing of the question is left: of no text, or of one that the tokenizer takes out.
+        """
+        placeholders = [self.image_token(processor)] * len(questions)
+        prompts = self._tokenized(processor, questions, placeholders, template)
+        return [roles.count(Role.QUESTION) for _, roles in prompts]
+
+    def _tokenized(
+        self, processor: Any, questions: list[str], placeholders: list[str], template: str
+    ) -> Iterator[tuple[list[int], list[Role]]]:
+        """Yield the token ids of each prompt, and their roles."""
+        before, after = self.prompt_frame(processor, template)
+        image_token = self.image_token(processor)
+        image_id = processor.tokenizer.convert_tokens_to_ids(image_token)
+        texts, spans = [], []
+        for question, placeholder in zip(questions, placeholders, strict=True):
+            head = before.replace(image_token, placeholder)
+            texts.append(head + question + after)
+            spans.append((len(head), len(head) + len(question)))
+        encoded = processor.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        for ids, offsets, span in zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True):
+            start, stop = span
+            yield (
+                ids,
+                [
+                    Role.IMAGE if token == image_id else Role.QUESTION if first < stop and last > start else Role.TEXT
+                    for token, (first, last) in zip(ids, offsets, strict=True)
+                ],
+            )
 
     def prompt_frame(self, processor: Any, template: str) -> tuple[str, str]:
         """Return what the chat template and the prompt put before and after the question.
