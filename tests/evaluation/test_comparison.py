@@ -143,6 +143,24 @@ def test_a_file_of_comparisons_is_corrected_as_a_whole(tmp_path, good, mixtures)
     assert table["p_holm"].min() == pytest.approx(20 * table["p_value"].min())
 
 
+@pytest.mark.parametrize(("resamples", "too_few"), [(318, True), (319, False)])
+def test_resamples_that_are_too_few_for_the_correction_are_named_in_the_log(
+    tmp_path, good, mixtures, caplog, resamples, too_few
+):
+    """Of eight differences none has a corrected p-value below 16 / (resamples + 1), which is 5 % at 319."""
+    for name, scores in (("bf16", good), ("rtn-w2c", variant(0.6, 0.3, 2))):
+        write_table(scores, tmp_path / f"{name}.parquet")
+    write_table(mixtures["shift"], tmp_path / "shift.parquet")
+    paths = {("m", name): tmp_path / f"{name}.parquet" for name in ("bf16", "rtn-w2c")}
+    pairs = [(("m", "bf16", "maxprob"), ("m", "rtn-w2c", "maxprob"))]
+    settings = SETTINGS | {"pairs": pairs, "metrics": METRICS, "resamples": resamples}
+    write_comparisons(paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **settings)
+    assert ("comparison.resamples is 318, and 8 differences" in caplog.text) == too_few
+    lowest = pl.read_parquet(tmp_path / "out.parquet")["p_holm"].min()
+    assert lowest == pytest.approx(16 / (resamples + 1))
+    assert (lowest > 0.05) == too_few
+
+
 def test_nothing_to_compare_is_an_empty_table(tmp_path):
     write_comparisons({}, {}, tmp_path / "out.parquet", pairs=[], metrics=METRICS, **SETTINGS)
     assert pl.read_parquet(tmp_path / "out.parquet").height == 0

@@ -1,5 +1,6 @@
 """Paired differences between two variants or two estimators, with p-values and Holm's correction."""
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import ImageDraws, Resampler
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, settings_of, whole_test_sets
 from quantrust.evaluation.summary import Key, deploy, summarise
+
+_log = logging.getLogger(__name__)
 
 SCHEMA = pl.Schema(
     {
@@ -180,7 +183,15 @@ def write_comparisons(
         compared = [key for key in metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
         columns = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
         tables.append(differences(figures[first], figures[second], compared, level).select(*columns, pl.all()))
-    write_table(corrected(pl.concat(tables)), out_path)
+    table = corrected(pl.concat(tables))
+    tests, alpha = table["p_holm"].count(), 1 - level
+    if resamples < fewest_resamples(tests, alpha):
+        _log.warning(
+            "comparison.resamples is %d, and %d differences are corrected together: no p-value can be at most %.4g, "
+            "which takes %d resamples or more",
+            *(resamples, tests, alpha, fewest_resamples(tests, alpha)),
+        )
+    write_table(table, out_path)
 
 
 def corrected(table: pl.DataFrame) -> pl.DataFrame:

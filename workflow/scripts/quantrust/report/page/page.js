@@ -87,7 +87,7 @@ const decisionRow = (row) => {
   if (row.threshold !== null) valThreshold.append(threshold(row, "threshold", "Threshold"));
   const certified = cell("td", row.certified_share, percent(row.certified_share));
   if (row.certified_threshold !== null) {
-    const first = create("small", "first: ");
+    const first = create("small");
     first.append(threshold(row, "certified_threshold", "Threshold of the first half"));
     certified.append(first);
   }
