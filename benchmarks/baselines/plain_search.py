@@ -47,7 +47,7 @@ def modality_ratios(model, inputs):
     hidden = run(model, inputs)
     logits = model.lm_head(hidden)[:, :-1]
     labels = torch.where(inputs.roles == Role.ANSWER, inputs.token_ids, -100)[:, 1:]
-    functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum").backward()
+    sum(functional.cross_entropy(*sample) for sample in zip(logits, labels, strict=True)).backward()
     for hook in outputs.values():
         hook.remove()
     model.requires_grad_(False)

@@ -199,11 +199,12 @@ def plain_ratio(family, model, prompts, block, linear):
             )[0][0]
             hook.remove()
             roles, ids = inputs.roles[row, kept], inputs.token_ids[row, kept]
-            loss = 0.0
-            for place in range(1, len(ids)):
-                if roles[place] == Role.ANSWER:
-                    loss = loss - torch.log_softmax(family.logits(model, hidden[place - 1]), dim=-1)[ids[place]]
-            loss.backward()
+            losses = [
+                -torch.log_softmax(family.logits(model, hidden[place - 1]), dim=-1)[ids[place]]
+                for place in range(1, len(ids))
+                if roles[place] == Role.ANSWER
+            ]
+            (sum(losses) / len(losses)).backward()
             magnitude = added.grad.abs().mean(dim=1)
             image.append(float(magnitude[roles == Role.IMAGE].mean()))
             answer.append(float(magnitude[roles == Role.ANSWER].mean()))

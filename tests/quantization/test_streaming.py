@@ -79,7 +79,8 @@ def gradient_means(family, model, inputs):
         hidden = decode(family, model, inputs)
         answers = inputs.roles[:, 1:] == Role.ANSWER
         logits = family.logits(model, hidden[:, :-1][answers])
-        loss = functional.cross_entropy(logits, inputs.token_ids[:, 1:][answers], reduction="sum")
+        targets, counts = inputs.token_ids[:, 1:][answers], answers.sum(dim=1).tolist()
+        loss = sum(map(functional.cross_entropy, logits.split(counts), targets.split(counts)))
         gradients = dict(zip(outputs, torch.autograd.grad(loss, list(outputs.values())), strict=True))
     for hook in hooks:
         hook.remove()

@@ -88,10 +88,10 @@ def modality_ratios(
 ) -> list[ModalityRatio]:
     """Measure how much more the loss feels image tokens than answer tokens.
 
-    One backward pass of the cross-entropy of the answer tokens, summed over tokens and samples: every sample's
-    gradient is its own, whatever it is batched with, and a common factor cancels in the ratio. Gradients are taken at
-    the output of the last linear of a block's attention and of its MLP, averaged over the tokens of a modality within
-    a sample, then over samples; weights have none.
+    One backward pass of the loss. That of a sample is the mean cross-entropy of its answer tokens, so that a long
+    caption counts no more than a short one; losses are summed over samples, so that every sample's gradient is its own,
+    whatever it is batched with. Gradients are taken at the output of the last linear of a block's attention and of its
+    MLP, averaged over the tokens of a modality within a sample, then over samples; weights have none.
 
     Both passes go block by block over a group of micro-batches: what enters each block is kept on the way forward, and
     on the way back a block runs once more to have its gradients. Then comes the next group; `batches_together` says how
@@ -244,14 +244,15 @@ def _decode(family: Family, model: nn.Module, batch: LanguageInputs) -> Tensor:
 def _loss_gradient(
     family: Family, model: nn.Module, blocks: Sequence[str], batch: LanguageInputs, states: Tensor
 ) -> Tensor:
-    """Return the gradient of the loss of the answer tokens with respect to what leaves the last block."""
+    """Return the gradient of the samples' losses with respect to what leaves the last block."""
     states = states.detach().requires_grad_()
     with torch.enable_grad(), bypassed(model, blocks, states):
         hidden = _decode(family, model, batch)
         answers = batch.roles[:, 1:] == Role.ANSWER
         logits = family.logits(model, hidden[:, :-1][answers])
-        loss = functional.cross_entropy(logits.float(), batch.token_ids[:, 1:][answers], reduction="sum")
-        return torch.autograd.grad(loss, states)[0]
+        losses = functional.cross_entropy(logits.float(), batch.token_ids[:, 1:][answers], reduction="none")
+        tokens = answers.sum(dim=1, keepdim=True).expand_as(answers)[answers]
+        return torch.autograd.grad((losses / tokens).sum(), states)[0]
 
 
 def _block_gradients(
