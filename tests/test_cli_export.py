@@ -50,6 +50,17 @@ def test_exact_loses_nothing(checkpoint, tmp_path, capsys):
     assert "rounded" not in capsys.readouterr().out
 
 
+def test_a_layer_that_changes_too_much_is_written_only_where_that_is_asked_for(
+    checkpoint, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("quantrust.quantization.export.LARGEST_CHANGE", 1e-9)
+    gptq = ("--format", "gptq")
+    fails(capsys, checkpoint, tmp_path / "out", *gptq, names=["would change by more than 0%", "--force"])
+    assert not (tmp_path / "out").exists()
+    assert export(checkpoint, tmp_path / "out", *gptq, "--force") == 0
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
 def test_a_folder_that_is_no_checkpoint_is_named(tmp_path, capsys):
     (tmp_path / "nothing").mkdir()
     fails(capsys, tmp_path / "nothing", tmp_path / "out", names=["nothing/quantization.json is missing"])

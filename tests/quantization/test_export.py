@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -315,6 +316,20 @@ def test_integer_zeros_leave_integer_zeros_alone():
     assert integer_zeros(weight) is weight
 
 
+def test_tiny_constant_groups_become_a_step_of_an_integer_zero():
+    # 9 and -17 halves of the least float16 scale, exact by their zeros, beside a group that is on an integer grid
+    least = 2.0**-24
+    codes = torch.tensor([[1, 1, 1, 1, 0, 0, 0, 0, 0, 7, 15, 8]], dtype=torch.uint8)
+    scale, zero = torch.tensor([[least, least, 0.5]]).half(), torch.tensor([[-3.5, 8.5, 4]]).half()
+    found = integer_zeros(QuantizedWeight(codes, scale, zero, 4, 4))
+    assert found.zero.tolist() == [[0, 1, 4]]
+    assert (found.scale.float() / torch.tensor([least, least, 0.5])).tolist() == [[4, 8, 1]]
+    assert found.codes.tolist() == [[1, 1, 1, 1, 0, 0, 0, 0, 0, 7, 15, 8]]
+    # nothing but such groups: they would lose a tenth and stay as they are
+    alone = QuantizedWeight(codes[:, :8], scale[:, :2], zero[:, :2], 4, 4)
+    assert integer_zeros(alone) is alone
+
+
 @pytest.mark.parametrize(
     ("scheme", "format_name", "exact", "message"),
     [
@@ -328,6 +343,150 @@ def test_integer_zeros_leave_integer_zeros_alone():
 def test_what_a_format_can_not_hold_is_refused(scheme, format_name, exact, message, checkpoint, tmp_path):
     with pytest.raises(QuantrustError, match=message):
         export_checkpoint(checkpoint("qwen2_vl", scheme), format_name, tmp_path / "out", exact)
+    assert not list(tmp_path.iterdir())
+
+
+LAYER = "model.text_model.layers.{}.mlp.up_proj"
+
+
+@pytest.fixture(scope="session")
+def damaged(model_folders, tmp_path_factory):
+    """A function that puts other weights into a random model and quantizes it: by layer, what a weight becomes."""
+
+    def make(scheme, **changes):
+        folder = tmp_path_factory.mktemp("damaged")
+        shutil.copytree(model_folders["idefics3"], folder / "model")
+        tensors = load_file(folder / "model" / "model.safetensors")
+        for block, change in changes.items():
+            name = f"{LAYER.format(block.removeprefix('block_'))}.weight"
+            tensors[name] = change(tensors[name]).contiguous()
+        save_file(tensors, folder / "model" / "model.safetensors", metadata={"format": "pt"})
+        quantize_model(folder / "model", scheme, None, folder / "checkpoint")
+        return folder / "checkpoint"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def extreme(damaged):
+    """A checkpoint of 8 bits whose blocks have scales of 1e-12, of 1e-6 and of 1e7: float16 has none of them."""
+    return damaged(
+        "rtn-w8g64", **{f"block_{block}": lambda w, f=f: w * f for block, f in enumerate((1e-9, 1e-3, 1e10))}
+    )
+
+
+def read_back(folder, out, format_name, name):
+    """The relative change of a layer, and what there is of it in the file, as a reader of the definition gets it."""
+    tensors = load_file(out / "model.safetensors")
+    config = json.loads((out / "config.json").read_text())["quantization_config"]
+    weight = stored_weights(folder)[name][1].double()
+    dense = tensors.get(f"{name}.weight")
+    held = dense is not None and dense.dtype == torch.bfloat16
+    found = dense if held else READERS[format_name](tensors, config, name)
+    return float((found.double() - weight).norm() / weight.norm()), held
+
+
+def test_layers_whose_scales_float16_cannot_hold_stay_in_bfloat16_and_are_named(extreme, tmp_path):
+    report = exported(extreme, "gptq", tmp_path / "out")
+    small, large = "scales are too small for float16", "a scale exceeds float16"
+    reasons = {row["layer"]: row["reason"] for row in report["layers"]}
+    assert [reasons[LAYER.format(block)] for block in range(3)] == [small, small, large]
+    assert sum(reason is None for reason in reasons.values()) > 10
+    (said,) = (note for note in report["notes"] if small in note)
+    assert f"2 layers ({LAYER.format(0)}, {LAYER.format(1)})" in said
+    (said,) = (note for note in report["notes"] if large in note)
+    assert f"1 layer ({LAYER.format(2)})" in said
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(scales.all() and scales.isfinite().all() for name, scales in tensors.items() if "scales" in name)
+    for row in report["layers"]:
+        change, held = read_back(extreme, tmp_path / "out", "gptq", row["layer"])
+        assert held == (row["reason"] is not None) and change < 2**-8
+        assert row["relative_change"] == pytest.approx(change, rel=0.01, abs=1e-6)
+
+
+def test_scales_of_any_size_pass_compressed_tensors(extreme, tmp_path):
+    report = exported(extreme, "compressed-tensors", tmp_path / "out")
+    assert {row["relative_change"] for row in report["layers"]} == {0.0}
+    for block in range(3):
+        assert read_back(extreme, tmp_path / "out", "compressed-tensors", LAYER.format(block)) == (0.0, False)
+
+
+def some_tiny_groups(weight):
+    weight = weight.clone()
+    weight[:5, :64], weight[5:9, :64] = 1e-6, -3e-5
+    return weight
+
+
+def a_tiny_value_a_row(weight):
+    return torch.linspace(-2e-7, 3e-7, len(weight)).bfloat16().float()[:, None].expand_as(weight)
+
+
+@pytest.mark.parametrize("format_name", ["compressed-tensors", "gptq"])
+def test_tiny_constant_groups_are_read_as_they_are_reported(format_name, damaged, tmp_path):
+    """Their zero-points are floats in every checkpoint of 4 bits, far outside the codes."""
+    folder = damaged("rtn-w4g64", block_0=some_tiny_groups, block_1=a_tiny_value_a_row)
+    report = exported(folder, format_name, tmp_path / "out")
+    few, only = (next(row for row in report["layers"] if row["layer"] == LAYER.format(block)) for block in range(2))
+    # a few groups are not worth the whole layer; where there is nothing else the format must hold floats, or it stays
+    assert few["stored"].startswith("4 bits" if format_name == "gptq" else "5 bits")
+    assert only["stored"] == (
+        "bfloat16" if format_name == "gptq" else "4 bits, asymmetric, a byte each, float zero-points"
+    )
+    for row in (few, only):
+        change, held = read_back(folder, tmp_path / "out", format_name, row["layer"])
+        assert held == (row["stored"] == "bfloat16") and change < 1e-6
+        assert row["relative_change"] == pytest.approx(change, rel=0, abs=1e-6)
+
+
+def test_weights_beyond_float16_are_not_left_to_a_reader_that_computes_in_it(damaged, tmp_path):
+    folder = damaged("rtn-w4g64", block_0=lambda weight: weight * 1e6)
+    assert float(stored_weights(folder)[LAYER.format(0)][1].abs().max()) > torch.finfo(torch.float16).max
+    report = exported(folder, "compressed-tensors", tmp_path / "out")
+    assert {(row["stored"], row["relative_change"]) for row in report["layers"]} == {("5 bits, symmetric", 0.0)}
+
+
+def lossy(factor):
+    """The compressed-tensors format with a scale in one layer that is wrong by a factor."""
+
+    def lay_out(layers, linears, exact):
+        layout = FORMATS["compressed-tensors"].lay_out(layers, linears, exact)
+        name = LAYER.format(1)
+        encode = layout.encoders[name]
+
+        def damage(layer):
+            encoded = encode(layer)
+            return replace(encoded, weight=replace(encoded.weight, scale=encoded.weight.scale * factor))
+
+        return replace(layout, encoders=layout.encoders | {name: damage})
+
+    return replace(FORMATS["compressed-tensors"], lay_out=lay_out)
+
+
+@pytest.mark.parametrize("scheme", ["rtn-w4g64", "hqq-w3g64"])
+def test_a_layer_that_changes_by_more_than_a_tenth_is_an_error(scheme, checkpoint, monkeypatch, tmp_path):
+    folder = checkpoint("idefics3", scheme)
+    monkeypatch.setitem(FORMATS, "lossy", lossy(1.2))
+    with pytest.raises(
+        QuantrustError, match=rf"1 layer would change by more than 10%.*{LAYER.format(1)} \(20%\).*--force"
+    ):
+        export_checkpoint(folder, "lossy", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    report = export_checkpoint(folder, "lossy", tmp_path / "out", force=True)
+    (said,) = (note for note in report["notes"] if note.startswith("more than 1% on top of quantization"))
+    assert f"changes in {1 if scheme.startswith('rtn') else len(report['layers'])} layer" in said
+    assert LAYER.format(1) in said
+
+
+def test_a_layer_that_changes_by_more_than_a_hundredth_is_named(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setitem(FORMATS, "lossy", lossy(1.02))
+    report = export_checkpoint(checkpoint("idefics3", "rtn-w4g64"), "lossy", tmp_path / "out")
+    assert f"more than 1% on top of quantization changes in 1 layer: {LAYER.format(1)} (2.00%)" in report["notes"]
+
+
+def test_what_a_reader_would_not_find_finite_is_never_written(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setitem(FORMATS, "lossy", lossy(float("inf")))
+    with pytest.raises(QuantrustError, match=rf"cannot hold the weights of {LAYER.format(1)}"):
+        export_checkpoint(checkpoint("idefics3", "rtn-w4g64"), "lossy", tmp_path / "out", force=True)
     assert not list(tmp_path.iterdir())
 
 

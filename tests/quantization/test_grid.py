@@ -6,7 +6,8 @@ from compressed_tensors.quantization import QuantizationArgs
 from compressed_tensors.quantization.utils import calculate_qparams
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.grid import effective_group_size, encode, storage_dtype
+from quantrust.quantization import grid
+from quantrust.quantization.grid import effective_group_size, encode, relative_change, storage_dtype
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.rtn import quantize_rtn
 
@@ -184,6 +185,16 @@ def test_damaged_weights_are_refused(quantize, bad):
     weight[1, 3] = bad
     with pytest.raises(QuantrustError, match="NaN or infinite"):
         quantize(weight, 4, 16)
+
+
+@pytest.mark.parametrize("size", [1e-37, 1.0, 1e30])
+def test_the_change_of_weights_of_any_size_is_measured(size, monkeypatch):
+    monkeypatch.setattr(grid, "MEASURED_WEIGHTS", 3)
+    weight = size * torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0]])
+    found = size * torch.tensor([[3.0, 0.5], [0.0, 4.0], [1.2, 0.0]])
+    assert relative_change(found, weight) == pytest.approx(0.26, rel=1e-6)  # 1.3 of 5
+    assert relative_change(weight, weight) == relative_change(0 * weight, 0 * weight) == 0.0
+    assert relative_change(found, 0 * weight) == float("inf")
 
 
 def test_a_scale_that_overflows_is_refused():

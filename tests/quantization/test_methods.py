@@ -1,6 +1,7 @@
 """Methods through the whole chain: what they choose on a model, and every method at every width."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -97,6 +98,30 @@ def test_vision_and_connector_are_calibrated(family_name, model_folders, calibra
             searched = {scale["previous"] for scale in record["scales"]}
             assert searched == {layer["scaled_by"] for layer in record["layers"]} - {None}
     assert max(errors["awq"], errors["mbq"], errors["gptq"]) < errors["rtn"]
+
+
+@pytest.mark.parametrize("method", ["rtn", "gptq"])
+def test_layers_that_lose_more_than_their_grid_are_named_in_plan_and_log(
+    method, model_folders, calibration_tables, tmp_path, caplog
+):
+    folder = tmp_path / "model"
+    shutil.copytree(model_folders["idefics3"], folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.text_model.layers.{}.mlp.up_proj"
+    # weights of some .08: 4-bit scales of 1e-7, few steps of float16; of 1e-11; and of 1e-4, which it holds
+    for block, factor in enumerate((1e-5, 1e-9, 1e-2)):
+        tensors[f"{name.format(block)}.weight"] *= factor
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    table = calibration_tables["idefics3"]
+    rows = {row["layer"]: row for row in quantized(folder, f"{method}-w4g32", table, tmp_path / "out")[0]["layers"]}
+    small, none = (rows[name.format(block)] for block in range(2))
+    assert {layer for layer, row in rows.items() if "float16" in (row["note"] or "")} == {small["layer"], none["layer"]}
+    for row in (small, none):
+        assert f"{row['layer']}: {row['note']}" in caplog.text
+    assert f"are too small for float16: the layer loses {small['relative_error']:.1%} where its" in small["note"]
+    assert none["relative_error"] == 1.0 and "the layer loses 100.0% where its grid" in none["note"]
+    wide, _ = quantized(folder, f"{method}-w8g32", table, tmp_path / "wide")
+    assert all(row["note"] is None and (row["relative_error"] or 0) < 0.02 for row in wide["layers"])
 
 
 @pytest.mark.parametrize("family_name", FAMILIES)

@@ -32,7 +32,10 @@ formats:
 
 Packed layers have no float zero-points. Those of HQQ are rounded (at 8 bits by
 gptq only), which loses about as much again as quantization did: better export a
-checkpoint of another method, or an exact one."""
+checkpoint of another method, or an exact one. Layers whose scales a format
+cannot hold stay in bfloat16 and are named, as is every layer that changes by
+more than 1 % on top of quantization. More than 10 %, rounded zero-points aside,
+is an error unless --force is given."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -50,6 +53,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--exact", action="store_true", help="keep every weight as it is, at whatever size (compressed-tensors only)"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="write even layers that the format changes by more than a tenth"
+    )
     parser.set_defaults(run=run)
 
 
@@ -59,11 +65,14 @@ def run(arguments: argparse.Namespace) -> None:
     Raises
     ------
     QuantrustError
-        For a checkpoint that is damaged or that the format can not hold, or a folder that can not be written; nothing
-        is then written.
+        For a checkpoint that is damaged or that the format can not hold, a layer that it would change by more than a
+        tenth, or a folder that can not be written; nothing is then written.
     """
     # torch takes seconds to import, which the other commands need not wait for
     from quantrust.quantization.export import REPORT, describe_export, export_checkpoint
 
     check_writable(arguments.out / REPORT)
-    print(describe_export(export_checkpoint(arguments.checkpoint, arguments.format, arguments.out, arguments.exact)))
+    report = export_checkpoint(
+        arguments.checkpoint, arguments.format, arguments.out, exact=arguments.exact, force=arguments.force
+    )
+    print(describe_export(report))

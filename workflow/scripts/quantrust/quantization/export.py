@@ -12,13 +12,15 @@ The folder holds the checkpoint's config with a `quantization_config`, its token
 Packed layers of other formats have no float zero-points, so those of half-quadratic quantization are rounded. That
 costs about as much again as quantization did, since the checkpoint no longer knows the weights that it was made from.
 Layers that a format can not hold are dequantized to bfloat16. Both are measured layer by layer, and neither is done
-where an exact export is asked for.
+where an exact export is asked for. A layer that changes notably is named, and one whose change is not that of rounded
+zero-points may not change by more than a tenth unless that is asked for.
 """
 
 import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +35,22 @@ from quantrust.models.model_config import CONFIG, config_of_weights
 from quantrust.progress import progress
 from quantrust.quantization import export_compressed_tensors, export_gptq
 from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
-from quantrust.quantization.export_layer import ExportLayer, Layout, count_layers, integer_zeros
-from quantrust.quantization.grid import QuantizedWeight
+from quantrust.quantization.export_layer import (
+    NOTABLE_CHANGE,
+    ExportLayer,
+    Layout,
+    count_layers,
+    integer_zeros,
+    name_layers,
+)
+from quantrust.quantization.grid import QuantizedWeight, relative_change
 from quantrust.quantization.packing import unpack
 from quantrust.tensor_file import write_tensors
 
 REPORT = "export.json"
 PARTS = ("codes", "scale", "zero")
+LARGEST_CHANGE = 0.1
+"""The share of a layer's weights up to which an export may change them by anything but rounded zero-points."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,7 @@ FORMATS = {
 
 
 def export_checkpoint(
-    folder: str | Path, format_name: str, out_folder: str | Path, exact: bool = False
+    folder: str | Path, format_name: str, out_folder: str | Path, exact: bool = False, force: bool = False
 ) -> dict[str, Any]:
     """Write a checkpoint in the format of another library.
 
@@ -74,6 +85,8 @@ def export_checkpoint(
         New, or empty.
     exact : bool
         Whether every weight must stay what it is, at whatever size.
+    force : bool
+        Whether to write layers that change by more than `LARGEST_CHANGE` by anything but rounded zero-points.
 
     Returns
     -------
@@ -83,8 +96,8 @@ def export_checkpoint(
     Raises
     ------
     QuantrustError
-        If the format does not exist or can not hold the checkpoint, the checkpoint is damaged or quantizes nothing, or
-        something stands at `out_folder` or it can not be written. Nothing is written then.
+        If the format does not exist or can not hold the checkpoint, the checkpoint is damaged or quantizes nothing, a
+        layer changes too much, or something stands at `out_folder` or it can not be written. Nothing is written then.
     """
     folder, out_folder = Path(folder), Path(out_folder).resolve()
     if format_name not in FORMATS:
@@ -120,13 +133,16 @@ def export_checkpoint(
         layout = form.lay_out(layers, linears, exact)
         packed = {f"{row['layer']}.weight.{part}" for row in rows for part in PARTS}
         tensors = {name: file.get_tensor(name) for name in set(file.keys()) - packed}
-        reports = []
+        reports, changes = [], {}
         for row, layer in zip(rows, layers, strict=True):
             original = _read(file.get_tensor, row)
-            encoded, report = _export(layer, original, layout, torch.float32 if exact else STORED_DTYPE)
+            encoded, report, changes[layer.name] = _export(
+                layer, original, layout, torch.float32 if exact else STORED_DTYPE
+            )
             tensors |= {f"{layer.name}.{part}": tensor for part, tensor in encoded.items()}
             reports.append({**report, "relative_error": row["relative_error"]})
             bar.update()
+    _check_changes(folder, format_name, changes, force)
     # what is dequantized may be wider than what never was quantized
     dtype = torch.float32 if exact and layout.dense else STORED_DTYPE
     return _write(folder, out_folder, format_name, record, layout, tensors, reports, dtype)
@@ -152,7 +168,8 @@ def _read(get_tensor: Callable[[str], Tensor], row: dict[str, Any]) -> Quantized
 
 def _export(
     layer: ExportLayer, original: QuantizedWeight, layout: Layout, dense_dtype: torch.dtype
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+) -> tuple[dict[str, Tensor], dict[str, Any], float]:
+    """Return a layer's tensors, what the report says of it, and its relative change but for rounded zero-points."""
     values = original.dequantize()
     if layer.name in layout.dense:
         # without the rounding of zeros that only the format's own grid needs
@@ -164,15 +181,34 @@ def _export(
         encoded = layout.encoders[layer.name](layer)
         tensors, stored, reason = encoded.tensors, encoded.stored, None
         read = encoded.read()
-    norm = float(values.norm())
-    change = float((read - values).norm())
-    return tensors, {
+    rounded = reason is None and not torch.equal(layer.weight.zero, original.zero)
+    change = relative_change(read, values)
+    report = {
         "layer": layer.name,
         "stored": stored,
         "reason": reason,
-        "zeros_rounded": reason is None and not torch.equal(layer.weight.zero, original.zero),
-        "relative_change": change / norm if norm else change,
+        "zeros_rounded": rounded,
+        "relative_change": change,
     }
+    return tensors, report, relative_change(read, layer.weight.dequantize()) if rounded else change
+
+
+def _check_changes(folder: Path, format_name: str, changes: dict[str, float], force: bool) -> None:
+    """Raise if a layer changes so much that it is no longer what was quantized."""
+    damaged = [name for name, change in changes.items() if not isfinite(change)]
+    if damaged:
+        raise QuantrustError(
+            f"{folder}: {format_name} cannot hold the weights of {name_layers(damaged)}: a reader would get infinite "
+            "or NaN values; choose another format, or check the model"
+        )
+    changed = [name for name in sorted(changes, key=changes.get, reverse=True) if changes[name] > LARGEST_CHANGE]
+    if changed and not force:
+        said = name_layers([f"{name} ({changes[name]:.0%})" for name in changed])
+        raise QuantrustError(
+            f"{folder}: as {format_name} the weights of {count_layers(len(changed))} would change by more than "
+            f"{LARGEST_CHANGE:.0%}, which is not what was quantized: {said}; choose another format, or export them "
+            "nevertheless with --force"
+        )
 
 
 def _write(
@@ -219,7 +255,7 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
     losses = []
     rounded = [row for row in reports if row["zeros_rounded"]]
     if rounded:
-        worst = max(rounded, key=lambda row: row["relative_change"])
+        worst = max(rounded, key=_change)
         changes = [row["relative_change"] for row in rounded]
         errors = [row["relative_error"] for row in rounded]
         losses.append(
@@ -239,6 +275,17 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
         rows = [row for row in dense if row["reason"] == reason]
         largest = max(row["relative_change"] for row in rows)
         losses.append(
-            f"in {stored} ({reason}): {count_layers(len(rows))}, whose weights change by at most {largest:.2%}"
+            f"in {stored} ({reason}): {count_layers(len(rows))} ({name_layers([row['layer'] for row in rows])}), whose "
+            f"weights change by at most {largest:.2%}"
+        )
+    notable = sorted((row for row in reports if row["relative_change"] > NOTABLE_CHANGE), key=_change, reverse=True)
+    if notable:
+        said = name_layers([f"{row['layer']} ({row['relative_change']:.2%})" for row in notable])
+        losses.append(
+            f"more than {NOTABLE_CHANGE:.0%} on top of quantization changes in {count_layers(len(notable))}: {said}"
         )
     return losses
+
+
+def _change(report: dict[str, Any]) -> float:
+    return report["relative_change"]

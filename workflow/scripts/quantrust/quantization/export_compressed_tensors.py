@@ -7,7 +7,8 @@ the rows). Values are signed there: a code c of ours is c - 2^(b - 1), which has
 
 `transformers` 5.23 reads asymmetric `pack-quantized` layers only if it dequantizes while loading (it allots them
 unpacked zero-points otherwise), and then takes one width and group size for the whole model, and computes in the
-scales' float16. A model of one width and group size therefore asks for that in its config. Any other model is written
+scales' float16. A model of one width and group size whose weights float16 can hold therefore asks for that in its
+config. Any other model is written
 without packed zero-points, as exactly the same weights in other words: q - z of b bits is a signed number of b + 1
 bits, so such a layer becomes a symmetric one of one bit more. Layers of 8 bits, embeddings and float zero-points are
 unpacked.
@@ -58,7 +59,7 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     by_channel = all(layer.weight.group_size == layer.columns for layer in held)
     grids = {(layer.weight.bits, _group(layer, by_channel)) for layer in held}
     plain = all(layer.has_integer_zeros and not layer.is_symmetric for layer in held)
-    uniform = plain and len(grids) == 1 and not exact
+    uniform = plain and len(grids) == 1 and not exact and all(_products_fit(layer) for layer in held)
     encoders: dict[str, Callable[[ExportLayer], Encoded]] = {}
     groups: dict[tuple[int | None, str], tuple[dict[str, Any], list[str]]] = {}
     for layer in held:
@@ -171,6 +172,13 @@ def encode_bytes(layer: ExportLayer) -> Encoded:
         weight,
         f"{weight.bits} bits, asymmetric, a byte each" + ("" if layer.has_integer_zeros else ", float zero-points"),
     )
+
+
+def _products_fit(layer: ExportLayer) -> bool:
+    """Return whether every weight fits the dtype of the scales, in which a reader of packed zero-points computes."""
+    scale, zero = layer.weight.scale, layer.weight.zero.float()
+    furthest = torch.maximum(zero, 2**layer.weight.bits - 1 - zero)
+    return bool((furthest * scale.float() <= torch.finfo(scale.dtype).max).all())
 
 
 def _packed(codes: Tensor, bits: int) -> dict[str, Tensor]:

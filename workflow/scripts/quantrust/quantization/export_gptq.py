@@ -7,7 +7,8 @@ second, `gptq_v2`, holds the zeros themselves. The first is written wherever it 
 
 One width and one group size serve the whole model; larger groups are cut to that size. The layers that do not fit,
 embeddings, and linears whose own name is a number (the reader looks for layers among the attributes of their parents,
-where those in an `nn.Sequential` do not appear) stay in bfloat16.
+where those in an `nn.Sequential` do not appear) stay in bfloat16. So do layers whose scales float16 cannot hold, which
+those of 8 bits, float32 in a checkpoint, may exceed at either end.
 """
 
 from collections import Counter
@@ -17,7 +18,15 @@ from functools import partial
 import torch
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.export_layer import Encoded, ExportLayer, Layout, count_layers, words
+from quantrust.quantization.export_layer import (
+    NOTABLE_CHANGE,
+    Encoded,
+    ExportLayer,
+    Layout,
+    count_layers,
+    words,
+)
+from quantrust.quantization.grid import QuantizedWeight, relative_change
 
 BITS = (2, 3, 4, 8)
 GROUP_SIZES = (128, 64, 32)
@@ -147,9 +156,22 @@ def _unfit(layer: ExportLayer) -> str | None:
         return "the gptq loader does not find layers of a sequence"
     if any(size * weight.bits % WORD_BITS for size in weight.codes.shape):
         return "rows or columns do not fill 32-bit words"
+    if not layer.has_integer_zeros:
+        return "gptq holds no zero-point of a group whose values are too small for integer ones"
     if (weight.scale > LARGEST_SCALE).any():
         return "a scale exceeds float16"
+    if _underflows(weight):
+        return "scales are too small for float16"
     return None
+
+
+def _underflows(weight: QuantizedWeight) -> bool:
+    """Return whether a scale becomes zero in float16, or the rounding of small scales changes the weight notably."""
+    scale = weight.scale.half()
+    if torch.equal(scale.to(weight.scale.dtype), weight.scale):
+        return False
+    rounded = replace(weight, scale=scale).dequantize()
+    return not scale.all() or relative_change(rounded, weight.dequantize()) > NOTABLE_CHANGE
 
 
 def _grids(layer: ExportLayer) -> list[tuple[int, int]]:

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quantrust.quantization.grid import QuantizedWeight, dequantize, encode
+from quantrust.quantization.grid import QuantizedWeight, dequantize, encode, relative_change, storable_scale
 from quantrust.quantization.packing import pack
 from quantrust.quantization.rtn import quantize_rtn
 
 BYTES_PER_WORD = 4
+NAMED_LAYERS = 8
+NOTABLE_CHANGE = 0.01
+"""From this share of a layer's weights on, what an export adds to the loss of quantization is no mere rounding."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class ExportLayer:
     name : str
         Dotted.
     weight : QuantizedWeight
-        With integer zeros from 0 to 2^bits - 1, unless the format holds others.
+        As the format is to hold it: with integer zeros from 0 to 2^bits - 1, unless they must stay floats.
     is_embedding : bool
     is_tied : bool
         Whether another layer uses the same weight.
@@ -102,12 +105,14 @@ def integer_zeros(weight: QuantizedWeight) -> QuantizedWeight:
     """Move a weight to a grid whose zeros are integers from 0 to 2^bits - 1.
 
     Each group takes the better of two grids, by its squared error: its own with the zero rounded, and a new one from
-    rounding its values to nearest (the only one that fits where the zero lies outside the code range).
+    rounding its values to nearest (the only one that fits where the zero lies outside the code range). Groups of one
+    value that is too small for a scale of its own (see `encode`) become one step of the nearest scale that there is.
 
     Parameters
     ----------
     weight : QuantizedWeight
-        Returned as it is where its zeros are such integers.
+        Returned as it is where its zeros are such integers, or where the tiny groups of one value would lose more than
+        `NOTABLE_CHANGE` of it.
 
     Returns
     -------
@@ -121,12 +126,30 @@ def integer_zeros(weight: QuantizedWeight) -> QuantizedWeight:
     anew = quantize_rtn(values, weight.bits, weight.group_size)
     better = _group_error(anew, values) < _group_error(shifted, values)
     columnwise = better.repeat_interleave(weight.group_size, dim=1)
-    return replace(
+    moved = replace(
         weight,
         codes=torch.where(columnwise, anew.codes, shifted.codes),
         scale=torch.where(better, anew.scale, shifted.scale),
         zero=torch.where(better, anew.zero, shifted.zero),
     )
+    # a tiny constant group keeps a float zero on either grid, which holds it exactly
+    tiny = moved.zero != _nearest_codes(moved)
+    stepped = _one_step(moved, tiny, values[:, :: weight.group_size]) if tiny.any() else moved
+    return weight if relative_change(stepped.dequantize(), moved.dequantize()) > NOTABLE_CHANGE else stepped
+
+
+def _one_step(weight: QuantizedWeight, constant: Tensor, value: Tensor) -> QuantizedWeight:
+    """Put constant groups one step from an integer zero; masks and values have a column a group."""
+    scale = torch.where(constant, storable_scale(value.abs(), weight.bits), weight.scale)
+    zero = torch.where(constant, (value < 0).to(weight.zero.dtype), weight.zero)
+    chosen, code = (part.repeat_interleave(weight.group_size, dim=1) for part in (constant, 1 - zero))
+    return replace(weight, codes=torch.where(chosen, code.to(torch.uint8), weight.codes), scale=scale, zero=zero)
+
+
+def name_layers(names: list[str]) -> str:
+    """Return the names of layers in a line: the first `NAMED_LAYERS`, and how many more there are."""
+    rest = len(names) - NAMED_LAYERS
+    return ", ".join(names[:NAMED_LAYERS]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def words(codes: Tensor, bits: int) -> Tensor:

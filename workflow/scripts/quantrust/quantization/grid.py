@@ -18,6 +18,8 @@ LEAST_SCALE = 2.0**-24
 """The least positive float16."""
 SMALLEST_NORMAL = 2.0**-14
 """From here on float16 has all its eleven significant bits."""
+MEASURED_WEIGHTS = 1 << 20
+"""Weights that are held in float64 at a time while a change is measured."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,30 @@ def dequantize(codes: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype = 
     """
     grouped = codes.unflatten(-1, (scale.shape[-1], -1)).to(dtype)
     return grouped.sub_(zero.to(dtype).unsqueeze(-1)).mul_(scale.to(dtype).unsqueeze(-1)).flatten(-2)
+
+
+def relative_change(found: Tensor, weight: Tensor) -> float:
+    """Return |found - weight| / |weight| in the Frobenius norm, for weights of any size that float32 holds.
+
+    Parameters
+    ----------
+    found, weight : Tensor, shape (out, in)
+
+    Returns
+    -------
+    float
+        Not negative; 0 where nothing changes, infinite where a weight of zeros alone does.
+    """
+    rows = max(1, MEASURED_WEIGHTS // weight.shape[1])
+    change = norm = 0.0
+    for one, other in zip(found.split(rows), weight.split(rows), strict=True):
+        # squares of small weights underflow in float32
+        exact = other.double()
+        change += float((one.double() - exact).square_().sum())
+        norm += float(exact.square_().sum())
+    if change == 0:
+        return 0.0
+    return (change / norm) ** 0.5 if norm else float("inf")
 
 
 def storage_dtype(bits: int) -> torch.dtype:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import frexp
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.footprint import activation_budget, quantize_footprint, samples_of
 from quantrust.quantization.gptq import HessianFactor, HessianSum, quantize_gptq
-from quantrust.quantization.grid import QuantizedWeight
+from quantrust.quantization.grid import SMALLEST_NORMAL, QuantizedWeight, relative_change
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.mbq import ModalityRatio
 from quantrust.quantization.plan import build_plan, describe_plan
@@ -52,6 +53,11 @@ ATTENTION = "sdpa"
 POWERS = {"mae": 1, "mse": 2}
 STACKS = ("vision", "connector", "language")
 """The components with blocks, in the order of the forward pass."""
+
+NOTABLE_SHARE = 0.01
+"""Groups with small scales that hold less of a layer's norm cannot change it by more."""
+NOTABLE_LOSS = 1.1
+"""A layer that loses so many times what its grid loses says so in the plan."""
 
 Quantize = Callable[..., QuantizedWeight]
 _log = logging.getLogger(__name__)
@@ -135,8 +141,10 @@ def quantize_model(
         if table is not None:
             surgery.calibrate(processor, table)
         surgery.quantize_rest()
+        said = pl.col("layer").replace_strict(surgery.notes, default=None, return_dtype=pl.String)
         layers = plan.with_columns(
-            relative_error=pl.col("layer").replace_strict(surgery.errors, default=None, return_dtype=pl.Float64)
+            note=pl.concat_str("note", said, separator="; ", ignore_nulls=True).replace("", None),
+            relative_error=pl.col("layer").replace_strict(surgery.errors, default=None, return_dtype=pl.Float64),
         )
         record = {
             "scheme": scheme.name,
@@ -158,6 +166,8 @@ class _Surgery:
     ----------
     errors : dict of str to float
         |dequantized - weight| / |weight| of each layer that is quantized already, Frobenius norms.
+    notes : dict of str to str
+        What the plan says further of those whose scales are too small for the dtype in which they are stored.
     ratios : list of ModalityRatio
     choices : list of ScaleChoice
         In the order of the forward pass.
@@ -172,6 +182,7 @@ class _Surgery:
     store: ActivationStore
     bar: Progress
     errors: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     ratios: list[ModalityRatio] = field(default_factory=list)
     choices: list[ScaleChoice] = field(default_factory=list)
 
@@ -419,8 +430,11 @@ class _Surgery:
             quantized = quantize(weight) if factor is None else quantize(weight, factor)
         except QuantrustError as error:
             raise QuantrustError(f"layer {name}: {error}") from error
-        norm = float(weight.norm())
-        self.errors[name] = float(quantized.dequantize().sub_(weight).norm()) / norm if norm else 0.0
+        self.errors[name] = relative_change(quantized.dequantize(), weight)
+        note = _note_on_scales(weight, quantized, quantize if factor is None else partial(quantize, factor=factor))
+        if note is not None:
+            self.notes[name] = note
+            _log.warning("%s: %s", name, note)
         packed = PackedWeight.from_quantized(quantized)
         self.writer.write_packed(name, packed)
         if self.scheme.method == "gptq":
@@ -436,6 +450,33 @@ def _quantizer(method: str, bits: int, group_size: int, symmetric: bool) -> Quan
     else:
         base = quantize_gptq if method == "gptq" else quantize_rtn
     return partial(base, bits=bits, group_size=group_size, symmetric=symmetric)
+
+
+def _note_on_scales(weight: Tensor, quantized: QuantizedWeight, quantize: Quantize) -> str | None:
+    """Return what the plan must say of a layer whose scales are too small for float16, or None.
+
+    Below 2^-14 float16 has fewer significant bits, and below 2^-24 it has nothing. What that costs is seen by
+    quantizing the same weights times a power of two: the grid is the same then but for the rounding of its scales.
+    """
+    small = quantized.scale < SMALLEST_NORMAL
+    if quantized.scale.dtype != torch.float16 or not small.any():
+        return None
+    # the largest becomes a sixteenth at most: HQQ shrinks errors alike as long as none is large
+    _, exponent = frexp(float(weight.abs().max()))
+    enlarged = weight * 2.0 ** max(0, -4 - exponent)
+    energy = enlarged.square().unflatten(1, (-1, quantized.group_size)).sum(dim=2)
+    if float(energy[small].sum()) <= NOTABLE_SHARE**2 * float(energy.sum()):
+        return None
+    error, grid = (
+        relative_change(quantized.dequantize(), weight),
+        relative_change(quantize(enlarged).dequantize(), enlarged),
+    )
+    if error <= NOTABLE_LOSS * grid:
+        return None
+    return (
+        f"scales down to {float(quantized.scale.min()):.1e} are too small for float16: the layer loses {error:.1%} "
+        f"where its grid alone loses {grid:.1%}; at 8 bits scales are float32"
+    )
 
 
 def _stacks(scheme: Scheme) -> list[str]:
