@@ -155,6 +155,8 @@ def test_mbq_records_ratios_and_scales(model_folders, calibration_tables, tmp_pa
     # q, k, v; gate, up; down in each block: nothing absorbs a scale of o under grouped-query attention
     assert len(record["scales"]) == 3 * 3
     assert all(scale["error"] <= scale["unscaled_error"] for scale in record["scales"])
+    assert all(scale["error"] <= scale["runner_up_error"] for scale in record["scales"])
+    assert all(scale["runner_up"] != scale["exponent"] for scale in record["scales"])
     assert {layer["scaled_by"] for layer in record["layers"] if layer["layer"].endswith("o_proj")} == {None}
 
 

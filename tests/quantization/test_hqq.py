@@ -31,6 +31,21 @@ def test_solves_to_the_bit_what_the_package_solves(bits, deviation):
     assert not torch.equal(expected, zero)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_quantize_has_the_packages_zero_points_where_storing_rounds_no_scale(bits):
+    weight = weights(96, 256, 0.02)
+    groups, _, _, top = solver_inputs(weight, bits, 64)
+    # the ends of a group are moved so that its scale is a number of few bits
+    low, high = groups.argmin(dim=1, keepdim=True), groups.argmax(dim=1, keepdim=True)
+    scales = 2.0 ** torch.ceil(((groups.gather(1, high) - groups.gather(1, low)) / top).log2())
+    scaled = groups.scatter(1, high, groups.gather(1, low) + top * scales)
+    for chosen in (scaled, groups):
+        groups, inverse, zero, _ = solver_inputs(chosen.reshape(96, 256), bits, 64)
+        expected = optimize_weights_proximal(tensor=groups, scale=inverse, zero=zero, min_max=[0, top], axis=1)[2]
+        found = hqq.quantize(chosen.reshape(96, 256), bits, 64).zero
+        assert torch.equal(found, expected.reshape(96, 4).to(found.dtype)) == (chosen is scaled)
+
+
 def test_shrinkage_leaves_nothing_of_small_errors_only():
     def shrink(error: float) -> float:
         return max(0.0, error - error ** (hqq.LP_NORM - 1) / hqq.BETA)

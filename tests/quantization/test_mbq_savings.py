@@ -1,6 +1,8 @@
 """The cheap scale search chooses what the straightforward one of the benchmark chooses."""
 
 import importlib
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -68,16 +70,34 @@ def test_where_the_search_begins_does_not_matter():
     assert {(choice.exponent, choice.error, choice.unscaled_error) for choice in found} == {
         (found[0].exponent, found[0].error, found[0].unscaled_error)
     }
-    assert 0 < found[0].error < found[0].unscaled_error
+    assert {(choice.runner_up, choice.runner_up_error) for choice in found} == {
+        (found[0].runner_up, found[0].runner_up_error)
+    }
+    assert 0 < found[0].error < found[0].runner_up_error < found[0].unscaled_error
 
 
 def test_among_equals_the_smallest_exponent_wins():
     group, linear, magnitude, calls = one_linear()
     # channels of one magnitude have the scale 1 under every exponent
-    assert search(group, linear, torch.full_like(magnitude, 2.0), calls).exponent == 0.0
+    choice = search(group, linear, torch.full_like(magnitude, 2.0), calls)
+    assert (choice.exponent, choice.runner_up) == (0.0, 0.05)
+    assert choice.error == choice.runner_up_error == choice.unscaled_error
 
 
-def test_a_candidate_that_can_no_longer_win_is_given_up(monkeypatch):
+def test_an_exponent_whose_error_is_not_finite_comes_nowhere():
+    group, linear, magnitude, calls = one_linear()
+
+    def quantize(weight):
+        quantized = quantize_rtn(weight, 3, 16)
+        # every exponent but 0 scales the weight
+        plain = torch.equal(weight, linear.weight)
+        return quantized if plain else replace(quantized, scale=torch.full_like(quantized.scale, nan))
+
+    choice = search_scale(group, linear, {"weight": linear}, magnitude, calls, {"weight": quantize}, 1)
+    assert (choice.exponent, choice.runner_up, choice.runner_up_error) == (0.0, None, None)
+
+
+def test_a_candidate_that_can_no_longer_come_second_is_given_up(monkeypatch):
     group, linear, magnitude, calls = one_linear()
     # under exponents that the first token's error rules out the second is not looked at
     (call,) = calls
@@ -89,8 +109,8 @@ def test_a_candidate_that_can_no_longer_win_is_given_up(monkeypatch):
     linear.register_forward_pre_hook(lambda module, args: runs.append(len(args[0])))
     choice = search(group, linear, magnitude, pieces)
     assert runs.count(39) == len(EXPONENTS)
-    # the first candidate, the plain grid and whatever was best for a while
-    assert 2 <= runs.count(1) < len(EXPONENTS) / 2
+    # the first two candidates, the plain grid and whatever was among the two best for a while
+    assert 3 <= runs.count(1) < len(EXPONENTS) / 2
     assert choice.exponent == search(group, linear, magnitude, calls).exponent
 
 

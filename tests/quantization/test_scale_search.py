@@ -85,6 +85,9 @@ def test_chooses_what_a_plain_search_chooses(calibrated):
             assert choice.exponent == EXPONENTS[errors.index(min(errors))]
             assert choice.error == pytest.approx(min(errors), rel=1e-4)
             assert choice.unscaled_error == pytest.approx(errors[0], rel=1e-4)
+            assert choice.runner_up_error == pytest.approx(sorted(errors)[1], rel=1e-4)
+            assert errors[EXPONENTS.index(choice.runner_up)] == pytest.approx(choice.runner_up_error, rel=1e-4)
+            assert choice.runner_up != choice.exponent
 
 
 def test_mbq_with_ratios_of_one_is_awq_with_absolute_errors(calibrated):

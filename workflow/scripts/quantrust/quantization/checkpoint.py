@@ -13,7 +13,10 @@ here and without an earlier quantization, and
     `format` (of this folder, 2), `scheme` and `settings`, `sha256` of `model.safetensors`, `files` (the SHA-256 of
     every other file), `bytes`, `calibration`, `modality_ratios`, `scales` (what a scale search chose), `layers` (the
     plan, with each layer's relative error) and `record_sha256`, the digest of all that. `relative_error` is
-    |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is any.
+    |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is any. An entry of
+    `scales` has the `exponent` of a group with its `error`, that of the plain grid (`unscaled_error`), and the exponent
+    that came next (`runner_up`) with its own (`runner_up_error`): where the two errors are nearly equal, the rounding
+    of stored scales may have decided. Both are null where no other exponent had a finite error.
 
 `bytes` counts
 

@@ -510,4 +510,6 @@ def _describe_choice(choice: ScaleChoice) -> dict[str, Any]:
         "exponent": choice.exponent,
         "error": choice.error,
         "unscaled_error": choice.unscaled_error,
+        "runner_up": choice.runner_up,
+        "runner_up_error": choice.runner_up_error,
     }

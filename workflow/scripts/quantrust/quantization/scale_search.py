@@ -6,10 +6,14 @@ inspected module least (Lin et al., "AWQ", MLSys 2024, section 3). Methods diffe
 error and in its power. Activations are those of the untouched full-precision model, which equivalent scaling leaves
 unchanged.
 
+Candidates are judged on the grid that will be stored, whose scales are float16 below 8 bits. Errors are flat around the
+best exponent, and there the rounding of scales decides: a search on float32 scales may well choose its neighbour. The
+runner-up and its error are kept beside the choice, so that a near-tie can be seen.
+
 What makes the search cheap changes none of its results. Weights are quantized functionally, a few rows at a time so
 that all steps run in the cache. Where tokens do not see each other only those whose error counts are run, the ones
 that weigh most first, and exponents are tried outward from where the block before found its best, so that most
-candidates are given up after a fraction of the tokens.
+candidates fall behind the two best, and are given up, after a fraction of the tokens.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +57,10 @@ class ScaleChoice:
         Weighted error of the inspected output under `exponent`.
     unscaled_error : float
         The same under exponent 0, the plain grid.
+    runner_up : float or None
+        The exponent with the next larger error, or an equal one; None if the error of no other is finite.
+    runner_up_error : float or None
+        The error under it.
     """
 
     group: ScaleGroup
@@ -60,6 +68,8 @@ class ScaleChoice:
     scale: Tensor
     error: float
     unscaled_error: float
+    runner_up: float | None
+    runner_up_error: float | None
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ def search_scale(
     """Choose the exponent of one group.
 
     The error of a candidate is the sum over tokens of weight * mean over channels of |change|^power, divided by the
-    number of tokens with a positive weight. A candidate is given up as soon as its partial sum exceeds the best;
+    number of tokens with a positive weight. A candidate is given up as soon as its partial sum exceeds the second best;
     among equals the smallest exponent wins.
 
     Parameters
@@ -159,7 +169,8 @@ def search_scale(
         raise QuantrustError(f"no calibration token counts for {names}; calibrate on samples with images and answers")
     in_question = {name: linear.weight.detach() for name, linear in linears.items() if name in quantize}
     candidate = {name: torch.empty_like(weight) for name, weight in in_question.items()}
-    best: tuple[float, float] | None = None
+    # errors and exponents of the best and of the runner-up so far
+    leaders: list[tuple[float, float]] = []
     unscaled = 0.0
     with FastLinears():
         for exponent in sorted(EXPONENTS, key=lambda exponent: abs(exponent - first)):
@@ -167,17 +178,27 @@ def search_scale(
             for name, weight in in_question.items():
                 _quantize_scaled(weight, scale, quantize[name], out=candidate[name])
             # the plain grid's error is reported, so it is always summed to the end
-            limit = float("inf") if best is None or exponent == 0 else best[0]
+            limit = float("inf") if len(leaders) < 2 or exponent == 0 else leaders[1][0]
             error = _error(inspected, candidate, calls, power, limit)
             if exponent == 0:
                 unscaled = error
-            # the order of candidates must not decide between equals
-            if best is None or (error, exponent) < best:
-                best = (error, exponent)
-    if best is None or not best[0] < float("inf"):
+            if error < float("inf"):
+                # the order of candidates must not decide between equals
+                leaders = sorted([*leaders, (error, exponent)])[:2]
+    if not leaders:
         raise QuantrustError(f"the output error of {group.inspected} is not finite; check model and images")
-    error, exponent = best
-    return ScaleChoice(group, exponent, channel_scale(mean_magnitude, exponent), error / counted, unscaled / counted)
+    errors = [error / counted for error, _ in leaders]
+    exponents = [exponent for _, exponent in leaders]
+    has_runner_up = len(leaders) > 1
+    return ScaleChoice(
+        group=group,
+        exponent=exponents[0],
+        scale=channel_scale(mean_magnitude, exponents[0]),
+        error=errors[0],
+        unscaled_error=unscaled / counted,
+        runner_up=exponents[1] if has_runner_up else None,
+        runner_up_error=errors[1] if has_runner_up else None,
+    )
 
 
 def _quantize_scaled(weight: Tensor, scale: Tensor, quantize: Callable[[Tensor], QuantizedWeight], out: Tensor) -> None:
@@ -197,7 +218,7 @@ def _error(inspected: nn.Module, weights: dict[str, Tensor], calls: Sequence[Cal
         if power == 2:
             change = change.square()
         total += float((change.mean(dim=-1) * call.weights).sum(dtype=torch.float64))
-        # sums only grow, so that this candidate can no longer win; NaN must not pass for a small error
+        # sums only grow, so that this candidate is behind for good; NaN must not pass for a small error
         if not total <= limit:
             return float("inf")
     return total

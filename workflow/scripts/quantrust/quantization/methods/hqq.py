@@ -1,7 +1,10 @@
 """Half-quadratic quantization (HQQ): the zero-point that minimises an l_p error, no data.
 
 Badri and Shaji, "Half-Quadratic Quantization of Large Machine Learning Models", 2023. The solver takes the steps of the
-`hqq` package's default one and yields its zero-points to the bit, in a quarter of the time: see `solve_zero`.
+`hqq` package's default one and, from the same scales and first zero-points, yields its zero-points to the bit in a
+quarter of the time: see `solve_zero`. `quantize` does not start from the package's: its scales are those that will be
+stored, float16 below 8 bits, and the zero-points that it finds are stored likewise, where the package has float32 for
+both and at 4 bits rounds the first zero-points to integers.
 """
 
 import torch
