@@ -163,7 +163,7 @@ def test_a_trained_selector_takes_nearly_what_is_planned(project: Path) -> None:
     arrays = {name: pl.Array(pl.Float32, hidden) for name in STATES}
     write_table(pl.DataFrame(features, schema_overrides=arrays), "features.parquet")
     train_selector("features.parquet", "selector", settings)
-    # the networks of `members`, and that of selector-residual
+    # the networks of `members`, and as many of selector-residual
     written = sum(path.stat().st_size for path in Path("selector").iterdir())
     assert written <= row["disk"] < 1.2 * written
 

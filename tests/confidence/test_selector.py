@@ -1,6 +1,9 @@
 """The Selector learns what the states say, the same way every time, and its scores carry every row."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +16,14 @@ from polars.testing import assert_frame_equal
 from quantrust.artifacts.tables import write_table
 from quantrust.confidence import scores, selector
 from quantrust.confidence.scores import KEYS, write_scores
-from quantrust.confidence.selector import SelectorSettings, load_selector, selector_confidence, train_selector
+from quantrust.confidence.selector import (
+    Dropout,
+    Selector,
+    SelectorSettings,
+    load_selector,
+    selector_confidence,
+    train_selector,
+)
 from quantrust.errors import QuantrustError
 from quantrust.inference.features_file import read_slices
 
@@ -68,7 +78,7 @@ def test_the_residual_selector_learns_what_the_states_say_too(trained):
     # The first point of its curve is MaxProb, and none that is worse is kept.
     areas = [
         point["val_aurc"]
-        for point in json.loads((trained / "selector" / "selector.json").read_text())["residual_curve"]
+        for point in json.loads((trained / "selector" / "selector.json").read_text())["residual_curves"][0]
     ]
     val = _features().filter(pl.col("split") == "val")
     order = np.argsort(-val["joint_log_prob"].to_numpy(), kind="stable")
@@ -79,7 +89,7 @@ def test_the_residual_selector_learns_what_the_states_say_too(trained):
 
 def test_a_residual_selector_that_adds_nothing_is_maxprob_up_to_certainty(trained):
     selectors = load_selector(trained / "selector")
-    output = selectors.residual.layers[-1]
+    output = selectors.residuals[0].layers[-1]
     with torch.no_grad():
         output.weight.zero_()
         output.bias.zero_()
@@ -100,22 +110,22 @@ def test_the_same_seed_trains_the_same_bytes(trained, tmp_path):
 def test_no_network_of_one_seed_is_a_network_of_the_next(trained, tmp_path):
     train_selector(trained / "features.parquet", tmp_path / "other", replace(SETTINGS, seed=SETTINGS.seed + 1))
     found = [load_selector(folder / name) for folder, name in ((trained, "selector"), (tmp_path, "other"))]
-    first, other = ([*selectors.members, selectors.residual] for selectors in found)
+    first, other = ([*selectors.members, *selectors.residuals] for selectors in found)
     for network in first:
         assert not any(torch.equal(network.layers[1].weight, another.layers[1].weight) for another in other)
 
 
-def test_scores_hold_every_row_and_one_column_an_estimator(trained, tmp_path):
+def test_scores_hold_every_row_and_one_column_an_estimator_and_further_member(trained, tmp_path):
     write_scores(
         [trained / "features.parquet"],
         trained / "selector",
         tmp_path / "scores.parquet",
-        ["maxprob", "selector", "selector-residual"],
+        ["maxprob", "selector-residual", "selector-ensemble"],
     )
     table = pl.read_parquet(tmp_path / "scores.parquet")
-    assert table.columns == [*KEYS, "maxprob", "selector", "selector-residual"]
+    assert table.columns == [*KEYS, "maxprob", "selector-residual", "selector-ensemble", "selector-residual@2"]
     assert table["question_id"].to_list() == _features()["question_id"].to_list()
-    assert table["selector"].dtype == pl.Float64
+    assert table["selector-ensemble"].dtype == pl.Float64
 
 
 def test_reading_a_few_rows_at_a_time_changes_nothing(trained, tmp_path, monkeypatch):
@@ -130,7 +140,49 @@ def test_reading_a_few_rows_at_a_time_changes_nothing(trained, tmp_path, monkeyp
     assert weights[0] == weights[1]
     whole, sliced = (pl.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "sliced"))
     # products of fewer rows may be summed in another order
-    assert_frame_equal(whole, sliced, rel_tol=1e-6)
+    assert_frame_equal(whole, sliced, rel_tol=1e-12)
+
+
+def test_members_are_networks_of_their_own_and_the_ensemble_is_their_mean(trained):
+    test = _features().filter(pl.col("split") == "test")
+    columns = selector_confidence(load_selector(trained / "selector"), test)
+    for name in ("selector", "selector-residual"):
+        one, other = columns[name], columns[f"{name}@2"]
+        assert np.abs(one - other).max() > 0.01
+        assert np.corrcoef(one, other)[0, 1] > 0.9
+    np.testing.assert_allclose(columns["selector-ensemble"], (columns["selector"] + columns["selector@2"]) / 2)
+
+
+def test_the_same_features_train_the_same_bytes_whatever_instructions_the_processor_has(trained, tmp_path):
+    """In float32 every weight differs, and one training in ten keeps another epoch."""
+    script = (
+        "import sys; from quantrust.confidence.selector import SelectorSettings, train_selector; "
+        f"train_selector(*sys.argv[1:], {SETTINGS!r})"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, trained / "features.parquet", tmp_path / "other"],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+        check=True,
+    )
+    weights, others = (
+        (folder / "selector.safetensors").read_bytes() for folder in (trained / "selector", tmp_path / "other")
+    )
+    assert weights == others
+
+
+def test_the_units_to_drop_are_drawn_by_no_generator_that_depends_on_the_processor(monkeypatch):
+    """torch draws a mask by MKL's generator on Intel's processors and by its own on others."""
+    rng, reference = np.random.default_rng(5), np.random.default_rng(5)
+    dropped = Dropout(0.25, rng)(torch.ones(64, 100, dtype=torch.float64)).numpy()
+    np.testing.assert_array_equal(dropped, np.where(reference.random((64, 100)) < 0.25, 0, 1 / 0.75))
+
+    def refuse(*arguments, **settings):
+        raise AssertionError("a mask of torch's")
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", refuse)
+    network = Selector(25, 16, 0.5, rng).train()
+    assert not torch.equal(*(network(torch.ones(4, 25)) for _ in range(2)))
+    assert torch.equal(*(network.eval()(torch.ones(4, 25)) for _ in range(2)))
 
 
 def test_features_without_a_val_split_are_refused(trained, tmp_path):

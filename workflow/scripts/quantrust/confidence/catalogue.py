@@ -1,6 +1,6 @@
 """Which confidence estimators there are: those that need no training, found as modules, and the learned ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
 
 from quantrust.errors import QuantrustError
@@ -12,6 +12,9 @@ SHIPPED = ("entropy", "length-normalised", "margin", "maxprob", "min-token")
 """Those without training that come with this project; any other module is an estimator of one's own."""
 COMPARED = ("maxprob", "selector")
 """The two that a study of reliability sets against each other."""
+
+OF_ONE_NETWORK = ("selector", "selector-residual")
+"""Those of them that are the first of several networks, trained alike but for their seeds: the members."""
 
 
 def plain_estimators() -> list[str]:
@@ -45,6 +48,50 @@ def has_learned(names: Iterable[str]) -> bool:
 def estimator_module(name: str) -> str:
     """Return the dotted name of the module of an estimator that needs no training."""
     return f"{ESTIMATORS}.{name.replace('-', '_')}"
+
+
+def member_name(estimator: str, member: int) -> str:
+    """Return the column of a member of an estimator; that of the first is the estimator's own.
+
+    Parameters
+    ----------
+    estimator : str
+        A name, calibrated or not.
+    member : int
+        From 0 on.
+
+    Examples
+    --------
+    >>> member_name("selector", 0), member_name("selector", 1), member_name("selector+platt", 4)
+    ('selector', 'selector@2', 'selector@5+platt')
+    """
+    plain, plus, calibration = estimator.partition("+")
+    return estimator if member == 0 else f"{plain}@{member + 1}{plus}{calibration}"
+
+
+def member_columns(columns: Collection[str], estimator: str) -> list[str]:
+    """Return the columns of a scores table that hold an estimator's members, its own first.
+
+    Parameters
+    ----------
+    columns : collection of str
+        All of the table.
+    estimator : str
+
+    Examples
+    --------
+    >>> member_columns(["accuracy", "selector", "selector@2", "selector@3"], "selector")
+    ['selector', 'selector@2', 'selector@3']
+    """
+    found = [estimator]
+    while (name := member_name(estimator, len(found))) in columns:
+        found.append(name)
+    return found
+
+
+def is_member(column: str) -> bool:
+    """Return whether a column holds a further member of an estimator, and not an estimator."""
+    return "@" in column
 
 
 def check_estimator(name: str) -> None:

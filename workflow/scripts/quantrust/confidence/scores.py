@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from quantrust.artifacts.tables import write_table
-from quantrust.confidence.catalogue import LEARNED
+from quantrust.confidence.catalogue import LEARNED, member_columns
 from quantrust.confidence.columns import confidence_columns
 from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
 from quantrust.inference.features_file import read_slices
@@ -26,7 +26,8 @@ def write_scores(
     selector_dir : str or Path or None
         As `train_selector` wrote it; None where no estimator is learned.
     out_path : str or Path
-        Parquet with `KEYS` and a float64 column per estimator.
+        Parquet with `KEYS` and a float64 column per estimator; of a learned one also a column for each further member
+        (`quantrust.confidence.catalogue.member_name`), which is no estimator of its own.
     estimators : list of str
         Names that `quantrust.confidence.catalogue` knows, without calibration.
     """
@@ -41,5 +42,6 @@ def write_scores(
             table = features.select(*KEYS, *plain).with_columns(
                 **{name: pl.Series(values) for name, values in learned.items()}
             )
-            tables.append(table.select(*KEYS, *estimators))
+            members = [name for estimator in estimators for name in member_columns(learned, estimator)[1:]]
+            tables.append(table.select(*KEYS, *estimators, *members))
     write_table(pl.concat(tables), out_path)

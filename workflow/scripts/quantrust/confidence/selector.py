@@ -4,13 +4,17 @@ An MLP with two hidden layers reads the max-pooled image and question states, th
 token, and the joint answer probability, and is trained by binary cross-entropy on the soft accuracy. One Selector
 belongs to one variant. Inputs are standardised with the training questions' moments, which are stored with the weights.
 
+The same features give the same networks on every processor. In float32 one rounds otherwise than another, which is
+enough for another epoch to have the least area on val: all is computed in float64, and the weights that come of it are
+stored as float32. What is random is drawn by NumPy: torch rounds first weights by what instructions there are, and
+drops other units on Intel's processors than on AMD's.
+
 `selector-residual` is this project's own and not the paper's: the same network, whose output is added to MaxProb's
 log-odds before the sigmoid. It starts as MaxProb and learns only what to correct, so that little data can not make it
 forget what MaxProb knows.
 """
 
 import copy
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from quantrust.artifacts.tables import scan_table
+from quantrust.confidence.catalogue import member_name
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, write_json
 from quantrust.inference.features_file import read_slices
@@ -32,7 +37,10 @@ INPUTS = (*STATES, "joint_log_prob")
 """Columns of a features file that the networks read."""
 WEIGHTS = "selector.safetensors"
 RECORD = "selector.json"
-RESIDUAL = "residual"
+PLAIN, RESIDUAL = "plain", "residual"
+"""What the names of the networks in the file begin with."""
+ROWS_AT_ONCE = 1 << 10
+"""Questions that a network is applied to at a time, in float64."""
 LARGEST_LOG_PROBABILITY = -(2.0**-26)
 """Of an answer whose float32 probability rounds to 1; its log-odds are 18."""
 
@@ -54,8 +62,8 @@ class SelectorSettings:
     patience : int
         Epochs without improvement after which training ends.
     members : int
-        Networks, differing in their seeds. `selector` is the first one, `selector-ensemble` the mean of all. The
-        network of `selector-residual` is one more.
+        Networks, differing in their seeds. `selector` is the first one, `selector-ensemble` the mean of all.
+        `selector-residual` is the first of as many networks of its own.
     seed : int
         From which those of the networks are drawn; no two networks of different seeds have the same.
     """
@@ -67,37 +75,79 @@ class SelectorSettings:
     batch_size: int = 256
     epochs: int = 60
     patience: int = 12
-    members: int = 3
+    members: int = 5
     seed: int = 0
 
 
+class Dropout(nn.Module):
+    """Drops units in training like `torch.nn.Dropout`, the same ones on every processor.
+
+    Parameters
+    ----------
+    share : float in [0, 1)
+        Of the units.
+    rng : numpy.random.Generator, optional
+        Without one no units can be dropped.
+    """
+
+    def __init__(self, share: float, rng: np.random.Generator | None = None) -> None:
+        super().__init__()
+        self.share = share
+        self.rng = rng
+
+    def forward(self, units: torch.Tensor) -> torch.Tensor:
+        """Return the units as they are, or in training zeros and the others times 1 / (1 - share)."""
+        if not self.training or self.share == 0:
+            return units
+        if self.rng is None:
+            raise ValueError("a Selector without a generator can not be trained")
+        kept = torch.from_numpy(self.rng.random(units.shape) >= self.share)
+        return units * kept / (1 - self.share)
+
+
 class Selector(nn.Module):
-    """Two hidden layers over standardised inputs; the output is a logit, or what is added to one.
+    """Two hidden layers over standardised inputs, in float64; the output is a logit, or what is added to one.
 
     Parameters
     ----------
     inputs, hidden : int
     dropout : float
+    rng : numpy.random.Generator, optional
+        Draws the first weights, uniformly like `torch.nn.Linear`, and the units to drop. Without one the network is not
+        for training; its weights are zeros until they are loaded.
     """
 
-    def __init__(self, inputs: int, hidden: int, dropout: float) -> None:
+    def __init__(self, inputs: int, hidden: int, dropout: float, rng: np.random.Generator | None = None) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(inputs))
         self.register_buffer("deviation", torch.ones(inputs))
         self.layers = nn.Sequential(
-            nn.Dropout(dropout / 2),
+            Dropout(dropout / 2, rng),
             nn.Linear(inputs, hidden),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout, rng),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout, rng),
             nn.Linear(hidden, 1),
         )
+        self.double()
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+        if rng is not None:
+            self._draw(rng)
+
+    @torch.no_grad()
+    def _draw(self, rng: np.random.Generator) -> None:
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                bound = layer.in_features**-0.5
+                for parameter in (layer.weight, layer.bias):
+                    parameter.copy_(torch.from_numpy(rng.uniform(-bound, bound, parameter.shape)))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map (batch, inputs) to outputs of shape (batch,)."""
-        return self.layers((inputs - self.mean) / self.deviation).squeeze(-1)
+        """Map inputs of shape (batch, inputs), of any float dtype, to float64 outputs of shape (batch,)."""
+        return self.layers((inputs.double() - self.mean) / self.deviation).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -108,17 +158,17 @@ class Selectors:
     ----------
     members : list of Selector
         The first is `selector`; their mean is `selector-ensemble`.
-    residual : Selector
-        What `selector-residual` adds to MaxProb's log-odds.
+    residuals : list of Selector
+        What is added to MaxProb's log-odds; by the first, that is `selector-residual`.
     """
 
     members: list[Selector]
-    residual: Selector
+    residuals: list[Selector]
 
 
 @dataclass(frozen=True)
 class _Questions:
-    """What a network reads, MaxProb's log-odds (float64), and the soft accuracy that it is trained on."""
+    """What a network reads (float32), MaxProb's log-odds, and the soft accuracy that it is trained on (float64)."""
 
     inputs: torch.Tensor
     log_odds: torch.Tensor
@@ -128,7 +178,7 @@ class _Questions:
 def selector_inputs(features: pl.DataFrame) -> torch.Tensor:
     """Return the inputs of features rows, float32, shape (rows, 3 * hidden + 1)."""
     states = [torch.from_numpy(features[name].to_numpy().astype(np.float32)) for name in STATES]
-    probability = torch.from_numpy(np.exp(features["joint_log_prob"].to_numpy().astype(np.float32)))
+    probability = torch.from_numpy(np.exp(features["joint_log_prob"].to_numpy().astype(np.float64)).astype(np.float32))
     return torch.cat([*states, probability[:, None]], dim=1)
 
 
@@ -154,15 +204,15 @@ def _train_network(
     itself and stands in the curve as epoch 0: no epoch that is worse on val is kept.
     """
     # Of both numbers together: counted up from the seed, members of one would be members of the next.
-    (seed,) = np.random.SeedSequence([settings.seed, member]).generate_state(1).tolist()
-    torch.manual_seed(seed)
-    network = Selector(train.inputs.shape[1], settings.hidden, settings.dropout)
-    network.mean.copy_(train.inputs.mean(dim=0))
-    network.deviation.copy_(train.inputs.std(dim=0).clamp_min(1e-3))
-    offset = train.log_odds.float() if residual else torch.zeros(len(train.inputs))
+    rng = np.random.default_rng([settings.seed, member])
+    network = Selector(train.inputs.shape[1], settings.hidden, settings.dropout, rng)
+    mean, deviation = _moments(train.inputs)
+    network.mean.copy_(mean)
+    network.deviation.copy_(deviation.clamp_min(1e-3))
+    offset = train.log_odds if residual else torch.zeros_like(train.log_odds)
 
     def area() -> float:
-        confidence = _confidence([network], val.inputs, val.log_odds if residual else None)
+        confidence = _confidence(network, val.inputs, val.log_odds if residual else None)
         return _area_under_risk_coverage(confidence, val.accuracy.numpy())
 
     best, best_epoch, curve = float("inf"), 0, []
@@ -176,11 +226,10 @@ def _train_network(
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    generator = torch.Generator().manual_seed(seed)
     for epoch in range(1, settings.epochs + 1):
         network.train()
         total = 0.0
-        for rows in torch.randperm(len(train.inputs), generator=generator).split(settings.batch_size):
+        for rows in torch.from_numpy(rng.permutation(len(train.inputs))).split(settings.batch_size):
             logits = network(train.inputs[rows]) + offset[rows]
             loss = F.binary_cross_entropy_with_logits(logits, train.accuracy[rows])
             optimizer.zero_grad()
@@ -197,14 +246,19 @@ def _train_network(
     return network, curve
 
 
+def _moments(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and standard deviation of each input in float64, a slice of the rows at a time."""
+    mean = sum(rows.double().sum(dim=0) for rows in inputs.split(ROWS_AT_ONCE)) / len(inputs)
+    squares = sum((rows.double() - mean).square().sum(dim=0) for rows in inputs.split(ROWS_AT_ONCE))
+    return mean, (squares / max(1, len(inputs) - 1)).sqrt()
+
+
 @torch.no_grad()
-def _confidence(networks: Sequence[Selector], inputs: torch.Tensor, offset: torch.Tensor | None = None) -> np.ndarray:
-    """Return the mean confidence of the networks, float64 in [0, 1], shape (rows,)."""
-    for network in networks:
-        network.eval()
-    # In float64, in which far fewer sure answers tie at exactly 1.
-    outputs = [network(inputs).double() for network in networks]
-    return torch.stack([torch.sigmoid(o if offset is None else o + offset) for o in outputs]).mean(dim=0).numpy()
+def _confidence(network: Selector, inputs: torch.Tensor, offset: torch.Tensor | None = None) -> np.ndarray:
+    """Return the confidence of a network, float64 in [0, 1], shape (rows,)."""
+    network.eval()
+    outputs = torch.cat([network(rows) for rows in inputs.split(ROWS_AT_ONCE)])
+    return torch.sigmoid(outputs if offset is None else outputs + offset).numpy()
 
 
 def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
@@ -220,7 +274,7 @@ def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
         split: _Questions(
             torch.empty(counts[split], width),
             torch.empty(counts[split], dtype=torch.float64),
-            torch.empty(counts[split], dtype=torch.float32),
+            torch.empty(counts[split], dtype=torch.float64),
         )
         for split in splits
     }
@@ -232,7 +286,7 @@ def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
             starts[split] = places.stop
             questions.inputs[places] = selector_inputs(rows)
             questions.log_odds[places] = log_odds(rows)
-            questions.accuracy[places] = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float32))
+            questions.accuracy[places] = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float64))
     return list(found.values())
 
 
@@ -253,12 +307,20 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
         If either split is empty.
     """
     train, val = _read_splits(features_path, "dev", "val")
-    trained = [_train_network(train, val, settings, member) for member in range(settings.members)]
-    residual, residual_curve = _train_network(train, val, settings, 0, residual=True)
-    networks = {str(member): network for member, (network, _) in enumerate(trained)} | {RESIDUAL: residual}
+    trained, residuals = (
+        [_train_network(train, val, settings, member, residual=residual) for member in range(settings.members)]
+        for residual in (False, True)
+    )
+    networks = {
+        f"{kind}-{member}": network
+        for kind, found in ((PLAIN, trained), (RESIDUAL, residuals))
+        for member, (network, _) in enumerate(found)
+    }
     with atomic_directory(out_dir) as folder:
         tensors = {
-            f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
+            f"{name}.{key}": value.float()
+            for name, network in networks.items()
+            for key, value in network.state_dict().items()
         }
         write_tensors(folder / WEIGHTS, tensors)
         write_json(
@@ -269,7 +331,7 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
                 "train_questions": len(train.accuracy),
                 "val_questions": len(val.accuracy),
                 "curves": [curve for _, curve in trained],
-                "residual_curve": residual_curve,
+                "residual_curves": [curve for _, curve in residuals],
             },
         )
 
@@ -288,15 +350,17 @@ def load_selector(folder: str | Path) -> Selectors:
         network = Selector(inputs, hidden, dropout=0.0)
         network.load_state_dict(state, strict=True)
         networks[name] = network.eval()
-    residual = networks.pop(RESIDUAL)
-    return Selectors([networks[name] for name in sorted(networks, key=int)], residual)
+    numbers = range(len(networks) // 2)
+    return Selectors(*([networks[f"{kind}-{member}"] for member in numbers] for kind in (PLAIN, RESIDUAL)))
 
 
 def selector_confidence(selectors: Selectors, features: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Return a confidence column for each of `quantrust.confidence.catalogue.LEARNED`, float64."""
-    inputs = selector_inputs(features)
+    """Return a confidence column for each of `quantrust.confidence.catalogue.LEARNED` and for each member, float64."""
+    inputs, offset = selector_inputs(features), log_odds(features)
+    members = [_confidence(network, inputs) for network in selectors.members]
+    residuals = [_confidence(network, inputs, offset) for network in selectors.residuals]
     return {
-        "selector": _confidence(selectors.members[:1], inputs),
-        "selector-ensemble": _confidence(selectors.members, inputs),
-        "selector-residual": _confidence([selectors.residual], inputs, log_odds(features)),
+        "selector-ensemble": np.mean(members, axis=0),
+        **{member_name("selector", member): column for member, column in enumerate(members)},
+        **{member_name("selector-residual", member): column for member, column in enumerate(residuals)},
     }

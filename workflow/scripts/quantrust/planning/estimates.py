@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from quantrust.confidence.catalogue import OF_ONE_NETWORK
 from quantrust.config import EMBEDDED
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.examples import KINDS
@@ -428,15 +429,16 @@ class _Planner:
         parameters = (states + 1) * (width + 2) + width * (width + 3) + 1
         curve = (selector["epochs"] + 1) * EPOCH_BYTES
         dev, val = asked.of("dev"), asked.of("val")
-        # float32 of both splits, and either a slice as it is read (float16 and, of a split, float16 and twice float32)
-        # or val standardised
-        values = 4 * (dev + val) + max(12 * min(ROWS_AT_ONCE, asked.total), 8 * val)
+        # float32 of both splits, and a slice as it is read (float16 and, of a split, float16 and twice float32)
+        values = 4 * (dev + val) + 12 * min(ROWS_AT_ONCE, asked.total)
+        # those of selector-residual are as many more
+        networks = 2 * selector["members"]
         return Estimate(
             asked.of("dev", "val"),
             asked.exact,
-            # the network of selector-residual is one more
-            disk=(selector["members"] + 1) * (4 * parameters + curve + NETWORK_BYTES),
-            host=LIBRARIES + states * values,
+            disk=networks * (4 * parameters + curve + NETWORK_BYTES),
+            # all networks in float64, and of the one in training gradients, two moments and the best weights
+            host=LIBRARIES + states * values + 8 * parameters * (networks + 4),
         )
 
     def _write_scores(self, job: Job) -> Estimate:
@@ -444,7 +446,8 @@ class _Planner:
         if total is None:
             return Estimate()
         estimators = {name.split("+")[0] for name in self.config["study"]["estimators"]}
-        disk = total * (8 * (1 + len(estimators)) + SCORE_BYTES)
+        further = len(estimators & set(OF_ONE_NETWORK)) * (self.config["selector"]["members"] - 1)
+        disk = total * (8 * (1 + len(estimators) + further) + SCORE_BYTES)
         if model is None:
             return Estimate(total, disk=disk)
         # a slice at a time, float16 as it is read and float32 three times; and the table that is written
