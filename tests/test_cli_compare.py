@@ -232,6 +232,16 @@ def test_an_option_that_does_not_fit_the_files_is_named(options, message, files,
     assert message in capsys.readouterr().err
 
 
+def test_a_member_is_no_estimator_to_compare(files, capsys):
+    for path, noise in zip(files, (0.0, 0.3), strict=True):
+        members = [pl.col("maxprob").alias(name) for name in ("selector", "selector@2")]
+        scores(noise).with_columns(members).write_parquet(path)
+    assert run(files, "--resamples", 9, "--estimator", "selector") == 0
+    capsys.readouterr()
+    assert run(files, "--resamples", 9, "--estimator", "selector@2") == 2
+    assert re.search(r"no estimator 'selector@2'; expected one of maxprob, entropy, selector$", capsys.readouterr().err)
+
+
 def test_files_that_are_missing_or_not_parquet_are_named(files, capsys):
     missing = files[0].with_name("missing.parquet")
     assert run((files[0], missing)) == 2

@@ -202,6 +202,8 @@ FAULTS = [
         r"study\.estimators is \['margin', 'selector-ensemble'\]; allowed: a list with maxprob or selector in it",
     ),
     ("comparison/resamples", 0, r"comparison\.resamples is 0; allowed: a whole number from 1 on"),
+    ("comparison/resamples", 4, r"comparison\.resamples is 4; allowed: at least selector\.members, 5, each of which"),
+    ("selector/members", 301, r"evaluation\.resamples is 300; allowed: at least selector\.members, 301, each of which"),
     ("certification/delta", 1, r"certification\.delta is 1; allowed: a number between 0 and 1"),
     (
         "report/risks",

@@ -8,7 +8,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from quantrust.confidence.catalogue import COMPARED, check_estimator, main_estimators
+from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK, check_estimator, main_estimators
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import unknown_settings
@@ -161,6 +161,14 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     estimators = estimators_of(config)
     for key in ("certification", "comparison"):
         yield from _unknown_names(f"{key}.estimators", estimators[key], study["estimators"], "study.estimators")
+    members = config["selector"]["members"]
+    if {name.split("+")[0] for name in study["estimators"]} & {*OF_ONE_NETWORK}:
+        for key in ("evaluation", "comparison"):
+            if config[key]["resamples"] < members:
+                yield (
+                    f"{key}.resamples is {config[key]['resamples']}; allowed: at least selector.members, {members}, "
+                    "each of which is drawn"
+                )
     computed = config["evaluation"]["risks"]
     for number, risk in enumerate(config["report"]["risks"]):
         if risk not in computed:

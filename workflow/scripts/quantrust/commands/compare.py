@@ -12,6 +12,7 @@ from tqdm import tqdm
 from quantrust.artifacts.tables import read_others_table
 from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
 from quantrust.commands.outputs import check_table, same_file, write_table
+from quantrust.confidence.catalogue import is_member
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, fewest_resamples, figures_of
@@ -269,7 +270,9 @@ def _metrics(risks: Sequence[float], answers_differ: bool) -> list[Key]:
 
 
 def _with_estimator(scores: pl.DataFrame, estimator: str, home: str, path: Path) -> pl.DataFrame:
-    columns = [name for name, kind in scores.schema.items() if kind.is_float() and name != "accuracy"]
+    columns = [
+        name for name, kind in scores.schema.items() if kind.is_float() and name != "accuracy" and not is_member(name)
+    ]
     if estimator.split("+")[0] not in columns:
         raise QuantrustError(f"{path}: no estimator {estimator!r}; expected one of {', '.join(columns)}")
     check_confidences(scores, [estimator.split("+")[0]], str(path))

@@ -7,9 +7,11 @@ from functools import partial
 import numpy as np
 import polars as pl
 
+from quantrust.confidence.catalogue import member_columns
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, figures_of
-from quantrust.evaluation.intervals import LEVEL, interval, metric_interval, null_if_nan
+from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
+from quantrust.evaluation.members import in_turn
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
@@ -90,8 +92,9 @@ def break_down(
 
     Notes
     -----
-    Intervals are bootstrap intervals over images. The images of a group are resampled by themselves, so that every
-    resample has questions of the group; a bin may be empty in a resample, which then does not count.
+    Intervals are bootstrap intervals over images, and over the members of a learned estimator
+    (`quantrust.evaluation.members`). The images of a group are resampled by themselves, so that every resample has
+    questions of the group; a bin may be empty in a resample, which then does not count.
     """
     scores = add_calibrated(scores, estimators, id_dataset)
     check_confidences(scores, estimators, f"{model}/{scheme}")
@@ -113,13 +116,13 @@ def break_down(
         for (grouping, group, setting), found in zip(groups, figures, strict=True):
             head = (model, scheme, estimator, setting.dataset, grouping, group)
             for key in metrics:
-                value = found.values[key]
-                numbers = (value, *metric_interval(key[0], value, found.resampled[key], level))
+                numbers = (found.values[key], *found.interval(key, level))
                 group_rows.append((*head, *key, *map(null_if_nan, numbers), setting.answers.height))
         if scores[estimator].is_between(0.0, 1.0).all():
             for setting in settings:
                 head = (model, scheme, estimator, setting.dataset)
-                bin_rows += [(*head, *row) for row in _bins(setting.answers, estimator, draw(setting), level)]
+                columns = member_columns(scores.columns, estimator)
+                bin_rows += [(*head, *row) for row in _bins(setting.answers, columns, draw(setting), level)]
     return (
         pl.DataFrame(group_rows, schema=GROUPS_SCHEMA, orient="row"),
         pl.DataFrame(bin_rows, schema=BINS_SCHEMA, orient="row"),
@@ -135,9 +138,10 @@ def _groups(settings: Sequence[Setting]) -> Iterator[tuple[str, str, Setting]]:
 
 
 def _bins(
-    answers: pl.DataFrame, estimator: str, draws: ImageDraws, level: float
+    answers: pl.DataFrame, columns: Sequence[str], draws: ImageDraws, level: float
 ) -> Iterator[tuple[float | int | None, ...]]:
-    confidence, accuracy = answers[estimator].to_numpy(), answers["accuracy"].to_numpy()
+    """Yield the bins of an estimator, the first of the columns of its members."""
+    confidence, accuracy = answers[columns[0]].to_numpy(), answers["accuracy"].to_numpy()
     bins = width_bins(confidence)
 
     def per_bin(values: Floats) -> Floats:
@@ -146,7 +150,16 @@ def _bins(
     counts, right = per_bin(np.ones(bins.size)), per_bin((accuracy >= CORRECT).astype(np.float64))
     # Tenths are integers, so that their sums do not depend on the order of the answers.
     tenths, confidences = per_bin(10 * accuracy), per_bin(confidence)
-    resampled = _resampled_accuracies(bins, accuracy, draws)
+    resampled = in_turn(
+        [
+            _resampled_accuracies(
+                width_bins(answers[column].to_numpy()),
+                accuracy,
+                ImageDraws(draws.image, draws.counts[member :: len(columns)]),
+            )
+            for member, column in enumerate(columns)
+        ]
+    )
     for place in range(BINS):
         edges = (place / BINS, (place + 1) / BINS, int(counts[place]), int(right[place]))
         if counts[place] == 0:

@@ -9,6 +9,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.metrics import Floats
@@ -109,7 +110,8 @@ def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: 
     scores : polars.DataFrame
         The scores table of a variant.
     estimators : sequence of str
-        Names; those without a plus, and those that are columns already, are passed over.
+        Names; those without a plus, and those that are columns already, are passed over. Each member of a learned
+        estimator is calibrated by itself.
     id_dataset : str
         The in-distribution dataset.
 
@@ -123,7 +125,12 @@ def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: 
     QuantrustError
         If an estimator to calibrate is missing or no probability, a method is unknown, or there are no ID val answers.
     """
-    wanted = [name for name in estimators if "+" in name and name not in scores.columns]
+    wanted = [
+        f"{column}+{name.rsplit('+', 1)[1]}"
+        for name in estimators
+        if "+" in name and name not in scores.columns
+        for column in member_columns(scores.columns, name.rsplit("+", 1)[0])
+    ]
     if not wanted:
         return scores
     val = val_answers(scores, id_dataset, "scores", "calibration is fitted on")

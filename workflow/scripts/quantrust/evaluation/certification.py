@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, xlogy
 
+from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
@@ -240,6 +241,8 @@ def evaluate_certification(
 
     For each split the ID test images are halved at random; one question of each image of the first half, drawn at
     random, certifies. The threshold is then applied to the other half and to every mixture less the certifying images.
+    A learned estimator has its members in turn, one for each split (see `quantrust.evaluation.members`), the first
+    split the estimator itself; the guarantee holds for each of them.
 
     Parameters
     ----------
@@ -282,46 +285,57 @@ def evaluate_certification(
     val = val_answers(scores, id_dataset, f"{model}/{scheme}", "candidates are set on")
     settings = list(settings_of(scores, mixtures, id_dataset))
     names = pl.concat([setting.answers["image_id"] for setting in settings]).unique().sort()
+    images = [names.search_sorted(setting.answers["image_id"]).to_numpy().astype(np.int64) for setting in settings]
     rows: list[tuple[object, ...]] = []
     for estimator in estimators:
-        populations = [
-            Population(
-                setting=setting,
-                accuracy=setting.answers["accuracy"].to_numpy(),
-                confidence=setting.answers[estimator].to_numpy(),
-                image=names.search_sorted(setting.answers["image_id"]).to_numpy().astype(np.int64),
+        columns = member_columns(scores.columns, estimator)
+        members = [
+            (
+                rank(val["accuracy"], val[column]),
+                [
+                    Population(
+                        setting=setting,
+                        accuracy=setting.answers["accuracy"].to_numpy(),
+                        confidence=setting.answers[column].to_numpy(),
+                        image=image,
+                    )
+                    for setting, image in zip(settings, images, strict=True)
+                ],
             )
-            for setting in settings
+            for column in columns
         ]
-        ranking = rank(val["accuracy"], val[estimator])
-        figures = _split_figures(ranking, populations, names.len(), risks, delta, splits, seed)
+        figures = _split_figures(members, names.len(), risks, delta, splits, seed)
         for risk, of_risk in zip(risks, figures, strict=True):
-            for population, figure in zip(populations, of_risk, strict=True):
-                head = (model, scheme, estimator, population.setting.dataset, population.setting.id_share)
+            for setting, figure in zip(settings, of_risk, strict=True):
+                head = (model, scheme, estimator, setting.dataset, setting.id_share)
                 rows.append((*head, risk, delta, *figure))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
 def _split_figures(
-    val: Ranking,
-    populations: Sequence[Population],
+    members: Sequence[tuple[Ranking, Sequence[Population]]],
     images: int,
     risks: Sequence[float],
     delta: float,
     splits: int,
     seed: int,
 ) -> list[list[tuple[object, ...]]]:
-    """Return the columns of `SCHEMA` from ``guarantee`` on, for each limit and population."""
-    home = populations[0]
-    home_images = np.unique(home.image)
+    """Return the columns of `SCHEMA` from ``guarantee`` on, for each limit and setting.
+
+    `members` are each member's ranking of val and its answers on the settings.
+    """
+    home_images = np.unique(members[0][1][0].image)
     half = home_images.size // 2
-    candidates = [candidate_thresholds(val, half, risk, delta) for risk in risks]
+    candidates = [[candidate_thresholds(val, half, risk, delta) for risk in risks] for val, _ in members]
     first: list[float | None] = []
     certified = np.zeros((splits, len(risks)), dtype=bool)
-    outcomes = np.empty((splits, len(populations), len(risks), 2))
+    outcomes = np.empty((splits, len(members[0][1]), len(risks), 2))
     population_risks = np.empty((splits, len(risks)))
     nothing = np.zeros(images, dtype=bool)
     for split in range(splits):
+        member = split % len(members)
+        _, populations = members[member]
+        home = populations[0]
         # The same halves for every estimator and limit.
         rng = np.random.default_rng([seed, split])
         certifying = nothing.copy()
@@ -330,7 +344,7 @@ def _split_figures(
         thresholds: list[float | None] = [None] * len(risks)
         if chosen.size:
             ranking = rank(home.accuracy[chosen], home.confidence[chosen])
-            for place, (risk, tested) in enumerate(zip(risks, candidates, strict=True)):
+            for place, (risk, tested) in enumerate(zip(risks, candidates[member], strict=True)):
                 thresholds[place] = _walk(ranking, tested, risk, delta) if tested.size else None
         first = first or thresholds
         certified[split] = [threshold is not None for threshold in thresholds]
@@ -343,9 +357,9 @@ def _split_figures(
                 certified[:, place],
                 outcomes[:, index, place],
                 risk,
-                population_risks[:, place] if population is home else None,
+                population_risks[:, place] if index == 0 else None,
             )
-            for index, population in enumerate(populations)
+            for index in range(outcomes.shape[1])
         ]
         for place, risk in enumerate(risks)
     ]

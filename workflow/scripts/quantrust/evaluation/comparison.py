@@ -15,11 +15,12 @@ from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
-from quantrust.evaluation.intervals import LEVEL, interval
-from quantrust.evaluation.metrics import Floats, rank
+from quantrust.evaluation.intervals import LEVEL, interval, metric_interval
+from quantrust.evaluation.members import Members, values_of
+from quantrust.evaluation.metrics import Floats
 from quantrust.evaluation.resampling import ImageDraws, Resampler
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, settings_of, whole_test_sets
-from quantrust.evaluation.summary import Key, deploy, summarise
+from quantrust.evaluation.summary import Key
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +69,9 @@ def compare(
 ) -> pl.DataFrame:
     """Test whether two variants, or two estimators of one, differ in reliability.
 
-    Both sides answer the same questions, and each resample of images is applied to both. Thresholds are those that
-    each side's ID val answers give; they stay fixed while the test images are resampled.
+    Both sides answer the same questions, and each resample of images is applied to both, with the member of the same
+    number where both are learned (see `quantrust.evaluation.members`). Thresholds are those that each side's ID val
+    answers give; they stay fixed while the test images are resampled.
 
     Parameters
     ----------
@@ -208,15 +210,26 @@ class Figures:
     ----------
     setting : Setting
         The questions.
-    values : mapping of Key to float
-        Metrics on the answers, at least those asked for; NaN where undefined.
+    members : sequence of mapping of Key to float
+        Metrics on the answers by the confidence of each member of the estimator, at least those asked for; NaN where
+        undefined.
     resampled : mapping of Key to ndarray of float64, shape (resamples,)
-        Those asked for, on every resample.
+        Those asked for, on every resample, each of one member in turn.
     """
 
     setting: Setting
-    values: Mapping[Key, float]
+    members: Sequence[Mapping[Key, float]]
     resampled: Mapping[Key, Floats]
+
+    @property
+    def values(self) -> Mapping[Key, float]:
+        """Metrics of the estimator itself, which is the first member."""
+        return self.members[0]
+
+    def interval(self, key: Key, level: float) -> tuple[float, float]:
+        """Return the interval of a metric; see `quantrust.evaluation.intervals.metric_interval`."""
+        own = values_of(self.members, key)
+        return metric_interval(key[0], self.values[key], self.resampled[key], level, own)
 
 
 def figures_of(
@@ -252,20 +265,18 @@ def figures_of(
     scores, estimator = estimates.scores, estimates.estimator
     val = val_answers(scores, id_dataset, "comparison", "thresholds are set on")
     risks, costs = _parameters(metrics, "risk"), _parameters(metrics, "effective_reliability")
-    deployment = deploy(rank(val["accuracy"], val[estimator]), risks, costs)
-    is_probability = bool(scores[estimator].is_between(0.0, 1.0).all())
+    members = Members.of(scores, val, estimator, risks, costs)
     figures = []
     for setting in settings:
-        answers = setting.answers
-        ranking = rank(answers["accuracy"], answers[estimator])
-        resampler = Resampler(answers["accuracy"].to_numpy(), draw(setting))
-        resampled = resampler.evaluate(ranking, risks, costs, deployment, is_probability, progress, wanted=metrics)
+        rankings = members.rankings(setting.answers)
+        resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw(setting))
+        resampled = members.resample(resampler, rankings, risks, costs, progress, wanted=metrics)
         for key in metrics:
             if key not in resampled:
                 raise QuantrustError(
                     f"comparison: no metric {key}; expected those of the metrics table, thresholds excepted"
                 )
-        values = summarise(ranking, risks, costs, deployment, is_probability)
+        values = members.summarise(rankings, risks, costs)
         figures.append(Figures(setting, values, {key: resampled[key] for key in metrics}))
     return figures
 

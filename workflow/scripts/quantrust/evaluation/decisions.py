@@ -8,7 +8,7 @@ from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import Estimates, figures_of
-from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
+from quantrust.evaluation.intervals import LEVEL, null_if_nan
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.study import check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key, deploy
@@ -96,7 +96,9 @@ def decide_variant(
         and the deployed columns are what it does on the test set: ``deployed_images`` of its ``images`` have a question
         that is answered. ``certified_threshold``, ``certified_coverage`` and ``certified_risk`` are those of the first
         random half of `quantrust.evaluation.certification.evaluate_certification`, the other certified columns those of
-        all ``splits``. Null where undefined or where there is no such threshold.
+        all ``splits``. Null where undefined or where there is no such threshold. Of a learned estimator thresholds and
+        figures are those of its first member, which is deployed; intervals and ``splits`` are over all members, each
+        under its own threshold.
 
     Raises
     ------
@@ -143,8 +145,7 @@ def decide_variant(
                 certificate = here.row(by_predicate=pl.col("risk_limit") == risk, named=True)
                 triples = []
                 for metric in RESAMPLED:
-                    value = figures.values[metric, risk]
-                    triples.append((value, *metric_interval(metric, value, figures.resampled[metric, risk], level)))
+                    triples.append((figures.values[metric, risk], *figures.interval((metric, risk), level)))
                 coverage, deployed_coverage, deployed_risk = triples
                 numbers = (*coverage, thresholds[risk], *deployed_coverage, *deployed_risk)
                 answered = 0 if thresholds[risk] is None else int((surest >= thresholds[risk]).sum())

@@ -15,12 +15,15 @@ def null_if_nan(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else value
 
 
-def metric_interval(name: str, value: float, resampled: Floats, level: float = LEVEL) -> tuple[float, float]:
+def metric_interval(
+    name: str, value: float, resampled: Floats, level: float = LEVEL, members: Floats | None = None
+) -> tuple[float, float]:
     """Return the interval of a metric: that of `interval`, but for calibration errors.
 
     A calibration error is biased upwards, a sum of absolute values that never cancel, and resampling adds the same bias
     once more: percentiles then lie beyond the truth. Its percentiles are therefore reflected at the value (the basic
-    bootstrap), kept in [0, 1] and extended to contain the value.
+    bootstrap), kept in [0, 1] and extended to contain the value. Where resamples are of several networks, each is
+    reflected at the value of its own.
 
     Parameters
     ----------
@@ -32,6 +35,8 @@ def metric_interval(name: str, value: float, resampled: Floats, level: float = L
         NaN where undefined.
     level : float
         Nominal coverage.
+    members : ndarray of float64, shape (members,), optional
+        Values of the networks that the resamples are of, in turn (`quantrust.evaluation.members`); by default `value`.
 
     Returns
     -------
@@ -44,10 +49,11 @@ def metric_interval(name: str, value: float, resampled: Floats, level: float = L
     """
     if math.isnan(value):
         return math.nan, math.nan
-    low, high = interval(resampled, level)
-    if name in ("ece", "ece_mass"):
-        return max(0.0, min(value, 2 * value - high)), min(1.0, max(value, 2 * value - low))
-    return low, high
+    if name not in ("ece", "ece_mass"):
+        return interval(resampled, level)
+    own = np.full(1, value) if members is None else members
+    low, high = interval(2 * own[np.arange(resampled.size) % own.size] - resampled, level)
+    return max(0.0, min(value, low)), min(1.0, max(value, high))
 
 
 def interval(values: Floats, level: float = LEVEL) -> tuple[float, float]:

@@ -73,10 +73,31 @@ class Resampler:
     def __init__(self, accuracy: Floats, draws: ImageDraws):
         self.accuracy = np.asarray(accuracy, dtype=np.float64)
         self.draws = draws
+        self._whole: tuple[Resampler, slice] | None = None
+
+    def part(self, first: int, step: int) -> "Resampler":
+        """Return the same on every `step`-th resample from number `first` on; it computes nothing again.
+
+        Parameters
+        ----------
+        first : int
+            From 0 on.
+        step : int
+            From 1 on.
+        """
+        if step == 1:
+            return self
+        chosen = slice(first, None, step)
+        part = Resampler(self.accuracy, ImageDraws(self.draws.image, self.draws.counts[chosen]))
+        part._whole = self, chosen
+        return part
 
     @cached_property
     def ideal_aurc(self) -> Floats:
         """AURC of the ideal order on each resample, shape (resamples,)."""
+        if self._whole is not None:
+            whole, chosen = self._whole
+            return whole.ideal_aurc[chosen]
         ideal = rank(self.accuracy, self.accuracy)
         harmonic = _harmonic_sums(self._most_answers)
         parts = [_aurc(_Blocks(ideal, weights), harmonic) for weights in self._weights(ideal)]

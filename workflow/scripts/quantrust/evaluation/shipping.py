@@ -13,6 +13,7 @@ from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, figures_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.limits import fewest_to_judge
+from quantrust.evaluation.metrics import Floats
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import Key
@@ -31,6 +32,9 @@ SCHEMA = pl.Schema(
         "kept_low": pl.Float64,
         "kept_high": pl.Float64,
         "verdict": pl.String,
+        "members": pl.Int64,
+        "members_meet": pl.Int64,
+        "members_fail": pl.Int64,
         "n": pl.Int64,
         "images": pl.Int64,
     }
@@ -83,6 +87,40 @@ def verdict(low: float, high: float, keeps: float, images: int, level: float = L
     return FAILS if high < keeps else OPEN
 
 
+def judge(ratios: Floats, members: int, keeps: float, images: int, level: float = LEVEL) -> tuple[str, int, int, int]:
+    """Judge resampled shares of several members in turn: settled is what the intervals of all members settle alike.
+
+    Parameters
+    ----------
+    ratios : ndarray of float64, shape (resamples,)
+        Resample r is of member r mod `members`; NaN where undefined.
+    members : int
+    keeps : float
+        Share that has to be kept.
+    images : int
+        Images that the resamples are of.
+    level : float
+        Nominal coverage of the members' intervals.
+
+    Returns
+    -------
+    verdict : str
+        As `verdict` gives it.
+    members, meet, fail : int
+        How many members there are, and how many of them meet and fail the criterion.
+
+    Examples
+    --------
+    >>> judge(np.array([0.99, 0.97, 0.98, 0.96]), 2, 0.95, 750)
+    ('meets', 2, 2, 0)
+    >>> judge(np.array([0.99, 0.90, 0.98, 0.91]), 2, 0.95, 750)
+    ('open', 2, 1, 1)
+    """
+    found = [verdict(*interval(ratios[member::members], level), keeps, images, level) for member in range(members)]
+    settled = found[0] if len(set(found)) == 1 else OPEN
+    return settled, members, found.count(MEETS), found.count(FAILS)
+
+
 def write_shipping(
     scores_paths: Mapping[tuple[str, str], str | Path],
     mixture_paths: Mapping[str, str | Path],
@@ -100,7 +138,9 @@ def write_shipping(
     """Tabulate what every scheme keeps of a model's accuracy and coverage at risk, on whole test sets.
 
     A kept share is a scheme's figure over that of the reference on the same questions. Its interval is that of the
-    ratio on resamples of images that both sides share, so that what the two have in common cancels.
+    ratio on resamples of images that both sides share, so that what the two have in common cancels. By a learned
+    estimator each resample is one of one member on both sides (see `quantrust.evaluation.members`), and a verdict is
+    given only where the interval of every member gives it: another training would not have changed it.
 
     Parameters
     ----------
@@ -110,8 +150,9 @@ def write_shipping(
         For each shifted dataset the Parquet file of its mixtures.
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`: for every variant but the reference, every estimator and
-        every dataset, a row for accuracy, without a verdict, and one for coverage at the risk limit. No rows where the
-        scores have no reference.
+        every dataset, a row for accuracy, without a verdict, and one for coverage at the risk limit. Beside the verdict
+        stands how many members the estimator has, and how many of them meet and fail the criterion by their own
+        intervals. No rows where the scores have no reference.
     reference : str
         The scheme that the others are held against.
     estimators : sequence of str
@@ -171,24 +212,28 @@ def write_shipping(
                     )
                 images = setting.answers["image_id"].n_unique()
                 for key in metrics:
-                    kept, low, high = _kept(base, own, key, level)
-                    judged = verdict(low, high, keeps, images, level) if key[0] == "coverage_at_risk" else None
-                    numbers = (base.values[key], own.values[key], kept, low, high)
+                    kept, ratios = _kept(base, own, key)
+                    numbers = (base.values[key], own.values[key], kept, *interval(ratios, level))
+                    judged = (None, None, None, None)
+                    if key[0] == "coverage_at_risk":
+                        members = math.lcm(len(base.members), len(own.members))
+                        judged = judge(ratios, members, keeps, images, level)
                     rows.append(
                         (
                             *(model, scheme, estimator, setting.dataset, *key),
                             *map(null_if_nan, numbers),
-                            *(judged, setting.answers.height, images),
+                            *(*judged, setting.answers.height, images),
                         )
                     )
     write_table(pl.DataFrame(rows, schema=SCHEMA, orient="row"), out_path)
 
 
-def _kept(base: Figures, own: Figures, key: Key, level: float) -> tuple[float, float, float]:
-    """Return a scheme's share of the reference's figure and its interval; NaN where the reference keeps nothing."""
-    if base.values[key] == 0:
-        return math.nan, math.nan, math.nan
+def _kept(base: Figures, own: Figures, key: Key) -> tuple[float, Floats]:
+    """Return a scheme's share of the reference's figure, also on each resample; NaN where the reference has none."""
     references = base.resampled[key]
     undefined = np.full(references.shape, math.nan)
-    ratios = np.divide(own.resampled[key], references, out=undefined, where=references > 0)
-    return own.values[key] / base.values[key], *interval(ratios, level)
+    if base.values[key] == 0:
+        return math.nan, undefined
+    return own.values[key] / base.values[key], np.divide(
+        own.resampled[key], references, out=undefined, where=references > 0
+    )

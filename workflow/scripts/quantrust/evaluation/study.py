@@ -12,9 +12,10 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibration import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
-from quantrust.evaluation.metrics import Floats, Ranking, rank, risk_coverage_curve
+from quantrust.evaluation.members import Members, in_turn, values_of, with_members
+from quantrust.evaluation.metrics import Floats, Ranking, risk_coverage_curve
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
-from quantrust.evaluation.summary import Key, deploy, summarise
+from quantrust.evaluation.summary import Key
 
 CURVE_POINTS = 200
 """Points at most that a curve is stored with."""
@@ -32,6 +33,7 @@ METRICS_SCHEMA = pl.Schema(
         "low": pl.Float64,
         "high": pl.Float64,
         "n": pl.Int64,
+        "members": pl.List(pl.Float64),
     }
 )
 CURVES_SCHEMA = pl.Schema(
@@ -130,15 +132,16 @@ def evaluate_variant(
     """Evaluate every estimator of a variant on every mixture.
 
     Thresholds are fixed on the ID val answers and used on every setting. Intervals come from resamples of the test
-    images (see `metric_interval`); the thresholds stay as they are meanwhile, so that the intervals of what depends on
-    them do not include the uncertainty of choosing them. All estimators, and all variants given the same seed and
-    mixtures, see the same resamples.
+    images (see `metric_interval`), each of one member of a learned estimator (see `quantrust.evaluation.members`); each
+    member's thresholds stay as they are meanwhile, so that the intervals of what depends on them do not include the
+    uncertainty of choosing them. All estimators, and all variants given the same seed and mixtures, see the same
+    resamples.
 
     Parameters
     ----------
     scores : polars.DataFrame
         Columns ``dataset``, ``split``, ``question_id``, ``image_id``, ``accuracy`` and one of confidences for each
-        estimator. The row order does not matter.
+        estimator, and for each further member of it. The row order does not matter.
     mixtures : mapping of str to polars.DataFrame
         For each shifted dataset the table of `quantrust.evaluation.mixtures.mixture_table`.
     model, scheme : str
@@ -160,7 +163,8 @@ def evaluate_variant(
     Returns
     -------
     metrics, curves : polars.DataFrame
-        With the columns of `METRICS_SCHEMA` and `CURVES_SCHEMA`; undefined values are null.
+        With the columns of `METRICS_SCHEMA` and `CURVES_SCHEMA`; undefined values are null. ``members`` are the values
+        of an estimator's members, the first of which is ``value``; null for an estimator that has one only.
 
     Raises
     ------
@@ -170,8 +174,7 @@ def evaluate_variant(
     scores = add_calibrated(scores, estimators, id_dataset)
     check_confidences(scores, estimators, f"{model}/{scheme}")
     val = val_answers(scores, id_dataset, f"{model}/{scheme}", "thresholds are set on")
-    deployments = {e: deploy(rank(val["accuracy"], val[e]), risks, costs) for e in estimators}
-    probabilities = {e: bool(scores[e].is_between(0.0, 1.0).all()) for e in estimators}
+    members = {estimator: Members.of(scores, val, estimator, risks, costs) for estimator in estimators}
 
     metric_rows: list[tuple[object, ...]] = []
     curve_rows: list[tuple[object, ...]] = []
@@ -179,12 +182,11 @@ def evaluate_variant(
         resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw_setting(setting, resamples, seed))
         for estimator in estimators:
             head = (model, scheme, estimator, setting.dataset, setting.id_share)
-            ranking = rank(setting.answers["accuracy"], setting.answers[estimator])
-            probability = probabilities[estimator]
-            values = summarise(ranking, risks, costs, deployments[estimator], probability)
-            resampled = resampler.evaluate(ranking, risks, costs, deployments[estimator], probability)
-            metric_rows += [(*head, *row, ranking.n) for row in _metric_rows(values, resampled, level)]
-            curve_rows += [(*head, *row) for row in _curve_rows(ranking, resampler, level)]
+            rankings = members[estimator].rankings(setting.answers)
+            values = members[estimator].summarise(rankings, risks, costs)
+            resampled = members[estimator].resample(resampler, rankings, risks, costs)
+            metric_rows += [(*head, *row) for row in _metric_rows(values, resampled, level, setting.answers.height)]
+            curve_rows += [(*head, *row) for row in _curve_rows(rankings, resampler, level)]
     return (
         pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
         pl.DataFrame(curve_rows, schema=CURVES_SCHEMA, orient="row"),
@@ -198,11 +200,12 @@ def check_confidences(scores: pl.DataFrame, estimators: Sequence[str], variant: 
             raise QuantrustError(
                 f"{variant}: no estimator {estimator!r} in the scores; expected one of the columns {scores.columns}"
             )
-        unusable = scores.filter(~pl.col(estimator).is_finite().fill_null(False))
+    for column in with_members(scores.columns, estimators):
+        unusable = scores.filter(~pl.col(column).is_finite().fill_null(False))
         if not unusable.is_empty():
             row = unusable.row(0, named=True)
             raise QuantrustError(
-                f"{variant}: question {row['question_id']} of {row['dataset']}: {estimator} is {row[estimator]}; "
+                f"{variant}: question {row['question_id']} of {row['dataset']}: {column} is {row[column]}; "
                 "expected a finite confidence"
             )
 
@@ -228,17 +231,25 @@ def _whole(test: pl.DataFrame, dataset: str) -> pl.DataFrame:
 
 
 def _metric_rows(
-    values: Mapping[Key, float], resampled: Mapping[Key, Floats], level: float
+    summaries: Sequence[Mapping[Key, float]], resampled: Mapping[Key, Floats], level: float, n: int
 ) -> Iterator[tuple[object, ...]]:
-    for key, value in values.items():
-        has_interval = key in resampled
-        low, high = metric_interval(key[0], value, resampled[key], level) if has_interval else (math.nan, math.nan)
-        yield (*key, *map(null_if_nan, (value, low, high)))
+    for key, value in summaries[0].items():
+        own, low, high = values_of(summaries, key), math.nan, math.nan
+        if key in resampled:
+            low, high = metric_interval(key[0], value, resampled[key], level, own)
+        members = [null_if_nan(float(one)) for one in own] if own.size > 1 else None
+        yield (*key, *map(null_if_nan, (value, low, high)), n, members)
 
 
-def _curve_rows(ranking: Ranking, resampler: Resampler, level: float) -> Iterator[tuple[float, ...]]:
-    coverage, risk = risk_coverage_curve(ranking)
-    points = min(CURVE_POINTS, ranking.n)
-    index = np.arange(1, points + 1) * ranking.n // points - 1
-    low, high = np.quantile(resampler.risks_at(ranking, coverage[index]), [(1 - level) / 2, (1 + level) / 2], axis=0)
+def _curve_rows(rankings: Sequence[Ranking], resampler: Resampler, level: float) -> Iterator[tuple[float, ...]]:
+    coverage, risk = risk_coverage_curve(rankings[0])
+    points = min(CURVE_POINTS, rankings[0].n)
+    index = np.arange(1, points + 1) * rankings[0].n // points - 1
+    risks = in_turn(
+        [
+            resampler.part(member, len(rankings)).risks_at(ranking, coverage[index])
+            for member, ranking in enumerate(rankings)
+        ]
+    )
+    low, high = np.quantile(risks, [(1 - level) / 2, (1 + level) / 2], axis=0)
     yield from zip(*(column.tolist() for column in (coverage[index], risk[index], low, high)), strict=True)
