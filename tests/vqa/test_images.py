@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hunting import trials
 from quantrust.errors import QuantrustError
 from quantrust.vqa.images import find_bad_images, read_image
 
@@ -29,7 +30,9 @@ def encoded(name, side=24, **options):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8))
     mode = {"BLP": "P", "MSP": "1", "XBM": "1", "GIF": "P"}.get(name, "RGB")
     buffer = io.BytesIO()
-    picture.convert(mode).save(buffer, name, **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IM image format is deprecated")
+        picture.convert(mode).save(buffer, name, **options)
     return buffer.getvalue()
 
 
@@ -76,6 +79,7 @@ def damaged(draw):
 
 
 @pytest.mark.hunt
+@settings(max_examples=len(trials(600, 30_000)))
 @given(content=damaged())
 def test_damage_anywhere_is_a_reason_or_no_hindrance_and_never_another_exception(damaged_file, content):
     damaged_file.write_bytes(content)
