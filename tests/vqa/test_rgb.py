@@ -15,6 +15,7 @@ from PIL import Image
 from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import load_image
 
+from quantrust.errors import QuantrustError
 from quantrust.vqa.images import read_image
 from quantrust.vqa.rgb import DEEP_MODES, to_rgb
 
@@ -237,7 +238,7 @@ def test_floats_are_scaled_by_the_range_of_the_picture(name, unit, tmp_path):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_floats_that_are_no_numbers_are_refused(value):
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(QuantrustError, match=r"^has pixels that are not finite numbers$"):
         to_rgb(Image.fromarray(np.array([[0, 1, value]], np.float32)))
 
 
@@ -321,6 +322,19 @@ def test_a_picture_of_any_mode_is_turned(mode, tmp_path):
         if content is not None:
             turned = np.rot90(read(tmp_path, written(stored, name)), -1)
             np.testing.assert_array_equal(read(tmp_path, content), turned, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP"])
+def test_exif_data_that_say_nothing_are_the_reason(name, tmp_path):
+    """The libraries raise a SyntaxError; of a JPEG file Pillow has passed over them already."""
+    content = written(ramp().convert("RGB"), name, exif=b"Exif\0\0neither of the byte orders")
+    with pytest.raises(
+        QuantrustError, match=r"^its EXIF data, which say how it is turned, cannot be read \(not a TIFF file "
+    ):
+        read(tmp_path, content)
+    with pytest.raises(SyntaxError):
+        decoded(content)
+    assert read(tmp_path, written(ramp().convert("RGB"), "JPEG", exif=b"Exif\0\0neither")).shape == (SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF", "PPM"])

@@ -59,7 +59,7 @@ def _read(path: str | Path) -> tuple[Image.Image, bool]:
         raise QuantrustError(f"may be a decompression bomb: {_one_line(error)}") from None
     except MemoryError:
         raise QuantrustError("takes more memory than there is when it is unpacked") from None
-    # Pillow's decoders and what reads the orientation raise what they like about damaged bytes.
+    # Pillow's decoders raise what they like about damaged bytes.
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else _one_line(error)
         raise QuantrustError(reason) from None

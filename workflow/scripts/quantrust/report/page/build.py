@@ -15,10 +15,10 @@ import jinja2
 import polars as pl
 import vl_convert
 import yaml
-from PIL import Image
 
 from quantrust.artifacts.tables import read_table, table_notes
 from quantrust.confidence.catalogue import has_learned
+from quantrust.errors import QuantrustError
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.limits import fewest_to_judge
@@ -30,6 +30,7 @@ from quantrust.report.page.words import criterion, limits_of_data, limits_of_val
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, pick, read_tables, whole_test_sets
 from quantrust.report.wording import in_words, threshold_in_words, told_apart
+from quantrust.vqa.images import read_image
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -323,17 +324,19 @@ def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:
 
 def _figure(name: str, path: str | Path, caption: str) -> dict[str, Any]:
     """Return what the page shows of a figure: its picture without loss and in fewer bytes, and its caption."""
+    try:
+        picture = read_image(path)
+    except QuantrustError as error:
+        raise QuantrustError(f"{path}: {error}; draw the figure again") from None
     stored = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(stored, "WEBP", lossless=True)
-        width, height = picture.size
+    picture.save(stored, "WEBP", lossless=True)
     return {
         "name": name,
         "title": name.replace("_", " ").capitalize(),
         "caption": " ".join(caption.split()),
         "picture": f"data:image/webp;base64,{base64.b64encode(stored.getvalue()).decode()}",
-        "width": width,
-        "height": height,
+        "width": picture.width,
+        "height": picture.height,
     }
 
 
