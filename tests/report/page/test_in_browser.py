@@ -4,6 +4,7 @@ import itertools
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +12,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.limits import fewest_to_judge
+from quantrust.report.page.build import write_page
 from quantrust.report.wording import threshold_in_words
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -162,9 +165,10 @@ def test_every_risk_above_its_limit_is_marked_with_a_sign_in_words_and_in_colour
         for shown, row in zip(rows.all(), here.iter_rows(named=True), strict=True):
             deployed, certified = (shown.locator("td, th").nth(column) for column in (6, 9))
             sign = ""
+            few = row["deployed_images"] < fewest_to_judge(limit, 0.95)
             if row["deployed_risk"] is not None and row["deployed_risk"] > limit:
-                sign = "▲" if row["deployed_risk_low"] > limit else "△"
-            if row["deployed_risk"] is not None and row["deployed_images"] < fewest_to_judge(limit, 0.95):
+                sign = "▲" if row["deployed_risk_low"] > limit and not few else "△"
+            if row["deployed_risk"] is not None and few:
                 sign += "?"
             assert signs(deployed) == sign
             broken = row["certified_median_risk"] is not None and row["certified_median_risk"] > limit
@@ -176,6 +180,25 @@ def test_every_risk_above_its_limit_is_marked_with_a_sign_in_words_and_in_colour
                 assert (cell.evaluate("e => getComputedStyle(e).color") != plain) == (mark != "")
             seen |= {("deployed", sign), ("certified", "▲" if broken else "")}
     assert {("deployed", ""), ("deployed", "▲"), ("deployed", "△"), ("certified", ""), ("certified", "▲")} <= seen
+
+
+def test_answers_about_few_images_are_marked_and_thresholds_set_on_few_named(open_page, page_study, tmp_path) -> None:
+    # At a limit of 10 % it takes 35 images; the first row is above the limit, the others below.
+    risks = pl.when(pl.col("scheme") == "bf16").then(0.5).otherwise(0.01)
+    few = {"deployed_images": pl.lit(34), "val_images": pl.lit(10), "deployed_risk_low": risks, "deployed_risk": risks}
+    table = pl.read_csv(page_study.sources.decisions, schema=DECISIONS).with_columns(**few)
+    table.write_csv(tmp_path / "decisions.csv")
+    sources = replace(page_study.sources, decisions=tmp_path / "decisions.csv")
+    settings = {"captions": page_study.figures, "config": page_study.config, "workflow": {"snakemake": "9.0"}}
+    write_page(sources, tmp_path / "index.html", **settings)
+    page = open_page(file=tmp_path / "index.html")
+    rows = page.locator("#decisions tbody tr")
+    for row in rows.all():
+        expected = "△?" if row.locator("th").inner_text().startswith("bf16") else "?"
+        assert signs(row.locator("td, th").nth(6)) == expected
+    assert page.locator("#fewest").inner_text() == "35"
+    caption = page.locator("#decisions-caption").inner_text()
+    assert "Thresholds are set on 10 images of val: fewer than 35 do not tell whether this limit is kept" in caption
 
 
 def signs(cell: Locator) -> str:

@@ -64,7 +64,7 @@ const threshold = (row, name, what) => {
 
 const MARKS = {
   broken: ["▲", "above the limit"],
-  above: ["△", "above the limit, the interval reaches below"],
+  above: ["△", "above the limit, which its interval does not settle"],
   few: ["?", "too few images to tell"],
 };
 const marked = (made, ...kinds) => {
@@ -92,8 +92,11 @@ const decisionRow = (row) => {
     certified.append(first);
   }
   const risk = cell("td", row.deployed_risk, percent(row.deployed_risk), span(row.deployed_risk_low, row.deployed_risk_high));
-  if (row.deployed_risk !== null && row.deployed_risk > limit) marked(risk, row.deployed_risk_low > limit ? "broken" : "above");
-  if (row.deployed_risk !== null && row.deployed_images < fewest[limit]) marked(risk, "few");
+  if (row.deployed_risk !== null) {
+    const few = row.deployed_images < fewest[limit];
+    if (row.deployed_risk > limit) marked(risk, row.deployed_risk_low > limit && !few ? "broken" : "above");
+    if (few) marked(risk, "few");
+  }
   const certifiedRisk = cell(
     "td",
     row.certified_median_risk,
