@@ -96,6 +96,6 @@ $(TEST_READY): $(STUDY_READY) requirements-dev.txt
 
 $(EXPORT_READY): requirements-export.txt
 	$(PYTHON) -m venv .venv-export
-	@echo "Installing requirements-export.txt into .venv-export: what loads exported GPTQ folders"
+	@echo "Installing requirements-export.txt into .venv-export: what loads exported folders"
 	.venv-export/bin/python -m pip install --quiet -r requirements-export.txt
 	touch $@

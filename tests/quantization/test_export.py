@@ -1,8 +1,10 @@
 """Exported checkpoints: read by the formats' definitions, bit by bit, and loaded by `transformers`."""
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +39,50 @@ for folder in sys.argv[1:]:
     save_file({"logits": logits.float().contiguous()}, folder + "/logits")
     print("REPORT", json.dumps({"keys": keys, "layers": layers}))
 """
+
+
+README_EXPORT = re.search(
+    r"```python\n(from transformers import .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+)[1]
+USE_WHAT_IS_LOADED = """
+import json, torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+inputs = load_file(folder + "/inputs")
+text = tokenizer.decode(inputs["input_ids"][0])
+assert tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids.equal(inputs["input_ids"])
+pixels = image_processor(images=[[Image.open(folder + "/picture.png")]], return_tensors="pt")
+assert {name for name in pixels if not pixels[name].equal(inputs[name])} == set()
+with torch.no_grad():
+    save_file({"logits": model(**inputs).logits.float().contiguous()}, folder + "/logits")
+"""
+
+
+def pythons():
+    """This environment, and the one that the documentation names for exported folders."""
+    missing = not GPTQ_PYTHON.exists()
+    reason = "needs .venv-export with requirements-export.txt: `make test-slow` makes it"
+    yield pytest.param(sys.executable, id="project")
+    yield pytest.param(GPTQ_PYTHON, id="export", marks=[pytest.mark.slow, pytest.mark.skipif(missing, reason=reason)])
+
+
+@pytest.mark.parametrize("family_name", FAMILIES)
+@pytest.mark.parametrize("python", pythons())
+def test_the_lines_of_the_documentation_load_a_folder(python, family_name, checkpoint, pictures, tmp_path):
+    """Its tokenizer, pixels and logits are those of the checkpoint; neither environment has torchvision."""
+    folder, out = checkpoint(family_name, "rtn-w3g64s-full"), tmp_path / "out"
+    exported(folder, "compressed-tensors", out)
+    inputs = inputs_of(folder, pictures[0])
+    save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, out / "inputs")
+    pictures[0].save(out / "picture.png")
+    placed = README_EXPORT.replace('"exported/qwen2-vl-tiny"', repr(str(out)))
+    assert placed != README_EXPORT
+    done = subprocess.run([python, "-c", placed + USE_WHAT_IS_LOADED], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = logits_of(load_checkpoint(folder)[1], inputs)
+    found = load_file(out / "logits")["logits"]
+    # the folder's own dtype is bfloat16
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
 
 
 @pytest.fixture(scope="session")
