@@ -115,7 +115,7 @@ def test_a_model_that_the_library_runs_otherwise_than_asked_is_refused(model_fol
     [
         {"tie_word_embeddings": "yes"},
         {"text_config": []},
-        {"text_config": {"num_attention_heads": 0}},
+        {"text_config": {"hidden_act": "zz"}},
         {"rope_scaling": 3},
         {"id2label": 3},
     ],
@@ -125,4 +125,15 @@ def test_a_config_that_describes_no_model_is_named(family_name, change, model_fo
     config = json.loads((folder / "config.json").read_text()) | change
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(QuantrustError, match=r"model/config\.json: describes no \w+ model \(.*\); get the file again"):
+        build_skeleton(folder)
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_hidden_layers", "hidden_size"])
+@pytest.mark.parametrize("value", [0, -1, 10**15, float("inf"), float("nan")])
+def test_a_number_that_no_model_has_is_named(key, value, model_folders, tmp_path):
+    folder = shutil.copytree(model_folders["idefics3"], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"][key] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(QuantrustError, match=rf"model/config\.json: text_config\.{key} is {value}"):
         build_skeleton(folder)

@@ -168,10 +168,8 @@ def test_a_chat_template_of_the_config_goes_before_the_folder_s(source, tmp_path
 def test_a_chat_template_must_show_the_question_once(times, source, tmp_path):
     template = tmp_path / "other.jinja"
     template.write_text("Look: <image>" + "{{ messages[0]['content'][1]['text'] }}" * times)
-    prepare_model(source("idefics3"), tmp_path / "out", "idefics3", chat_template=template)
-    family = load_family("idefics3")
-    with pytest.raises(QuantrustError, match=f"Look: .* shows the user's text {times} times; expected once"):
-        family.prompt_frame(family.load_processor(str(tmp_path / "out")), "{question}")
+    message = rf"published/idefics3: the chat template .Look: .* shows the user's text {times} times; expected once"
+    refused(source("idefics3"), tmp_path / "out", "idefics3", message, chat_template=template)
 
 
 def test_what_is_wrong_with_a_folder_is_said_of_the_folder_that_was_given(source, tmp_path):

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.library import blaming
 
 # Stands for the question while a chat template is rendered once for many questions.
 _SENTINEL = "\u2402question\u2403"
@@ -217,6 +218,10 @@ class Family(ABC):
         """Return the token that stands for one row of image features."""
         return processor.image_token
 
+    def prompt_tokens(self, processor: Any) -> tuple[str, ...]:
+        """Return the tokens that prompts and answers are put together with; each must be one of the vocabulary."""
+        return (self.image_token(processor), self.end_token(processor))
+
     def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         return list(model.model.get_image_features(**tensors).pooler_output)
 
@@ -272,7 +277,7 @@ class Family(ABC):
         Raises
         ------
         QuantrustError
-            If a text holds the token that stands for an image.
+            If a text holds the token that stands for an image, or the prompt has more or fewer of them than features.
         """
         tokenizer, image_token = processor.tokenizer, self.image_token(processor)
         rows, roles = [], []
@@ -297,10 +302,14 @@ class Family(ABC):
         features = torch.cat([image.features for image in images]).to(embeds)
         places = role_ids == Role.IMAGE
         if int(places.sum()) != len(features):
-            given = next((text for text in [*questions, *(answers or [])] if image_token in text), template)
+            given = next((text for text in [*questions, *(answers or [])] if image_token in text), None)
+            why = (
+                f"{given!r} holds {image_token!r}, which stands for the image; take it out"
+                if given is not None
+                else "processor and config.json are not of one model; prepare the model again"
+            )
             raise QuantrustError(
-                f"{int(places.sum())} image tokens in the prompts for {len(features)} image features: {given!r} holds "
-                f"{image_token!r}, which stands for the image; take it out"
+                f"{int(places.sum())} image tokens in the prompts for {len(features)} image features: {why}"
             )
         embeds = embeds.masked_scatter(places[..., None], features)
         positions = self._position_ids(model, token_ids, role_ids, images)
@@ -355,17 +364,30 @@ class Family(ABC):
         Raises
         ------
         QuantrustError
-            If the template shows the user's text not at all, or more than once.
+            If the template is no Jinja, or shows the user's text not at all, or more than once, or anything but one
+            image before the question.
         """
         content = [{"type": "image"}, {"type": "text", "text": template.replace("{question}", _SENTINEL)}]
-        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        which = f"the chat template {processor.chat_template[:60]!r}..."
+        with blaming(f"{which} can not be rendered", "correct it, or give the model another chat_template"):
+            text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         around = text.split(_SENTINEL)
         if len(around) != 2:
             raise QuantrustError(
-                f"the chat template {processor.chat_template[:60]!r}... shows the user's text {len(around) - 1} times; "
-                "expected once: give the model another chat_template"
+                f"{which} shows the user's text {len(around) - 1} times; expected once: give the model another "
+                "chat_template"
             )
         before, after = around
+        image_token = self.image_token(processor)
+        if image_token in template:
+            raise QuantrustError(
+                f"the prompt {template!r} holds {image_token!r}, which stands for the image; take it out"
+            )
+        if (before.count(image_token), after.count(image_token)) != (1, 0):
+            raise QuantrustError(
+                f"{which} shows the image {before.count(image_token)} times before the question and "
+                f"{after.count(image_token)} times after it; expected once before: give the model another chat_template"
+            )
         return before, after
 
     def decode(

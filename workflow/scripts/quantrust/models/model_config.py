@@ -5,8 +5,9 @@ weights were once quantized. The library lets some of them win over what it is a
 decide, so those keys are taken out, at whatever depth they stand, before the library sees them.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers.initialization import no_init_weights
 
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
+from quantrust.models.library import blaming
 
 CONFIG = "config.json"
 
@@ -56,6 +58,34 @@ HOW_IT_RUNS = frozenset(
 )
 """Keys that are not read. The last would let the library read another file in the place of this one."""
 
+MOST = {
+    **dict.fromkeys(("num_hidden_layers", "depth"), 10_000),
+    **dict.fromkeys(
+        (
+            "hidden_size",
+            "embed_dim",
+            "intermediate_size",
+            "mlp_ratio",
+            "head_dim",
+            "num_heads",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "vocab_size",
+            "max_position_embeddings",
+            "image_size",
+            "patch_size",
+            "temporal_patch_size",
+            "spatial_merge_size",
+            "scale_factor",
+            "in_channels",
+            "in_chans",
+            "num_channels",
+        ),
+        100_000_000,
+    ),
+}
+"""Numbers of which every model has one at least, blocks first, and how large they may be."""
+
 
 def read_model_config(
     folder: str | Path, config_class: type[PreTrainedConfig], attention: str = "sdpa"
@@ -82,6 +112,7 @@ def read_model_config(
     """
     path = Path(folder) / CONFIG
     content = without_run_settings(read_object(path))
+    _check_numbers(path, content)
     with _describing(path, config_class):
         config = config_class.from_dict(content)
     config._attn_implementation = attention
@@ -121,21 +152,22 @@ def build_model(folder: str | Path, model_class: type[PreTrainedModel], attentio
     return model
 
 
-@contextmanager
-def _describing(path: Path, config_class: type[PreTrainedConfig]) -> Iterator[None]:
+def _describing(path: Path, config_class: type[PreTrainedConfig]) -> AbstractContextManager[None]:
     """Say of a config that no model can be made of it what the library says."""
-    try:
-        yield
-    # the library raises what it likes about a wrong type or value, and does not name the file
-    except Exception as error:
-        raise QuantrustError(
-            f"{path}: describes no {config_class.model_type} model ({reason_of(error)}); get the file again"
-        ) from error
+    return blaming(f"{path}: describes no {config_class.model_type} model", "get the file again")
 
 
-def reason_of(error: Exception) -> str:
-    """Return what a library's exception says, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _check_numbers(path: Path, content: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise for numbers that no model has: the library builds on them, or goes on for ever."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            _check_numbers(path, value, f"{prefix}{key}.")
+        if key in MOST and isinstance(value, (int, float)) and not 1 <= value <= MOST[key]:
+            raise QuantrustError(
+                f"{path}: {prefix}{key} is {value}; expected a number from 1 to {MOST[key]:,}: get the file again"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise QuantrustError(f"{path}: {prefix}{key} is {value}, which is no number: get the file again")
 
 
 def without_run_settings(content: Any) -> Any:

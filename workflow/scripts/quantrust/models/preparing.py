@@ -1,5 +1,6 @@
 """Model folders as a study uses them: what a folder is used for, checked, with the config's processor and template."""
 
+import codecs
 import logging
 import os
 import shutil
@@ -18,7 +19,10 @@ from quantrust.models.model_config import CONFIG, run_settings
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
 from quantrust.models.processor_settings import unknown_settings
 from quantrust.models.skeleton import build_skeleton
+from quantrust.models.trial import try_model
 from quantrust.models.weights import check_finite, other_weights, stored_tensors, weight_files
+
+TEXT_SUFFIXES = (".json", ".jinja", ".txt")
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +55,9 @@ def prepare_model(
     ------
     QuantrustError
         If a listed file is missing, has another digest or lies outside the folder, the model is of another family, a
-        shard or a key of the weights is missing, unexpected or of another shape, a setting is none of the family's
-        processor, or the folder lacks a part of its processor or holds a damaged one.
+        shard or a key of the weights is missing, unexpected or of another shape, weights are quantized already or not
+        finite, a setting is none of the family's processor, the folder lacks a part of its processor or holds a damaged
+        one, or the model can not read a prompt about a picture.
     """
     source = Path(source)
     with atomic_directory(out_dir) as folder:
@@ -61,8 +66,11 @@ def prepare_model(
         else:
             _take_published(source, folder)
         with _named_as(source, folder):
-            for path in sorted(folder.glob("*.json")):
-                read_object(path)
+            for path in sorted(folder.iterdir()):
+                if path.suffix in TEXT_SUFFIXES:
+                    _check_text(path)
+                if path.suffix == ".json":
+                    read_object(path)
         found = model_type_of(source)
         if found != family:
             raise QuantrustError(
@@ -82,7 +90,18 @@ def prepare_model(
             check_finite(stored_tensors(folder, model))
             if ignored := run_settings(read_object(folder / CONFIG)):
                 _log.info("%s: not read, because the study decides: %s", source / CONFIG, ", ".join(ignored))
-            adapter.load_processor(str(folder))
+            try_model(str(folder), adapter.load_processor(str(folder)))
+
+
+def _check_text(path: Path) -> None:
+    """Raise when a file is no UTF-8 text, or begins with a mark that the library takes for a part of it."""
+    content = path.read_bytes()
+    if content.startswith(codecs.BOM_UTF8):
+        raise QuantrustError(f"{path}: begins with a byte order mark, which the library does not read; save it without")
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise QuantrustError(f"{path}: is not UTF-8 text at byte {error.start}; get the file again") from None
 
 
 @contextmanager

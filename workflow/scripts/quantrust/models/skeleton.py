@@ -8,6 +8,7 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from quantrust.models.family import Family
+from quantrust.models.library import blaming
 from quantrust.models.loading import family_of
 from quantrust.models.model_config import build_model
 
@@ -34,12 +35,13 @@ def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family,
     Raises
     ------
     QuantrustError
-        If there is no config, it is damaged, there is no adapter for it, or the library runs its model with another
-        attention.
+        If there is no config, it or the generation config is damaged, there is no adapter for it, or the library runs
+        its model with another attention.
     """
     family = family_of(folder)
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
     model = build_model(folder, family.model_class, attention)
     if (Path(folder) / GENERATION_CONFIG_NAME).is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        with blaming(f"{Path(folder) / GENERATION_CONFIG_NAME}: can not be read", "get the file again"):
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     return family, model.eval()

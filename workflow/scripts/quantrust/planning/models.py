@@ -17,6 +17,7 @@ from quantrust.models.family import Family
 from quantrust.models.pictures import PictureCost, picture_cost
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
 from quantrust.models.skeleton import build_skeleton
+from quantrust.models.trial import try_processor
 from quantrust.quantization.checkpoint import planned_bytes
 from quantrust.quantization.plan import build_plan
 from quantrust.quantization.scheme import Scheme
@@ -98,7 +99,7 @@ class PlannedModel:
         Raises
         ------
         QuantrustError
-            If the folder lacks a part of the processor.
+            If the folder lacks a part of the processor, or the parts do not fit together.
         """
         if side not in self._costs:
             family, model = self.family_and_model
@@ -117,7 +118,10 @@ class PlannedModel:
                     override_processor(scratch, settings)
                 if (template := self.section.get("chat_template")) is not None:
                     shutil.copyfile(template, Path(scratch) / CHAT_TEMPLATE)
-                return self.family_and_model[0].load_processor(scratch)
+                family, model = self.family_and_model
+                processor = family.load_processor(scratch)
+                try_processor(scratch, family, model, processor)
+                return processor
             except FileNotFoundError as error:
                 raise QuantrustError(f"{error.filename} does not exist; correct the path in the config") from None
             except QuantrustError as error:

@@ -8,6 +8,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.idefics3.modeling_idefics3 import Idefics3ForConditionalGeneration
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
+from quantrust.errors import QuantrustError
 from quantrust.models.decoder import decoder_scale_groups
 from quantrust.models.family import Family, ScaleGroup, VisionInputs
 from quantrust.models.model_config import read_model_config
@@ -53,17 +54,22 @@ class Idefics3(Family):
     def load_processor(self, folder: str) -> Idefics3Processor:
         """Load image processor, tokenizer and chat template of a model folder."""
         image_processor = load_image_processor(Idefics3ImageProcessorPil, folder)
+        config = read_model_config(folder, self.model_class.config_class)
+        tile, square = image_processor.max_image_size, config.vision_config.image_size
+        tile = tile.get("longest_edge") if isinstance(tile, dict) else tile
+        if tile != square:
+            raise QuantrustError(
+                f"{folder}: the image processor makes tiles of {tile!r} pixels a side (max_image_size), but the vision "
+                f"tower reads {square} (image_size in config.json); both must be of one model: get the folder again"
+            )
+        template = load_chat_template(folder)
+        tokens_per_tile = (square // config.vision_config.patch_size // config.scale_factor) ** 2
         return Idefics3Processor(
             image_processor,
             load_tokenizer(folder),
-            image_seq_len=self._tokens_per_tile(folder),
-            chat_template=load_chat_template(folder),
+            image_seq_len=tokens_per_tile,
+            chat_template=template,
         )
-
-    def _tokens_per_tile(self, folder: str) -> int:
-        config = read_model_config(folder, self.model_class.config_class)
-        side = config.vision_config.image_size // config.vision_config.patch_size
-        return (side // config.scale_factor) ** 2
 
     def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
         """Turn RGB images into tiles with their masks; the placeholder spells the tiles out."""
@@ -71,6 +77,10 @@ class Idefics3(Family):
         placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
         tensors = {name: output[name] for name in ("pixel_values", "pixel_attention_mask")}
         return VisionInputs(tensors, placeholders, (None,) * len(images))
+
+    def prompt_tokens(self, processor: Any) -> tuple[str, ...]:
+        """Return the tokens that prompts are put together with, the one around tiles included."""
+        return (*super().prompt_tokens(processor), processor.fake_image_token)
 
     def end_token(self, processor: Any) -> str:
         """Return the token that ends the assistant's turn."""

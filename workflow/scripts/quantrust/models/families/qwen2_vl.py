@@ -15,6 +15,9 @@ from quantrust.models.decoder import decoder_scale_groups
 from quantrust.models.family import EncodedImage, Family, Role, ScaleGroup, VisionInputs
 from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
+LARGEST_LEAST = 1 << 28
+"""Pixels that the smallest picture may be scaled to: with more no memory holds it."""
+
 
 class ImageOnlyQwen2VLProcessor(Qwen2VLProcessor):
     """Qwen2-VL's processor without its video processor, which can not be built without torchvision."""
@@ -80,13 +83,19 @@ class Qwen2VL(Family):
         """Load image processor, tokenizer and chat template of a model folder."""
         image_processor = load_image_processor(Qwen2VLImageProcessorPil, folder)
         # the library's names of min_pixels and max_pixels
-        least, most = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
+        least, most = (getattr(image_processor.size, name, None) for name in ("shortest_edge", "longest_edge"))
+        if not all(type(pixels) in (int, float) and pixels >= 1 for pixels in (least, most)) or least > LARGEST_LEAST:
+            raise QuantrustError(
+                f"{folder}: the image processor scales pictures to min_pixels {least!r} at least and max_pixels "
+                f"{most!r} at most; expected numbers from 1 on, and min_pixels of at most {LARGEST_LEAST:,}"
+            )
         if least > most:
             raise QuantrustError(
                 f"{folder}: the image processor scales pictures to min_pixels {least:,} at least and max_pixels "
                 f"{most:,} at most; expected min_pixels not above max_pixels"
             )
-        return ImageOnlyQwen2VLProcessor(image_processor, load_tokenizer(folder), load_chat_template(folder))
+        template = load_chat_template(folder)
+        return ImageOnlyQwen2VLProcessor(image_processor, load_tokenizer(folder), template)
 
     def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
         """Turn RGB images into flat patches and their grids."""
