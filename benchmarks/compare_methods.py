@@ -13,7 +13,6 @@ have them.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +20,7 @@ import torch
 
 from measuring import relative_error
 from quantrust.artifacts.tables import read_table
+from quantrust.files import read_object
 from quantrust.quantization.calibration import build_calibration_table, language_batches, vision_batches
 from quantrust.quantization.checkpoint import load_checkpoint
 
@@ -106,7 +106,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for checkpoint in sorted(folder.iterdir()):
         scheme = checkpoint.name
-        size = json.loads((checkpoint / "quantization.json").read_text())["bytes"]["quantized_bits_per_weight"]
+        size = read_object(checkpoint / "quantization.json")["bytes"]["quantized_bits_per_weight"]
         errors = [relative_error(*both) for both in zip(activations(checkpoint, pairs), reference, strict=True)]
         where = (options.data, options.model, scheme, options.dataset)
         both = beside_reference(*where)

@@ -11,6 +11,8 @@ import datasets
 import pytest
 from PIL import Image
 
+from quantrust.artifacts import folder_record
+from quantrust.artifacts.folder_record import RECORD, check_folder, write_record
 from quantrust.downloads.archive import unpack
 from quantrust.downloads.fetch import fetch
 from quantrust.errors import QuantrustError
@@ -18,7 +20,6 @@ from quantrust.files import path_inside
 from quantrust.models.preparing import prepare_model
 from quantrust.models.weights import weight_files
 from quantrust.quantization.calibration import build_calibration_table
-from quantrust.quantization.checkpoint import FORMAT, RECORD, load_checkpoint
 from quantrust.vqa.official import read_vizwiz, read_vqav2
 from quantrust.vqa.rows import write_official
 
@@ -115,7 +116,7 @@ def test_files_of_training_json_may_be_links_of_the_hub_s_cache(project, model_f
         digests[path.name] = hashlib.sha256(blob.read_bytes()).hexdigest()
     (source / "training.json").write_text(json.dumps({"files": digests}))
     prepare_model(source, project / "data" / "models", "idefics3")
-    assert {path.name for path in (project / "data" / "models").iterdir()} == digests.keys()
+    assert {path.name for path in (project / "data" / "models").iterdir()} == {*digests, RECORD}
 
 
 @pytest.mark.parametrize("name", [UP, "..", "..\\secret", "", "a\0"])
@@ -125,15 +126,15 @@ def test_an_index_of_weights_names_files_beside_it(name, project):
         weight_files(project / "data")
 
 
-def test_a_record_of_a_checkpoint_names_files_beside_it(project):
-    (project / "data" / "model.safetensors").write_bytes(b"")
+def test_a_record_of_an_artifact_names_files_in_it(project):
+    """No other file is looked at: what a record names must be among the files of the folder."""
     for name in exploits(project):
-        record = {"format": FORMAT, "sha256": hashlib.sha256(b"").hexdigest(), "files": {name: "0" * 64}}
+        write_record(project / "data")
+        listed = json.loads((project / "data" / RECORD).read_text())["files"]
         # whoever writes a record writes its digest too
-        digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-        (project / "data" / RECORD).write_text(json.dumps(record | {"record_sha256": digest}))
-        with pytest.raises(QuantrustError, match=r"quantization\.json: names the file "):
-            load_checkpoint(project / "data")
+        (project / "data" / RECORD).write_text(folder_record._text(listed | {name: {"bytes": 0, "sha256": "0" * 64}}))
+        with pytest.raises(QuantrustError, match=r"data lacks .*, which its quantrust-digests\.json lists"):
+            check_folder(project / "data")
 
 
 @pytest.mark.parametrize("kind", ["name", "link"])

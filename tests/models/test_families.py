@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from quantrust.artifacts.folder_record import RECORD
 from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.models.family import Role
@@ -147,7 +148,7 @@ def test_shipped_files_are_checked_against_their_digests(model_folders, tmp_path
     files = {path.name: sha256(path) for path in source.iterdir()}
     (source / "training.json").write_text(json.dumps({"files": files}))
     prepare_model(source, tmp_path / "good", "qwen2_vl")
-    assert {path.name: sha256(path) for path in (tmp_path / "good").iterdir()} == files
+    assert {path.name: sha256(path) for path in (tmp_path / "good").iterdir() if path.name != RECORD} == files
     with open(source / "model.safetensors", "r+b") as handle:
         handle.seek(-1, 2)
         last = handle.read(1)
@@ -170,4 +171,5 @@ def test_a_model_of_another_family_than_the_config_says_is_refused(model_folders
 def test_a_model_folder_without_digests_is_copied_as_it_is(model_folders, tmp_path):
     source = model_folders["idefics3"]
     prepare_model(source, tmp_path / "out", "idefics3")
+    (tmp_path / "out" / RECORD).unlink()
     assert {p.name: sha256(p) for p in (tmp_path / "out").iterdir()} == {p.name: sha256(p) for p in source.iterdir()}

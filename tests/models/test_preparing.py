@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from quantrust.artifacts.folder_record import RECORD, check_folder
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import family_of, load_family
 from quantrust.models.preparing import prepare_model
@@ -53,12 +54,10 @@ def test_weights_are_linked_and_all_else_is_written(source, tmp_path):
     for name in ("README.md", "pytorch_model.bin", ".gitattributes"):
         (published / name).write_text("not read")
     prepare_model(published, tmp_path / "out", "qwen2_vl")
-    assert {path.name for path in published.iterdir()} - {path.name for path in (tmp_path / "out").iterdir()} == {
-        "README.md",
-        "pytorch_model.bin",
-        ".gitattributes",
-    }
-    for path in (tmp_path / "out").iterdir():
+    check_folder(tmp_path / "out")
+    taken = {path.name for path in (tmp_path / "out").iterdir()} - {RECORD}
+    assert {path.name for path in published.iterdir()} - taken == {"README.md", "pytorch_model.bin", ".gitattributes"}
+    for path in (tmp_path / "out" / name for name in taken):
         assert path.read_bytes() == (published / path.name).read_bytes()
         assert path.samefile(published / path.name) == (path.suffix == ".safetensors")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from quantrust.artifacts.folder_record import check_file
 from quantrust.disk import naming_full_disk
 from quantrust.durable import sync, sync_tree
 from quantrust.errors import QuantrustError
@@ -88,8 +89,9 @@ def read_json(path: str | Path) -> Any:
     Raises
     ------
     QuantrustError
-        If the file is missing, unreadable, truncated or otherwise not JSON.
+        If the file is missing, unreadable, truncated or otherwise not JSON, or damaged and of an artifact.
     """
+    check_file(path)
     try:
         # Some editors put a byte order mark before UTF-8.
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from quantrust.artifacts.digests import digest_once, how_to_rebuild
 from quantrust.errors import QuantrustError
 
 KEY = "quantrust.sha256"
@@ -22,8 +23,6 @@ MAGIC = b"PAR1"
 CHUNK = 1 << 20
 # The entry as Thrift's compact protocol writes it: two binary fields, the first and the next, each with its length.
 _ENTRY = b"\x18" + bytes([len(KEY)]) + KEY.encode() + b"\x18" + bytes([len(BLANK)])
-
-_verified: set[tuple[int, ...]] = set()
 
 
 def seal(path: str | Path) -> None:
@@ -64,31 +63,25 @@ def check_seal(path: str | Path) -> None:
     QuantrustError
         If it is missing, can not be read, is no Parquet file of a study, or a byte of it has changed.
     """
-    again = f"delete it and run the same command again: `snakemake {path}` alone builds it anew"
     try:
         with open(path, "rb") as file:
-            known = _identity(file)
-            if known in _verified:
-                return
             place = _place(file)
             if place is None:
-                raise QuantrustError(f"{path} is damaged, or no artifact of a study: it bears no digest; {again}")
+                raise QuantrustError(
+                    f"{path} is damaged, or no artifact of a study: it bears no digest; {how_to_rebuild(path)}"
+                )
             file.seek(place)
-            recorded = file.read(len(BLANK))
-            digest = _digest(file, place)
+            borne = file.read(len(BLANK))
+            if digest_once(file, KEY, lambda: _digest(file, place)).encode() != borne:
+                raise QuantrustError(
+                    f"{path} is damaged: its bytes do not have the SHA-256 that it bears; {how_to_rebuild(path)}"
+                )
     except FileNotFoundError:
         raise QuantrustError(f"{path} is missing; run the same command again: `snakemake {path}` builds it") from None
     except OSError as error:
-        raise QuantrustError(f"{path} can not be read ({error.strerror}); make it readable, or {again}") from None
-    if recorded != digest.encode():
-        raise QuantrustError(f"{path} is damaged: its bytes do not have the SHA-256 that it bears; {again}")
-    _verified.add(known)
-
-
-def _identity(file: BinaryIO) -> tuple[int, ...]:
-    """Return what is another when a file was written again or its bytes were changed."""
-    found = os.fstat(file.fileno())
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        raise QuantrustError(
+            f"{path} can not be read ({error.strerror}); make it readable, or {how_to_rebuild(path)}"
+        ) from None
 
 
 def _place(file: BinaryIO) -> int | None:

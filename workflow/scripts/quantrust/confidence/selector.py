@@ -25,10 +25,12 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
 
+from quantrust.artifacts.folder_record import check_folder
+from quantrust.artifacts.folders import artifact_folder
 from quantrust.artifacts.tables import scan_table
 from quantrust.confidence.catalogue import member_name
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, write_json
+from quantrust.files import write_json
 from quantrust.inference.features_file import read_slices
 from quantrust.tensor_file import write_tensors
 
@@ -316,7 +318,7 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
         for kind, found in ((PLAIN, trained), (RESIDUAL, residuals))
         for member, (network, _) in enumerate(found)
     }
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         tensors = {
             f"{name}.{key}": value.float()
             for name, network in networks.items()
@@ -337,7 +339,8 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
 
 
 def load_selector(folder: str | Path) -> Selectors:
-    """Load the networks of a trained Selector; fails on any missing or unexpected weight."""
+    """Load the networks of a trained Selector; fails on any damage and any missing or unexpected weight."""
+    check_folder(folder)
     with safe_open(Path(folder) / WEIGHTS, framework="pt") as handle:
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
     states: dict[str, dict[str, torch.Tensor]] = {}

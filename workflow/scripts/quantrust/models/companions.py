@@ -1,6 +1,7 @@
 """The names of a model folder's files, as they are published."""
 
 WEIGHTS = "model.safetensors"
+WEIGHT_SUFFIX = ".safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 """Files of an adapter that is not merged into the weights."""

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
+from quantrust.artifacts.folder_record import RECORD, check_folder
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
+from quantrust.models.companions import WEIGHT_SUFFIX
 from quantrust.models.family import Family
 from quantrust.models.model_config import build_model
 from quantrust.models.weights import stored_tensors
@@ -37,9 +39,12 @@ def model_type_of(folder: str | Path) -> str:
     Raises
     ------
     QuantrustError
-        If there is no config, or it is damaged.
+        If there is no config, or it is damaged; of a folder that a study wrote, if any file but weights is.
     """
     path = Path(folder) / "config.json"
+    # The library reads some of the files itself. Weights are looked at where they are opened.
+    if (Path(folder) / RECORD).is_file():
+        check_folder(folder, lambda name: not name.endswith(WEIGHT_SUFFIX))
     if not path.is_file():
         raise QuantrustError(f"{path} is missing: expected a model folder in the Hugging Face layout")
     return read_object(path).get("model_type")

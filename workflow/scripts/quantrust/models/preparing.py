@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
+from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, path_inside, read_object, sha256
+from quantrust.files import path_inside, read_object, sha256
 from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.models.loading import model_type_of
 from quantrust.models.model_config import CONFIG, run_settings
@@ -60,7 +61,7 @@ def prepare_model(
         one, or the model can not read a prompt about a picture.
     """
     source = Path(source)
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         if (record := source / "training.json").is_file():
             _copy_listed(source, record, folder)
         else:

@@ -22,8 +22,9 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
+from quantrust.artifacts.folders import artifact_folder
 from quantrust.digest import source_digest
-from quantrust.files import atomic_directory, sha256, write_json
+from quantrust.files import sha256, write_json
 from quantrust.models.embedded import SPECS, build_model, save_model_folder, train_tokenizer
 from quantrust.models.family import Family
 from quantrust.models.loading import load_family
@@ -386,7 +387,7 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
     data = _TrainingSet(settings)
     tokenizer = train_tokenizer(data.corpus(), spec.family)
     model = build_model(spec, tokenizer, settings.seed)
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         processor = _processor_for(family, model, tokenizer, folder)
         _train_vision(family, model, processor, data, settings, log)
         features = _cache_features(family, model, processor, data.images)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightRenaming, rename_source_key
 
+from quantrust.artifacts.folder_record import check_file
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_object
 from quantrust.models.companions import ADAPTER, INDEX, WEIGHT_SUFFIXES, WEIGHTS
@@ -291,6 +292,7 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _keys(path: Path) -> list[str]:
+    check_file(path)
     try:
         with safe_open(path, "pt") as file:
             return list(file.keys())

@@ -10,13 +10,14 @@ here and without an earlier quantization, and
     tensor is bfloat16 under the name it has in the unquantized model. A head that is tied to the embedding is not
     stored.
 `quantization.json`
-    `format` (of this folder, 2), `scheme` and `settings`, `sha256` of `model.safetensors`, `files` (the SHA-256 of
-    every other file), `bytes`, `calibration`, `modality_ratios`, `scales` (what a scale search chose), `layers` (the
-    plan, with each layer's relative error) and `record_sha256`, the digest of all that. `relative_error` is
-    |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is any. An entry of
-    `scales` has the `exponent` of a group with its `error`, that of the plain grid (`unscaled_error`), and the exponent
-    that came next (`runner_up`) with its own (`runner_up_error`): where the two errors are nearly equal, the rounding
-    of stored scales may have decided. Both are null where no other exponent had a finite error.
+    `format` (of this folder, 3), `scheme` and `settings`, `sha256` of `model.safetensors`, `bytes`, `calibration`,
+    `modality_ratios`, `scales` (what a scale search chose) and `layers` (the plan, with each layer's relative error).
+    `relative_error` is |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is
+    any. An entry of `scales` has the `exponent` of a group with its `error`, that of the plain grid (`unscaled_error`),
+    and the exponent that came next (`runner_up`) with its own (`runner_up_error`): where the two errors are nearly
+    equal, the rounding of stored scales may have decided. Both are null where no other exponent had a finite error.
+`quantrust-digests.json`
+    Size and digest of every file, as `quantrust.artifacts.folder_record` says.
 
 `bytes` counts
 
@@ -40,8 +41,6 @@ here and without an earlier quantization, and
 The unquantized scheme has the same layout, with no quantized layer.
 """
 
-import hashlib
-import json
 import math
 import shutil
 from collections import Counter
@@ -57,8 +56,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from quantrust.artifacts.digests import digest_of
+from quantrust.artifacts.folder_record import check_folder
+from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, path_inside, read_object, sha256, write_json
+from quantrust.files import read_object, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.device import check_device
 from quantrust.models.family import Family
@@ -70,7 +72,7 @@ from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.plan import tied_layers
 from quantrust.tensor_file import TensorWriter, file_bytes, open_tensor_file
 
-FORMAT = 2
+FORMAT = 3
 RECORD = "quantization.json"
 STORED_DTYPE = torch.bfloat16
 
@@ -156,20 +158,18 @@ class CheckpointWriter:
         if self.scratch.exists():
             shutil.rmtree(self.scratch)
         self._tensors.finish()
-        names = sorted(path.name for path in self.folder.iterdir())
         content = {
             "format": FORMAT,
             "scheme": record["scheme"],
             "settings": record["settings"],
-            "sha256": sha256(self.folder / WEIGHTS),
-            "files": {name: sha256(self.folder / name) for name in names if name != WEIGHTS},
+            "sha256": digest_of(self.folder / WEIGHTS),
             "bytes": self.layout.sizes(layers),
             "calibration": record["calibration"],
             "modality_ratios": record["modality_ratios"],
             "scales": record["scales"],
             "layers": layers.to_dicts(),
         }
-        write_json(self.folder / RECORD, content | {"record_sha256": _record_digest(content)})
+        write_json(self.folder / RECORD, content)
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def open_checkpoint(
     CheckpointWriter
         Its `finish` comes last.
     """
-    with atomic_directory(folder) as partial:
+    with artifact_folder(folder) as partial:
         for name in COMPANIONS:
             if (source := Path(model_folder) / name).is_file():
                 shutil.copyfile(source, partial / name)
@@ -275,7 +275,7 @@ def load_checkpoint(
     check_device(device, attention, dtype)
     folder = Path(folder)
     record = read_record(folder)
-    _check_files(folder, {WEIGHTS: record["sha256"], **record["files"]})
+    check_folder(folder)
     path = folder / WEIGHTS
     try:
         tensors = load_file(path)
@@ -310,7 +310,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     QuantrustError
-        If it is missing, is not JSON, is of a format that this version does not read, or is not what was written.
+        If it is missing, is not what was written, or is of a format that this version does not read.
     """
     path = Path(folder) / RECORD
     if not path.is_file():
@@ -320,31 +320,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         raise QuantrustError(
             f"{path}: format {record.get('format')!r}, this version reads {FORMAT}; quantize the model again"
         )
-    if record.get("record_sha256") != (digest := _record_digest(record)):
-        raise QuantrustError(
-            f"{path} has the digest {digest}, but records {record.get('record_sha256')}: the file is damaged or was "
-            "edited; quantize the model again"
-        )
     return record
-
-
-def _record_digest(record: dict[str, Any]) -> str:
-    """Return the SHA-256 of a record's content; the digest itself does not count."""
-    content = {key: value for key, value in record.items() if key != "record_sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def _check_files(folder: Path, digests: dict[str, str]) -> None:
-    """Raise when a file of a checkpoint is missing or not what was written."""
-    for name, expected in digests.items():
-        path = path_inside(folder, name, folder / RECORD, links_out=True)
-        if not path.is_file():
-            raise QuantrustError(f"{path} is missing: the checkpoint is incomplete; quantize the model again")
-        if (digest := sha256(path)) != expected:
-            raise QuantrustError(
-                f"{path} has SHA-256 {digest}, but {folder / RECORD} records {expected}: the file is damaged; "
-                "quantize the model again"
-            )
 
 
 def _sizes(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory
 from quantrust.models.embedded import save_model_folder
 from quantrust.models.loading import load_model
 from quantrust.quantization.folding import fold_scale
@@ -52,5 +52,5 @@ def stress_model(source: str | Path, out_dir: str | Path, *, share: float, facto
             scale = torch.ones(channels)
             scale[torch.randperm(channels, generator=generator)[: round(share * channels)]] = 1 / factor
             fold_scale(model, group, scale)
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         save_model_folder(model, processor.tokenizer, family.name, folder, torch.bfloat16)

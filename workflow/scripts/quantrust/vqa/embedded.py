@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from quantrust.artifacts.folder_record import check_folder
+from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_directory, read_object
+from quantrust.files import read_object
 from quantrust.vqa.digits import DigitBank, digit_banks
 from quantrust.vqa.scene_questions import UNANSWERABLE, SceneQuestion, ask, ask_about_absent, caption
 from quantrust.vqa.scenes import (
@@ -202,7 +204,7 @@ def write_scenes(
         Number of train images with a caption, for calibration.
     seed : int
     """
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         (folder / "images").mkdir()
         for split, count in images.items():
             _write_split(folder, split, count, questions_per_image, seed)
@@ -236,7 +238,7 @@ def _write_split(folder: Path, split: str, images: int, questions_per_image: int
 
 def write_language_candidates(out_dir: str | Path, *, images: int, questions_per_image: int, seed: int) -> None:
     """Write the candidates of the language shift, in the layout of `write_scenes`, as the split `test`."""
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         (folder / "images").mkdir()
         _write_split(folder, "language", images, questions_per_image, seed)
         for kind in ("questions", "annotations"):
@@ -274,6 +276,7 @@ def select_adversarial(
         If a candidate has no accuracy, or there are too few candidates of either sort.
     """
     candidates_dir = Path(candidates_dir)
+    check_folder(candidates_dir)
     listed = read_object(candidates_dir / "questions_test.json")["questions"]
     annotated = read_object(candidates_dir / "annotations_test.json")["annotations"]
     missing = [q["question_id"] for q in listed if str(q["question_id"]) not in accuracies]
@@ -293,7 +296,7 @@ def select_adversarial(
         kept.update(rng.permutation(rows)[:count].tolist())
     questions_kept = [q for k, q in enumerate(listed) if k in kept]
     annotations_kept = [a for k, a in enumerate(annotated) if k in kept]
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         (folder / "images").mkdir()
         _write_vqav2(folder, "test", questions_kept, annotations_kept)
         for name in sorted({q["image"] for q in questions_kept}):
@@ -311,7 +314,7 @@ def write_multimodal(out_dir: str | Path, *, images: int, seed: int) -> None:
         Number of images, and of questions.
     seed : int
     """
-    with atomic_directory(out_dir) as folder:
+    with artifact_folder(out_dir) as folder:
         (folder / "images").mkdir()
         records = []
         for scene in generate("multimodal", images, 1, seed):

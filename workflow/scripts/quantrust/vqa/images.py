@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from quantrust.artifacts.folder_record import check_file
 from quantrust.errors import QuantrustError
 from quantrust.progress import progress
 from quantrust.vqa.rgb import to_rgb
@@ -28,8 +29,9 @@ def read_image(path: str | Path) -> Image.Image:
     ------
     QuantrustError
         If the file is missing, no regular file, truncated, damaged, no image or too large to unpack; the message is the
-        reason alone, in one line.
+        reason alone, in one line. Or if it is of an artifact, and not what was written.
     """
+    check_file(path)
     return _read(path)[0]
 
 
@@ -93,6 +95,8 @@ def find_bad_images(dataset: str, paths: Iterable[str], max_aspect_ratio: float 
     bad, several = {}, []
     with progress(f"reading the images of {dataset}", len(paths), "images") as bar:
         for path in paths:
+            # damage to what the study itself wrote is no bad image, which may be left out
+            check_file(path)
             try:
                 image, has_more = _read(path)
                 _check_shape(image, max_aspect_ratio)

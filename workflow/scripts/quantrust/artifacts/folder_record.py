@@ -1,0 +1,155 @@
+"""The record in an artifact that is a folder: size and SHA-256 of every other file in it, and its own digest.
+
+The record is `quantrust-digests.json`, written when all else in the folder is there. It names files by their paths in
+the folder; `sha256` is the digest of what stands under `files`. Its bytes are those that `_text` makes of its content,
+so that any changed byte of it is noticed as well.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from quantrust.artifacts.digests import digest_of, how_to_rebuild
+from quantrust.errors import QuantrustError
+
+RECORD = "quantrust-digests.json"
+OF_SNAKEMAKE = ".snakemake_timestamp"
+"""A file without content that Snakemake puts into the folders that its jobs write."""
+DEEPEST = 2
+"""How many folders deep files lie in an artifact: in it, or in a folder in it."""
+
+Listed = dict[str, dict[str, Any]]
+
+
+def write_record(folder: str | Path) -> None:
+    """Write the record of a folder whose other files are all there."""
+    folder = Path(folder)
+    listed = {}
+    for name in _names(folder):
+        path = folder / name
+        listed[name] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
+    (folder / RECORD).write_text(_text(listed), encoding="ascii")
+
+
+def check_folder(folder: str | Path, which: Callable[[str], bool] = lambda name: True) -> None:
+    """Raise if an artifact is not what was written; what is found whole is not read again by this process.
+
+    Parameters
+    ----------
+    folder : str or Path
+    which : callable
+        Takes the name of a file and returns whether its bytes are looked at, all by default. That none is missing and
+        none is there that the record does not list is looked at in any case.
+
+    Raises
+    ------
+    QuantrustError
+        If the folder or its record is missing, or a byte of it has changed; if a file is missing, is there without
+        being listed, can not be read, or has another size or digest than is listed.
+    """
+    folder = Path(folder)
+    if not (folder / RECORD).is_file():
+        what = "is no artifact of a study, or incomplete" if folder.is_dir() else "is missing"
+        raise QuantrustError(f"{folder} {what}: there is no {RECORD} in it; {how_to_rebuild(folder)}")
+    listed, there = _read_record(folder), set(_names(folder))
+    # names may hold what is no text
+    for name in sorted(listed.keys() - there):
+        raise QuantrustError(f"{folder} lacks {name!r}, which its {RECORD} lists; {how_to_rebuild(folder)}")
+    for name in sorted(there - listed.keys()):
+        raise QuantrustError(
+            f"{folder} holds {name!r}, which its {RECORD} does not list; take it out, or {how_to_rebuild(folder)}"
+        )
+    for name, entry in listed.items():
+        if which(name):
+            _check(folder, name, entry)
+
+
+def check_file(path: str | Path) -> None:
+    """Raise if a file lies in an artifact and is not what was written; other files pass unread.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of any file that is to be read: a user's, or one of an artifact that is a folder.
+
+    Raises
+    ------
+    QuantrustError
+        As `check_folder` does of this file and of the record.
+    """
+    path = Path(path)
+    for folder in path.parents[:DEEPEST]:
+        if (folder / RECORD).is_file() and path.name != RECORD:
+            name = path.relative_to(folder).as_posix()
+            listed = _read_record(folder)
+            if name not in listed and path.exists():
+                raise QuantrustError(f"{path} is not listed by {folder / RECORD}; {how_to_rebuild(folder)}")
+            if name in listed:
+                _check(folder, name, listed[name])
+            return
+
+
+def _check(folder: Path, name: str, entry: dict[str, Any]) -> None:
+    path = folder / name
+    # a pipe in its place would never end
+    if not path.is_file():
+        raise QuantrustError(f"{path} is missing, though {RECORD} lists it; {how_to_rebuild(folder)}")
+    try:
+        # one that is cut short is not read to its end
+        whole = path.stat().st_size == entry["bytes"] and digest_of(path) == entry["sha256"]
+    except OSError as error:
+        raise QuantrustError(
+            f"{path} can not be read ({error.strerror}); make it readable, or {how_to_rebuild(folder)}"
+        ) from None
+    if not whole:
+        raise QuantrustError(
+            f"{path} is damaged: it has another size or SHA-256 than {RECORD} lists; {how_to_rebuild(folder)}"
+        )
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Yield the paths of a folder's files in it, in order, without the record and Snakemake's mark."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in (RECORD, OF_SNAKEMAKE):
+            yield name
+
+
+def _read_record(folder: Path) -> Listed:
+    path = folder / RECORD
+    try:
+        found = path.stat()
+        listed = _parsed(path, (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+    except OSError as error:
+        raise QuantrustError(
+            f"{path} can not be read ({error.strerror}); make it readable, or {how_to_rebuild(folder)}"
+        ) from None
+    if listed is None:
+        raise QuantrustError(f"{path} is damaged, or was edited; {how_to_rebuild(folder)}")
+    return listed
+
+
+@lru_cache(maxsize=64)
+def _parsed(path: Path, identity: tuple[int, ...]) -> Listed | None:
+    """Return what a record lists, None if it is not as it was written."""
+    written = path.read_bytes()
+    try:
+        listed = json.loads(written)["files"]
+        whole = written == _text(listed).encode() and all(map(_is_entry, listed.values()))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return listed if whole else None
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and isinstance(entry.get("sha256"), str)
+
+
+def _text(listed: Listed) -> str:
+    """Return the record that lists these files."""
+    files = json.dumps(listed, sort_keys=True, allow_nan=False)
+    digest = hashlib.sha256(files.encode()).hexdigest()
+    return json.dumps({"files": listed, "sha256": digest}, indent=1, sort_keys=True, allow_nan=False) + "\n"
