@@ -164,6 +164,8 @@ def _config_values(family: str) -> list[tuple[str, Any]]:
         ("image_token_id", 1),
         ("image_token_id", "x"),
         ("id2label", 3),
+        ("text_config.model_type", [0]),
+        ("vision_config.model_type", [0]),
         ("transformers_weights", "other.safetensors"),
     ]
     own: dict[str, list[tuple[str, Any]]] = {

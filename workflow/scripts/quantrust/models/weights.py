@@ -20,6 +20,7 @@ from quantrust.artifacts.folder_record import check_file
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_object
 from quantrust.models.companions import ADAPTER, INDEX, WEIGHT_SUFFIXES, WEIGHTS
+from quantrust.models.library import blaming
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Dtypes of weights that are not quantized, as safetensors spells them."""
@@ -259,7 +260,8 @@ def tensor_names(folder: str | Path, model: nn.Module, keys: Iterable[str]) -> d
     QuantrustError
         If the library would compute on a tensor and not only rename it, or two keys get one name.
     """
-    transforms = get_model_conversion_mapping(model)
+    with blaming(f"{folder}: config.json names a part that the library does not know", "get the file again"):
+        transforms = get_model_conversion_mapping(model)
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
     converters = [transform for transform in transforms if not isinstance(transform, WeightRenaming)]
     expected = model.state_dict(keep_vars=True)
