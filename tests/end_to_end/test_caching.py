@@ -13,6 +13,7 @@ REPORT = Counter(
     efficiency=1,
     tabulate_accuracy=1,
     tabulate_reliability=1,
+    tabulate_members=1,
     tabulate_quantization=1,
     tabulate_selector=1,
     build_page=1,

@@ -44,6 +44,7 @@ STAGES = {
     "tabulate_data": "reports/tables/data.csv",
     "tabulate_accuracy": "reports/tables/accuracy.csv",
     "tabulate_reliability": "reports/tables/reliability.csv",
+    "tabulate_members": "reports/tables/members.csv",
     "tabulate_sizes": "reports/tables/sizes.csv",
     "certify_variant": f"data/certification/{MODEL}/{SCHEME}.parquet",
     "tabulate_certification": "reports/tables/certification.csv",

@@ -65,7 +65,17 @@ def test_every_figure_and_table_is_made(study) -> None:
     figures = ("risk_coverage", "mixtures", "efficiency", "degradation", "reliability_diagrams", "selector_gain")
     figures += ("confidence_histograms", "answer_types", "question_kinds")
     expected = {f"{name}.{kind}" for name in figures for kind in ("pdf", "png")}
-    tables = ("data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping")
+    tables = (
+        "data",
+        "accuracy",
+        "reliability",
+        "members",
+        "sizes",
+        "certification",
+        "comparisons",
+        "decisions",
+        "shipping",
+    )
     expected |= {f"tables/{name}.csv" for name in tables}
     expected |= {f"tables/{name}.{kind}" for name in ("quantization", "selector") for kind in ("csv", "md", "tex")}
     assert made == expected | {"index.html"}

@@ -48,6 +48,9 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         ]
         columns = ["model", "scheme", "estimator", "dataset", "id_share", "metric", "parameter"]
         table = pl.DataFrame(rows, schema=[*columns, "value", "low", "high", "n"], orient="row")
+        # Of the learned one two networks.
+        both = pl.when(pl.col("estimator") == "selector").then(pl.concat_list("value", "low"))
+        table = table.with_columns(members=both)
         paths.append(folder / f"{scheme}.parquet")
         write_table(table, paths[-1])
     return paths
@@ -81,6 +84,17 @@ def reliability(metrics: list[Path], path: Path) -> Expected:
         {column: value for key, name in names.items() for column, value in three(name, found[*variant, *key]).items()}
         for variant in itertools.product(SCHEMES, ESTIMATORS)
     ]
+
+
+def members(metrics: list[Path], path: Path) -> Expected:
+    tables.write_members_table(metrics, path, home=HOME, risks=RISKS)
+    found = figures(metrics)
+    keys = [("aurc", None), ("ece", None), *(("coverage_at_risk", risk) for risk in RISKS)]
+    rows = []
+    for key, scheme in itertools.product(keys, SCHEMES):
+        value, other, _ = found[scheme, "selector", *key]
+        rows.append({"value": value, "lowest": min(value, other), "highest": max(value, other), "members": 2})
+    return rows
 
 
 def sizes(metrics: list[Path], path: Path) -> Expected:
@@ -192,6 +206,7 @@ WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
     "data": data,
     "accuracy": accuracy,
     "reliability": reliability,
+    "members": members,
     "sizes": sizes,
     "certification": as_computed(certification.SCHEMA),
     "comparisons": as_computed(comparison.SCHEMA),

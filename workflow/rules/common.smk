@@ -23,7 +23,7 @@ from quantrust.models.processor_settings import max_aspect_ratio
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import PUBLISHED_TABLE, TABLES, figures_of, paper_tables_of
+from quantrust.report.contents import PUBLISHED_TABLE, figures_of, paper_tables_of, tables_of
 from quantrust.report.published import read_published
 
 try:
@@ -187,7 +187,7 @@ def study_artifacts():
         f"{STUDY_DATA}/examples.parquet",
         f"{REPORTS}/index.html",
         *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=figures_of(config), format=["pdf", "png"]),
-        *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=TABLES),
+        *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=tables_of(config)),
         *expand(
             "{reports}/tables/{table}.{format}", reports=REPORTS, table=paper_tables(), format=["csv", "md", "tex"]
         ),

@@ -304,6 +304,32 @@ rule tabulate_reliability:
         "../scripts/tabulate_reliability.py"
 
 
+rule tabulate_members:
+    input:
+        of_variants("data/metrics/{model}/{scheme}.parquet"),
+    output:
+        report(
+            f"{REPORTS}/tables/members.csv",
+            caption="../report/members.rst",
+            category="Tables",
+            labels={"table": "Another training of the Selector"},
+        ),
+    log:
+        f"logs/{REPORTS}/members.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=5,
+    params:
+        code=code("tabulate_members"),
+        home=HOME,
+        risks=config["report"]["risks"],
+    script:
+        "../scripts/tabulate_members.py"
+
+
 rule tabulate_sizes:
     input:
         of_variants("data/checkpoints/{model}/{scheme}"),

@@ -590,6 +590,12 @@ class _Planner:
         # three numbers for ECE, AURC and each risk limit
         return self._table(rows, 80 + 60 * (2 + len(self.config["evaluation"]["risks"])))
 
+    def _tabulate_members(self, job: Job) -> Estimate:
+        learned = {name for name in self.config["study"]["estimators"] if name.split("+")[0] in OF_ONE_NETWORK}
+        # AURC, ECE and the coverages
+        rows = self._variants * len(self.questions) * len(learned) * (2 + len(self.config["report"]["risks"]))
+        return self._table(rows, 220)
+
     def _tabulate_sizes(self, job: Job) -> Estimate:
         return self._table(self._variants, 180)
 

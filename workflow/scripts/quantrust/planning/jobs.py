@@ -9,7 +9,7 @@ from quantrust.confidence.catalogue import has_learned
 from quantrust.config import EMBEDDED
 from quantrust.digest import SCRIPTS
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import PUBLISHED_TABLE, TABLES, figures_of, paper_tables_of
+from quantrust.report.contents import PUBLISHED_TABLE, figures_of, paper_tables_of, tables_of
 from quantrust.report.published import read_published
 
 LANGUAGE_SHIFT = "scenes-language"
@@ -127,7 +127,7 @@ def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     study = config["study"]
     reference = read_published(PUBLISHED, study["in_distribution"])
     published = [PUBLISHED_TABLE] if reference.has_any(variants_of(config), study["estimators"]) else []
-    for table in (*TABLES, *paper_tables_of(config), *published):
+    for table in (*tables_of(config), *paper_tables_of(config), *published):
         yield Job(f"tabulate_{table}", f"{folder}/tables/{table}.csv")
     for figure in figures_of(config):
         yield Job(figure, f"{folder}/{figure}.pdf")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from quantrust.confidence.catalogue import OF_ONE_NETWORK
+
 FIGURES = (
     "risk_coverage",
     "mixtures",
@@ -15,7 +17,17 @@ FIGURES = (
     "question_kinds",
 )
 
-TABLES = ("data", "accuracy", "reliability", "sizes", "certification", "comparisons", "decisions", "shipping")
+TABLES = (
+    "data",
+    "accuracy",
+    "reliability",
+    "members",
+    "sizes",
+    "certification",
+    "comparisons",
+    "decisions",
+    "shipping",
+)
 """Those that are written as CSV alone."""
 
 PAPER_TABLES = {"quantization": "maxprob", "selector": "selector"}
@@ -39,6 +51,13 @@ def figures_of(config: Mapping[str, Any]) -> list[str]:
     if "selector" not in config["comparison"]["estimators"] or "maxprob" not in config["study"]["estimators"]:
         lacking.add("selector_gain")
     return [name for name in FIGURES if name not in lacking]
+
+
+def tables_of(config: Mapping[str, Any]) -> list[str]:
+    """Return the tables of `TABLES` that a study has anything for: `members` where an estimator has several."""
+    estimators = {name.split("+")[0] for name in config["study"]["estimators"]}
+    several = config["selector"]["members"] > 1 and estimators & {*OF_ONE_NETWORK}
+    return [name for name in TABLES if several or name != "members"]
 
 
 def paper_tables_of(config: Mapping[str, Any]) -> list[str]:

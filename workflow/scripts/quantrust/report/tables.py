@@ -57,6 +57,39 @@ def write_reliability_table(
     _write(table, out_path)
 
 
+def write_members_table(
+    metric_paths: Iterable[str | Path], out_path: str | Path, *, home: str, risks: Iterable[float]
+) -> None:
+    """Write how far another training of a learned estimator moves its figures, a row per variant, dataset and metric.
+
+    Parameters
+    ----------
+    metric_paths : iterable of str or Path
+    out_path : str or Path
+        CSV with the columns model, scheme, dataset, estimator, metric, parameter, n, members, value (of the first
+        member, which is the estimator), mean, deviation (standard, of the members), lowest and highest; for AURC, ECE
+        and coverage at every risk limit.
+    home : str
+        The dataset in distribution.
+    risks : iterable of float
+    """
+    metrics = whole_test_sets(read_tables(metric_paths), home).filter(pl.col("members").is_not_null())
+    wanted = [("aurc", None), ("ece", None), *(("coverage_at_risk", risk) for risk in risks)]
+    rows = pl.concat([rows_of(metrics, metric, parameter) for metric, parameter in wanted])
+    members = pl.col("members").list
+    table = rows.select(
+        *VARIANT,
+        *("dataset", "estimator", "metric", "parameter", "n"),
+        members.len().alias("members"),
+        "value",
+        members.mean().alias("mean"),
+        members.std().alias("deviation"),
+        members.min().alias("lowest"),
+        members.max().alias("highest"),
+    )
+    _write(table, out_path)
+
+
 def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -> None:
     """Write the bytes of every checkpoint as its own record states them.
 

@@ -28,7 +28,7 @@ from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
 from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
 from quantrust.report.published import read_published
-from quantrust.report.results import distinct, pick, read_tables, whole_test_sets
+from quantrust.report.results import distinct, in_distribution, pick, read_tables, whole_test_sets
 from quantrust.report.wording import in_words, threshold_in_words, told_apart
 from quantrust.vqa.images import read_image
 
@@ -161,6 +161,7 @@ def write_page(
             sizes,
             decisions,
             read_table(sources.comparisons),
+            in_distribution(read_tables(sources.metrics.values()), home),
             home,
             config,
         ),

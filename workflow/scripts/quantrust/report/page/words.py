@@ -71,6 +71,7 @@ def summary(
     sizes: pl.DataFrame,
     decisions: pl.DataFrame,
     comparisons: pl.DataFrame,
+    metrics: pl.DataFrame,
     home: str,
     study: Mapping[str, Any],
 ) -> list[tuple[str, list[Group]]]:
@@ -86,6 +87,8 @@ def summary(
         The table of `quantrust.evaluation.decisions`, all variants.
     comparisons : polars.DataFrame
         The table of `quantrust.evaluation.comparison.write_comparisons`.
+    metrics : polars.DataFrame
+        The metrics in distribution of `quantrust.evaluation.study.evaluate_variant`, all variants.
     home : str
         The dataset in distribution.
     study : mapping
@@ -95,7 +98,7 @@ def summary(
     -------
     list of (str, list of (str, list of str))
         For each model its name and its sentences: those by each estimator of the shipping criterion, then those that
-        compare estimators.
+        compare estimators, then those that say how far another training moves a learned one.
     """
     shipping, level = study["report"]["shipping"], study["evaluation"]["confidence_level"]
     delta, resamples = study["certification"]["delta"], study["comparison"]["resamples"]
@@ -115,6 +118,9 @@ def summary(
         compared = _estimators(comparisons, model, home, resamples)
         if compared:
             groups.append(("Estimators compared", compared))
+        trained = _trainings(pick(metrics, model=model), shipping["risk"])
+        if trained:
+            groups.append(("Another training", trained))
         found.append((model, groups))
     return found
 
@@ -222,9 +228,43 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, shipping: Mapping[str, An
         )
     if not undecided.is_empty():
         count = "one scheme" if undecided.height == 1 else f"{undecided.height} schemes"
-        names = ", ".join(undecided["scheme"])
+        names = ", ".join(_undecided(row) for row in undecided.iter_rows(named=True))
         sentences.append(f"For {count} the {undecided['n'][0]:,} questions do not settle it: {names}.")
     return sentences
+
+
+def _undecided(row: Mapping[str, Any]) -> str:
+    """Name a scheme, and where trainings judge it differently, how many of them do."""
+    if row["members_meet"] == row["members_fail"] == 0 or row["members"] == 1:
+        return row["scheme"]
+    shown = (
+        f"of {row['members']} trainings {row['members_meet']} are shown to meet it and {row['members_fail']} to fail"
+    )
+    return f"{row['scheme']} ({shown})"
+
+
+def _trainings(metrics: pl.DataFrame, risk: float) -> list[str]:
+    """Say how far the members of each learned estimator lie apart, over the schemes of a model."""
+    sentences = []
+    several = metrics.filter(pl.col("members").list.len() > 1)
+    for estimator in distinct(several, "estimator"):
+        here = pick(several, estimator=estimator)
+        parts = []
+        for name, metric, parameter in ((f"C@{in_words(risk)}", "coverage_at_risk", risk), *PLAIN):
+            same = pl.col("parameter").is_null() if parameter is None else pl.col("parameter") == parameter
+            values = here.filter((pl.col("metric") == metric) & same)["members"].list
+            apart = values.max() - values.min()
+            if apart.count():
+                parts.append(f"in {name} {100 * apart.median():.1f} and {100 * apart.max():.1f}")
+        sentences.append(
+            f"The {here['members'].list.len()[0]} trainings of {estimator}, alike but for their seeds, lie apart in "
+            f"distribution by so many points, in the median and the widest scheme: {'; '.join(parts)}."
+        )
+    return sentences
+
+
+PLAIN = (("AURC", "aurc", None), ("ECE", "ece", None))
+"""Beside the coverage at the criterion's limit, what another training is judged by: names, metrics, parameters."""
 
 
 def _keep(rows: pl.DataFrame, risk: float) -> str:
