@@ -38,7 +38,13 @@ def test_identifiers_are_integers_or_texts():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [None, "", True, 1.0, float("nan"), [], {}])
+@pytest.mark.parametrize("value", ["", "a\nb", "\0", "\x1b[2J", "\u2028", "x" * 1001, 10**1000])
+def test_what_cannot_stand_in_a_line_is_no_identifier(value):
+    with pytest.raises(QuantrustError, match=r'^f\.json: "id" is .*; expected an identifier of 1 to 1,000 characters'):
+        identifier(value, "id", "f.json")
+
+
+@pytest.mark.parametrize("value", [None, True, 1.0, float("nan"), [], {}])
 def test_what_names_nothing_is_no_identifier(value):
     with pytest.raises(QuantrustError, match=r'^f\.json: expected an integer or a string in "id", got '):
         identifier(value, "id", "f.json")

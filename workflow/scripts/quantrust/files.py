@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,12 @@ from quantrust.partials import CONTENT, partial_file, partial_folder, put_in_pla
 
 LONGEST_NAME = 255
 """Bytes in the name of a file or folder: what Linux and macOS allow."""
+LONGEST_PATH = 1000
+"""Bytes in a path below its folder: less than macOS allows of a whole path, and Linux four times over."""
+SHOWN = 100
+"""Characters of a name that messages show."""
+# Unicode's categories Cc, Zl and Zp
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @contextmanager
@@ -150,12 +157,14 @@ def path_inside(folder: str | Path, name: str, named_by: str | Path, *, links_ou
     Raises
     ------
     QuantrustError
-        If the name is absolute, has a part ``..``, a backslash or a NUL, names no file, or is none that a file can
-        have; or if it leads through a link out of the folder.
+        If the name is absolute, has a part ``..``, a backslash or a control character, names no file, or is none that a
+        file can have; or if it leads through a link out of the folder.
     """
     parts = PurePosixPath(name).parts
     if fault := _fault_of_name(name, parts):
-        raise QuantrustError(f"{named_by}: names the file {name!r}, {fault}; expected the name of a file in {folder}")
+        raise QuantrustError(
+            f"{named_by}: names the file {name!r:.{SHOWN}}, {fault}; expected the name of a file in {folder}"
+        )
     path = os.fspath(folder)
     for position, part in enumerate(parts, start=1):
         path = os.path.join(path, part)
@@ -175,15 +184,22 @@ def _fault_of_name(name: str, parts: Sequence[str]) -> str | None:
         return "an absolute path"
     if ".." in parts:
         return "which leads out of its folder"
-    if "\\" in name or "\0" in name:
-        return "which holds a backslash or a NUL"
+    if "\\" in name or has_control(name):
+        return "which holds a backslash or a control character"
     if not parts:
         return "which is none"
     try:
-        longest = max(len(part.encode()) for part in parts)
+        lengths = [len(part.encode()) for part in parts]
     except UnicodeEncodeError:
         return "which has a lone surrogate"
-    return f"which has a part of more than {LONGEST_NAME} bytes" if longest > LONGEST_NAME else None
+    if max(lengths) > LONGEST_NAME or sum(lengths) + len(lengths) > LONGEST_PATH:
+        return f"which is longer than {LONGEST_NAME:,} bytes a part and {LONGEST_PATH:,} in all"
+    return None
+
+
+def has_control(text: str) -> bool:
+    """Return whether a text holds a character that is none to see: a line's end, a tab, a NUL, a terminal's command."""
+    return _CONTROL.search(text) is not None
 
 
 def write_json(path: str | Path, value: Any) -> None:

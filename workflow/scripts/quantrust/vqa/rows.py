@@ -16,7 +16,7 @@ from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path, json_text, path_inside, write_json
 from quantrust.progress import progress
 from quantrust.vqa.official import COCO_IMAGE_NAME, occurs_twice, place_of, reference_answers
-from quantrust.vqa.texts import identifier, text
+from quantrust.vqa.texts import identifier, shown, text
 
 ROWS_AT_ONCE = 64
 
@@ -163,7 +163,7 @@ def _naming(path: str | Path) -> Iterator[None]:
         yield
     # A text that is no UTF-8 is found only where it becomes one of Python's.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0]
         raise QuantrustError(f"{path}: cannot be read as rows ({reason}); expected a Parquet file") from None
 
 
@@ -171,7 +171,7 @@ def _columns(schema: pa.Schema, needed: Sequence[str], path: str | Path) -> list
     """Return the columns to read: those that are needed, and of the others those that JSON can hold."""
     if missing := [name for name in needed if name not in schema.names]:
         raise QuantrustError(
-            f"{path}: has no column {missing[0]}, only {', '.join(schema.names)}; expected {', '.join(needed)}"
+            f"{path}: has no column {missing[0]}, only {shown(schema.names)}; expected {', '.join(needed)}"
         )
     left_out = [field.name for field in schema if field.name not in needed and not _fits_json(field.type)]
     if left_out:

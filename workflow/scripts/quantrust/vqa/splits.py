@@ -125,11 +125,12 @@ def _pairs(path: str | Path) -> list[tuple[str, str]]:
     except FileNotFoundError:
         raise QuantrustError(f"{path}: no such file; expected a split file") from None
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise QuantrustError(f"{path}: can not be read as a table ({error}); expected image_id and split") from None
+        reason = str(error).partition("\n")[0]
+        raise QuantrustError(f"{path}: cannot be read as a table ({reason}); expected image_id and split") from None
     missing = [name for name in SPLIT_SCHEMA if name not in table.columns]
     if missing:
         raise QuantrustError(
-            f"{path}: has no column {missing[0]}, only {', '.join(table.columns)}; expected image_id and split"
+            f"{path}: has no column {missing[0]}, only {shown(table.columns)}; expected image_id and split"
         )
     table = table.select("image_id", "split")
     for name, dtype in table.schema.items():
@@ -138,7 +139,7 @@ def _pairs(path: str | Path) -> list[tuple[str, str]]:
     table = table.cast(pl.String)
     empty = table.filter(pl.any_horizontal(pl.all().is_null()))
     if not empty.is_empty():
-        raise QuantrustError(f"{path}: has a row without image_id or split: {empty.row(0)}; expected both")
+        raise QuantrustError(f"{path}: has a row without image_id or split: {shown(empty.row(0))}; expected both")
     return [(identifier(image_id, "image_id", str(path)), split) for image_id, split in table.iter_rows()]
 
 

@@ -4,6 +4,10 @@ from reprlib import Repr
 from typing import Any
 
 from quantrust.errors import QuantrustError
+from quantrust.files import has_control
+
+LONGEST_IDENTIFIER = 1000
+"""Characters: identifiers stand in messages and logs."""
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
@@ -54,7 +58,7 @@ def text(value: Any, name: str, where: str) -> str:
 
 
 def identifier(value: Any, name: str, where: str) -> str:
-    """Return an integer or a text that is not empty, as a string.
+    """Return an integer, or a text that can name something in one line, as a string.
 
     Parameters
     ----------
@@ -68,8 +72,14 @@ def identifier(value: Any, name: str, where: str) -> str:
     Raises
     ------
     QuantrustError
-        If it is something else, or as `text`.
+        If it is something else, empty, too long or with control characters, or as `text`.
     """
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise QuantrustError(f'{where}: expected an integer or a string in "{name}", got {shown(value)}')
-    return text(str(value), name, where)
+    named = text(str(value), name, where)
+    if not 0 < len(named) <= LONGEST_IDENTIFIER or has_control(named):
+        raise QuantrustError(
+            f'{where}: "{name}" is {shown(value)}; expected an identifier of 1 to {LONGEST_IDENTIFIER:,} characters, '
+            "none of them a control character"
+        )
+    return named
