@@ -128,6 +128,23 @@ def test_scores_hold_every_row_and_one_column_an_estimator_and_further_member(tr
     assert table["selector-ensemble"].dtype == pl.Float64
 
 
+def test_scores_begin_with_those_that_are_there(trained, tmp_path):
+    """Two parts that one job each scored hold what one job scores of both."""
+    parts = [tmp_path / "first.parquet", tmp_path / "second.parquet"]
+    for path, dataset in zip(parts, ("first", "second"), strict=True):
+        write_table(_features().with_columns(dataset=pl.lit(dataset)), path)
+    names, folder = ["maxprob", "selector"], trained / "selector"
+    write_scores(parts, folder, tmp_path / "whole.parquet", names)
+    write_scores(parts[:1], folder, tmp_path / "begun.parquet", names)
+    write_scores(parts[1:], folder, tmp_path / "added.parquet", names, tmp_path / "begun.parquet")
+    assert_frame_equal(pl.read_parquet(tmp_path / "added.parquet"), pl.read_parquet(tmp_path / "whole.parquet"))
+
+
+def test_scores_without_a_learned_estimator_need_no_selector(trained, tmp_path):
+    write_scores([trained / "features.parquet"], None, tmp_path / "scores.parquet", ["maxprob"])
+    assert pl.read_parquet(tmp_path / "scores.parquet").columns == [*KEYS, "maxprob"]
+
+
 def test_reading_a_few_rows_at_a_time_changes_nothing(trained, tmp_path, monkeypatch):
     """Some slices hold no row of a split."""
     estimators = ["maxprob", "selector", "selector-ensemble", "selector-residual"]

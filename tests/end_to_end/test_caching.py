@@ -19,7 +19,16 @@ REPORT = Counter(
     build_page=1,
 )
 GROUP_FIGURES = Counter(reliability_diagrams=1, confidence_histograms=1, answer_types=1, question_kinds=1)
-EVALUATION = Counter(evaluate_variant=VARIANTS, break_down_variant=VARIANTS) + REPORT + GROUP_FIGURES
+EVALUATION = (
+    Counter(
+        evaluate_in_distribution=VARIANTS,
+        break_down_in_distribution=VARIANTS,
+        evaluate_variant=VARIANTS,
+        break_down_variant=VARIANTS,
+    )
+    + REPORT
+    + GROUP_FIGURES
+)
 CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 # All variants are compared with one another, so that any change of scores compares all anew.
 SHARED = ("data/studies/reports/", "reports/")
@@ -30,7 +39,10 @@ ONE_VARIANT = Counter(
     quantize_model=1,
     dump_features=DATASETS,
     train_selector=1,
+    score_in_distribution=1,
     write_scores=1,
+    evaluate_in_distribution=1,
+    break_down_in_distribution=1,
     evaluate_variant=1,
     break_down_variant=1,
     certify_variant=1,
@@ -38,7 +50,9 @@ ONE_VARIANT = Counter(
 )
 # What is written anew for all variants when one changes.
 FOR_ALL = REPORT + GROUP_FIGURES + COMPARISON + DECISION_TABLES + Counter(tabulate_sizes=1, tabulate_certification=1)
-SCORES = Counter(write_scores=VARIANTS) + EVALUATION + CERTIFICATION + COMPARISON + DECISION
+SCORES = (
+    Counter(score_in_distribution=VARIANTS, write_scores=VARIANTS) + EVALUATION + CERTIFICATION + COMPARISON + DECISION
+)
 
 
 def edit(workspace, module: str) -> None:
@@ -192,8 +206,9 @@ def test_adding_a_model_touches_no_artifact_of_the_others(scratch) -> None:
 
 
 def test_adding_a_dataset_touches_no_artifact_of_the_others(first_study, study) -> None:
-    """It was added by a real run. Scores and what follows hold all datasets, so they alone were written anew."""
+    """It was added by a real run. What holds all datasets was written anew, and nothing else."""
     untouched = ("data/models", "data/calibration", "data/checkpoints", "data/features", "data/selectors")
+    untouched += ("data/in_distribution",)
     untouched += ("data/questions", "data/mixtures")
     for top in (*untouched, "data/embedded"):
         for path in (first_study.folder / top).rglob("*"):
@@ -211,6 +226,7 @@ def test_one_figure_builds_only_what_it_needs(scratch) -> None:
     assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1)
     jobs, _ = scratch.plan("reports/risk_coverage.pdf", "--forceall")
     others = {"mixtures", "degradation", "tabulate_accuracy", "tabulate_reliability", "tabulate_sizes", "train_model"}
+    others |= {"write_scores", "evaluate_variant", "break_down_variant", "select_adversarial", "build_mixtures"}
     others |= set(CERTIFICATION + COMPARISON)
     assert jobs["risk_coverage"] == 1
     assert not others & set(jobs)
@@ -234,9 +250,15 @@ def test_new_weights_rerun_all_of_their_model(scratch) -> None:
 
 def test_deleted_artifacts_are_rebuilt_byte_for_byte(scratch) -> None:
     before = scratch.digests("data", "reports")
-    for path in (f"data/scores/{MODEL}/bf16.parquet", "data/mixtures/scenes-language.parquet", "reports/mixtures.png"):
+    for path in (
+        f"data/in_distribution/scores/{MODEL}/bf16.parquet",
+        "data/mixtures/scenes-language.parquet",
+        "reports/mixtures.png",
+    ):
         (scratch.folder / path).unlink()
-    rebuilt = Counter(write_scores=1, build_mixtures=1)
-    assert scratch.plan()[0] == rebuilt + EVALUATION + CERTIFICATION + COMPARISON + DECISION
+    # The others' results in distribution depend on neither.
+    rebuilt = Counter(score_in_distribution=1, write_scores=1, build_mixtures=1)
+    kept = Counter(evaluate_in_distribution=VARIANTS - 1, break_down_in_distribution=VARIANTS - 1)
+    assert scratch.plan()[0] == rebuilt + EVALUATION - kept + CERTIFICATION + COMPARISON + DECISION
     scratch.run()
     assert scratch.digests("data", "reports") == before

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from quantrust.artifacts.tables import write_table
 from quantrust.evaluation import metrics
@@ -132,6 +133,13 @@ def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) 
     width = high - low
     assert fullest["low"] == pytest.approx(low, abs=0.15 * width)
     assert fullest["high"] == pytest.approx(high, abs=0.15 * width)
+
+
+def test_what_was_broken_down_in_distribution_before_is_as_if_all_was_at_once(scores, mixtures, tables) -> None:
+    home = break_down(scores.filter(pl.col("dataset") == "home"), {}, **SETTINGS)
+    rest = break_down(scores, mixtures, home=False, **SETTINGS)
+    for parts, table in zip(zip(home, rest, strict=True), tables, strict=True):
+        assert_frame_equal(pl.concat(parts), table, check_row_order=False)
 
 
 def test_files_hold_the_tables(tmp_path, scores, mixtures, tables) -> None:

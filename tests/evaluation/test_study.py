@@ -209,6 +209,20 @@ def test_an_unusable_confidence_is_named(scores, mixtures, bad):
         evaluate_variant(broken, mixtures, **SETTINGS)
 
 
+def test_what_was_evaluated_in_distribution_before_is_as_if_all_was_at_once(tmp_path, scores, mixtures, tables):
+    """The scores in distribution alone give the rows in distribution, to which the rest is added."""
+    write_table(scores.filter(pl.col("dataset") == "home"), tmp_path / "home.parquet")
+    write_table(scores, tmp_path / "scores.parquet")
+    write_table(mixtures["shift"], tmp_path / "shift.parquet")
+    begun, whole = ([tmp_path / name / f"{kind}.parquet" for kind in ("metrics", "curves")] for name in ("id", "all"))
+    write_from_scores(evaluate_variant, tmp_path / "home.parquet", {}, begun, **SETTINGS)
+    shift = {"shift": tmp_path / "shift.parquet"}
+    write_from_scores(evaluate_variant, tmp_path / "scores.parquet", shift, whole, begun, home=False, **SETTINGS)
+    for first, both, table in zip(begun, whole, tables, strict=True):
+        assert_frame_equal(pl.read_parquet(first), table.filter(dataset="home"))
+        assert_frame_equal(pl.read_parquet(both), table)
+
+
 def test_files_hold_the_tables_and_are_the_same_bytes_twice(tmp_path, scores, mixtures, tables):
     write_table(scores, tmp_path / "scores.parquet")
     write_table(mixtures["shift"], tmp_path / "shift.parquet")

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from quantrust.config import completed
 from quantrust.errors import QuantrustError
 from quantrust.planning.configs import merged, read_study
 from study_workspace import OVERLAYS, ROOT
@@ -16,7 +17,7 @@ def test_overlays_are_merged_as_snakemake_merges_them(monkeypatch: pytest.Monkey
     expected = yaml.safe_load((ROOT / "config.yaml").read_text())
     update_config(expected, yaml.safe_load(overlay.read_text()))
     monkeypatch.chdir(ROOT)
-    assert read_study([overlay]) == expected
+    assert read_study([overlay]) == completed(expected)
 
 
 def test_a_later_overlay_goes_before_an_earlier_one_and_changes_neither() -> None:

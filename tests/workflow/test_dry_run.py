@@ -89,7 +89,10 @@ def test_only_a_study_of_published_models_has_the_table_beside_the_papers_figure
         return
     ((inputs, outputs),) = planned
     assert outputs.split(", ") == [f"reports/paper/tables/published.{kind}" for kind in ("csv", "md", "tex")]
-    assert inputs.endswith("config/paper_reference.yaml") and "data/metrics/idefics3-8b/bf16.parquet" in inputs
+    assert (
+        inputs.endswith("config/paper_reference.yaml")
+        and "data/in_distribution/metrics/idefics3-8b/bf16.parquet" in inputs
+    )
 
 
 @pytest.mark.usefixtures("official_files")
@@ -142,6 +145,24 @@ def test_the_default_study_plans_a_job_for_every_variant(workspace: Path) -> Non
     # Two models under nine schemes; the unquantized adversary is one checkpoint more, and answers its candidates.
     counts = {rule: done.stdout.count(f"rule {rule}:") for rule in ("quantize_model", "dump_features", "write_scores")}
     assert counts == {"quantize_model": 19, "dump_features": 55, "write_scores": 18}
+
+
+IN_DISTRIBUTION_ALONE = (
+    *("risk_coverage", "degradation", "efficiency", "reliability_diagrams", "confidence_histograms", "question_kinds"),
+)
+
+
+def test_figures_in_distribution_ask_for_no_shift(workspace: Path) -> None:
+    figures = [f"reports/quick/{name}.pdf" for name in IN_DISTRIBUTION_ALONE]
+    done = snakemake(workspace, "--configfile", "config/quick.yaml", "--dry-run", "--cores", "1", "--", *figures)
+    assert done.returncode == 0, done.stdout
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout.split("Job stats:")[1], re.MULTILINE))
+    of_variants = ("quantize_model", "dump_features", "train_selector", "score_in_distribution")
+    of_variants += ("evaluate_in_distribution", "break_down_in_distribution")
+    once = ("write_dataset", "build_questions", "prepare_model", "build_calibration", "tabulate_sizes")
+    expected = dict.fromkeys(of_variants, "3") | dict.fromkeys((*once, *IN_DISTRIBUTION_ALONE), "1")
+    assert counts == expected | {"total": str(3 * len(of_variants) + len(once) + len(IN_DISTRIBUTION_ALONE))}
+    assert "adversary" not in done.stdout and "scenes-" not in done.stdout
 
 
 def test_shards_take_the_place_of_one_dump_for_a_variant_and_dataset(workspace: Path) -> None:

@@ -26,6 +26,8 @@ HEAVY = {
     "dump_shard",
     "train_selector",
     "evaluate_variant",
+    "evaluate_in_distribution",
+    "break_down_in_distribution",
 } | {
     "certify_variant",
     "compare_variants",

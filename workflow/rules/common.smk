@@ -39,6 +39,8 @@ DATASETS = [HOME, *STUDY["shifts"]]
 REPORTS = config["report"]["folder"]
 # What is computed of all variants together; two studies with folders of their own for reports do not undo each other.
 STUDY_DATA = f"data/studies/{REPORTS}"
+# What of a variant is computed of the dataset in distribution alone, before the shifts are added.
+IN_DISTRIBUTION = ("scores", "metrics", "curves", "groups", "bins")
 CANDIDATES = "scenes-language-candidates"
 DUMPED = [CANDIDATES, *config["datasets"]]
 # Datasets whose questions lie in one set of files, which is divided by image.
@@ -174,6 +176,11 @@ def study_artifacts():
             dataset=DATASETS,
         ),
         *(of_variants("data/selectors/{model}/{scheme}") if has_learned(STUDY["estimators"]) else []),
+        *(
+            path
+            for kind in IN_DISTRIBUTION
+            for path in of_variants(f"data/in_distribution/{kind}/{{model}}/{{scheme}}.parquet")
+        ),
         *of_variants("data/scores/{model}/{scheme}.parquet"),
         *expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
         *of_variants("data/metrics/{model}/{scheme}.parquet"),

@@ -23,10 +23,39 @@ rule build_mixtures:
         "../scripts/build_mixtures.py"
 
 
+rule evaluate_in_distribution:
+    input:
+        scores="data/in_distribution/scores/{model}/{scheme}.parquet",
+        mixtures=[],
+    output:
+        metrics="data/in_distribution/metrics/{model}/{scheme}.parquet",
+        curves="data/in_distribution/curves/{model}/{scheme}.parquet",
+    log:
+        "logs/evaluate_in_distribution/{model}/{scheme}.log",
+    benchmark:
+        "benchmarks/runs/evaluate_in_distribution/{model}/{scheme}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=30,
+    params:
+        code=code("evaluate_variant"),
+        shifts=[],
+        settings=evaluation_settings(),
+    script:
+        "../scripts/evaluate_variant.py"
+
+
 rule evaluate_variant:
     input:
         scores="data/scores/{model}/{scheme}.parquet",
         mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        begun=[
+            "data/in_distribution/metrics/{model}/{scheme}.parquet",
+            "data/in_distribution/curves/{model}/{scheme}.parquet",
+        ],
     output:
         metrics="data/metrics/{model}/{scheme}.parquet",
         curves="data/curves/{model}/{scheme}.parquet",
@@ -48,10 +77,39 @@ rule evaluate_variant:
         "../scripts/evaluate_variant.py"
 
 
+rule break_down_in_distribution:
+    input:
+        scores="data/in_distribution/scores/{model}/{scheme}.parquet",
+        mixtures=[],
+    output:
+        groups="data/in_distribution/groups/{model}/{scheme}.parquet",
+        bins="data/in_distribution/bins/{model}/{scheme}.parquet",
+    log:
+        "logs/break_down_in_distribution/{model}/{scheme}.log",
+    benchmark:
+        "benchmarks/runs/break_down_in_distribution/{model}/{scheme}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=30,
+    params:
+        code=code("break_down_variant"),
+        shifts=[],
+        settings=breakdown_settings(),
+    script:
+        "../scripts/break_down_variant.py"
+
+
 rule break_down_variant:
     input:
         scores="data/scores/{model}/{scheme}.parquet",
         mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        begun=[
+            "data/in_distribution/groups/{model}/{scheme}.parquet",
+            "data/in_distribution/bins/{model}/{scheme}.parquet",
+        ],
     output:
         groups="data/groups/{model}/{scheme}.parquet",
         bins="data/bins/{model}/{scheme}.parquet",

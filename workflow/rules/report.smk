@@ -3,8 +3,8 @@
 
 rule risk_coverage:
     input:
-        curves=of_variants("data/curves/{model}/{scheme}.parquet"),
-        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        curves=of_variants("data/in_distribution/curves/{model}/{scheme}.parquet"),
+        metrics=of_variants("data/in_distribution/metrics/{model}/{scheme}.parquet"),
     output:
         pdf=f"{REPORTS}/risk_coverage.pdf",
         png=report(
@@ -60,7 +60,7 @@ rule mixtures:
 
 rule efficiency:
     input:
-        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        metrics=of_variants("data/in_distribution/metrics/{model}/{scheme}.parquet"),
         sizes=f"{REPORTS}/tables/sizes.csv",
     output:
         pdf=f"{REPORTS}/efficiency.pdf",
@@ -89,7 +89,7 @@ rule efficiency:
 
 rule degradation:
     input:
-        of_variants("data/metrics/{model}/{scheme}.parquet"),
+        of_variants("data/in_distribution/metrics/{model}/{scheme}.parquet"),
     output:
         pdf=f"{REPORTS}/degradation.pdf",
         png=report(
@@ -117,7 +117,7 @@ rule degradation:
 
 rule reliability_diagrams:
     input:
-        of_variants("data/bins/{model}/{scheme}.parquet"),
+        of_variants("data/in_distribution/bins/{model}/{scheme}.parquet"),
     output:
         pdf=f"{REPORTS}/reliability_diagrams.pdf",
         png=report(
@@ -144,7 +144,7 @@ rule reliability_diagrams:
 
 rule confidence_histograms:
     input:
-        of_variants("data/bins/{model}/{scheme}.parquet"),
+        of_variants("data/in_distribution/bins/{model}/{scheme}.parquet"),
     output:
         pdf=f"{REPORTS}/confidence_histograms.pdf",
         png=report(
@@ -226,7 +226,7 @@ rule answer_types:
 
 rule question_kinds:
     input:
-        of_variants("data/groups/{model}/{scheme}.parquet"),
+        of_variants("data/in_distribution/groups/{model}/{scheme}.parquet"),
     output:
         pdf=f"{REPORTS}/question_kinds.pdf",
         png=report(
@@ -356,7 +356,7 @@ rule tabulate_sizes:
 
 rule tabulate_quantization:
     input:
-        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        metrics=of_variants("data/in_distribution/metrics/{model}/{scheme}.parquet"),
         comparisons=f"{STUDY_DATA}/comparisons.parquet",
         published=PUBLISHED,
     output:
@@ -385,7 +385,7 @@ rule tabulate_quantization:
 
 rule tabulate_selector:
     input:
-        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        metrics=of_variants("data/in_distribution/metrics/{model}/{scheme}.parquet"),
         comparisons=f"{STUDY_DATA}/comparisons.parquet",
         published=PUBLISHED,
     output:
@@ -414,7 +414,7 @@ rule tabulate_selector:
 
 rule tabulate_published:
     input:
-        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
+        metrics=of_variants("data/in_distribution/metrics/{model}/{scheme}.parquet"),
         published=PUBLISHED,
     output:
         csv=report(

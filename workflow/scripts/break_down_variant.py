@@ -5,11 +5,14 @@ from quantrust.evaluation.breakdowns import break_down
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
+    begun = snakemake.input.get("begun", [])
     write_from_scores(
         break_down,
         snakemake.input.scores,
         dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
         [snakemake.output.groups, snakemake.output.bins],
+        begun,
+        home=not begun,
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
         **snakemake.params.settings,

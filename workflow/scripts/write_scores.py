@@ -1,4 +1,4 @@
-"""Gather a variant's answers to all datasets with the confidence of every estimator."""
+"""Gather a variant's answers with the confidence of every estimator."""
 
 from quantrust.confidence.scores import write_scores
 from quantrust.job import job_log
@@ -9,4 +9,5 @@ with job_log(snakemake.log[0]):
         snakemake.input.selector or None,
         snakemake.output[0],
         list(snakemake.params.estimators),
+        snakemake.input.get("begun"),
     )

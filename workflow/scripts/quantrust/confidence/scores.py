@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from quantrust.artifacts.tables import write_table
+from quantrust.artifacts.tables import read_table, write_table
 from quantrust.confidence.catalogue import LEARNED, member_columns
 from quantrust.confidence.columns import confidence_columns
 from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
@@ -15,9 +15,13 @@ KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_
 
 
 def write_scores(
-    feature_paths: Sequence[str | Path], selector_dir: str | Path | None, out_path: str | Path, estimators: list[str]
+    feature_paths: Sequence[str | Path],
+    selector_dir: str | Path | None,
+    out_path: str | Path,
+    estimators: list[str],
+    begun_path: str | Path | None = None,
 ) -> None:
-    """Gather the answers of one variant to all datasets and score them.
+    """Gather the answers of one variant to some datasets and score them.
 
     Parameters
     ----------
@@ -30,12 +34,14 @@ def write_scores(
         (`quantrust.confidence.catalogue.member_name`), which is no estimator of its own.
     estimators : list of str
         Names that `quantrust.confidence.catalogue` knows, without calibration.
+    begun_path : str or Path, optional
+        Scores of the variant on other datasets under the same estimators; those written here begin with them.
     """
     selectors = None if selector_dir is None else load_selector(selector_dir)
     plain = confidence_columns([name for name in estimators if name not in LEARNED])
     inputs = () if selectors is None else INPUTS
     columns = list(dict.fromkeys([*KEYS, *inputs, *(name for column in plain for name in column.meta.root_names())]))
-    tables = []
+    tables = [] if begun_path is None else [read_table(begun_path)]
     for path in feature_paths:
         for features in read_slices(path, columns):
             learned = {} if selectors is None else selector_confidence(selectors, features)

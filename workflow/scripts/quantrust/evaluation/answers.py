@@ -40,6 +40,7 @@ def write_from_scores(
     scores_path: str | Path,
     mixture_paths: Mapping[str, str | Path],
     out_paths: Sequence[str | Path],
+    begun_paths: Sequence[str | Path] = (),
     **settings: Any,
 ) -> None:
     """Evaluate a variant from its files and write the tables that come of it.
@@ -54,10 +55,14 @@ def write_from_scores(
         For each shifted dataset the Parquet file of its mixtures.
     out_paths : sequence of str or Path
         Parquet files to write, as many as there are tables. None is written where `evaluate` raises.
+    begun_paths : sequence of str or Path
+        For each table its first rows, which are there already and which `evaluate` leaves out; none where it makes all.
     **settings
         The keyword arguments of `evaluate`.
     """
     mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
     found = evaluate(read_table(scores_path), mixtures, **settings)
     tables = (found,) if isinstance(found, pl.DataFrame) else found
+    if begun_paths:
+        tables = tuple(pl.concat([read_table(path), rest]) for path, rest in zip(begun_paths, tables, strict=True))
     write_tables(dict(zip(out_paths, tables, strict=True)))

@@ -70,7 +70,9 @@ class Setting:
     answers: pl.DataFrame
 
 
-def settings_of(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str) -> Iterator[Setting]:
+def settings_of(
+    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str, *, home: bool = True
+) -> Iterator[Setting]:
     """Yield the pure ID test set, then each shifted dataset's mixtures and, where they differ, its whole test set.
 
     Parameters
@@ -81,6 +83,8 @@ def settings_of(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_d
         The mixtures table of each shifted dataset.
     id_dataset : str
         The in-distribution dataset.
+    home : bool
+        Whether its test set is among them.
 
     Raises
     ------
@@ -88,7 +92,8 @@ def settings_of(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_d
         If the scores lack a question of a mixture, or a dataset has no test answers.
     """
     test = scores.filter(pl.col("split") == "test").sort("dataset", "question_id")
-    yield Setting(id_dataset, 1.0, _whole(test, id_dataset))
+    if home:
+        yield Setting(id_dataset, 1.0, _whole(test, id_dataset))
     for dataset, table in mixtures.items():
         pure = 0
         for (share,), drawn in table.group_by("id_share", maintain_order=True):
@@ -107,10 +112,12 @@ def settings_of(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_d
             yield Setting(dataset, None, whole)
 
 
-def whole_test_sets(scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str) -> Iterator[Setting]:
+def whole_test_sets(
+    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str, *, home: bool = True
+) -> Iterator[Setting]:
     """Yield of `settings_of` those that hold the whole test set of one dataset, one for each dataset."""
     pure = {dataset: table.filter(pl.col("id_share") == 0.0) for dataset, table in mixtures.items()}
-    settings = list(settings_of(scores, pure, id_dataset))
+    settings = list(settings_of(scores, pure, id_dataset, home=home))
     # After the mixture of share 0 comes the test set of which it is only a part, if it is.
     yield from {setting.dataset: setting for setting in settings}.values()
 
@@ -128,6 +135,7 @@ def evaluate_variant(
     resamples: int,
     seed: int,
     level: float = LEVEL,
+    home: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Evaluate every estimator of a variant on every mixture.
 
@@ -150,7 +158,7 @@ def evaluate_variant(
         The in-distribution dataset.
     estimators : sequence of str
         Columns of `scores`, or calibrated ones that `quantrust.evaluation.calibration.add_calibrated` can add. One with
-        a confidence outside [0, 1] anywhere is no probability and has neither calibration errors nor a Brier score.
+        a confidence outside [0, 1] in `scores` is no probability and has neither calibration errors nor a Brier score.
     risks, costs : sequence of float
         Risk limits in [0, 1] and costs >= 0.
     resamples : int
@@ -159,6 +167,8 @@ def evaluate_variant(
         Seed of the resamples.
     level : float
         Nominal coverage of the intervals and bands.
+    home : bool
+        Whether to evaluate on the test set in distribution as well.
 
     Returns
     -------
@@ -178,7 +188,7 @@ def evaluate_variant(
 
     metric_rows: list[tuple[object, ...]] = []
     curve_rows: list[tuple[object, ...]] = []
-    for setting in settings_of(scores, mixtures, id_dataset):
+    for setting in settings_of(scores, mixtures, id_dataset, home=home):
         resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw_setting(setting, resamples, seed))
         for estimator in estimators:
             head = (model, scheme, estimator, setting.dataset, setting.id_share)

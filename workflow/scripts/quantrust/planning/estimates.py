@@ -6,7 +6,7 @@ compute with models assume is said in `quantrust.quantization.footprint` and `qu
 all other jobs are fitted to what the default study was seen to take.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -255,8 +255,10 @@ class _Planner:
         self.config = config
         self.unknown: dict[str, None] = {}
         self._models: dict[str, PlannedModel | None] = {}
-        home = config["study"]["in_distribution"]
-        self.questions = {name: count_questions(config["datasets"][name], name == home) for name in datasets_of(config)}
+        self._home = config["study"]["in_distribution"]
+        self.questions = {
+            name: count_questions(config["datasets"][name], name == self._home) for name in datasets_of(config)
+        }
         for name, questions in self.questions.items():
             if questions is None:
                 self._say(
@@ -291,10 +293,10 @@ class _Planner:
             return Questions(total, {"test": total}, exact=True, source="config")
         return self.questions[dataset]
 
-    def _all(self, *splits: str) -> int | None:
-        """Return the questions of these splits of all datasets."""
-        counts = [None if found is None else found.of(*splits) for found in self.questions.values()]
-        return None if None in counts else sum(counts)
+    def _all(self, *splits: str, datasets: Iterable[str] | None = None) -> int | None:
+        """Return the questions of these splits of all datasets, or of some."""
+        asked = [self.questions[name] for name in (self.questions if datasets is None else datasets)]
+        return None if None in asked else sum(found.of(*splits) for found in asked)
 
     def _totals(self) -> int | None:
         counts = [None if found is None else found.total for found in self.questions.values()]
@@ -442,16 +444,23 @@ class _Planner:
         )
 
     def _write_scores(self, job: Job) -> Estimate:
-        model, total = self._model(job.model), self._totals()
-        if total is None:
+        return self._scores(job, list(self.questions.values()))
+
+    def _score_in_distribution(self, job: Job) -> Estimate:
+        return self._scores(job, [self.questions[self._home]])
+
+    def _scores(self, job: Job, asked: list[Questions | None]) -> Estimate:
+        model = self._model(job.model)
+        if None in asked:
             return Estimate()
+        total = sum(found.total for found in asked)
         estimators = {name.split("+")[0] for name in self.config["study"]["estimators"]}
         further = len(estimators & set(OF_ONE_NETWORK)) * (self.config["selector"]["members"] - 1)
         disk = total * (8 * (1 + len(estimators) + further) + SCORE_BYTES)
         if model is None:
             return Estimate(total, disk=disk)
         # a slice at a time, float16 as it is read and float32 three times; and the table that is written
-        largest = min(ROWS_AT_ONCE, max(found.total for found in self.questions.values()))
+        largest = min(ROWS_AT_ONCE, max(found.total for found in asked))
         return Estimate(total, disk=disk, host=LIBRARIES + 14 * 3 * model.hidden * largest + 8 * disk)
 
     def _build_mixtures(self, job: Job) -> Estimate:
@@ -465,18 +474,27 @@ class _Planner:
         counts = [None if self.questions[name] is None else self.questions[name].of("test") for name in datasets]
         return None if None in counts else counts
 
-    def _variant(self, resamples: int, disk: int) -> Estimate:
-        tested = self._all("test")
+    def _variant(self, resamples: int, disk: int, datasets: Iterable[str] | None = None) -> Estimate:
+        names = list(self.questions if datasets is None else datasets)
+        tested = self._all("test", datasets=names)
         if tested is None:
             return Estimate()
-        exact = all(found.exact for found in self.questions.values())
+        exact = all(self.questions[name].exact for name in names)
         return Estimate(
-            self._all("val", "test"),
+            self._all("val", "test", datasets=names),
             exact,
             disk=disk,
             # how often each picture was drawn, as if every question had one of its own
             host=PLAIN + 4 * resamples * tested,
         )
+
+    def _evaluate_in_distribution(self, job: Job) -> Estimate:
+        disk = SETTING_BYTES * len(self.config["study"]["estimators"])
+        return self._variant(self.config["evaluation"]["resamples"], disk, [self._home])
+
+    def _break_down_in_distribution(self, job: Job) -> Estimate:
+        disk = GROUPS_BYTES * len(self.config["study"]["estimators"])
+        return self._variant(self.config["evaluation"]["resamples"], disk, [self._home])
 
     def _evaluate_variant(self, job: Job) -> Estimate:
         disk = SETTING_BYTES * len(self.config["study"]["estimators"]) * self._mixed

@@ -102,6 +102,7 @@ def _model_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
                 yield from _dump(config, model, scheme, dataset)
             if has_learned(config["study"]["estimators"]):
                 yield Job("train_selector", f"data/selectors/{model}/{scheme}", model, scheme)
+            yield Job("score_in_distribution", f"data/in_distribution/scores/{model}/{scheme}.parquet", model, scheme)
             yield Job("write_scores", f"data/scores/{model}/{scheme}.parquet", model, scheme)
 
 
@@ -110,6 +111,8 @@ def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
         yield Job("build_mixtures", f"data/mixtures/{dataset}.parquet", dataset=dataset)
     for model, scheme in variants_of(config):
         for rule, folder in (
+            ("evaluate_in_distribution", "in_distribution/metrics"),
+            ("break_down_in_distribution", "in_distribution/groups"),
             ("evaluate_variant", "metrics"),
             ("break_down_variant", "groups"),
             ("certify_variant", "certification"),

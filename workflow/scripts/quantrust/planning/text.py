@@ -13,7 +13,15 @@ UNKNOWN, NOTHING = "?", "-"
 FITS = {"no": "too large", "halved": "halved", None: ""}
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 OF_EVERY_VARIANT = {
-    rule: rule for rule in ("evaluate_variant", "break_down_variant", "certify_variant", "decide_variant")
+    rule: rule
+    for rule in (
+        "evaluate_in_distribution",
+        "break_down_in_distribution",
+        "evaluate_variant",
+        "break_down_variant",
+        "certify_variant",
+        "decide_variant",
+    )
 }
 OF_THE_REPORT = {
     # the table of the data reads questions and has a line of its own
