@@ -13,6 +13,8 @@ SCRIPTS = BASE / "workflow" / "scripts"
 # What the paper prints. It lies with the workflow, wherever a study runs; relative, so that a moved study reruns nothing.
 PUBLISHED = os.path.relpath(BASE / "config" / "paper_reference.yaml")
 sys.path.insert(0, str(SCRIPTS))
+# Jobs import the package that is digested here, even where the environment has that of another checkout installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
 
 from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learned
