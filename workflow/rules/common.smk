@@ -1,14 +1,13 @@
 # What the rules share: the checked config, the digest of a script's code, and the files that a study consists of.
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 from jinja2 import StrictUndefined, Template
 from snakemake import __version__ as snakemake_version
-from snakemake.exceptions import WorkflowError
 
-BASE = Path(workflow.basedir)
 SCRIPTS = BASE / "workflow" / "scripts"
 # What the paper prints. It lies with the workflow, wherever a study runs; relative, so that a moved study reruns nothing.
 PUBLISHED = os.path.relpath(BASE / "config" / "paper_reference.yaml")
@@ -16,7 +15,7 @@ sys.path.insert(0, str(SCRIPTS))
 # Jobs import the package that is digested here, even where the environment has that of another checkout installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
 
-from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
+from quantrust.config import CANDIDATES, EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learned
 from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
@@ -31,7 +30,7 @@ from quantrust.report.published import read_published
 try:
     check_config(config, BASE / "workflow" / "schemas" / "config.schema.yaml")
 except QuantrustError as error:
-    raise WorkflowError(str(error)) from None
+    stop(error)
 # In its place, because captions and jobs read this very object.
 config.update(completed(config))
 
@@ -43,7 +42,6 @@ REPORTS = config["report"]["folder"]
 STUDY_DATA = f"data/studies/{REPORTS}"
 # What of a variant is computed of the dataset in distribution alone, before the shifts are added.
 IN_DISTRIBUTION = ("scores", "metrics", "curves", "groups", "bins")
-CANDIDATES = "scenes-language-candidates"
 DUMPED = [CANDIDATES, *config["datasets"]]
 # Datasets whose questions lie in one set of files, which is divided by image.
 DIVIDED = [name for name, dataset in config["datasets"].items() if dataset.keys() & {"split", "split_file"}]
@@ -65,9 +63,9 @@ GPUS = 1 if config["compute"]["device"] == "cuda" else 0
 
 
 wildcard_constraints:
-    model="|".join(config["models"]),
+    model="|".join(map(re.escape, config["models"])),
     scheme="[a-z0-9-]+",
-    dataset="|".join(DUMPED),
+    dataset="|".join(map(re.escape, DUMPED)),
 
 
 def memory(mb):
@@ -111,7 +109,7 @@ def model_files(wildcards):
     if (record := source / "training.json").is_file():
         return [str(record)]
     if not (source / "config.json").is_file():
-        raise WorkflowError(
+        stop(
             f"{source} holds no config.json, but {key}.source of the config names it; expected a model folder in the "
             f"Hugging Face layout: {_advice(model)}"
         )
@@ -134,7 +132,7 @@ def family_code(wildcards):
 
 def one_of(names):
     """Pattern of a wildcard that is one of these names; of none, a pattern that nothing matches."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 def prompt_of(wildcards):
@@ -271,7 +269,7 @@ def _existing(key, paths, section):
     """Return paths that a key of the config names, or say how they are had."""
     for path in paths:
         if not Path(path).exists():
-            raise WorkflowError(f"{path} does not exist, but {key} of the config names it; {_advice(section)}")
+            stop(f"{path} does not exist, but {key} of the config names it; {_advice(section)}")
     return paths
 
 

@@ -4,20 +4,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-
 from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK, check_estimator, main_estimators
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import unknown_settings
 from quantrust.named_modules import FAMILIES, module_names
 from quantrust.quantization.scheme import resolve_scheme
+from quantrust.schema import schema_faults
 from quantrust.vqa.official import SPLITS as ID_SPLITS
 
 SHIFT_SPLIT = "test"
 EMBEDDED = "embedded"
+CANDIDATES = "scenes-language-candidates"
+"""The dataset that `scenes-language` is chosen from; no config names it."""
+MOST_LIMITS = 1000
+"""Risk limits of the decision table."""
 
 
 def check_config(config: dict[str, Any], schema_path: str | Path) -> None:
@@ -35,45 +36,15 @@ def check_config(config: dict[str, Any], schema_path: str | Path) -> None:
     QuantrustError
         With one line for every fault: the key's path, its value and what is allowed there.
     """
-    schema = yaml.safe_load(Path(schema_path).read_text(encoding="utf-8"))
-    faults = sorted(_schema_faults(config, schema)) or list(_study_faults(config))
+    faults = schema_faults(config, schema_path) or list(_study_faults(config))
     if faults:
         raise QuantrustError("\n".join(f"config: {fault}" for fault in faults))
 
 
-def _schema_faults(config: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
-    for error in Draft202012Validator(schema).iter_errors(config):
-        yield _describe(error)
-
-
-def _describe(error: ValidationError) -> str:
-    path = _key_path(error.absolute_path)
-    if error.validator == "additionalProperties" and error.schema.get("additionalProperties") is False:
-        allowed = error.schema["properties"]
-        unknown = [key for key in error.instance if key not in allowed]
-        return f"{_join(path, unknown[0])} is no key of this config; allowed: {', '.join(allowed)}"
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        return f"{_join(path, missing)} is missing"
-    if error.validator == "enum":
-        return f"{path} is {error.instance!r}; allowed: {', '.join(map(str, error.validator_value))}"
-    expected = error.schema.get("description") or f"{error.validator} {error.validator_value}"
-    return f"{path} is {error.instance!r}; allowed: {expected}"
-
-
-def _key_path(keys: Any) -> str:
-    path = ""
-    for key in keys:
-        path = f"{path}[{key}]" if isinstance(key, int) else _join(path, key)
-    return path or "the whole"
-
-
-def _join(path: str, key: str) -> str:
-    return key if path in ("", "the whole") else f"{path}.{key}"
-
-
 def _study_faults(config: dict[str, Any]) -> Iterator[str]:
     study, datasets = config["study"], config["datasets"]
+    if CANDIDATES in datasets:
+        yield f"datasets.{CANDIDATES} is the name of a dataset that the workflow writes; allowed: another name"
     yield from _unknown_names("study.models", study["models"], config["models"], "models")
     calibrated = False
     tables = config["schemes"]
@@ -174,6 +145,12 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
         if risk not in computed:
             yield f"report.risks[{number}] is {risk}; allowed: one of evaluation.risks: {', '.join(map(str, computed))}"
     shipping, limits = config["report"]["shipping"], risk_limits(**config["report"]["limits"])
+    if not 0 < len(limits) <= MOST_LIMITS:
+        yield (
+            f"report.limits are {len(limits):,} limits; allowed: 1 to {MOST_LIMITS:,}, from the lowest to a highest "
+            "that is not below it"
+        )
+        return
     yield from _unknown_names(
         "report.shipping.estimators", estimators["shipping"], estimators["certification"], "certification.estimators"
     )

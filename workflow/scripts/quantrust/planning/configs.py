@@ -60,7 +60,8 @@ def _read_map(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise QuantrustError(f"{path}: no such file; expected a config, such as config/paper.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # a ValueError is text that is no UTF-8, or a number of more digits than Python reads
         raise QuantrustError(f"{path}: can not be read as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise QuantrustError(f"{path}: holds {type(content).__name__}; expected a map of config keys")

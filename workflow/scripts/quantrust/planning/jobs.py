@@ -6,14 +6,13 @@ from itertools import product
 from typing import Any
 
 from quantrust.confidence.catalogue import has_learned
-from quantrust.config import EMBEDDED
+from quantrust.config import CANDIDATES, EMBEDDED
 from quantrust.digest import SCRIPTS
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.report.contents import PUBLISHED_TABLE, figures_of, paper_tables_of, tables_of
 from quantrust.report.published import read_published
 
 LANGUAGE_SHIFT = "scenes-language"
-CANDIDATES = "scenes-language-candidates"
 PUBLISHED = SCRIPTS.parents[1] / "config" / "paper_reference.yaml"
 
 
