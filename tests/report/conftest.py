@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from quantrust.artifacts.tables import write_table
+from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA
 from quantrust.evaluation.comparison import SCHEMA as COMPARISON_SCHEMA
 
@@ -91,7 +91,7 @@ def write_study(folder: Path, models: tuple[str, ...] = MODELS, schemes: tuple[s
         (model, scheme, 100_000 * (16 if scheme == "bf16" else int(scheme.split("-w")[1][0])))
         for model, scheme in study.metrics
     ]
-    pl.DataFrame(sizes, schema=["model", "scheme", "bytes_on_disk"], orient="row").write_csv(study.sizes)
+    write_csv(pl.DataFrame(sizes, schema=["model", "scheme", "bytes_on_disk"], orient="row"), study.sizes)
     return study
 
 

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from quantrust.artifacts.row_groups import writing_row_groups
-from quantrust.artifacts.tables import write_table
+from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.comparison import write_comparisons
 from quantrust.evaluation.decisions import decide_variant
@@ -311,7 +311,7 @@ def page_without_shifts(page_study: PageStudy, tmp_path_factory: pytest.TempPath
     def at_home(path: str | Path, name: str) -> Path:
         path, kept = Path(path), folder / name
         if path.suffix == ".csv":
-            pl.read_csv(path, infer_schema_length=None).filter(dataset=HOME).write_csv(kept)
+            write_csv(pl.read_csv(path, infer_schema_length=None).filter(dataset=HOME), kept)
         else:
             write_table(pl.read_parquet(path).filter(dataset=HOME), kept)
         return kept

@@ -14,7 +14,7 @@ import vl_convert
 from PIL import Image
 from polars.testing import assert_frame_equal
 
-from quantrust.artifacts.tables import write_table
+from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.files import sha256
 from quantrust.report.page import charts
@@ -81,7 +81,7 @@ def test_thresholds_stay_numbers_where_the_first_ones_are_missing(page_study, tm
     for name, filled in (("some", 0.9999997), ("none", None)):
         columns = [pl.Series(column, [None] * 120 + [filled], dtype=pl.Float64) for column in numbers]
         limits = pl.Series("risk_limit", [0.1, *(0.5 + place / 1000 for place in range(119)), 0.7])
-        pl.concat([row] * 121).with_columns(*columns, limits).write_csv(tmp_path / f"{name}.csv")
+        write_csv(pl.concat([row] * 121).with_columns(*columns, limits), tmp_path / f"{name}.csv")
         page = write_again(page_study, tmp_path, decisions=tmp_path / f"{name}.csv").read_text(encoding="utf-8")
         data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
         assert all(data["decisions"][column] == [None] * 120 + [filled] for column in numbers)
@@ -90,7 +90,7 @@ def test_thresholds_stay_numbers_where_the_first_ones_are_missing(page_study, tm
 def test_a_threshold_next_to_one_is_whole_in_the_page_and_shown_apart_from_one(page_study, tmp_path) -> None:
     table = pl.read_csv(page_study.sources.decisions, schema=DECISIONS)
     close = pl.col("threshold", "certified_threshold").map_batches(lambda column: 1 - 3e-7 * (1 + column))
-    table.with_columns(close).write_csv(tmp_path / "decisions.csv")
+    write_csv(table.with_columns(close), tmp_path / "decisions.csv")
     page = write_again(page_study, tmp_path, decisions=tmp_path / "decisions.csv").read_text(encoding="utf-8")
     data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])["decisions"]
     for name in ("threshold", "certified_threshold"):
@@ -165,7 +165,7 @@ def test_checkpoints_state_the_bytes_of_the_loaded_model(page_study) -> None:
 
 def test_a_study_without_the_unquantized_model_says_so(page_study, tmp_path) -> None:
     empty = pl.read_csv(page_study.sources.shipping).clear()
-    empty.write_csv(tmp_path / "shipping.csv")
+    write_csv(empty, tmp_path / "shipping.csv")
     text = write_again(page_study, tmp_path, shipping=tmp_path / "shipping.csv").read_text(encoding="utf-8")
     assert "The study has no bf16, which the shipping criterion compares with." in text
 
@@ -196,9 +196,8 @@ def test_the_papers_figures_stand_beside_the_studys_with_difference_and_interval
 
 def test_metrics_beside_the_paper_stand_in_its_order_whichever_row_has_them_first(page_study, tmp_path) -> None:
     table = pl.read_csv(page_study.sources.published)
-    table.filter(pl.col("estimator") == "selector").vstack(table.filter(pl.col("estimator") != "selector")).write_csv(
-        tmp_path / "published.csv"
-    )
+    selector = pl.col("estimator") == "selector"
+    write_csv(table.filter(selector).vstack(table.filter(~selector)), tmp_path / "published.csv")
     text = write_again(page_study, tmp_path, published=tmp_path / "published.csv").read_text(encoding="utf-8")
     headings = re.findall(r'<th scope="colgroup" colspan="3">(.*?)</th>', text)
     assert headings == ["Accuracy", "ECE", "C@1 %"]
@@ -219,10 +218,8 @@ def data_table(**changes: list[int]) -> pl.DataFrame:
 
 
 def test_images_and_questions_are_counted_with_those_left_out_and_those_that_dev_has_too(page_study, tmp_path) -> None:
-    changed = data_table(
-        skipped_images=[0, 2, 0], skipped_questions=[0, 1100, 0], images_in_home_dev=[4000, 0, 7]
-    ).write_csv()
-    (tmp_path / "data.csv").write_text(changed)
+    changed = data_table(skipped_images=[0, 2, 0], skipped_questions=[0, 1100, 0], images_in_home_dev=[4000, 0, 7])
+    write_csv(changed, tmp_path / "data.csv")
     text = write_again(page_study, tmp_path, data=tmp_path / "data.csv").read_text(encoding="utf-8")
     assert cells(text, "questions") == [
         ["scenes/dev", "4,000", "4,500", "0", "0", "\N{EN DASH}"],
@@ -237,7 +234,7 @@ def test_images_and_questions_are_counted_with_those_left_out_and_those_that_dev
 
 def test_a_summary_says_nothing_of_data_without_limits(page_study, tmp_path) -> None:
     assert "Limits of the data" not in page_study.page.read_text(encoding="utf-8")
-    data_table().write_csv(tmp_path / "data.csv")
+    write_csv(data_table(), tmp_path / "data.csv")
     text = write_again(page_study, tmp_path, data=tmp_path / "data.csv").read_text(encoding="utf-8")
     assert "Limits of the data" not in text
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from quantrust.artifacts.tables import write_csv
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.report.page.build import write_page
@@ -187,7 +188,7 @@ def test_answers_about_few_images_are_marked_and_thresholds_set_on_few_named(ope
     risks = pl.when(pl.col("scheme") == "bf16").then(0.5).otherwise(0.01)
     few = {"deployed_images": pl.lit(34), "val_images": pl.lit(10), "deployed_risk_low": risks, "deployed_risk": risks}
     table = pl.read_csv(page_study.sources.decisions, schema=DECISIONS).with_columns(**few)
-    table.write_csv(tmp_path / "decisions.csv")
+    write_csv(table, tmp_path / "decisions.csv")
     sources = replace(page_study.sources, decisions=tmp_path / "decisions.csv")
     settings = {"captions": page_study.figures, "config": page_study.config, "workflow": {"snakemake": "9.0"}}
     write_page(sources, tmp_path / "index.html", **settings)

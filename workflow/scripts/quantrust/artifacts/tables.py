@@ -1,4 +1,4 @@
-"""Tables of a study: Parquet files that are complete or absent when written, and whole when read.
+"""Tables of a study, Parquet and the CSV of reports: complete or absent when written, and whole when read.
 
 All tables that the workflow writes are written and read here (those that pyarrow streams, in
 `quantrust.artifacts.row_groups`), so that none is used whose bytes have changed.
@@ -7,9 +7,11 @@ All tables that the workflow writes are written and read here (those that pyarro
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from quantrust.artifacts.documents import check_document, writing_document
 from quantrust.artifacts.parquet_seal import BLANK, KEY, check_seal, seal
 from quantrust.files import atomic_path
 
@@ -59,6 +61,30 @@ def scan_table(path: str | Path) -> pl.LazyFrame:
     """Return a lazy frame of a table; raises as `read_table`."""
     check_seal(path)
     return pl.scan_parquet(path, glob=False)
+
+
+def write_csv(table: pl.DataFrame, path: str | Path) -> None:
+    """Write a table of a report as CSV, with its digest beside it; complete or absent, as `write_table`."""
+    with writing_document(path) as partial:
+        table.write_csv(partial)
+
+
+def read_csv(path: str | Path, **how: Any) -> pl.DataFrame:
+    """Read a table of a report.
+
+    Parameters
+    ----------
+    path : str or Path
+    **how
+        As `polars.read_csv` takes it.
+
+    Raises
+    ------
+    QuantrustError
+        If it or its digest is missing, can not be read or is damaged.
+    """
+    check_document(path)
+    return pl.read_csv(path, glob=False, **how)
 
 
 def table_notes(path: str | Path) -> dict[str, str]:

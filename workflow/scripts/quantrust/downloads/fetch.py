@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quantrust.artifacts.documents import writing_document
 from quantrust.downloads.archive import unpack
 from quantrust.downloads.hub import fetch_repository
 from quantrust.downloads.lock import checked, read_lock
 from quantrust.downloads.web import download_file, file_name
 from quantrust.errors import QuantrustError
-from quantrust.files import path_inside, write_json
+from quantrust.files import json_text, path_inside, write_json
 
 _log = logging.getLogger(__name__)
 
@@ -77,4 +78,5 @@ def fetch(
     if lock is None:
         write_json(lock_path, found)
         _log.info("recorded in %s", lock_path)
-    write_json(record_path, found)
+    with writing_document(record_path) as partial:
+        partial.write_text(json_text(found), encoding="utf-8")

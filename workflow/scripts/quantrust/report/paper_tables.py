@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from quantrust.artifacts.documents import writing_document
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.comparison import fewest_resamples
-from quantrust.files import atomic_path
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables
@@ -148,7 +148,7 @@ def write_paper_table(
     )
     if any(cell.published is not None for row in rows for cell in row.cells.values()):
         caption += f" In parentheses: {published.source}."
-    with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
+    with writing_document(csv) as first, writing_document(markdown) as second, writing_document(latex) as third:
         _table(rows, columns, count).write_csv(first)
         second.write_text(as_markdown(rows, columns, caption), encoding="utf-8")
         third.write_text(as_latex(rows, columns, caption, name), encoding="utf-8")

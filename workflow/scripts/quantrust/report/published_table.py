@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
+from quantrust.artifacts.documents import writing_document
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path
 from quantrust.report.paper_tables import (
     Cell,
     Column,
@@ -99,7 +99,7 @@ def write_published_table(
         "The published one has no interval and one decimal, so that the interval of a difference is that of this "
         "study's figure, shifted: it leaves out how far the published one itself is off by chance."
     )
-    with atomic_path(csv) as first, atomic_path(markdown) as second, atomic_path(latex) as third:
+    with writing_document(csv) as first, writing_document(markdown) as second, writing_document(latex) as third:
         _table(rows, columns, count).write_csv(first)
         second.write_text(_markdown(rows, columns, caption), encoding="utf-8")
         third.write_text(_latex(rows, columns, caption), encoding="utf-8")

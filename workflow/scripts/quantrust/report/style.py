@@ -12,7 +12,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
-from quantrust.files import atomic_path
+from quantrust.artifacts.documents import writing_document
 from quantrust.quantization.scheme import Scheme, is_scheme_word, parse_scheme
 
 # Inches: the text width of a two-column paper.
@@ -213,8 +213,8 @@ def save_pages(figures: Sequence[Figure], pdf: str | Path, png: str | Path) -> N
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
             images.append(np.asarray(canvas.buffer_rgba()))
-        with atomic_path(png) as partial:
+        with writing_document(png) as partial:
             imsave(partial, np.concatenate(images), format="png", dpi=PNG_DPI)
-            with atomic_path(pdf) as partial_pdf, PdfPages(partial_pdf, metadata={"CreationDate": None}) as pages:
+            with writing_document(pdf) as partial_pdf, PdfPages(partial_pdf, metadata={"CreationDate": None}) as pages:
                 for figure in figures:
                     pages.savefig(figure)

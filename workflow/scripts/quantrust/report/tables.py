@@ -9,7 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from quantrust.files import atomic_path, read_object
+from quantrust.artifacts.tables import write_csv
+from quantrust.files import read_object
 from quantrust.report.results import read_tables, rows_of, whole_test_sets
 
 VARIANT = ["model", "scheme"]
@@ -28,7 +29,7 @@ def write_accuracy_table(metric_paths: Iterable[str | Path], out_path: str | Pat
     """
     rows = whole_test_sets(rows_of(read_tables(metric_paths), "accuracy"), home)
     rows = rows.unique([*VARIANT, "dataset"], keep="first", maintain_order=True)
-    _write(rows.select(*VARIANT, "dataset", "n", *_interval("accuracy")), out_path)
+    write_csv(rows.select(*VARIANT, "dataset", "n", *_interval("accuracy")), out_path)
 
 
 def write_reliability_table(
@@ -54,7 +55,7 @@ def write_reliability_table(
     for name, metric, parameter in wanted:
         values = rows_of(metrics, metric, parameter).select(*keys, *_interval(name))
         table = table.join(values, on=keys, how="left", maintain_order="left")
-    _write(table, out_path)
+    write_csv(table, out_path)
 
 
 def write_members_table(
@@ -87,7 +88,7 @@ def write_members_table(
         members.min().alias("lowest"),
         members.max().alias("highest"),
     )
-    _write(table, out_path)
+    write_csv(table, out_path)
 
 
 def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -> None:
@@ -124,7 +125,7 @@ def write_sizes_table(checkpoints: Iterable[str | Path], out_path: str | Path) -
                 "bits_per_weight": size["model_bits_per_weight"],
             }
         )
-    _write(pl.DataFrame(rows, infer_schema_length=None), out_path)
+    write_csv(pl.DataFrame(rows, infer_schema_length=None), out_path)
 
 
 def write_as_csv(paths: Iterable[str | Path], out_path: str | Path) -> None:
@@ -137,7 +138,7 @@ def write_as_csv(paths: Iterable[str | Path], out_path: str | Path) -> None:
     out_path : str or Path
         CSV with their columns.
     """
-    _write(read_tables(paths), out_path)
+    write_csv(read_tables(paths), out_path)
 
 
 def write_data_table(
@@ -170,7 +171,7 @@ def write_data_table(
         (shared, {"images": "images_in_home_dev"}),
     ):
         table = table.join(other.rename(names), on=keys, how="left", maintain_order="left")
-    _write(table.fill_null(0), out_path)
+    write_csv(table.fill_null(0), out_path)
 
 
 def _interval(name: str) -> list[pl.Expr]:
@@ -178,8 +179,3 @@ def _interval(name: str) -> list[pl.Expr]:
         pl.col(column).alias(label)
         for column, label in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high"))
     ]
-
-
-def _write(table: pl.DataFrame, out_path: str | Path) -> None:
-    with atomic_path(out_path) as partial:
-        table.write_csv(partial)

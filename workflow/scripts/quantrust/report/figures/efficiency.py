@@ -7,6 +7,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from quantrust.artifacts.tables import read_csv
 from quantrust.report.figures.parts import (
     bars,
     bit_handles,
@@ -56,7 +57,7 @@ def efficiency(
         Confidence level of the intervals, for the note.
     """
     metrics = in_distribution(read_tables(metric_paths), home)
-    sizes = pl.read_csv(sizes_path, glob=False).select("model", "scheme", bytes=pl.col("bytes_on_disk"))
+    sizes = read_csv(sizes_path).select("model", "scheme", bytes=pl.col("bytes_on_disk"))
     metrics = metrics.join(sizes, on=["model", "scheme"], how="left", maintain_order="left")
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))

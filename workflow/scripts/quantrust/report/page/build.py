@@ -16,14 +16,15 @@ import polars as pl
 import vl_convert
 import yaml
 
-from quantrust.artifacts.tables import read_table, table_notes
+from quantrust.artifacts.documents import writing_document
+from quantrust.artifacts.tables import read_csv, read_table, table_notes
 from quantrust.confidence.catalogue import has_learned
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
-from quantrust.files import atomic_path, read_object, sha256
+from quantrust.files import read_object, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
 from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
@@ -107,9 +108,9 @@ def write_page(
     """
     home, level = config["study"]["in_distribution"], config["evaluation"]["confidence_level"]
     # With their own types: a column of thresholds may be empty as far as any number of rows that one could look at.
-    decisions = pl.read_csv(sources.decisions, schema=DECISIONS, glob=False)
-    kept = pl.read_csv(sources.shipping, schema=SHIPPING, glob=False)
-    sizes, asked = (pl.read_csv(path, glob=False) for path in (sources.sizes, sources.data))
+    decisions = read_csv(sources.decisions, schema=DECISIONS)
+    kept = read_csv(sources.shipping, schema=SHIPPING)
+    sizes, asked = (read_csv(path) for path in (sources.sizes, sources.data))
     schemes = distinct(decisions, "scheme")
     learned = has_learned(config["study"]["estimators"])
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
@@ -181,7 +182,7 @@ def write_page(
         provenance=_provenance(sources, workflow),
         config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
     )
-    with atomic_path(out_path) as partial:
+    with writing_document(out_path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
@@ -274,7 +275,7 @@ def _published(sources: Sources, home: str) -> dict[str, Any] | None:
     """Return the table beside the paper's figures, a row per model, scheme and estimator; None where there is none."""
     if sources.published is None or sources.reference is None:
         return None
-    table = pl.read_csv(sources.published, infer_schema_length=None, glob=False)
+    table = read_csv(sources.published, infer_schema_length=None)
     # A row may lack some metrics, so that the order of their first rows is not that of the paper's columns.
     metrics = sorted(distinct(table, "metric"), key=lambda name: (name.startswith(COVERAGE), name))
     keys = ["model", "scheme", "estimator"]
