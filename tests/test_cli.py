@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quantrust import cli
+from quantrust import __main__, cli
 from quantrust.digest import SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +32,7 @@ def examples_in(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if "COMMAND" not in line]
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["score"], ["compare"], ["export"]])
+@pytest.mark.parametrize("command", [[], ["plan"], ["score"], ["compare"], ["export"], ["verify"]])
 def test_help_shows_examples_in_lines_that_a_terminal_holds(command):
     text = help_of(*command)
     assert "\nexamples:\n" in text
@@ -50,3 +50,25 @@ def test_every_example_of_the_help_and_the_readme_is_a_command_that_parses(monke
     for example in examples:
         assert cli.main(example[1:]) == 0
     assert len(ran) == len(examples)
+
+
+def test_ctrl_c_ends_a_command_in_one_line(monkeypatch, capsys):
+    def interrupt(arguments=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.plan, "run", interrupt)
+    assert cli.main(["plan"]) == 130
+    # while modules are imported, before there is a command
+    monkeypatch.setattr(cli, "main", interrupt)
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == "interrupted\n" * 2
+
+
+def test_a_file_that_the_system_refuses_is_named_in_one_line(monkeypatch, capsys):
+    def refuse(arguments):
+        raise PermissionError(13, "Permission denied", "data/\udcff.parquet")
+
+    monkeypatch.setattr(cli.plan, "run", refuse)
+    assert cli.main(["plan"]) == 2
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert printed.startswith("error: data/\\udcff.parquet: Permission denied; make it readable")

@@ -58,3 +58,28 @@ def test_running_out_of_memory_is_one_line_that_says_where_to_look(error, reason
     message = f"error: out of memory ({reason}); `quantrust plan` says what the study's jobs take\n"
     assert (code, printed) == (1, message)
     assert logged.startswith("Traceback")
+
+
+def test_ctrl_c_stands_in_the_log_alone(tmp_path):
+    assert fail(tmp_path, "KeyboardInterrupt") == (130, "", "interrupted\n")
+
+
+def test_a_file_that_the_system_refuses_is_one_line_and_the_log_says_where_it_was_wanted(tmp_path):
+    code, printed, logged = fail(tmp_path, "PermissionError(13, 'Permission denied', 'data/x.parquet')")
+    message = "error: data/x.parquet: Permission denied; make it readable, and its folder writable where it is written,"
+    assert code == 2 and printed == f"{message} and run again\n"
+    assert logged.startswith("Traceback")
+
+
+def test_an_error_of_the_system_that_names_no_file_is_not_taken_for_one_that_does(tmp_path):
+    code, printed, _ = fail(tmp_path, "OSError(5, 'Input/output error')")
+    assert code == 1 and printed.startswith("Traceback")
+
+
+def test_a_log_that_can_not_be_written_is_one_line(tmp_path):
+    (tmp_path / "log").mkdir()
+    command = [sys.executable, "-c", SCRIPT.format(error="ValueError('not run')")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    message = "error: log: the log can not be written (Is a directory); make its folder writable\n"
+    assert (done.returncode, done.stderr) == (2, message)

@@ -262,3 +262,17 @@ def test_a_weight_that_is_not_finite_is_named_wherever_it_stands(value, dtype, f
     change(folder, SHARDS[0], lm_head__weight=head)
     with pytest.raises(QuantrustError, match=rf"{SHARDS[0]}: {HEAD} holds NaN or infinite values; get the file again"):
         check_finite(stored_tensors(folder, model))
+
+
+def test_weights_that_can_not_be_read_are_named(model_folders, monkeypatch):
+    """Whoever runs the tests may read everything: the system is made to refuse."""
+    opened = open
+
+    def refuse(path, *how, **more):
+        if str(path).endswith(".safetensors"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *how, **more)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(QuantrustError, match=r"model\.safetensors can not be read \(Permission denied\); make it"):
+        weight_files(model_folders["qwen2_vl"])

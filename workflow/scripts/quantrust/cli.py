@@ -4,15 +4,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import compare, export, plan, score
-from quantrust.errors import QuantrustError
+from quantrust.commands import compare, export, plan, score, verify
+from quantrust.errors import INTERRUPTED, QuantrustError, refused_by_system
 
-COMMANDS = (plan, score, compare, export)
+COMMANDS = (plan, score, compare, export, verify)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: predictions in the official result format, and the
-scores and checkpoints that a study leaves in data/; and plan says what a study
-will take. A study itself is run with snakemake; the README says how."""
+scores and checkpoints that a study leaves in data/; plan says what a study will
+take, and verify whether its files are still what was written. A study itself is
+run with snakemake; the README says how."""
 EPILOG = """\
 examples:
   disk and memory of every job of a study, before it runs
@@ -25,6 +26,8 @@ examples:
   a quantized checkpoint for users of transformers
     quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64-full \\
         --format compressed-tensors --out exported
+  has any artifact of the study changed since it was written?
+    quantrust verify
 
 quantrust COMMAND --help explains a command with its options."""
 
@@ -40,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0, or 2 for bad input and for a package that is not installed, with a message on standard error.
+        The exit code: 0; 2 for bad input, for files that can not be read or written and for a package that is not
+        installed, with a message on standard error; 130 if the user interrupts it; or another that the command states.
     """
     parser = argparse.ArgumentParser(
         prog="quantrust",
@@ -53,9 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
     try:
-        parsed.run(parsed)
+        return parsed.run(parsed) or 0
     except QuantrustError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        if (message := refused_by_system(error)) is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("quantrust"):
@@ -66,7 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The one exception that bad input raises."""
+"""The one exception that bad input raises, and how commands and jobs end on other faults of their surroundings."""
+
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ends, as shells have it: 128 and the number of the signal."""
 
 
 class QuantrustError(Exception):
@@ -6,3 +9,22 @@ class QuantrustError(Exception):
 
     Commands print the message without a traceback and exit with code 2.
     """
+
+
+def refused_by_system(error: OSError) -> str | None:
+    """Return a message where the system refused a file or folder, None where the error names none.
+
+    Parameters
+    ----------
+    error : OSError
+        One that no reader or writer foresaw.
+
+    Returns
+    -------
+    str or None
+        One line, with the path in letters that any terminal shows.
+    """
+    if error.filename is None or error.strerror is None:
+        return None
+    path = ascii(str(error.filename))[1:-1]
+    return f"{path}: {error.strerror}; make it readable, and its folder writable where it is written, and run again"

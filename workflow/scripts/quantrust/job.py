@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quantrust.errors import QuantrustError
+from quantrust.errors import INTERRUPTED, QuantrustError, refused_by_system
 
 
 @contextmanager
@@ -26,15 +26,22 @@ def job_log(path: str | Path) -> Iterator[None]:
     ------
     SystemExit
         With code 2, when the block raises `QuantrustError`: its message then stands in the log and on the standard
-        error that the process had before, without a traceback. With code 1, when it runs out of memory: the log then
-        has the traceback as well. Other errors stand in the log too, and are raised.
+        error that the process had before, without a traceback; also when the log can not be written, or the system
+        refuses another file. With code 1, when it runs out of memory. The log then has the traceback as well. With code
+        130, when it is interrupted. Other errors stand in the log too, and are raised.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        log = open(path, "wb")  # noqa: SIM115 closed below, once it is what the process writes to
+    except OSError as error:
+        reason = f"the log can not be written ({error.strerror}); make its folder writable"
+        print(f"error: {path}: {reason}", file=sys.stderr)
+        raise SystemExit(2) from None
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     try:
-        with open(path, "wb") as log:
+        with log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
@@ -44,8 +51,14 @@ def job_log(path: str | Path) -> Iterator[None]:
         # names of files may hold bytes that are no text
         os.write(saved[1], f"error: {error}\n".encode(errors="backslashreplace"))
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
         traceback.print_exc()
+        if isinstance(error, OSError) and (refused := refused_by_system(error)) is not None:
+            os.write(saved[1], f"error: {refused}\n".encode())
+            raise SystemExit(2) from None
         # torch's own has no other base that tells it from other errors, and torch is not imported by every job
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
             raise

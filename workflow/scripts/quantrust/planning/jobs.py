@@ -29,6 +29,8 @@ class Job:
         What it is about.
     shard : str or None
         The part of the questions that it answers, such as `1-of-4`.
+    also : tuple of str
+        Its other artifacts.
     """
 
     rule: str
@@ -37,6 +39,12 @@ class Job:
     scheme: str | None = None
     dataset: str | None = None
     shard: str | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """All of its artifacts."""
+        return (self.output, *self.also)
 
     @property
     def name(self) -> str:
@@ -74,7 +82,7 @@ def _data_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
             if name == LANGUAGE_SHIFT:
                 adversary = dataset["adversary"]
                 yield Job("write_dataset", f"data/embedded/{CANDIDATES}", dataset=CANDIDATES)
-                yield Job("build_questions", f"data/questions/{CANDIDATES}.parquet", dataset=CANDIDATES)
+                yield _build_questions(CANDIDATES)
                 yield _prepare(adversary)
                 yield _quantize(adversary, UNQUANTIZED)
                 yield from _dump(config, adversary, UNQUANTIZED, CANDIDATES)
@@ -83,7 +91,7 @@ def _data_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
                 yield Job("write_dataset", f"data/embedded/{name}", dataset=name)
         elif dataset.keys() & {"split", "split_file"}:
             yield Job("divide_dataset", f"data/splits/{name}.parquet", dataset=name)
-        yield Job("build_questions", f"data/questions/{name}.parquet", dataset=name)
+        yield _build_questions(name)
 
 
 def _model_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
@@ -109,15 +117,16 @@ def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     for dataset in config["study"]["shifts"]:
         yield Job("build_mixtures", f"data/mixtures/{dataset}.parquet", dataset=dataset)
     for model, scheme in variants_of(config):
-        for rule, folder in (
-            ("evaluate_in_distribution", "in_distribution/metrics"),
-            ("break_down_in_distribution", "in_distribution/groups"),
-            ("evaluate_variant", "metrics"),
-            ("break_down_variant", "groups"),
+        for rule, *folders in (
+            ("evaluate_in_distribution", "in_distribution/metrics", "in_distribution/curves"),
+            ("break_down_in_distribution", "in_distribution/groups", "in_distribution/bins"),
+            ("evaluate_variant", "metrics", "curves"),
+            ("break_down_variant", "groups", "bins"),
             ("certify_variant", "certification"),
             ("decide_variant", "decisions"),
         ):
-            yield Job(rule, f"data/{folder}/{model}/{scheme}.parquet", model, scheme)
+            first, *others = (f"data/{name}/{model}/{scheme}.parquet" for name in folders)
+            yield Job(rule, first, model, scheme, also=tuple(others))
     of_study = f"data/studies/{config['report']['folder']}"
     yield Job("compare_variants", f"{of_study}/comparisons.parquet")
     yield Job("judge_schemes", f"{of_study}/shipping.parquet")
@@ -129,11 +138,19 @@ def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     study = config["study"]
     reference = read_published(PUBLISHED, study["in_distribution"])
     published = [PUBLISHED_TABLE] if reference.has_any(variants_of(config), study["estimators"]) else []
-    for table in (*tables_of(config), *paper_tables_of(config), *published):
+    for table in tables_of(config):
         yield Job(f"tabulate_{table}", f"{folder}/tables/{table}.csv")
+    for table in (*paper_tables_of(config), *published):
+        csv, *others = (f"{folder}/tables/{table}.{form}" for form in ("csv", "md", "tex"))
+        yield Job(f"tabulate_{table}", csv, also=tuple(others))
     for figure in figures_of(config):
-        yield Job(figure, f"{folder}/{figure}.pdf")
+        yield Job(figure, f"{folder}/{figure}.pdf", also=(f"{folder}/{figure}.png",))
     yield Job("build_page", f"{folder}/index.html")
+
+
+def _build_questions(dataset: str) -> Job:
+    skipped = f"data/skipped/{dataset}.parquet"
+    return Job("build_questions", f"data/questions/{dataset}.parquet", dataset=dataset, also=(skipped,))
 
 
 def _prepare(model: str) -> Job:

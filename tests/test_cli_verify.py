@@ -1,0 +1,156 @@
+"""`quantrust verify`: a changed byte of any artifact of a study is named, with what builds the artifact anew."""
+
+import os
+import random
+import shlex
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from quantrust.artifacts.documents import check_document, writing_document
+from quantrust.artifacts.folder_record import check_folder
+from quantrust.artifacts.folders import artifact_folder
+from quantrust.artifacts.parquet_seal import check_seal
+from quantrust.artifacts.tables import write_table
+from quantrust.cli import main
+from quantrust.errors import QuantrustError
+from quantrust.planning.configs import read_study
+from quantrust.planning.integrity import study_files
+from study_workspace import link_workflow
+
+CONFIG = "config/quick.yaml"
+FOLDERS = ("data/embedded/", "data/models/", "data/checkpoints/", "data/selectors/")
+READERS = {"folder": check_folder, "table": check_seal, "document": check_document}
+
+
+def kind_of(path: str) -> str:
+    return "folder" if path.startswith(FOLDERS) else "table" if path.endswith(".parquet") else "document"
+
+
+def write_artifact(path: str) -> None:
+    match kind_of(path):
+        case "folder":
+            with artifact_folder(path) as folder:
+                (folder / "images").mkdir()
+                (folder / "images" / "1.png").write_bytes(b"\x89PNG" * 9)
+                (folder / "config.json").write_text('{"format": 3}')
+        case "table":
+            write_table(pl.DataFrame({"question_id": ["1", path], "accuracy": [0.5, 1.0]}), path)
+        case "document":
+            with writing_document(path) as partial:
+                partial.write_text(f"scheme,accuracy\n{path},0.5\n")
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory) -> Path:
+    """A folder with the workflow and one artifact at every path of the quick study."""
+    folder = tmp_path_factory.mktemp("study")
+    link_workflow(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for path in study_files(read_study([CONFIG])):
+            write_artifact(path)
+    return folder
+
+
+@pytest.fixture
+def study(artifacts, tmp_path, monkeypatch) -> list[str]:
+    """The paths of the artifacts, in a copy of their folder, which is the current one."""
+    shutil.copytree(artifacts, tmp_path / "study", symlinks=True)
+    monkeypatch.chdir(tmp_path / "study")
+    return study_files(read_study([CONFIG]))
+
+
+def files_of(path: str) -> list[Path]:
+    """Return the files whose bytes an artifact consists of, its digest included."""
+    if kind_of(path) == "folder":
+        return sorted(file for file in Path(path).rglob("*") if file.is_file())
+    if kind_of(path) == "document":
+        return [Path(path), Path(path).parent / ".digests" / f"{Path(path).name}.sha256"]
+    return [Path(path)]
+
+
+def flip(path: Path, place: int, bit: int) -> None:
+    """Change a bit of a file and leave its time."""
+    content, times = bytearray(path.read_bytes()), path.stat()
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def verify(capsys) -> tuple[int, str, str]:
+    code = main(["verify", "--config", CONFIG])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_a_whole_study_is_whole_and_one_that_is_not_finished_too(study, capsys):
+    code, out, err = verify(capsys)
+    assert (code, out) == (0, f"all {len(study)} artifacts that are there are whole\n")
+    assert f"verifying: {len(study)} of {len(study)} artifacts" in err
+    for path in study[5:]:
+        (shutil.rmtree if Path(path).is_dir() else os.remove)(path)
+    code, out, _ = verify(capsys)
+    assert (code, out) == (0, f"all 5 artifacts that are there are whole; {len(study) - 5} more are not there\n")
+
+
+def test_where_nothing_of_a_study_is_that_is_said(study, capsys):
+    for folder in ("data", "reports"):
+        shutil.rmtree(folder)
+    code, out, err = verify(capsys)
+    assert (code, out) == (2, "")
+    assert f"none of the study's {len(study)} artifacts is here, for example {study[0]}; go to the folder in" in err
+
+
+def flips(study: list[str], count: int) -> None:
+    """Change a bit at a random place of an artifact, all kinds in turn, and expect its reader to notice."""
+    draw = random.Random(0)
+    kinds = {kind: [path for path in study if kind_of(path) == kind] for kind in READERS}
+    for number in range(count):
+        kind = list(READERS)[number % len(READERS)]
+        path = draw.choice(kinds[kind])
+        file = draw.choice(files_of(path))
+        place, bit = draw.randrange(file.stat().st_size), draw.randrange(8)
+        flip(file, place, bit)
+        with pytest.raises(QuantrustError, match="damaged"):
+            READERS[kind](path)
+        flip(file, place, bit)
+        READERS[kind](path)
+
+
+def test_a_changed_bit_of_any_kind_of_artifact_is_noticed(study):
+    flips(study, 30)
+
+
+@pytest.mark.slow
+def test_each_of_three_hundred_changed_bits_is_noticed(study):
+    flips(study, 300)
+
+
+def test_every_damaged_artifact_is_named_with_what_builds_it_anew(study, capsys):
+    """A bit of every artifact, in whichever of its files; then the two lines that are printed are carried out."""
+    draw = random.Random(1)
+    for path in study:
+        file = draw.choice(files_of(path))
+        flip(file, draw.randrange(file.stat().st_size), draw.randrange(8))
+    code, out, _ = verify(capsys)
+    assert code == 1
+    *lines, total, remove, build = out.splitlines()
+    assert len(lines) == len(study)
+    assert all(line.startswith("damaged: ") and path in line for line, path in zip(lines, study, strict=True))
+    assert total == f"{len(study)} of {len(study)} artifacts are damaged. This builds them anew:"
+    assert shlex.split(remove) == ["rm", "-r", *study]
+    assert shlex.split(build) == ["snakemake", "--configfile", CONFIG, "--", *study]
+
+
+def test_files_that_are_lost_from_a_folder_or_take_a_place_that_is_not_theirs_are_damage(study, capsys):
+    folder = next(path for path in study if kind_of(path) == "folder")
+    table = next(path for path in study if kind_of(path) == "table")
+    os.remove(Path(folder, "config.json"))
+    os.remove(table)
+    os.mkdir(table)
+    code, out, _ = verify(capsys)
+    assert code == 1
+    assert f"damaged: {folder} lacks 'config.json'" in out and f"damaged: {table} is no artifact of a study" in out

@@ -1,0 +1,93 @@
+"""`quantrust verify`: whether a study's artifacts are what was written."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quantrust.errors import QuantrustError
+
+DAMAGED = 1
+"""The exit code where an artifact is damaged."""
+
+DESCRIPTION = """\
+Read every artifact of a study that is there, from data to page, and hold its
+bytes against the digest that it was written with. Names what is damaged, and
+the command that builds it anew. Run it where snakemake is run. A study need
+not be finished: what is not there yet is counted and no fault."""
+
+EPILOG = """\
+examples:
+  the default study
+    quantrust verify
+  another one
+    quantrust verify --config config/quick.yaml
+
+what is looked at:
+  data/       tables, each with a digest in its own footer; datasets, models,
+              checkpoints and Selectors, each a folder with a record of its
+              files; records of downloads
+  reports/    figures, tables and the page, with their digests in .digests/
+What users give is no part of it: official files, images and model folders
+that the config names, config/, and what downloads have put there, which
+`snakemake download` checks against config/lock/.
+
+The exit code is 0 where all that is there is whole, 1 where anything is
+damaged, and 2 where the config is faulty or nothing of the study is there."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand to the parser of `quantrust`."""
+    parser = subparsers.add_parser(
+        "verify",
+        help="whether a study's artifacts are what was written",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="configs laid over config.yaml, as snakemake's --configfile",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify, say what was found and return the exit code.
+
+    Raises
+    ------
+    QuantrustError
+        For a faulty config, or if nothing of the study is there.
+    """
+    # polars takes a while to import, which the other commands' help need not wait for
+    from quantrust.planning.configs import read_study
+    from quantrust.planning.integrity import verify_study
+
+    found = verify_study(read_study(arguments.config))
+    count = len(found.whole) + len(found.damaged)
+    if not count:
+        raise QuantrustError(
+            f"none of the study's {len(found.absent)} artifacts is here, for example {found.absent[0]}; go to the "
+            "folder in which the study ran, and give the same --config"
+        )
+    for message in found.damaged.values():
+        print(f"damaged: {message}")
+    absent = f"; {len(found.absent)} more are not there" if found.absent else ""
+    if not found.damaged:
+        print(f"all {count} artifacts that are there are whole{absent}")
+        return 0
+    print(f"{len(found.damaged)} of {count} artifacts are damaged{absent}. This builds them anew:")
+    print(rebuilding(list(found.damaged), arguments.config))
+    return DAMAGED
+
+
+def rebuilding(paths: Sequence[str], configs: Sequence[Path]) -> str:
+    """Return the commands that build artifacts anew, two lines for a shell."""
+    configfile = ["--configfile", *map(str, configs)] if configs else []
+    return f"  {shlex.join(['rm', '-r', *paths])}\n  {shlex.join(['snakemake', *configfile, '--', *paths])}"
