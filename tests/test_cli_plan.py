@@ -148,7 +148,9 @@ def test_a_trained_selector_takes_nearly_what_is_planned(project: Path) -> None:
     overlay = yaml.safe_load(Path("study.yaml").read_text())
     overlay["selector"] = {"epochs": 10, "patience": 10, "members": 2}
     write_overlay("selector", overlay)
-    settings = SelectorSettings(**yaml.safe_load(Path("config.yaml").read_text())["selector"] | overlay["selector"])
+    section = yaml.safe_load(Path("config.yaml").read_text())["selector"] | overlay["selector"]
+    section.pop("learning_curve")
+    settings = SelectorSettings(**section)
     (row,) = of(planned(overlay="selector"), "train_selector", model="first", scheme="bf16")
     folder = Path(overlay["models"]["first"]["source"])
     hidden = json.loads((folder / "config.json").read_text())["text_config"]["hidden_size"]
@@ -156,6 +158,7 @@ def test_a_trained_selector_takes_nearly_what_is_planned(project: Path) -> None:
     states = {name: rng.normal(size=(200, hidden)).astype(np.float16) for name in STATES}
     features = {
         "split": ["dev", "val"] * 100,
+        "image_id": [str(row) for row in range(200)],
         "joint_log_prob": -rng.random(200),
         "accuracy": rng.random(200),
         **states,

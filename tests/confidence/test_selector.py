@@ -1,5 +1,6 @@
 """The Selector learns what the states say, the same way every time, and its scores carry every row."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from quantrust.confidence.selector import (
     Dropout,
     Selector,
     SelectorSettings,
+    dev_images,
     load_selector,
     selector_confidence,
     train_selector,
@@ -200,6 +202,40 @@ def test_the_units_to_drop_are_drawn_by_no_generator_that_depends_on_the_process
     network = Selector(25, 16, 0.5, rng).train()
     assert not torch.equal(*(network(torch.ones(4, 25)) for _ in range(2)))
     assert torch.equal(*(network.eval()(torch.ones(4, 25)) for _ in range(2)))
+
+
+def test_parts_of_dev_are_whole_images_each_within_the_next():
+    images = [str(k // 3) for k in range(30)] + ["10"]
+    parts = [dev_images(images, labels, seed=3) for labels in (1, 4, 7, 20, 31)]
+    assert all(smaller < larger for smaller, larger in itertools.pairwise(parts))
+    assert parts[-1] == set(images)
+    for part, labels in zip(parts, (1, 4, 7, 20, 31), strict=True):
+        asked = sum(image in part for image in images)
+        assert labels <= asked < labels + 3
+    assert dev_images(images, 7, seed=4) != parts[2]
+    with pytest.raises(QuantrustError, match=r"dev has 31 questions, but selector\.learning_curve asks for 32"):
+        dev_images(images, 32, seed=3)
+
+
+def test_a_part_of_dev_trains_on_its_questions_alone_and_all_of_dev_like_no_part(trained, tmp_path):
+    features = trained / "features.parquet"
+    dev = _features().filter(pl.col("split") == "dev")
+    part = dev_images(dev["image_id"].to_list(), 100, SETTINGS.seed)
+    write_table(
+        _features().filter((pl.col("split") != "dev") | pl.col("image_id").is_in(part)), tmp_path / "part.parquet"
+    )
+    train_selector(features, tmp_path / "of-part", SETTINGS, labels=100)
+    train_selector(tmp_path / "part.parquet", tmp_path / "of-file", SETTINGS)
+    train_selector(features, tmp_path / "of-all", SETTINGS, labels=dev.height)
+    weights = {
+        name: (folder / "selector.safetensors").read_bytes()
+        for name, folder in (("all", trained / "selector"), *((path.name, path) for path in tmp_path.glob("of-*")))
+    }
+    assert weights["of-part"] == weights["of-file"] != weights["all"]
+    assert weights["of-all"] == weights["all"]
+    record = json.loads((tmp_path / "of-part" / "selector.json").read_text())
+    assert 100 <= record["train_questions"] < 103
+    assert record["val_questions"] == 300
 
 
 def test_features_without_a_val_split_are_refused(trained, tmp_path):

@@ -76,6 +76,13 @@ def test_another_seed_of_the_selector_reruns_selectors_and_what_follows(scratch)
     assert scratch.plan()[0] == Counter(train_selector=VARIANTS) + SCORES
 
 
+def test_a_learning_curve_trains_on_parts_of_dev_and_changes_no_selector(scratch) -> None:
+    scratch.change("selector", "learning_curve", value=[10, 48])
+    jobs, _ = scratch.plan()
+    trained = Counter(train_on_labels=2 * VARIANTS, score_on_labels=2 * VARIANTS, evaluate_learning=VARIANTS)
+    assert jobs == trained + Counter(learning_curve=1, build_page=1)
+
+
 def test_another_seed_of_the_study_retrains_selectors_only_where_it_changes_the_model(scratch) -> None:
     """Calibration is drawn anew, and with it the weights of the one scheme that reads it."""
     scratch.change("seed", value=1)

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from quantrust.artifacts.folder_record import RECORD
 from quantrust.errors import QuantrustError
 from quantrust.vqa.digits import SHARES, digit_banks
 from quantrust.vqa.embedded import (
@@ -67,6 +68,24 @@ def _table(folder: Path, out: Path) -> pl.DataFrame:
     }
     build_questions_table("scenes", splits, out, out.with_name("skipped.parquet"))
     return pl.read_parquet(out)
+
+
+def test_a_larger_dev_changes_nothing_but_dev(tmp_path):
+    for name, dev in (("small", 2), ("large", 5)):
+        write_dataset("scenes", tmp_path / name, SCENES | {"images": SCENES["images"] | {"dev": dev}})
+    small, large = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+        for name in ("small", "large")
+    )
+    assert len(large) == len(small) + 3
+    changed = {path.name for path in small if small[path] != large[path]}
+    assert changed - {RECORD} == {"questions_dev.json", "annotations_dev.json"}
+    asked = [json.loads(files[Path("questions_dev.json")])["questions"] for files in (small, large)]
+    assert asked[1][: len(asked[0])] == asked[0]
 
 
 def test_the_official_reader_reads_what_was_written(folder, tmp_path):

@@ -203,6 +203,17 @@ FAULTS = [
     ),
     ("comparison/resamples", 0, r"comparison\.resamples is 0; allowed: a whole number from 1 on"),
     ("comparison/resamples", 4, r"comparison\.resamples is 4; allowed: at least selector\.members, 5, each of which"),
+    ("selector/learning_curve", [100, 100], r"selector\.learning_curve is .*; allowed: a list of different numbers"),
+    (
+        "selector/learning_curve",
+        [2, 1],
+        r"selector\.learning_curve is \[2, 1\]; allowed: .* from the least to the largest",
+    ),
+    (
+        "selector/learning_curve",
+        [9, 9999],
+        r"selector\.learning_curve is .*; allowed: at most the dev .* of scenes, 4500",
+    ),
     ("selector/members", 301, r"evaluation\.resamples is 300; allowed: at least selector\.members, 301, each of which"),
     ("certification/delta", 1, r"certification\.delta is 1; allowed: a number between 0 and 1"),
     (
@@ -416,7 +427,9 @@ def test_settings_and_schema_have_the_same_names(config: dict) -> None:
         (schema["selector"], SelectorSettings),
         (training, TrainingSettings),
     ):
-        assert set(section["properties"]) == {field.name for field in dataclasses.fields(settings)}
+        # on how many questions more Selectors are trained is no setting of one
+        named = set(section["properties"]) - {"learning_curve"}
+        assert named == {field.name for field in dataclasses.fields(settings)}
     answering = {*schema["features"]["properties"], *schema["compute"]["properties"]} - {"workers", "shards"}
     assert answering == {field.name for field in dataclasses.fields(DumpSettings)}
 

@@ -25,6 +25,8 @@ HEAVY = {
     "dump_features",
     "dump_shard",
     "train_selector",
+    "train_on_labels",
+    "evaluate_learning",
     "evaluate_variant",
     "evaluate_in_distribution",
     "break_down_in_distribution",

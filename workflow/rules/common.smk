@@ -24,7 +24,7 @@ from quantrust.models.processor_settings import max_aspect_ratio
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import PUBLISHED_TABLE, figures_of, paper_tables_of, tables_of
+from quantrust.report.contents import PUBLISHED_TABLE, figures_of, learning_estimators, paper_tables_of, tables_of
 from quantrust.report.published import read_published
 
 try:
@@ -58,6 +58,8 @@ ACTIVATIONS = (
     if config["calibration"]["activations_gb"] is None
     else {"activations_mb": round(1000 * config["calibration"]["activations_gb"])}
 )
+# Numbers of dev questions that Selectors are trained on, beside all of them.
+LABELS = config["selector"]["learning_curve"]
 # How many GPUs a job takes that runs a model.
 GPUS = 1 if config["compute"]["device"] == "cuda" else 0
 
@@ -140,6 +142,11 @@ def prompt_of(wildcards):
     return base_model(wildcards).get("prompt", config["features"]["prompt"])
 
 
+def selector_settings():
+    """How Selectors are trained; on what parts of dev more of them are does not count."""
+    return {key: value for key, value in config["selector"].items() if key != "learning_curve"}
+
+
 def features_settings(wildcards):
     """What a variant's answers may depend on; how the work is spread does not count."""
     spread = ("workers", "shards")
@@ -182,6 +189,7 @@ def study_artifacts():
             for path in of_variants(f"data/in_distribution/{kind}/{{model}}/{{scheme}}.parquet")
         ),
         *of_variants("data/scores/{model}/{scheme}.parquet"),
+        *(of_variants("data/learning/curves/{model}/{scheme}.parquet") if LABELS else []),
         *expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
         *of_variants("data/metrics/{model}/{scheme}.parquet"),
         *of_variants("data/curves/{model}/{scheme}.parquet"),
@@ -502,6 +510,18 @@ def comparison_settings():
         "id_dataset": HOME,
         "metrics": [("accuracy", None), ("aurc", None), ("ece", None), *coverages],
         "resamples": config["comparison"]["resamples"],
+        "seed": config["seed"],
+        "level": config["evaluation"]["confidence_level"],
+    }
+
+
+def learning_settings():
+    """What the comparison of Selectors on parts of dev with maxprob is given."""
+    return {
+        "estimators": learning_estimators(config),
+        "id_dataset": HOME,
+        "metrics": [("aurc", None), ("ece", None), ("coverage_at_risk", max(config["report"]["risks"]))],
+        "resamples": config["evaluation"]["resamples"],
         "seed": config["seed"],
         "level": config["evaluation"]["confidence_level"],
     }

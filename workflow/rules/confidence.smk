@@ -18,7 +18,7 @@ rule train_selector:
         runtime=30,
     params:
         code=code("train_selector"),
-        settings=config["selector"],
+        settings=selector_settings(),
     script:
         "../scripts/train_selector.py"
 

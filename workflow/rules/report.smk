@@ -195,6 +195,33 @@ rule selector_gain:
         "../scripts/plot_selector_gain.py"
 
 
+rule learning_curve:
+    input:
+        of_variants("data/learning/curves/{model}/{scheme}.parquet"),
+    output:
+        pdf=f"{REPORTS}/learning_curve.pdf",
+        png=report(
+            f"{REPORTS}/learning_curve.png",
+            caption="../report/learning_curve.rst",
+            category="Figures",
+            labels={"figure": "Labels and Selectors"},
+        ),
+    log:
+        f"logs/{REPORTS}/learning_curve.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(1000),
+        runtime=5,
+    params:
+        code=code("plot_learning_curve"),
+        risk=max(config["report"]["risks"]),
+        level=config["evaluation"]["confidence_level"],
+    script:
+        "../scripts/plot_learning_curve.py"
+
+
 rule answer_types:
     input:
         of_variants("data/groups/{model}/{scheme}.parquet"),

@@ -140,6 +140,7 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
                     f"{key}.resamples is {config[key]['resamples']}; allowed: at least selector.members, {members}, "
                     "each of which is drawn"
                 )
+    yield from _learning_faults(config)
     computed = config["evaluation"]["risks"]
     for number, risk in enumerate(config["report"]["risks"]):
         if risk not in computed:
@@ -158,6 +159,27 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
         yield (
             f"report.shipping.risk is {shipping['risk']}; allowed: one of report.limits: {', '.join(map(str, limits))}"
         )
+
+
+def _learning_faults(config: dict[str, Any]) -> Iterator[str]:
+    labels, study = config["selector"]["learning_curve"], config["study"]
+    if not labels:
+        return
+    if labels != sorted(labels):
+        yield f"selector.learning_curve is {labels}; allowed: numbers of questions from the least to the largest"
+    if "maxprob" not in study["estimators"] or not {*OF_ONE_NETWORK} & {*study["estimators"]}:
+        yield (
+            f"selector.learning_curve is {labels}; allowed where study.estimators has maxprob and one of "
+            f"{', '.join(OF_ONE_NETWORK)}: {', '.join(study['estimators'])}"
+        )
+    dataset = config["datasets"].get(study["in_distribution"], {})
+    if "questions_per_image" in dataset and "captions" in dataset:
+        asked = dataset["images"]["dev"] * dataset["questions_per_image"]
+        if max(labels) > asked:
+            yield (
+                f"selector.learning_curve is {labels}; allowed: at most the dev questions of "
+                f"{study['in_distribution']}, {asked}"
+            )
 
 
 def estimators_of(config: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -15,6 +15,8 @@ forget what MaxProb knows.
 """
 
 import copy
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -263,9 +265,48 @@ def _confidence(network: Selector, inputs: torch.Tensor, offset: torch.Tensor | 
     return torch.sigmoid(outputs if offset is None else outputs + offset).numpy()
 
 
-def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
+def dev_images(images: Sequence[str], labels: int, seed: int) -> set[str]:
+    """Draw the images of a part of dev: the fewest, in a random order, that have so many questions.
+
+    Of the same seed a larger part contains a smaller one.
+
+    Parameters
+    ----------
+    images : sequence of str
+        The image of each question.
+    labels : int
+        Questions, at least 1.
+    seed : int
+        Of the Selector.
+
+    Raises
+    ------
+    QuantrustError
+        If there are fewer questions.
+    """
+    if labels > len(images):
+        raise QuantrustError(
+            f"dev has {len(images):,} questions, but selector.learning_curve asks for {labels:,}; expected numbers up "
+            "to that of dev"
+        )
+    counts = Counter(images)
+    # Of three numbers, so that it is the generator of no network.
+    order = np.random.default_rng([seed, 0, 1]).permutation(sorted(counts)).tolist()
+    needed = int(np.searchsorted(np.cumsum([counts[image] for image in order]), labels)) + 1
+    return set(order[:needed])
+
+
+def _part_of_dev(path: str | Path, labels: int, seed: int) -> pl.Expr:
+    """Return whether a row is in a part of dev, or in no split that a part is taken of."""
+    in_dev = pl.col("split") == "dev"
+    images = scan_table(path).filter(in_dev).select("image_id").collect()["image_id"].to_list()
+    return ~in_dev | pl.col("image_id").is_in(list(dev_images(images, labels, seed)))
+
+
+def _read_splits(path: str | Path, *splits: str, wanted: pl.Expr | None = None) -> list[_Questions]:
     """Read the questions of splits, a slice of the file at a time into the places that they take in the end."""
-    counts = dict(scan_table(path).group_by("split").len().collect().iter_rows())
+    wanted = pl.lit(True) if wanted is None else wanted
+    counts = dict(scan_table(path).filter(wanted).group_by("split").len().collect().iter_rows())
     for split in splits:
         if split not in counts:
             raise QuantrustError(
@@ -281,9 +322,9 @@ def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
         for split in splits
     }
     starts = dict.fromkeys(splits, 0)
-    for features in read_slices(path, [*INPUTS, "accuracy", "split"]):
+    for features in read_slices(path, [*INPUTS, "accuracy", "split", "image_id"]):
         for split, questions in found.items():
-            rows = features.filter(pl.col("split") == split)
+            rows = features.filter(pl.col("split") == split, wanted)
             places = slice(starts[split], starts[split] + rows.height)
             starts[split] = places.stop
             questions.inputs[places] = selector_inputs(rows)
@@ -292,7 +333,9 @@ def _read_splits(path: str | Path, *splits: str) -> list[_Questions]:
     return list(found.values())
 
 
-def train_selector(features_path: str | Path, out_dir: str | Path, settings: SelectorSettings) -> None:
+def train_selector(
+    features_path: str | Path, out_dir: str | Path, settings: SelectorSettings, labels: int | None = None
+) -> None:
     """Train the Selectors of one variant on dev, choosing epochs on val.
 
     Parameters
@@ -302,13 +345,16 @@ def train_selector(features_path: str | Path, out_dir: str | Path, settings: Sel
     out_dir : str or Path
         Gets `selector.safetensors` (all members) and `selector.json` (settings, curves).
     settings : SelectorSettings
+    labels : int, optional
+        Train on a part of dev that has at least so many questions; see `dev_images`. By default on all.
 
     Raises
     ------
     QuantrustError
-        If either split is empty.
+        If either split is empty, or dev has fewer questions than `labels`.
     """
-    train, val = _read_splits(features_path, "dev", "val")
+    wanted = None if labels is None else _part_of_dev(features_path, labels, settings.seed)
+    train, val = _read_splits(features_path, "dev", "val", wanted=wanted)
     trained, residuals = (
         [_train_network(train, val, settings, member, residual=residual) for member in range(settings.members)]
         for residual in (False, True)

@@ -8,6 +8,7 @@ all other jobs are fitted to what the default study was seen to take.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -30,7 +31,7 @@ from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration import BATCH_SIZE
 from quantrust.quantization.footprint import ANSWER_TOKENS, Samples, quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE
+from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, learning_estimators
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -443,18 +444,33 @@ class _Planner:
             host=LIBRARIES + states * values + 8 * parameters * (networks + 4),
         )
 
+    def _train_on_labels(self, job: Job) -> Estimate:
+        whole, labels = self._train_selector(job), int(Path(job.output).name)
+        asked = self.questions[self.config["study"]["in_distribution"]]
+        if whole.questions is None or asked is None or asked.by_split is None:
+            return whole
+        # by image, so that there may be a few more; memory is taken as if all of dev were read
+        return replace(whole, questions=min(labels, asked.of("dev")) + asked.of("val"), questions_exact=False)
+
     def _write_scores(self, job: Job) -> Estimate:
-        return self._scores(job, list(self.questions.values()))
+        return self._scores(job, list(self.questions.values()), self._scored)
 
     def _score_in_distribution(self, job: Job) -> Estimate:
-        return self._scores(job, [self.questions[self._home]])
+        return self._scores(job, [self.questions[self._home]], self._scored)
 
-    def _scores(self, job: Job, asked: list[Questions | None]) -> Estimate:
+    def _score_on_labels(self, job: Job) -> Estimate:
+        return self._scores(job, list(self.questions.values()), {"maxprob", *learning_estimators(self.config)})
+
+    @property
+    def _scored(self) -> set[str]:
+        """Estimators that the scores of a variant hold."""
+        return {name.split("+")[0] for name in self.config["study"]["estimators"]}
+
+    def _scores(self, job: Job, asked: list[Questions | None], estimators: set[str]) -> Estimate:
         model = self._model(job.model)
         if None in asked:
             return Estimate()
         total = sum(found.total for found in asked)
-        estimators = {name.split("+")[0] for name in self.config["study"]["estimators"]}
         further = len(estimators & set(OF_ONE_NETWORK)) * (self.config["selector"]["members"] - 1)
         disk = total * (8 * (1 + len(estimators) + further) + SCORE_BYTES)
         if model is None:
@@ -509,6 +525,12 @@ class _Planner:
 
     def _decide_variant(self, job: Job) -> Estimate:
         return self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + self._decided * RESULT_BYTES)
+
+    def _evaluate_learning(self, job: Job) -> Estimate:
+        # AURC, ECE and one coverage of each estimator, on every test set
+        rows = 3 * len(self.config["selector"]["learning_curve"]) * len(self.questions)
+        results = rows * len(learning_estimators(self.config))
+        return self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + results * RESULT_BYTES)
 
     def _compare_variants(self, job: Job) -> Estimate:
         return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._compared * RESULT_BYTES)

@@ -111,6 +111,10 @@ def _model_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
                 yield Job("train_selector", f"data/selectors/{model}/{scheme}", model, scheme)
             yield Job("score_in_distribution", f"data/in_distribution/scores/{model}/{scheme}.parquet", model, scheme)
             yield Job("write_scores", f"data/scores/{model}/{scheme}.parquet", model, scheme)
+            for labels in config["selector"]["learning_curve"]:
+                of_labels = f"{model}/{scheme}/{labels}"
+                yield Job("train_on_labels", f"data/learning/selectors/{of_labels}", model, scheme)
+                yield Job("score_on_labels", f"data/learning/scores/{of_labels}.parquet", model, scheme)
 
 
 def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
@@ -127,6 +131,8 @@ def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
         ):
             first, *others = (f"data/{name}/{model}/{scheme}.parquet" for name in folders)
             yield Job(rule, first, model, scheme, also=tuple(others))
+        if config["selector"]["learning_curve"]:
+            yield Job("evaluate_learning", f"data/learning/curves/{model}/{scheme}.parquet", model, scheme)
     of_study = f"data/studies/{config['report']['folder']}"
     yield Job("compare_variants", f"{of_study}/comparisons.parquet")
     yield Job("judge_schemes", f"{of_study}/shipping.parquet")

@@ -15,6 +15,9 @@ UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 OF_EVERY_VARIANT = {
     rule: rule
     for rule in (
+        "train_on_labels",
+        "score_on_labels",
+        "evaluate_learning",
         "evaluate_in_distribution",
         "break_down_in_distribution",
         "evaluate_variant",

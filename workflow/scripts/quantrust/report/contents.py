@@ -13,6 +13,7 @@ FIGURES = (
     "reliability_diagrams",
     "confidence_histograms",
     "selector_gain",
+    "learning_curve",
     "answer_types",
     "question_kinds",
 )
@@ -50,7 +51,14 @@ def figures_of(config: Mapping[str, Any]) -> list[str]:
         lacking.add("mixtures")
     if "selector" not in config["comparison"]["estimators"] or "maxprob" not in config["study"]["estimators"]:
         lacking.add("selector_gain")
+    if not config["selector"]["learning_curve"]:
+        lacking.add("learning_curve")
     return [name for name in FIGURES if name not in lacking]
+
+
+def learning_estimators(config: Mapping[str, Any]) -> list[str]:
+    """Return the estimators of a study that are trained on parts of dev: those of one network, not calibrated."""
+    return [name for name in config["study"]["estimators"] if name in OF_ONE_NETWORK]
 
 
 def tables_of(config: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,111 @@
+"""What learned estimators gain over MaxProb for the labels that they are trained on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from quantrust.artifacts.tables import read_table, write_table
+from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.comparison import SCHEMA as DIFFERENCES
+from quantrust.evaluation.comparison import Estimates, Figures, differences, figures_of
+from quantrust.evaluation.intervals import LEVEL
+from quantrust.evaluation.members import values_of
+from quantrust.evaluation.resampling import ImageDraws
+from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.summary import Key
+
+REFERENCE = "maxprob"
+
+SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "scheme": pl.String,
+        "estimator": pl.String,
+        "labels": pl.Int64,
+        **{name: kind for name, kind in DIFFERENCES.items() if name != "p_holm"},
+        "reference": pl.Float64,
+        "members": pl.List(pl.Float64),
+    }
+)
+
+
+def write_learning_curve(
+    scores_paths: Mapping[int, str | Path],
+    mixture_paths: Mapping[str, str | Path],
+    out_path: str | Path,
+    *,
+    model: str,
+    scheme: str,
+    estimators: Sequence[str],
+    id_dataset: str,
+    metrics: Sequence[Key],
+    resamples: int,
+    seed: int,
+    level: float = LEVEL,
+) -> None:
+    """Compare a variant's learned estimators with MaxProb on whole test sets, for each number of labels.
+
+    Parameters
+    ----------
+    scores_paths : mapping of int to str or Path
+        By the number of dev questions the Parquet file of the scores of Selectors that were trained on so many; each
+        also holds MaxProb, the same in all.
+    mixture_paths : mapping of str to str or Path
+        For each shifted dataset the Parquet file of its mixtures.
+    out_path : str or Path
+        Parquet file to write, with the columns of `SCHEMA`: a row for each estimator, number of labels, test set and
+        metric. ``difference`` is the estimator's figure minus MaxProb's, which is ``reference``; its interval draws a
+        member with every resample of images (`quantrust.evaluation.members`). ``members`` are the differences of all
+        members, the estimator's own first.
+    model, scheme : str
+        Names for the table.
+    estimators : sequence of str
+        Learned ones.
+    id_dataset, metrics, resamples, seed, level
+        As in `quantrust.evaluation.comparison.compare`.
+
+    Raises
+    ------
+    QuantrustError
+        As `quantrust.evaluation.comparison.compare`.
+    """
+    mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
+    draws: dict[str, ImageDraws] = {}
+
+    def draw(setting: Setting) -> ImageDraws:
+        # All scores are of the same questions.
+        if setting.dataset not in draws:
+            draws[setting.dataset] = draw_setting(setting, resamples, seed)
+        return draws[setting.dataset]
+
+    def figures(scores: pl.DataFrame, estimator: str) -> list[Figures]:
+        settings = whole_test_sets(scores, mixtures, id_dataset)
+        return figures_of(Estimates(scores, estimator), settings, id_dataset=id_dataset, metrics=metrics, draw=draw)
+
+    tables = [pl.DataFrame(schema=SCHEMA)]
+    base: list[Figures] | None = None
+    for labels, path in scores_paths.items():
+        scores = add_calibrated(read_table(path), estimators, id_dataset)
+        check_confidences(scores, [REFERENCE, *estimators], f"{model}/{scheme} on {labels} labels")
+        base = figures(scores, REFERENCE) if base is None else base
+        for estimator in estimators:
+            own = figures(scores, estimator)
+            table = differences(own, base, metrics, level).with_columns(
+                pl.Series("reference", [of.values[key] for of in base for key in metrics]).fill_nan(None),
+                pl.Series(
+                    "members",
+                    [
+                        (values_of(one.members, key) - of.values[key]).tolist()
+                        for one, of in zip(own, base, strict=True)
+                        for key in metrics
+                    ],
+                    dtype=pl.List(pl.Float64),
+                ),
+                model=pl.lit(model),
+                scheme=pl.lit(scheme),
+                estimator=pl.lit(estimator),
+                labels=pl.lit(labels, pl.Int64),
+            )
+            tables.append(table.select(SCHEMA.names()))
+    write_table(pl.concat(tables), out_path)
