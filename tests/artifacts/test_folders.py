@@ -1,5 +1,6 @@
 """Artifacts that are folders: whatever byte of one changes, whatever file is lost or added, its readers notice."""
 
+import ast
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from quantrust.artifacts import digests, folder_record
 from quantrust.artifacts.digests import digest_of
 from quantrust.artifacts.folder_record import OF_SNAKEMAKE, RECORD, check_file, check_folder
 from quantrust.artifacts.folders import artifact_folder
+from quantrust.digest import SCRIPTS
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
 from quantrust.vqa.images import find_bad_images, read_image
@@ -129,3 +131,32 @@ def test_a_file_is_hashed_once_unless_it_changed(folder, monkeypatch):
     first = digest_of(copy / "é")
     change(copy / "é", 0)
     assert digest_of(copy / "é") != first
+
+
+def test_weights_and_the_librarys_files_are_opened_only_where_the_folder_was_checked():
+    """`model_type_of` checks a folder before the library reads it, `weight_files` weights before they are opened."""
+    checked = {
+        # after `check_folder` in the same function, or in `load_checkpoint`
+        "load_file": {"quantization/checkpoint.py"},
+        "safe_open": {
+            "confidence/selector.py",
+            "quantization/checkpoint.py",
+            "quantization/export.py",
+            # of the files that `weight_files` returns
+            "models/weights.py",
+            "models/streamed_weights.py",
+        },
+        # after `model_type_of`, which every way to a family takes
+        "from_pretrained": {
+            "models/loading.py",
+            "models/processing.py",
+            "models/skeleton.py",
+        },
+    }
+    package, found = SCRIPTS / "quantrust", {name: set() for name in checked}
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else None
+            if name in found:
+                found[name].add(path.relative_to(package).as_posix())
+    assert found == checked
