@@ -79,7 +79,7 @@ def test_a_run_from_elsewhere_that_names_the_folder_plans_the_study(tmp_path: Pa
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [
-        ("seed: -1", "error: config: seed is -1; allowed: a whole number from 0 on"),
+        ("seed: -1", "error: config: seed is -1; allowed: a whole number from 0 on, at most 4294967295"),
         (
             "models: {adversary: {source: nowhere}}",
             "error: nowhere does not exist, but models.adversary.source of the config names it; correct the path",
