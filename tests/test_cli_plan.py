@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
+from published_layout import FULL_WIDTH, model_config
 from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
 from quantrust.commands import plan
@@ -58,8 +61,8 @@ def write_overlay(name: str, content: dict) -> None:
 
 
 def planned(*options: object, overlay: str = "study", code: int = 0) -> list[dict]:
-    """Return the rows of a plan."""
-    assert main(["plan", "--config", f"{overlay}.yaml", "--out", "plan.json", *map(str, options)]) == code
+    """Return the rows of a plan; its details are printed."""
+    assert main(["plan", "--details", "--config", f"{overlay}.yaml", "--out", "plan.json", *map(str, options)]) == code
     return json.loads(Path("plan.json").read_text())["rows"]
 
 
@@ -120,9 +123,9 @@ def test_every_job_is_a_row_of_the_table_and_of_the_files(project: Path, capsys:
     for row in rows:
         assert row["host"] > 0 and row["disk"] > 0 and row["device"] == 0 and row["fits"] is None
     # the many small jobs of the report have a row each, and a line together
-    assert len([row for row in rows if row["output"].startswith("reports/tables/")]) == 10
+    assert len([row for row in rows if row["output"].startswith("reports/tables/")]) == 11
     assert len([row for row in rows if row["output"].endswith(".pdf")]) == 9
-    for label in ("tables, 9 jobs", "figures, 9 jobs", "build_page", "tabulate_data", "pick_examples"):
+    for label in ("tables, 10 jobs", "figures, 9 jobs", "build_page", "tabulate_data", "pick_examples"):
         assert sum(line.startswith(f"  {label} ") for line in shown) == 1
     assert not [line for line in shown if "risk_coverage" in line or "tabulate_accuracy" in line]
     (page,), (examples,) = of(rows, "build_page"), of(rows, "pick_examples")
@@ -202,7 +205,7 @@ def test_what_the_study_needs_is_held_against_the_disk(
 
 
 def test_the_default_study_is_planned_from_what_is_shipped(project: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["plan"]) == 0
+    assert main(["plan", "--details"]) == 0
     shown = capsys.readouterr().out
     # the model that only answers candidates is there as well
     assert "dump_features bf16 scenes-language-candidates" in shown
@@ -220,7 +223,7 @@ def test_a_model_without_its_config_is_named_and_the_rest_is_planned(
     rows = planned(overlay="away", code=2)
     output = capsys.readouterr()
     (message,) = output.err.splitlines()
-    assert message.startswith("error: models.second: away/model/config.json does not exist, so that second can not be")
+    assert message.startswith("error: models.second: away/model/config.json does not exist, so that second cannot be")
     assert message.endswith("hf download some/model --revision abc --exclude '*.safetensors' --local-dir away/model")
     (known,) = of(rows, "quantize_model", model="first", scheme="hqq-w4g64")
     (unknown,) = of(rows, "quantize_model", model="second", scheme="hqq-w4g64")
@@ -330,3 +333,101 @@ def test_bad_input_is_one_message(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+SCREEN = 30
+"""Lines of a terminal that are seen at once."""
+
+
+def fresh_clone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder with the configs of the project and none of its data the current one."""
+    monkeypatch.chdir(folder)
+    for name in ("config.yaml", "config", "resources"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def test_the_published_models_are_planned_to_the_byte_before_any_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_clone(tmp_path, monkeypatch)
+    write_overlay("few", {"study": {"schemes": ["bf16"], "shifts": []}})
+    command = ["plan", "--config", "config/paper.yaml", "few.yaml", "--out", "plan.json"]
+    assert main(command) == 0
+    plan = json.loads(Path("plan.json").read_text())
+    for model, family, blocks, vision_blocks in (
+        ("qwen2-vl-7b", "qwen2_vl", 28, 32),
+        ("idefics3-8b", "idefics3", 32, 27),
+    ):
+        published = replace(FULL_WIDTH[family], blocks=blocks, vision_blocks=vision_blocks)
+        Path(model).mkdir()
+        (Path(model) / "config.json").write_text(json.dumps(model_config(family, published)))
+        overlay = {
+            "models": {model: {"source": model}},
+            "study": {"models": [model], "schemes": ["bf16"], "shifts": []},
+        }
+        write_overlay("own", overlay)
+        # the shapes of the layout in which it is published, without what pictures need
+        assert main(["plan", "--config", "config/paper.yaml", "own.yaml", "--out", "own.json"]) == 2
+        rows = json.loads(Path("own.json").read_text())["rows"]
+        (planned_size,), (size_of_layout,) = (
+            [row["weights_file_exact"] for row in of(found, "quantize_model", model=model, scheme="bf16")]
+            for found in (plan["rows"], rows)
+        )
+        assert planned_size == size_of_layout
+        # the index of Qwen2-VL's weights states the bytes of its tensors; a safetensors file has a header as well
+        if model == "qwen2-vl-7b":
+            assert 0 < planned_size - 16_582_751_232 < 200_000
+    assert plan["downloads"]["qwen2-vl-7b-instruct"] > 16_582_751_232
+    assert all(row[key] is not None for row in plan["rows"] for key in ("disk", "scratch", "device", "host"))
+
+
+@pytest.mark.slow
+def test_the_published_study_is_planned_on_one_screen_of_a_fresh_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    fresh_clone(tmp_path, monkeypatch)
+    assert main(["plan", "--config", "config/paper.yaml"]) == 0
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    assert len(lines) <= SCREEN and max(map(len, lines)) <= 140
+    assert "?" not in shown and ">" not in shown
+    (downloads,) = [line.split() for line in lines if line.startswith("downloads, 11 ")]
+    assert downloads[4:6] == ["93.4", "GB"]
+    assert any(line.startswith("disk: needs ") and "(downloads, artifacts, and" in line for line in lines)
+
+
+def test_a_summary_adds_up_what_the_details_have(project: Path, capsys: pytest.CaptureFixture) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text()) | {"features": {"shards": 3}}
+    write_overlay("shards", overlay)
+    rows = planned(overlay="shards")
+    # all shards of a dataset's questions are one line of the details
+    details = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("  dump_shard ") for line in details) == 12
+    assert sum(line.startswith("  dump_shard ") and ", 3 jobs" in line for line in details) == 12
+    assert main(["plan", "--config", "shards.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= SCREEN
+    (answer,) = [line for line in lines if line.startswith("first: answer, 24 jobs")]
+    disk = sum(row["disk"] for rule in ("dump_shard", "gather_features") for row in of(rows, rule, model="first"))
+    assert f"{3 * (10680 + 2100):,}" in answer and size(disk) in answer
+    (weights,) = [line for line in lines if line.startswith("second: quantize, 3 jobs")]
+    exact = sum(row["weights_file_exact"] for row in of(rows, "quantize_model", model="second"))
+    assert f"{exact:,} B" in weights
+    assert len(rows) == sum(int(found) for line in lines for found in re.findall(r", ([\d,]+) jobs? ", line))
+
+
+def test_downloads_are_part_of_what_a_study_needs(project: Path, capsys: pytest.CaptureFixture) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["models"]["first"]["downloads"] = ["one", "two"]
+    overlay["downloads"] = {
+        name: {"url": "https://example.org/a", "folder": name, "bytes": 10**15} for name in ("one", "two")
+    }
+    write_overlay("downloads", overlay)
+    assert main(["plan", "--config", "downloads.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^downloads, 2 .* 2000 TB ", shown, re.MULTILINE)
+    assert "disk: needs 2001 TB (downloads, artifacts, and the largest scratch)" in shown
+    del overlay["downloads"]["two"]["bytes"]
+    write_overlay("downloads", overlay)
+    assert main(["plan", "--config", "downloads.yaml"]) == 0
+    assert "disk: needs at least 1001 TB (downloads" in capsys.readouterr().out

@@ -48,7 +48,7 @@ def whole_config() -> dict:
     files = {"questions": "own/q.json", "annotations": "own/a.json", "images": "own"}
     shares = {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 0}
     config["downloads"] = {
-        "file": {"url": "https://example.org/a.zip", "unpack": True, "folder": "own"},
+        "file": {"url": "https://example.org/a.zip", "unpack": True, "folder": "own", "bytes": 1000},
         "rows": {
             "hub": {"repository": "a/b", "revision": "main", "kind": "dataset", "files": ["x-*"]},
             "rows": "vqav2",

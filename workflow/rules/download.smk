@@ -19,7 +19,10 @@ rule fetch_download:
         runtime=1440,
     params:
         code=code("fetch_download"),
-        settings=lambda wildcards: config["downloads"][wildcards.download],
+        # Only a plan reads how large it is.
+        settings=lambda wildcards: {
+            key: value for key, value in config["downloads"][wildcards.download].items() if key != "bytes"
+        },
         lock=lambda wildcards: f"config/lock/{wildcards.download}.json",
         # Another value each time: who asks for a record that is there wants the files behind it checked.
         asked=time.time_ns(),

@@ -3,6 +3,8 @@
 import polars as pl
 import pytest
 
+from quantrust.evaluation.comparison import SCHEMA as COMPARISONS
+from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
 from quantrust.report.wording import in_words
 
@@ -202,17 +204,31 @@ def test_halves_that_certify_are_counted(groups, sentences) -> None:
     assert "certif" not in groups["By the confidence of selector"]
 
 
+NAMES = [f"{place}_{name}" for place in ("first", "second") for name in ("model", "scheme", "estimator")]
+
+
 def a_summary(kept_rows: list[dict], decisions: list[dict], **study: dict) -> str:
     kept_table, decided = (pl.DataFrame(rows, infer_schema_length=None) for rows in (kept_rows, decisions))
     sizes = pl.DataFrame({"model": "m", "scheme": ["mbq-w8g64"], "share_of_bf16": [0.6]})
-    names = [f"{place}_{name}" for place in ("first", "second") for name in ("model", "scheme", "estimator")]
     comparisons = pl.DataFrame(
         [("m", "bf16", "selector", "m", "bf16", "maxprob", HOME, "aurc", -0.1, 0.01)],
-        schema=[*names, "dataset", "metric", "difference", "p_holm"],
+        schema=[*NAMES, "dataset", "metric", "difference", "p_holm"],
         orient="row",
     )
     ((_, found),) = summary(kept_table, sizes, decided, comparisons, METRICS, HOME, STUDY | study)
     return "\n".join(sentence for _, sentences in found for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("schemes", "lacking"), [(["bf16"], "scheme beside bf16"), (["mbq-w8g64"], "bf16")], ids=["alone", "without"]
+)
+def test_what_a_study_lacks_to_judge_schemes_is_named(schemes: list[str], lacking: str) -> None:
+    kept_table = pl.DataFrame(schema=SHIPPING)
+    sizes = pl.DataFrame({"model": "m", "scheme": schemes, "share_of_bf16": [1.0]})
+    decided = pl.DataFrame([decision(schemes[0], HOME, 0.04, 0.03, 0.05, 500, 0.7)])
+    comparisons = pl.DataFrame(schema={**dict.fromkeys(NAMES, pl.String), **COMPARISONS})
+    ((_, found),) = summary(kept_table, sizes, decided, comparisons, METRICS, HOME, STUDY)
+    assert found[0][1][0] == f"The study has no {lacking}, which the shipping criterion compares with."
 
 
 def test_a_summary_of_few_questions_says_that_nothing_can_be_said() -> None:

@@ -13,13 +13,13 @@ from quantrust.errors import QuantrustError
 GIGABYTE = 10**9
 
 DESCRIPTION = """\
-Print for every job of a study the number of questions, bytes on disk, and
+Print for the jobs of a study the number of questions, bytes on disk, and
 device and host memory, from configs alone: no weight is read and nothing is
 downloaded. Run it where snakemake is run. Sizes of weights files are exact to
 the byte; all else is estimated, and rounded up where it is not known.
-The jobs are all that `snakemake` runs on nothing, from data to page; on the
-terminal one line stands for jobs that are alike, --out has each of them. What
-`snakemake download` gets is no part of them, nor of their bytes."""
+The jobs are all that `snakemake` runs on nothing, from data to page, in one
+screen; --details has a line for all that are unlike one another, and --out has
+each of them. What `snakemake download` gets has a line of its own."""
 
 EPILOG = """\
 examples:
@@ -27,16 +27,20 @@ examples:
     quantrust plan
   the published one, and whether it fits a GPU with 24 GB
     quantrust plan --config config/paper.yaml --device-memory 24
+  more lines: every scheme and dataset
+    quantrust plan --config config/paper.yaml --details
   every job as a row, in bytes
     quantrust plan --config config/paper.yaml --out plan.csv
 
 what is read:
   of a model      config.json in the folder that models.NAME.source names; for
                   memory also the files of its processor and tokenizer. Where
-                  they are not there, the message says how to get them without
-                  the weights.
+                  they are not there, the facts that are shipped of the two
+                  published models; of another model the message says how to
+                  get the files without the weights.
   of a dataset    its settings where it is embedded; else its official files,
                   or the entry size of the config as long as they are not there
+  of a download   the entry bytes of the config
 
 what is estimated:
   device          the peak on a GPU, for the largest pictures that the model's
@@ -45,9 +49,9 @@ what is estimated:
   ?               not known; > a lower bound; ~ a share of a known number
 
 the disk:
-  The last line holds the bytes of all artifacts, with those that are already
-  there, and of the largest scratch files against what is free on the disk of
-  data/, or of the current folder where there is no data/. If that is too
+  The last line holds the bytes of all downloads and artifacts, with those that
+  are already there, and of the largest scratch files against what is free on
+  the disk of data/, or of the current folder where there is no data/. If that is too
   little, a warning follows; the study may be meant for another machine, so the
   exit code stays as it is.
 
@@ -78,6 +82,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="GB",
         help="memory of the GPU; jobs that take more are marked",
     )
+    parser.add_argument("--details", action="store_true", help="print a line for every job that is unlike the others")
     parser.add_argument("--out", type=Path, metavar="OUT", help="write all jobs to this .csv or .json file")
     parser.set_defaults(run=run)
 
@@ -93,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     # torch takes seconds to import, which the other commands need not wait for
     from quantrust.planning.configs import DEFAULT, read_study
     from quantrust.planning.estimates import check_fit, plan_study, with_fit
-    from quantrust.planning.text import disk_text, plan_text
+    from quantrust.planning.text import disk_text, plan_text, summary_text
 
     if arguments.out is not None:
         check_table(arguments.out, (DEFAULT, *arguments.config))
@@ -104,11 +109,12 @@ def run(arguments: argparse.Namespace) -> None:
     plan = plan_study(config)
     jobs = with_fit(plan.jobs, limit)
     if arguments.out is not None:
-        head = {"device_memory": limit, "unknown": plan.unknown}
+        head = {"device_memory": limit, "downloads": plan.downloads, "unknown": plan.unknown}
         write_table(arguments.out, jobs, head)
     # data/ often is a link to a larger disk
     study = next(folder for folder in (Path("data"), Path()) if folder.is_dir())
-    print(plan_text(jobs), disk_text(jobs, shutil.disk_usage(study).free), sep="\n\n")
+    table = plan_text(jobs) if arguments.details else summary_text(jobs, plan.downloads)
+    print(table, disk_text(jobs, plan.downloads, shutil.disk_usage(study).free), sep="\n\n")
     if plan.unknown:
         raise QuantrustError("\n".join(plan.unknown))
     check_fit(jobs, limit)

@@ -25,7 +25,15 @@ from quantrust.inference.sizes import features_bytes
 from quantrust.models.embedded import IMAGE_SIZE
 from quantrust.models.footprint import LIBRARIES, Footprint
 from quantrust.models.pictures import PictureCost
-from quantrust.planning.jobs import CANDIDATES, LANGUAGE_SHIFT, Job, datasets_of, study_jobs, variants_of
+from quantrust.planning.jobs import (
+    CANDIDATES,
+    LANGUAGE_SHIFT,
+    Job,
+    datasets_of,
+    downloads_of,
+    study_jobs,
+    variants_of,
+)
 from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration import BATCH_SIZE
@@ -150,11 +158,14 @@ class StudyPlan:
     ----------
     jobs : polars.DataFrame
         With the columns of `PLAN_SCHEMA`, in the order of the stages.
+    downloads : dict of str to int or None
+        Bytes on disk of what `snakemake download` gets, by name; None where the config does not say.
     unknown : list of str
         What could not be planned, and what to do about it.
     """
 
     jobs: pl.DataFrame
+    downloads: dict[str, int | None]
     unknown: list[str]
 
 
@@ -191,7 +202,7 @@ def plan_study(config: Mapping[str, Any]) -> StudyPlan:
     """
     planner = _Planner(config)
     rows = [{**vars(job), **vars(planner.estimate(job))} for job in study_jobs(config)]
-    return StudyPlan(pl.DataFrame(rows, schema=PLAN_SCHEMA), list(planner.unknown))
+    return StudyPlan(pl.DataFrame(rows, schema=PLAN_SCHEMA), downloads_of(config), list(planner.unknown))
 
 
 def with_fit(jobs: pl.DataFrame, device_memory: int | None) -> pl.DataFrame:

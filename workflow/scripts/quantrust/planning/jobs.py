@@ -65,6 +65,23 @@ def study_jobs(config: Mapping[str, Any]) -> list[Job]:
     return list(dict.fromkeys(job for stage in stages for job in stage(config)))
 
 
+def downloads_of(config: Mapping[str, Any]) -> dict[str, int | None]:
+    """Return what `snakemake download` gets for a study, by name, with the bytes that the config states or None.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked.
+    """
+    sections = [
+        *(config["datasets"][dataset] for dataset in datasets_of(config)),
+        config["calibration"],
+        *(config["models"][model] for model in config["study"]["models"]),
+    ]
+    names = dict.fromkeys(name for section in sections for name in section.get("downloads", []))
+    return {name: config["downloads"][name].get("bytes") for name in names}
+
+
 def datasets_of(config: Mapping[str, Any]) -> list[str]:
     """Return the datasets of a study, the one in distribution first."""
     return [config["study"]["in_distribution"], *config["study"]["shifts"]]

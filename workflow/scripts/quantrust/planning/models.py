@@ -18,6 +18,7 @@ from quantrust.models.pictures import PictureCost, picture_cost
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
+from quantrust.planning.published import PUBLISHED
 from quantrust.quantization.checkpoint import planned_bytes
 from quantrust.quantization.plan import build_plan
 from quantrust.quantization.scheme import Scheme
@@ -26,10 +27,11 @@ CONFIG = "config.json"
 
 
 class PlannedModel:
-    """A model of a study, known from the files of its folder that are not weights.
+    """A model of a study, known from the files of its folder that are not weights, or from facts that are shipped.
 
     Sizes follow from its `config.json` alone; what a picture costs, and with it memory, needs the files of its
-    processor as well.
+    processor as well. Where there is no `config.json` and the model is a download that `quantrust.planning.published`
+    has, its facts are taken.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ class PlannedModel:
     Raises
     ------
     QuantrustError
-        If the model's folder has no `config.json`, or one that can not be read.
+        If the model's folder has no `config.json` and no facts are shipped, or it has one that cannot be read.
     """
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
@@ -48,21 +50,31 @@ class PlannedModel:
         self.name, self.section = name, config["models"][base]
         self.source = Path(self.section["source"])
         self.template = self.section.get("prompt", config["features"]["prompt"])
-        if not (self.source / CONFIG).is_file():
-            raise QuantrustError(
-                f"models.{base}: {self.source / CONFIG} does not exist, so that {name} can not be planned; put the "
-                f"files of the model's folder that are not weights there{_command(self.section, self.source, config)}"
+        hub = _hub(self.section, self.source, config)
+        facts = None if hub is None else PUBLISHED.get(hub["repository"])
+        if (self.source / CONFIG).is_file():
+            self.files = self.source
+            self.companions = sum(
+                (self.source / file).stat().st_size for file in COMPANIONS if (self.source / file).is_file()
             )
-        self.companions = sum(
-            (self.source / file).stat().st_size for file in COMPANIONS if (self.source / file).is_file()
-        )
+        elif facts is not None:
+            # gone with this object
+            self._scratch = tempfile.TemporaryDirectory()
+            self.files = Path(self._scratch.name)
+            facts.write_files(self.files)
+            self.companions = facts.companions
+        else:
+            raise QuantrustError(
+                f"models.{base}: {self.source / CONFIG} does not exist, so that {name} cannot be planned; put the "
+                f"files of the model's folder that are not weights there{_command(hub, self.source)}"
+            )
         self._plans: dict[str, tuple[pl.DataFrame, dict[str, int | float | None]]] = {}
         self._costs: dict[int, PictureCost] = {}
 
     def skeleton(self) -> tuple[Family, nn.Module]:
         """Build the model on the meta device."""
         with torch.device("meta"):
-            return build_skeleton(self.source)
+            return build_skeleton(self.files)
 
     @cached_property
     def family_and_model(self) -> tuple[Family, nn.Module]:
@@ -111,7 +123,7 @@ class PlannedModel:
         """The processor that the study uses: the folder's, with the config's settings and chat template."""
         with tempfile.TemporaryDirectory() as scratch:
             for file in COMPANIONS:
-                if (path := self.source / file).is_file():
+                if (path := self.files / file).is_file():
                     shutil.copyfile(path, Path(scratch) / file)
             try:
                 if settings := self.section.get("processor"):
@@ -128,13 +140,19 @@ class PlannedModel:
                 raise QuantrustError(str(error).replace(scratch, str(self.source))) from None
 
 
-def _command(section: Mapping[str, Any], source: Path, config: Mapping[str, Any]) -> str:
-    """Return how those files are had, where the config says from where the model is."""
+def _hub(section: Mapping[str, Any], source: Path, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what of the hub is downloaded to a model's folder, where the config says it."""
     for name in section.get("downloads", []):
-        hub = config["downloads"][name].get("hub")
-        if hub is not None and Path(config["downloads"][name]["folder"]) == source:
-            return (
-                f": hf download {hub['repository']} --revision {hub['revision']} --exclude '*.safetensors' "
-                f"--local-dir {source}"
-            )
-    return ""
+        download = config["downloads"][name]
+        if "hub" in download and Path(download["folder"]) == source:
+            return download["hub"]
+    return None
+
+
+def _command(hub: Mapping[str, Any] | None, source: Path) -> str:
+    """Return how a model's files are had, where the config says from where it is."""
+    if hub is None:
+        return ""
+    return (
+        f": hf download {hub['repository']} --revision {hub['revision']} --exclude '*.safetensors' --local-dir {source}"
+    )

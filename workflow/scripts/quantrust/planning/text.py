@@ -1,6 +1,6 @@
 """A plan as a table for the terminal."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -9,6 +9,8 @@ from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TA
 
 COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
 TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
+ANSWERS = ("dump_features", "gather_features")
+"""Rules whose jobs leave the answers to all questions of a dataset."""
 UNKNOWN, NOTHING = "?", "-"
 FITS = {"no": "too large", "halved": "halved", None: ""}
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -34,6 +36,14 @@ OF_THE_REPORT = {
 }
 SUMMARISED = OF_EVERY_VARIANT | OF_THE_REPORT
 """Rules whose jobs are alike, or small: one line, of this name, stands for all of them."""
+
+OF_A_MODEL = {
+    **dict.fromkeys(("prepare_model", "stress_model", "build_calibration"), "prepare"),
+    "quantize_model": "quantize",
+    **dict.fromkeys(("dump_features", "dump_shard", "gather_features"), "answer"),
+    **dict.fromkeys(("train_selector", "score_in_distribution", "write_scores"), "train and score"),
+}
+"""Rules whose jobs a summary has a line for, of this name, for each model."""
 
 ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", "quantize_model", *OF_THE_REPORT)
 """Rules whose jobs have no questions."""
@@ -72,7 +82,7 @@ def plan_text(jobs: pl.DataFrame) -> str:
     """
     parts: list[tuple[str, list[tuple[str, ...]]]] = []
     for (model,), group in jobs.filter(~pl.col("rule").is_in(list(SUMMARISED))).group_by("model", maintain_order=True):
-        parts.append((model or "data and evaluation", [_row(job) for job in group.iter_rows(named=True)]))
+        parts.append((model or "data and evaluation", _rows(group)))
     for heading, rules in (("of every variant", OF_EVERY_VARIANT), ("report", OF_THE_REPORT)):
         alike = jobs.filter(pl.col("rule").is_in(list(rules))).with_columns(pl.col("rule").replace(rules).alias("line"))
         parts.append(
@@ -86,13 +96,69 @@ def plan_text(jobs: pl.DataFrame) -> str:
     return "\n".join([*lines, "", _line(_total(jobs), widths)])
 
 
-def disk_text(jobs: pl.DataFrame, free: int) -> str:
+def summary_text(jobs: pl.DataFrame, downloads: Mapping[str, int | None]) -> str:
+    """Return a plan in a few lines: of each model what is quantized and answered, all else together, and totals.
+
+    Parameters
+    ----------
+    jobs : polars.DataFrame
+        As `plan_text` takes them.
+    downloads : mapping of str to int or None
+        Bytes by name.
+
+    Returns
+    -------
+    str
+        Lines of about a hundred characters.
+    """
+    of_variants = pl.col("rule").is_in(list(OF_EVERY_VARIANT))
+    of_report = pl.col("rule").is_in(list(OF_THE_REPORT)) | pl.col("output").str.starts_with("data/studies/")
+    of_model = pl.col("rule").is_in(list(OF_A_MODEL))
+    parts: list[tuple[str, pl.DataFrame]] = [("data", jobs.filter(~(of_variants | of_report | of_model)))]
+    for (model,), group in jobs.filter(of_model).group_by("model", maintain_order=True):
+        lines = group.with_columns(pl.col("rule").replace(OF_A_MODEL).alias("line"))
+        parts += [(f"{model}: {line}", rows) for (line,), rows in lines.group_by("line", maintain_order=True)]
+    parts += [("evaluation", jobs.filter(of_variants)), ("report", jobs.filter(of_report))]
+    rows = [_totals(f"{name}, {_number(len(group), 'job')}", group) for name, group in parts if not group.is_empty()]
+    total = _total(jobs)
+    known = pl.Series(list(downloads.values()), dtype=pl.Int64)
+    if downloads:
+        disk = (NOTHING, NOTHING, _known(known, sum, size), *(NOTHING,) * 3, "")
+        rows.append((f"downloads, {len(downloads)}", *disk))
+    widths = [max(map(len, column)) for column in zip(("job", *COLUMNS, ""), *rows, total, strict=True)]
+    lines = [_line(row, widths) for row in (("jobs", *COLUMNS, ""), *rows)]
+    return "\n".join([TITLE, "", *lines, "", _line(total, widths)])
+
+
+def _totals(label: str, group: pl.DataFrame) -> tuple[str, ...]:
+    """Return sums of questions that are answered, weights files and disk, and peaks of the rest, of some jobs."""
+    answered = group.filter(pl.col("rule").is_in(ANSWERS))
+    weights = group.filter(rule="quantize_model")["weights_file_exact"]
+    marks = [mark for mark in FITS if mark is not None and mark in group["fits"]]
+    return (
+        label,
+        NOTHING if answered.is_empty() else _known(answered["questions"], sum, lambda count: f"{count:,}"),
+        NOTHING if weights.is_empty() else _known(weights, sum, lambda count: f"{count:,} B"),
+        _known(group["disk"], sum, size),
+        *(_peak(group[name]) for name in ("scratch", "device")),
+        _known(group["host"], max, size),
+        FITS[marks[0]] if marks else "",
+    )
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def disk_text(jobs: pl.DataFrame, downloads: Mapping[str, int | None], free: int) -> str:
     """Say what a study needs on disk and whether that is free.
 
     Parameters
     ----------
     jobs : polars.DataFrame
         With the columns of `quantrust.planning.estimates.PLAN_SCHEMA`.
+    downloads : mapping of str to int or None
+        Bytes by name.
     free : int
         Bytes free where the study lies.
 
@@ -101,10 +167,12 @@ def disk_text(jobs: pl.DataFrame, free: int) -> str:
     str
         One line; a second, which begins with `warning:`, where the disk has too little room for what is known.
     """
-    needed = jobs["disk"].sum() + (jobs["scratch"].max() or 0)
-    unknown = jobs["disk"].has_nulls() or jobs["scratch"].has_nulls()
+    got = sum(count for count in downloads.values() if count is not None)
+    needed = jobs["disk"].sum() + (jobs["scratch"].max() or 0) + got
+    unknown = jobs["disk"].has_nulls() or jobs["scratch"].has_nulls() or None in downloads.values()
     least = "at least " if unknown else ""
-    line = f"disk: needs {least}{size(needed)} (artifacts, and the largest scratch), {size_down(free)} free here"
+    what = "downloads, artifacts, and the largest scratch" if downloads else "artifacts, and the largest scratch"
+    line = f"disk: needs {least}{size(needed)} ({what}), {size_down(free)} free here"
     if needed <= free:
         return line
     return (
@@ -113,9 +181,13 @@ def disk_text(jobs: pl.DataFrame, free: int) -> str:
     )
 
 
-def _row(job: dict[str, Any]) -> tuple[str, ...]:
-    label = " ".join(filter(None, (job["rule"], job["scheme"], job["dataset"], job["shard"])))
-    return _cells(f"  {label}", job)
+def _rows(group: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Return a row for each job, and one for all shards of a dataset's questions."""
+    keys = ["rule", "scheme", "dataset"]
+    rows = []
+    for values, alike in group.group_by(keys, maintain_order=True):
+        rows.append(_summary(" ".join(filter(None, values)), alike))
+    return rows
 
 
 def _summary(line: str, group: pl.DataFrame) -> tuple[str, ...]:
@@ -123,6 +195,8 @@ def _summary(line: str, group: pl.DataFrame) -> tuple[str, ...]:
         name: None if group[name].has_nulls() else value
         for name, value in (("disk", group["disk"].sum()), ("host", group["host"].max()))
     }
+    if job["shard"] is not None and job["questions"] is not None:
+        job |= {"questions": group["questions"].sum(), "questions_exact": False}
     return _cells(f"  {line}" if len(group) == 1 else f"  {line}, {len(group)} jobs", job)
 
 
@@ -140,7 +214,7 @@ def _cells(label: str, job: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _total(jobs: pl.DataFrame) -> tuple[str, ...]:
-    answered = jobs.filter(pl.col("rule").is_in(("dump_features", "gather_features")))
+    answered = jobs.filter(pl.col("rule").is_in(ANSWERS))
     return (
         "sum of answers and disk; peak of the others",
         _known(answered["questions"], sum, lambda count: f"{count:,}"),

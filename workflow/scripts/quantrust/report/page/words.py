@@ -192,7 +192,8 @@ def _number(count: int, noun: str) -> str:
 
 def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, shipping: Mapping[str, Any], level: float) -> list[str]:
     if kept.is_empty():
-        return [f"The study has no {UNQUANTIZED}, which the shipping criterion compares with."]
+        lacking = f"scheme beside {UNQUANTIZED}" if UNQUANTIZED in set(sizes["scheme"]) else UNQUANTIZED
+        return [f"The study has no {lacking}, which the shipping criterion compares with."]
     risk, keeps = shipping["risk"], shipping["keeps"]
     images, fewest = kept["images"][0], fewest_images(keeps, level)
     if images < fewest:
