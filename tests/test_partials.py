@@ -32,7 +32,9 @@ with atomic_directory(path) as partial:
 
 
 def run(code: str, path: Path) -> int:
-    program = f"import os\nfrom pathlib import Path\nfrom quantrust.files import *\npath = Path({str(path)!r})\n{code}"
+    program = (
+        f"import os, time\nfrom pathlib import Path\nfrom quantrust.files import *\npath = Path({str(path)!r})\n{code}"
+    )
     return subprocess.run([sys.executable, "-c", program], check=False).returncode
 
 
@@ -73,6 +75,34 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_in_the_folder(kind, tm
     look_again()
     with atomic_path(tmp_path / "other") as partial:
         assert list(tmp_path.iterdir()) == [partial]
+
+
+def test_a_worker_that_outlives_its_writer_does_not_keep_what_that_one_left(tmp_path, look_again):
+    code = """
+with atomic_path(path) as partial:
+    heard, said = os.pipe()
+    if os.fork() == 0:
+        os.write(said, b"x")
+        time.sleep(20)
+        os._exit(0)
+    os.read(heard, 1)
+    os.kill(os.getpid(), 9)
+"""
+    assert run(code, tmp_path / "out") == -9
+    look_again()
+    with atomic_path(tmp_path / "other") as partial:
+        assert list(tmp_path.iterdir()) == [partial]
+
+
+def test_a_forked_worker_does_not_end_its_writers_lock(tmp_path, look_again):
+    with atomic_path(tmp_path / "out") as partial:
+        worker = os.fork()
+        if worker == 0:
+            os._exit(0)
+        os.waitpid(worker, 0)
+        look_again()
+        partials.remove_stale(tmp_path)
+        assert partial.exists()
 
 
 def test_what_a_living_writer_writes_stays(tmp_path, look_again):

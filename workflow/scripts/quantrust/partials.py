@@ -28,6 +28,7 @@ LOCK, CONTENT, REPLACED = "lock", "content", "replaced"
 """What the partial of a folder holds: a lock, with the name of the folder, the new folder, for a moment the old."""
 
 _looked_through: set[Path] = set()
+_locked: set[int] = set()
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def partial_file(path: Path) -> Iterator[Path]:
         yield partial
     finally:
         partial.unlink(missing_ok=True)
-        os.close(descriptor)
+        _unlock(descriptor)
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def partial_folder(path: Path) -> Iterator[Path]:
         yield partial
     finally:
         _clear(partial, path)
-        os.close(descriptor)
+        _unlock(descriptor)
 
 
 def put_in_place(partial: Path, path: Path) -> None:
@@ -186,6 +187,7 @@ def _make_and_lock(path: Path) -> int | None:
     _lock(descriptor)
     with suppress(FileNotFoundError):
         if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            _locked.add(descriptor)
             return descriptor
     os.close(descriptor)
     return None
@@ -198,3 +200,18 @@ def _lock(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _unlock(descriptor: int) -> None:
+    _locked.discard(descriptor)
+    os.close(descriptor)
+
+
+def _leave_locks_to_the_parent() -> None:
+    """Close what a forked process has of its parent's locks: one that outlives the parent must not keep them."""
+    for descriptor in _locked:
+        os.close(descriptor)
+    _locked.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
