@@ -121,13 +121,16 @@ def test_json_and_images_of_an_artifact_are_checked_where_they_are_read(folder):
 
 def test_a_file_is_hashed_once_unless_it_changed(folder, monkeypatch):
     monkeypatch.setattr(digests, "MOMENT", 0)
-    hashed, file_digest = [], digests.hashlib.file_digest
-    monkeypatch.setattr(digests.hashlib, "file_digest", lambda *what: hashed.append(what) or file_digest(*what))
+    monkeypatch.setattr(digests, "AT_ONCE", 4)
+    hashed, sha256, file_digest = [], digests.hashlib.sha256, digests.hashlib.file_digest
+    monkeypatch.setattr(digests.hashlib, "file_digest", lambda *what: hashed.append("large") or file_digest(*what))
     copy = shutil.copytree(folder, folder.parent / "copy")
+    check_folder(copy)
+    monkeypatch.setattr(digests.hashlib, "sha256", lambda *what: hashed.append("small") or sha256(*what))
     for _ in range(3):
         check_folder(copy)
         check_file(copy / "images" / "1.png")
-    assert len(hashed) == len(FILES)
+    assert hashed == ["large"]
     first = digest_of(copy / "é")
     change(copy / "é", 0)
     assert digest_of(copy / "é") != first

@@ -5,12 +5,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 MOMENT = 100_000_000
 """Nanoseconds that the clock of a file system certainly tells apart."""
+AT_ONCE = 1 << 20
+"""Bytes of a file that is read as a whole; to prepare for more takes longer than to read them."""
 
-_known: dict[tuple[int | str, ...], str] = {}
+_known: dict[tuple[int | str, ...], Any] = {}
 
 
 def digest_of(path: str | Path) -> str:
@@ -21,30 +25,38 @@ def digest_of(path: str | Path) -> str:
     OSError
         If it can not be read.
     """
-    with open(path, "rb") as file:
-        return digest_once(file, "whole", lambda: hashlib.file_digest(file, "sha256").hexdigest())
+
+    def compute() -> str:
+        if found.st_size <= AT_ONCE:
+            return hashlib.sha256(file.read()).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+    with open(path, "rb", buffering=0) as file:
+        found = os.fstat(file.fileno())
+        return once(found, "digest", compute)
 
 
-def digest_once(file: BinaryIO, what: str, compute: Callable[[], str]) -> str:
-    """Return a digest of an open file, which is computed unless this process has computed it of the same bytes.
+def once(found: os.stat_result, what: str, compute: Callable[[], T]) -> T:
+    """Return what is computed of a file's bytes, unless this process has computed it of the same bytes.
 
     Parameters
     ----------
-    file : binary file
+    found : os.stat_result
+        Of the file, from before it is read.
     what : str
-        Which digest it is.
+        What is computed.
     compute : callable
     """
-    found, now = os.fstat(file.fileno()), time.time_ns()
+    now = time.time_ns()
     # the last is another whenever bytes of the file were changed, also where its time was set back
     key = (what, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     if key in _known:
         return _known[key]
-    digest = compute()
+    value = compute()
     # in the moment of a change another one would leave the same time
     if now - found.st_ctime_ns > MOMENT:
-        _known[key] = digest
-    return digest
+        _known[key] = value
+    return value
 
 
 def how_to_rebuild(artifact: str | Path) -> str:

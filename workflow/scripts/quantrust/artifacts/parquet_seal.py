@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from quantrust.artifacts.digests import digest_once, how_to_rebuild
+from quantrust.artifacts.digests import how_to_rebuild, once
 from quantrust.errors import QuantrustError
 
 KEY = "quantrust.sha256"
@@ -72,7 +72,7 @@ def check_seal(path: str | Path) -> None:
                 )
             file.seek(place)
             borne = file.read(len(BLANK))
-            if digest_once(file, KEY, lambda: _digest(file, place)).encode() != borne:
+            if once(os.fstat(file.fileno()), KEY, lambda: _digest(file, place)).encode() != borne:
                 raise QuantrustError(
                     f"{path} is damaged: its bytes do not have the SHA-256 that it bears; {how_to_rebuild(path)}"
                 )
