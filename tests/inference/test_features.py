@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from quantrust.artifacts.folder_record import write_record
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
-from quantrust.files import sha256
 from quantrust.inference import features as features_module
 from quantrust.inference.decoding import decode_greedily
 from quantrust.inference.features import FeatureDumper, dump_features
@@ -25,7 +25,6 @@ from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
-from quantrust.quantization.checkpoint import RECORD, _record_digest
 from quantrust.quantization.quantize import quantize_model
 
 BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
@@ -367,10 +366,7 @@ def test_a_question_of_which_no_token_is_left_is_named_before_the_model_runs(var
     # as tokenizers made by SentencePiece do
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
     (tmp_path / "checkpoint" / "tokenizer.json").write_text(json.dumps(tokenizer))
-    record = json.loads((tmp_path / "checkpoint" / RECORD).read_text())
-    record["files"]["tokenizer.json"] = sha256(tmp_path / "checkpoint" / "tokenizer.json")
-    record["record_sha256"] = _record_digest(record)
-    (tmp_path / "checkpoint" / RECORD).write_text(json.dumps(record))
+    write_record(tmp_path / "checkpoint")
     changed = dataclasses.replace(variant, checkpoint=tmp_path / "checkpoint")
     for text, message in [
         ("\u200b\u200b", r"question q23 is '\\u200b\\u200b', of which the model's tokenizer leaves no token; reword"),
