@@ -97,7 +97,7 @@ def try_processor(folder: str, family: Family, model: nn.Module, processor: Any)
     except QuantrustError as error:
         raise QuantrustError(f"{folder}: {error}") from None
     ramp = Image.linear_gradient("L").resize(SIZE)
-    pictures = [ramp.convert("RGB"), ramp.point(lambda value: 255 - value).convert("RGB")]
+    pictures = [Image.merge("RGB", [grey] * 3) for grey in (ramp, ramp.point(lambda value: 255 - value))]
     with blaming(f"{folder}: the image processor can not read a picture", "correct its file, or get it again"):
         inputs = family.preprocess(processor, pictures)
         alone = [family.preprocess(processor, [picture]).tensors["pixel_values"] for picture in pictures]

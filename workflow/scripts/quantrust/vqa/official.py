@@ -18,7 +18,9 @@ COCO_IMAGE_NAME = "COCO_val2014_{image_id:012d}.jpg"
 """How COCO val2014, which VQAv2 and AdVQA validation questions refer to, names its files."""
 
 # A longer number than of 99 digits is the name of no file; a width of many more takes all memory.
-IMAGE_NAME_PATTERN = r"^[^{}]*\{image_id(:(0?[0-9]{1,2})?d?)?\}[^{}]*$"
+IMAGE_NAME_PATTERN = (
+    r"^(?!/)(?!(.*/)?\.\.(/|\Z))[^{}\x00-\x1f\x7f]*\{image_id(:(0?[1-9][0-9]?)?d?)?\}[^{}\x00-\x1f\x7f]*\Z"
+)
 """What a template of file names looks like; the config's schema has it too."""
 IMAGE_NAMES = "a file name with {image_id} in it, such as {image_id:012d}.jpg, and no other braces"
 _IMAGE_NAME = re.compile(IMAGE_NAME_PATTERN)
