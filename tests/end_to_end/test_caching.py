@@ -112,10 +112,11 @@ def test_editing_the_bootstrap_reruns_evaluations_and_what_follows(scratch) -> N
 
 def test_editing_the_figures_redraws_them(scratch) -> None:
     edit(scratch, "report/figures/degradation.py")
-    assert scratch.plan()[0] == Counter(degradation=1)
+    # The page shows every figure.
+    assert scratch.plan()[0] == Counter(degradation=1, build_page=1)
     edit(scratch, "report/figures/parts.py")
     drawn = Counter(risk_coverage=1, mixtures=1, degradation=1, efficiency=1, selector_gain=1)
-    assert scratch.plan()[0] == drawn + GROUP_FIGURES
+    assert scratch.plan()[0] == drawn + GROUP_FIGURES + Counter(build_page=1)
 
 
 def test_editing_the_page_builds_it_alone(scratch) -> None:
@@ -230,7 +231,7 @@ def test_one_figure_builds_only_what_it_needs(scratch) -> None:
     for name in ("risk_coverage", "mixtures"):
         (scratch.folder / "reports" / f"{name}.pdf").unlink()
     assert scratch.plan("reports/risk_coverage.pdf")[0] == Counter(risk_coverage=1)
-    assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1)
+    assert scratch.plan()[0] == Counter(risk_coverage=1, mixtures=1, build_page=1)
     jobs, _ = scratch.plan("reports/risk_coverage.pdf", "--forceall")
     others = {"mixtures", "degradation", "tabulate_accuracy", "tabulate_reliability", "tabulate_sizes", "train_model"}
     others |= {"write_scores", "evaluate_variant", "break_down_variant", "select_adversarial", "build_mixtures"}
