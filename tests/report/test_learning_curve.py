@@ -26,7 +26,11 @@ def curve(scheme: str, folder: Path) -> Path:
                     members = [sign * (gain - 0.005), sign * (gain + 0.005)]
                     found = (dataset, None, metric, parameter, sign * gain, low, high, 0.1, 900, 0.5, members)
                     rows.append(("model", scheme, estimator, labels, *found))
-    write_table(pl.DataFrame(rows, schema=SCHEMA, orient="row"), folder / f"{scheme}.parquet")
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    # coverages at another limit, which the figure does not show
+    others = table.filter(metric="coverage_at_risk").with_columns(parameter=0.01, difference=-0.9)
+    table = pl.concat([others, table])
+    write_table(table, folder / f"{scheme}.parquet")
     return folder / f"{scheme}.parquet"
 
 

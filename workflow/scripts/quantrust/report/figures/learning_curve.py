@@ -31,7 +31,8 @@ def learning_curve(paths: Iterable[str | Path], pdf: str | Path, png: str | Path
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    table = read_tables(paths).filter(pl.col("difference").is_not_null())
+    at_limit = pl.col("parameter").is_null() | (pl.col("parameter") == risk)
+    table = read_tables(paths).filter(pl.col("difference").is_not_null(), at_limit)
     # A gain points up in every panel: more coverage, less area, less error.
     columns = [
         (f"gain in {risk_label(risk)}", "coverage_at_risk", 1),
