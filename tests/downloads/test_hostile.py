@@ -277,9 +277,10 @@ def test_two_downloads_of_one_file_do_not_mix(server: RawServer, tmp_path: Path)
 
 def archive_of(files: dict[str, str], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as opened:
+    with zipfile.ZipFile(buffer, "w") as opened:
         for name, content in files.items():
-            opened.writestr(name, content)
+            # With a date of its own, so that the bytes, which name tests, are the same in every process.
+            opened.writestr(zipfile.ZipInfo(name), content, compression)
     return buffer.getvalue()
 
 
