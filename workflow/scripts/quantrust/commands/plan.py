@@ -51,9 +51,9 @@ what is estimated:
 the disk:
   The last line holds the bytes of all downloads and artifacts, with those that
   are already there, and of the largest scratch files against what is free on
-  the disk of data/, or of the current folder where there is no data/. If that is too
-  little, a warning follows; the study may be meant for another machine, so the
-  exit code stays as it is.
+  the disk of data/, or of the current folder where there is no data/. If that
+  is too little, a warning follows; the study may be meant for another machine,
+  so the exit code stays as it is.
 
 The exit code is 2 if something could not be planned, or a job does not fit the
 memory that --device-memory gives."""
