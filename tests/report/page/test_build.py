@@ -166,7 +166,9 @@ def test_checkpoints_state_the_bytes_of_the_loaded_model(page_study) -> None:
 def test_a_study_without_the_unquantized_model_says_so(page_study, tmp_path) -> None:
     empty = pl.read_csv(page_study.sources.shipping).clear()
     write_csv(empty, tmp_path / "shipping.csv")
-    text = write_again(page_study, tmp_path, shipping=tmp_path / "shipping.csv").read_text(encoding="utf-8")
+    write_csv(pl.read_csv(page_study.sources.sizes).filter(pl.col("scheme") != "bf16"), tmp_path / "sizes.csv")
+    changed = {name: tmp_path / f"{name}.csv" for name in ("shipping", "sizes")}
+    text = write_again(page_study, tmp_path, **changed).read_text(encoding="utf-8")
     assert "The study has no bf16, which the shipping criterion compares with." in text
 
 
