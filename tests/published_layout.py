@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from quantrust.models.loading import load_family
+from quantrust.planning.published import TEMPLATES
 
 ANSWER_WORDS = ("yes", "no", "red", "blue", "green", "yellow", "one", "two", "three", "four")
 SHAPES_DRAWN = ("circle", "square", "triangle", "bar")
@@ -250,26 +251,6 @@ def preprocessor_config(family: str, size: Size) -> dict:
     }
 
 
-CHAT_TEMPLATES = {
-    # A system turn comes first where there is none.
-    "qwen2_vl": (
-        "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        "{% endif %}{% for turn in messages %}<|im_start|>{{ turn['role'] }}\n"
-        "{% if turn['content'] is string %}{{ turn['content'] }}"
-        "{% else %}{% for part in turn['content'] %}{% if part['type'] == 'image' %}"
-        "<|vision_start|><|image_pad|><|vision_end|>{% elif 'text' in part %}{{ part['text'] }}{% endif %}{% endfor %}"
-        "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    ),
-    # An image follows the colon at once, a text after a space.
-    "idefics3": (
-        "<|begin_of_text|>{% for turn in messages %}{{ turn['role'].capitalize() }}:"
-        "{% if turn['content'][0]['type'] != 'image' %} {% endif %}{% for part in turn['content'] %}"
-        "{% if part['type'] == 'text' %}{{ part['text'] }}{% elif part['type'] == 'image' %}<image>{% endif %}"
-        "{% endfor %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-    ),
-}
-
-
 def build_tokenizer(family: str, size: Size) -> Tokenizer:
     """Return a byte-level BPE in which every special token has its published id."""
     tokenizer = Tokenizer(models.BPE())
@@ -310,7 +291,7 @@ def write_model_folder(folder: Path, family: str, size: Size, seed: int = 0) -> 
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(family, size))
     _write_json(folder / "config.json", model_config(family, size))
     _write_json(folder / "preprocessor_config.json", preprocessor_config(family, size))
-    _write_json(folder / "chat_template.json", {"chat_template": CHAT_TEMPLATES[family]})
+    _write_json(folder / "chat_template.json", {"chat_template": TEMPLATES[family]})
     if family == "qwen2_vl":
         pad, end = size.ordinary, size.ordinary + special_tokens(family).index("<|im_end|>")
         generation = {"bos_token_id": pad, "pad_token_id": pad, "do_sample": True, "eos_token_id": [end, pad]}
@@ -334,7 +315,7 @@ def _tokenizer_config(family: str, size: Size) -> dict:
     marks = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     common = {
         "added_tokens_decoder": {str(size.ordinary + k): {"content": t, **marks} for k, t in enumerate(special)},
-        "chat_template": CHAT_TEMPLATES[family],
+        "chat_template": TEMPLATES[family],
         "clean_up_tokenization_spaces": family == "idefics3",
         "pad_token": PAD_TOKENS[family],
     }

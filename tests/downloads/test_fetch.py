@@ -12,8 +12,9 @@ from urllib.parse import unquote, urlsplit
 import datasets
 import pytest
 
-from quantrust.downloads import disk, web
+from quantrust import disk
 from quantrust.downloads import hub as client
+from quantrust.downloads import web
 from quantrust.downloads.fetch import fetch
 from quantrust.errors import QuantrustError
 from quantrust.vqa.official import read_vizwiz

@@ -13,7 +13,7 @@ SCRIPTS = BASE / "workflow" / "scripts"
 PUBLISHED = os.path.relpath(BASE / "config" / "paper_reference.yaml")
 sys.path.insert(0, str(SCRIPTS))
 # Jobs import the package that is digested here, even where the environment has that of another checkout installed.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")]))
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])))
 
 from quantrust.config import CANDIDATES, EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learned

@@ -40,6 +40,13 @@ def check_disk(path: str | Path, needed: int, advice: str) -> None:
         )
 
 
+def require_space(folder: Path, needed: int) -> None:
+    """Raise when the disk of a folder has fewer free bytes than are needed."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise QuantrustError(f"{folder}: {needed:,} bytes are needed and {free:,} are free; make room on that disk")
+
+
 @contextmanager
 def naming_full_disk(path: str | Path) -> Iterator[None]:
     """Turn the error of a disk that is full, whichever library met it, into one that names the artifact.

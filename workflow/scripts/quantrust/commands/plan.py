@@ -8,6 +8,7 @@ from typing import Any
 
 from quantrust.commands.numbers import parsed
 from quantrust.commands.outputs import check_table, write_table
+from quantrust.commands.study_config import add_config
 from quantrust.errors import QuantrustError
 
 GIGABYTE = 10**9
@@ -68,14 +69,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="configs laid over config.yaml, as snakemake's --configfile",
-    )
+    add_config(parser)
     parser.add_argument(
         "--device-memory",
         type=_gigabytes,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from quantrust.commands.study_config import add_config
 from quantrust.errors import QuantrustError
 
 DAMAGED = 1
@@ -46,14 +47,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="configs laid over config.yaml, as snakemake's --configfile",
-    )
+    add_config(parser)
     parser.set_defaults(run=run)
 
 

@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from quantrust.downloads.disk import require_space
+from quantrust.disk import require_space
 from quantrust.durable import sync_files
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path, path_inside

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import filter_repo_objects
 
-from quantrust.downloads.disk import require_space
+from quantrust.disk import require_space
 from quantrust.downloads.lock import Lock, checked, places
 from quantrust.downloads.web import reason
 from quantrust.errors import QuantrustError

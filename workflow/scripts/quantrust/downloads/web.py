@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from quantrust.disk import naming_full_disk
-from quantrust.downloads.disk import require_space
+from quantrust.disk import naming_full_disk, require_space
 from quantrust.errors import QuantrustError
 from quantrust.progress import progress
 

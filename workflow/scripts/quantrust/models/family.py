@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
-from quantrust.models.library import blaming
+from quantrust.models.named_errors import blaming
 
 # Stands for the question while a chat template is rendered once for many questions.
 _SENTINEL = "\u2402question\u2403"

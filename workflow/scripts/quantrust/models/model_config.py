@@ -18,7 +18,7 @@ from transformers.initialization import no_init_weights
 
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
-from quantrust.models.library import blaming
+from quantrust.models.named_errors import blaming
 
 CONFIG = "config.json"
 

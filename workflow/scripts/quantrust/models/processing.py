@@ -11,7 +11,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
 from quantrust.models.image_settings import faults_of_settings
-from quantrust.models.library import blaming
+from quantrust.models.named_errors import blaming
 
 CHAT_TEMPLATE = "chat_template.jinja"
 REPAIR = "correct the file, or get it again"

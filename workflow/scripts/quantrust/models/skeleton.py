@@ -8,9 +8,9 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from quantrust.models.family import Family
-from quantrust.models.library import blaming
 from quantrust.models.loading import family_of
 from quantrust.models.model_config import build_model
+from quantrust.models.named_errors import blaming
 
 
 def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family, nn.Module]:

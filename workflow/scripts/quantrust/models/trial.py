@@ -12,7 +12,7 @@ from torch import nn
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, Role, VisionInputs
-from quantrust.models.library import blaming
+from quantrust.models.named_errors import blaming
 from quantrust.models.processing import load_tokenizer
 from quantrust.models.skeleton import build_skeleton
 

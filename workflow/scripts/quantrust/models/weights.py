@@ -20,7 +20,7 @@ from quantrust.artifacts.folder_record import check_file
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_object
 from quantrust.models.companions import ADAPTER, INDEX, WEIGHT_SUFFIXES, WEIGHTS
-from quantrust.models.library import blaming
+from quantrust.models.named_errors import blaming
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Dtypes of weights that are not quantized, as safetensors spells them."""

@@ -10,7 +10,7 @@ from quantrust.artifacts.documents import check_document
 from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.parquet_seal import check_seal
 from quantrust.errors import QuantrustError
-from quantrust.planning.jobs import datasets_of, study_jobs
+from quantrust.planning.jobs import downloads_of, study_jobs
 from quantrust.progress import progress
 
 
@@ -39,12 +39,7 @@ def study_files(config: Mapping[str, Any]) -> list[str]:
     config : mapping
         Checked.
     """
-    sections = [
-        *(config["datasets"][name] for name in datasets_of(config)),
-        config["calibration"],
-        *(config["models"][name] for name in config["study"]["models"]),
-    ]
-    downloads = [f"data/downloads/{name}.json" for section in sections for name in section.get("downloads", [])]
+    downloads = [f"data/downloads/{name}.json" for name in downloads_of(config)]
     return list(dict.fromkeys([*downloads, *(path for job in study_jobs(config) for path in job.outputs)]))
 
 

@@ -1,0 +1,16 @@
+"""The option by which commands take a study's config, as snakemake does."""
+
+import argparse
+from pathlib import Path
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``: overlays, of which a command reads the study with `quantrust.planning.configs.read_study`."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="configs laid over config.yaml, as snakemake's --configfile",
+    )
