@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from quantrust.cli import main
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, compare
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.study import evaluate_variant

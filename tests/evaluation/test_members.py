@@ -8,7 +8,7 @@ from polars.testing import assert_frame_equal
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.breakdowns import break_down
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import Estimates, compare
 from quantrust.evaluation.decisions import decide_variant

@@ -11,7 +11,7 @@ from snakemake.utils import update_config
 from quantrust.confidence.catalogue import LEARNED, plain_estimators
 from quantrust.config import check_config, completed, estimators_of
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.calibration import METHODS
+from quantrust.evaluation.calibrators import METHODS
 from study_workspace import OVERLAYS, ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"

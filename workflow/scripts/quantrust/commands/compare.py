@@ -14,7 +14,7 @@ from quantrust.commands.numbers import as_given, chance_note, count, parsed, sha
 from quantrust.commands.outputs import check_table, same_file, write_table
 from quantrust.confidence.catalogue import is_member
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, fewest_resamples, figures_of
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.limits import too_low_to_judge

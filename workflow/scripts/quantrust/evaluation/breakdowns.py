@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from quantrust.confidence.catalogue import member_columns
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, figures_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.members import in_turn

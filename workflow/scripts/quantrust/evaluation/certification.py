@@ -23,7 +23,7 @@ from scipy.special import bdtr, xlogy
 from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.intervals import null_if_nan
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.study import Setting, check_confidences, settings_of

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, interval, metric_interval
 from quantrust.evaluation.members import Members, values_of
 from quantrust.evaluation.metrics import Floats

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from quantrust.evaluation.answers import val_answers
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import Estimates, figures_of
 from quantrust.evaluation.intervals import LEVEL, null_if_nan

@@ -9,7 +9,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.metrics import CORRECT
 from quantrust.vqa.images import read_image
 

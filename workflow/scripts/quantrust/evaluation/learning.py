@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_table
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import SCHEMA as DIFFERENCES
 from quantrust.evaluation.comparison import Estimates, Figures, differences, figures_of
 from quantrust.evaluation.intervals import LEVEL

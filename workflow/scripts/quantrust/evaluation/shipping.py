@@ -9,7 +9,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, figures_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.limits import fewest_to_judge

@@ -10,7 +10,7 @@ import polars as pl
 
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
-from quantrust.evaluation.calibration import add_calibrated
+from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
 from quantrust.evaluation.members import Members, in_turn, values_of, with_members
 from quantrust.evaluation.metrics import Floats, Ranking, risk_coverage_curve
@@ -157,7 +157,7 @@ def evaluate_variant(
     id_dataset : str
         The in-distribution dataset.
     estimators : sequence of str
-        Columns of `scores`, or calibrated ones that `quantrust.evaluation.calibration.add_calibrated` can add. One with
+        Columns of `scores`, or calibrated ones that `quantrust.evaluation.calibrators.add_calibrated` can add. One with
         a confidence outside [0, 1] in `scores` is no probability and has neither calibration errors nor a Brier score.
     risks, costs : sequence of float
         Risk limits in [0, 1] and costs >= 0.

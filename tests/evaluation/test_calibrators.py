@@ -5,7 +5,7 @@ from scipy.special import expit, logit
 
 from quantrust.errors import QuantrustError
 from quantrust.evaluation import metrics
-from quantrust.evaluation.calibration import METHODS, add_calibrated, fit_isotonic, fit_platt, fit_temperature
+from quantrust.evaluation.calibrators import METHODS, add_calibrated, fit_isotonic, fit_platt, fit_temperature
 from quantrust.evaluation.metrics import rank
 
 
