@@ -26,7 +26,7 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """
     import torch
 
-    from quantrust.models.embedded import EmbeddedSpec, build_model, save_model_folder, train_tokenizer
+    from quantrust.embedded.models import EmbeddedSpec, build_model, save_model_folder, train_tokenizer
 
     corpus = ["what color is the red circle? is there a 3 below it?", "yes no 0 1 2 3 4 5 6 7 8 9 top left"] * 10
     folders = {}

@@ -17,11 +17,11 @@ from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
 from quantrust.commands import plan
 from quantrust.confidence.selector import STATES, SelectorSettings, train_selector
+from quantrust.embedded.datasets import write_dataset
 from quantrust.models.preparing import prepare_model
 from quantrust.planning.text import size, size_down
 from quantrust.quantization.calibration import build_calibration_table
 from quantrust.quantization.quantize import quantize_model
-from quantrust.vqa.embedded import write_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMES = ("bf16", "hqq-w4g64", "hqq-w3g64-full", "mbq-w3g64-full", "mbq-w4g32-mixed", "attention-only")

@@ -141,13 +141,13 @@ import torch
 from pathlib import Path
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from quantrust.models.embedded import train_tokenizer
+from quantrust.embedded.models import train_tokenizer
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.quantization.calibration import build_calibration_table
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.quantize import quantize_model
-from quantrust.vqa.images import read_image
+from quantrust.data.images import read_image
 
 folder, captions, images, out = map(Path, sys.argv[1:])
 # Any tokenizer with an image token and an end token does.

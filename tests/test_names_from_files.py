@@ -13,6 +13,8 @@ from PIL import Image
 
 from quantrust.artifacts import folder_record
 from quantrust.artifacts.folder_record import RECORD, check_folder, write_record
+from quantrust.data.official import read_vizwiz, read_vqav2
+from quantrust.data.rows import write_official
 from quantrust.downloads.archive import unpack
 from quantrust.downloads.fetch import fetch
 from quantrust.errors import QuantrustError
@@ -20,8 +22,6 @@ from quantrust.files import path_inside
 from quantrust.models.preparing import prepare_model
 from quantrust.models.weights import weight_files
 from quantrust.quantization.calibration import build_calibration_table
-from quantrust.vqa.official import read_vizwiz, read_vqav2
-from quantrust.vqa.rows import write_official
 
 ANSWERS = [{"answer": "red"} for _ in range(10)]
 LEADS_OUT = [

@@ -12,10 +12,10 @@ from quantrust.artifacts import digests, folder_record
 from quantrust.artifacts.digests import digest_of
 from quantrust.artifacts.folder_record import OF_SNAKEMAKE, RECORD, check_file, check_folder
 from quantrust.artifacts.folders import artifact_folder
+from quantrust.data.images import find_bad_images, read_image
 from quantrust.digest import SCRIPTS
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
-from quantrust.vqa.images import find_bad_images, read_image
 
 FILES = {"annotations.json": b'{"annotations": []}', "images/1.png": b"\x89PNG", "images/2.png": b"", "é": b"x"}
 

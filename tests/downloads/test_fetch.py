@@ -13,11 +13,11 @@ import datasets
 import pytest
 
 from quantrust import disk
+from quantrust.data.official import read_vizwiz
 from quantrust.downloads import hub as client
 from quantrust.downloads import web
 from quantrust.downloads.fetch import fetch
 from quantrust.errors import QuantrustError
-from quantrust.vqa.official import read_vizwiz
 from study_workspace import Workspace
 
 CONTENT = bytes(range(256)) * 4096

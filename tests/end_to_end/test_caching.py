@@ -176,7 +176,7 @@ def test_editing_the_checkpoint_format_reruns_quantization_and_what_follows(scra
 
 
 def test_editing_what_no_job_runs_reruns_nothing(scratch) -> None:
-    edit(scratch, "models/training.py")
+    edit(scratch, "embedded/training.py")
     assert scratch.plan()[0] == Counter()
 
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from quantrust.artifacts.tables import write_table
+from quantrust.data.questions import SCHEMA
 from quantrust.quantization.quantize import quantize_model
-from quantrust.vqa.questions import SCHEMA
 
 # Qwen2-VL keeps the pixels of a picture within bounds; Idefics3 scales its longer side and cuts it into tiles.
 PROCESSORS = {

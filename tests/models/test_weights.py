@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
+from quantrust.embedded.stress import stress_model
 from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.models import weights
@@ -18,7 +19,6 @@ from quantrust.models.preparing import prepare_model
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.weights import check_finite, other_weights, stored_tensors, weight_files
 from quantrust.quantization.quantize import quantize_model
-from quantrust.quantization.stress import stress_model
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 NORM = "model.language_model.norm.weight"

@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from quantrust.data.questions import build_questions_table, write_division
+from quantrust.embedded.datasets import write_dataset
 from quantrust.errors import QuantrustError
 from quantrust.planning.questions import Questions, count_questions
-from quantrust.vqa.embedded import write_dataset
-from quantrust.vqa.questions import build_questions_table, write_division
 
 DIVIDED = {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 3}
 

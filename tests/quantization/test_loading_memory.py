@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from quantrust.digest import SCRIPTS
-from quantrust.models.embedded import EmbeddedSpec, build_model, save_model_folder, train_tokenizer
+from quantrust.embedded.models import EmbeddedSpec, build_model, save_model_folder, train_tokenizer
 from quantrust.quantization.quantize import quantize_model
 
 pytestmark = [

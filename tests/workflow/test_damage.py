@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.tables import write_table
-from quantrust.vqa.questions import SCHEMA
+from quantrust.data.questions import SCHEMA
 from study_workspace import link_workflow, record_models
 
 TARGET = "data/mixtures/scenes-multimodal.parquet"

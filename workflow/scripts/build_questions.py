@@ -1,7 +1,7 @@
 """Read a dataset's official files into its questions table, and list what can not be asked."""
 
+from quantrust.data.questions import build_questions_table
 from quantrust.job import job_log
-from quantrust.vqa.questions import build_questions_table
 
 with job_log(snakemake.log[0]):
     build_questions_table(

@@ -1,8 +1,8 @@
 """Choose the questions of the language shift among its candidates by what the adversary answered."""
 
 from quantrust.artifacts.tables import read_table
+from quantrust.embedded.datasets import select_adversarial
 from quantrust.job import job_log
-from quantrust.vqa.embedded import select_adversarial
 
 with job_log(snakemake.log[0]):
     answered = read_table(snakemake.input.features, ["question_id", "accuracy"])

@@ -1,7 +1,7 @@
 """Train an embedded model from scratch."""
 
+from quantrust.embedded.training import settings_from, train_embedded_model
 from quantrust.job import job_log
-from quantrust.models.training import settings_from, train_embedded_model
 
 with job_log(snakemake.log[0]):
     train_embedded_model(snakemake.wildcards.model, snakemake.output[0], settings_from(snakemake.params.settings))

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK, check_estimator, main_estimators
+from quantrust.data.official import SPLITS as ID_SPLITS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import unknown_settings
 from quantrust.named_modules import FAMILIES, module_names
 from quantrust.quantization.scheme import resolve_scheme
 from quantrust.schema import schema_faults
-from quantrust.vqa.official import SPLITS as ID_SPLITS
 
 SHIFT_SPLIT = "test"
 EMBEDDED = "embedded"

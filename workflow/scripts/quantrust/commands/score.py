@@ -15,15 +15,15 @@ from tqdm import tqdm
 
 from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
+from quantrust.data.official import Question, read_official
+from quantrust.data.predictions import Prediction, read_predictions
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
 from quantrust.files import atomic_path, write_json
-from quantrust.vqa.accuracy import soft_accuracy
-from quantrust.vqa.official import Question, read_official
-from quantrust.vqa.predictions import Prediction, read_predictions
+from quantrust.tasks.accuracy import soft_accuracy
 
 PROBABILITY, SCORE = KINDS = ("probability", "score")
 OF_PROBABILITIES = ("ece", "ece_mass", "brier")

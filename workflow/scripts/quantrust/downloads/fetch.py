@@ -72,7 +72,7 @@ def fetch(
             unpack(path, folder)
     if "rows" in settings:
         # Slow to import, and needed by few.
-        from quantrust.vqa.rows import write_official
+        from quantrust.data.rows import write_official
 
         write_official(paths, settings["rows"], folder)
     if lock is None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_table
+from quantrust.data.images import read_image
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.metrics import CORRECT
-from quantrust.vqa.images import read_image
 
 SCHEMA = pl.Schema(
     {

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from quantrust.artifacts.tables import read_table
+from quantrust.data.texts import shown
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.chunks import batch_by_length, cut_into_chunks, plan_digest, shard_chunks
@@ -44,8 +45,7 @@ from quantrust.models.model_config import attention_of, read_model_config
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
 from quantrust.quantization.kernels import describe_kernels
-from quantrust.vqa.accuracy import soft_accuracy
-from quantrust.vqa.texts import shown
+from quantrust.tasks.accuracy import soft_accuracy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STATES = ("image_state", "question_state", "answer_state")

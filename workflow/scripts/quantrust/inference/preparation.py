@@ -7,10 +7,10 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from quantrust.data.images import read_image
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, VisionInputs
 from quantrust.models.pictures import preprocess_pictures
-from quantrust.vqa.images import read_image
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import polars as pl
 
 from quantrust.confidence.catalogue import OF_ONE_NETWORK
 from quantrust.config import EMBEDDED
+from quantrust.embedded.models import IMAGE_SIZE
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.limits import risk_limits
@@ -22,7 +23,6 @@ from quantrust.inference.features_file import ROWS_AT_ONCE
 from quantrust.inference.footprint import dump_footprint
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
-from quantrust.models.embedded import IMAGE_SIZE
 from quantrust.models.footprint import LIBRARIES, Footprint
 from quantrust.models.pictures import PictureCost
 from quantrust.planning.jobs import (

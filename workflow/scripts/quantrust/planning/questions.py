@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
+from quantrust.data.official import listed_questions, place_of
+from quantrust.data.splits import read_split_file, split_by_image
+from quantrust.data.texts import identifier
 from quantrust.files import read_json
-from quantrust.vqa.official import listed_questions, place_of
-from quantrust.vqa.splits import read_split_file, split_by_image
-from quantrust.vqa.texts import identifier
 
 SPLIT_OF_ALL = "all"
 

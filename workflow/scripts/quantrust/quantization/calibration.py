@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from quantrust.data.images import find_bad_images, read_image
+from quantrust.data.texts import identifier, shown, text
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_json
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.pictures import preprocess_pictures
 from quantrust.models.skeleton import build_skeleton
-from quantrust.vqa.images import find_bad_images, read_image
-from quantrust.vqa.texts import identifier, shown, text
 
 _log = logging.getLogger(__name__)
 

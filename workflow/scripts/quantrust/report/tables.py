@@ -151,7 +151,7 @@ def write_data_table(
     question_paths : iterable of str or Path
         Questions tables.
     skipped_paths : iterable of str or Path
-        Tables of the questions left out, as `quantrust.vqa.questions.build_questions_table` writes them.
+        Tables of the questions left out, as `quantrust.data.questions.build_questions_table` writes them.
     out_path : str or Path
         CSV with the columns dataset, split, images, questions, skipped_images, skipped_questions, images_in_home_dev:
         of how many of its images questions are also asked in dev of the dataset in distribution, which the Selector

@@ -19,6 +19,7 @@ import yaml
 from quantrust.artifacts.documents import writing_document
 from quantrust.artifacts.tables import read_csv, read_table, table_notes
 from quantrust.confidence.catalogue import has_learned
+from quantrust.data.images import read_image
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
@@ -31,7 +32,6 @@ from quantrust.report.page.words import criterion, limits_of_data, limits_of_val
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, whole_test_sets
 from quantrust.report.wording import in_words, threshold_in_words, told_apart
-from quantrust.vqa.images import read_image
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"

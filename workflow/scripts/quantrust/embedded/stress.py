@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from quantrust.artifacts.folders import artifact_folder
+from quantrust.embedded.models import save_model_folder
 from quantrust.errors import QuantrustError
-from quantrust.models.embedded import save_model_folder
 from quantrust.models.loading import load_model
 from quantrust.quantization.folding import fold_scale
 

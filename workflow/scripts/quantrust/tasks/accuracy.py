@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 
-REFERENCES = 10
-"""How many reference answers a question has in VQAv2, AdVQA and VizWiz."""
+from quantrust.data.official import REFERENCES
 
 # Mean over the ten leave-one-out subsets of min(1, matches / 3), by the number of references that match: a reference
 # that matches sees one match fewer among the other nine. (1: 9/3, 2: 2 * 1/3 + 8 * 2/3, 3: 3 * 2/3 + 7, each over 10.)
@@ -16,7 +15,7 @@ _ACCURACY_BY_MATCHES = (0.0, 0.3, 0.6, 0.9) + (1.0,) * (REFERENCES - 3)
 _COUNTING = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NUMBER_WORDS = {"none": "0"} | {word: str(number) for number, word in enumerate(_COUNTING)}
 _ARTICLES = frozenset({"a", "an", "the"})
-_CONTRACTIONS: dict[str, str] = json.loads(files("quantrust.vqa").joinpath("contractions.json").read_text("utf-8"))
+_CONTRACTIONS: dict[str, str] = json.loads(files("quantrust.tasks").joinpath("contractions.json").read_text("utf-8"))
 
 _MARKS = re.escape('\\;/"`[](){}<>@=+_-,?!')
 _LEADING = re.compile(rf"\A[ {_MARKS}]+(?=[a-zA-Z0-9 ])")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from quantrust.data.official import Question, list_of_objects, occurs_twice, place_of
+from quantrust.data.texts import identifier, shown, text
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
-from quantrust.vqa.official import Question, list_of_objects, occurs_twice, place_of
-from quantrust.vqa.texts import identifier, shown, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantrust.vqa.scenes import COLOURS, DIGITS, GRID, SHAPES, SIZE, Percept
+from quantrust.embedded.scenes import COLOURS, DIGITS, GRID, SHAPES, SIZE, Percept
 
 Percepts = Sequence[Percept]
 UNANSWERABLE = "unanswerable"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from quantrust.data.texts import identifier, shown, text
 from quantrust.errors import QuantrustError
-from quantrust.vqa.texts import identifier, shown, text
 
 
 def nested(depth):

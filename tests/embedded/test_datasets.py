@@ -10,17 +10,17 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.folder_record import RECORD
-from quantrust.errors import QuantrustError
-from quantrust.vqa.digits import SHARES, digit_banks
-from quantrust.vqa.embedded import (
+from quantrust.data.questions import build_questions_table
+from quantrust.embedded.datasets import (
     generate,
     majority,
     select_adversarial,
     write_dataset,
 )
-from quantrust.vqa.questions import build_questions_table
-from quantrust.vqa.scene_questions import KINDS, RARE_KINDS, UNANSWERABLE, ask, caption
-from quantrust.vqa.scenes import ILLEGIBLE, SIZE, Item, Percept, Scene, name_colour, perceive, true_percepts
+from quantrust.embedded.digits import SHARES, digit_banks
+from quantrust.embedded.scene_questions import KINDS, RARE_KINDS, UNANSWERABLE, ask, caption
+from quantrust.embedded.scenes import ILLEGIBLE, SIZE, Item, Percept, Scene, name_colour, perceive, true_percepts
+from quantrust.errors import QuantrustError
 
 SCENES = {"images": {"dev": 4, "val": 2, "test": 3}, "questions_per_image": 5, "captions": 3, "seed": 5}
 
@@ -140,7 +140,7 @@ def test_the_language_shift_asks_what_training_hardly_asks():
 
 
 def _scene(reading: dict[str, float], hue: float | None = 0.0, hidden: float = 0.0) -> Scene:
-    from quantrust.vqa.scenes import SYMBOLS, Degradation
+    from quantrust.embedded.scenes import SYMBOLS, Degradation
 
     item = Item(1, 1, "3", 0, hue, 0.0, 1.0, (0.0, 0.0), hidden, tuple(reading.get(s, 0.0) for s in SYMBOLS))
     return Scene((item,), (0.1, 0.0, 0.0), (), Degradation(), 0)

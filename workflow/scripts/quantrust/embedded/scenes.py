@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from quantrust.vqa.digits import DigitBank
+from quantrust.embedded.digits import DigitBank
 
 GRID = 4
 CELL = 16

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from quantrust.artifacts.tables import write_table
+from quantrust.data.official import Question
+from quantrust.data.questions import SCHEMA, SKIPPED_SCHEMA, build_questions_table, questions_table, write_division
 from quantrust.errors import QuantrustError
-from quantrust.vqa.official import Question
-from quantrust.vqa.questions import SCHEMA, SKIPPED_SCHEMA, build_questions_table, questions_table, write_division
 
 
 def question(question_id, image_id):

@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from quantrust.data.official import COCO_IMAGE_NAME, occurs_twice, place_of, reference_answers
+from quantrust.data.texts import identifier, shown, text
 from quantrust.durable import sync_files
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_path, json_text, path_inside, write_json
 from quantrust.progress import progress
-from quantrust.vqa.official import COCO_IMAGE_NAME, occurs_twice, place_of, reference_answers
-from quantrust.vqa.texts import identifier, shown, text
 
 ROWS_AT_ONCE = 64
 

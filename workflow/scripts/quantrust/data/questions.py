@@ -7,10 +7,10 @@ from typing import Any, Literal
 import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_table, write_tables
+from quantrust.data.images import find_bad_images, refuse_bad_images
+from quantrust.data.official import COCO_IMAGE_NAME, Question, place_of, read_vizwiz, read_vqav2
+from quantrust.data.splits import read_split_file, split_by_image
 from quantrust.errors import QuantrustError
-from quantrust.vqa.images import find_bad_images, refuse_bad_images
-from quantrust.vqa.official import COCO_IMAGE_NAME, Question, place_of, read_vizwiz, read_vqav2
-from quantrust.vqa.splits import read_split_file, split_by_image
 
 SCHEMA = pl.Schema(
     {

@@ -2,7 +2,7 @@
 
 First the vision tower and the connector learn, through throw-away heads, to say what stands in each cell of a scene;
 then the language model alone learns to answer questions and to write captions on frozen image features. The questions
-and the caption of one image share its prefix (`quantrust.models.shared_prefix`). Matrix products run in bfloat16,
+and the caption of one image share its prefix (`quantrust.embedded.shared_prefix`). Matrix products run in bfloat16,
 attention, losses and weights in float32.
 """
 
@@ -24,15 +24,15 @@ from transformers import PreTrainedTokenizerFast
 
 from quantrust.artifacts.folders import artifact_folder
 from quantrust.digest import source_digest
+from quantrust.embedded.datasets import ANNOTATORS, CAPTION_PROMPT, AnnotatedScene, generate
+from quantrust.embedded.models import SPECS, build_model, save_model_folder, train_tokenizer
+from quantrust.embedded.scene_questions import caption
+from quantrust.embedded.scenes import COLOURS, GRID, SYMBOLS, Percept
+from quantrust.embedded.shared_prefix import ATTENTION, Layout
 from quantrust.files import sha256, write_json
-from quantrust.models.embedded import SPECS, build_model, save_model_folder, train_tokenizer
 from quantrust.models.family import Family
 from quantrust.models.loading import load_family
-from quantrust.models.shared_prefix import ATTENTION, Layout
 from quantrust.progress import progress
-from quantrust.vqa.embedded import ANNOTATORS, CAPTION_PROMPT, AnnotatedScene, generate
-from quantrust.vqa.scene_questions import caption
-from quantrust.vqa.scenes import COLOURS, GRID, SYMBOLS, Percept
 
 logger = logging.getLogger(__name__)
 IGNORED = -100
@@ -374,7 +374,7 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
     Parameters
     ----------
     name : str
-        A key of `quantrust.models.embedded.SPECS`.
+        A key of `quantrust.embedded.models.SPECS`.
     out_dir : str or Path
         Gets the model folder with bfloat16 weights, `training.csv` (the curve) and `training.json` (sizes, settings,
         digest of the code, digests of the files).
@@ -403,7 +403,7 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
                 "model": name,
                 "spec": asdict(spec),
                 "settings": asdict(settings),
-                "code": source_digest("quantrust.models.training"),
+                "code": source_digest("quantrust.embedded.training"),
                 "files": files,
             },
         )

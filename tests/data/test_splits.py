@@ -8,8 +8,8 @@ from collections import Counter
 import polars as pl
 import pytest
 
+from quantrust.data.splits import SPLIT_SCHEMA, read_split_file, split_by_image
 from quantrust.errors import QuantrustError
-from quantrust.vqa.splits import SPLIT_SCHEMA, read_split_file, split_by_image
 
 SHARES = {"dev": 0.4, "val": 0.1, "test": 0.5}
 ALL = ("dev", "val", "test")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from quantrust.embedded.shared_prefix import ATTENTION, Layout
 from quantrust.models.loading import load_model
-from quantrust.models.shared_prefix import ATTENTION, Layout
 
 
 @pytest.mark.parametrize("family_name", ["qwen2_vl", "idefics3"])

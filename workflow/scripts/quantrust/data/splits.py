@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from quantrust.artifacts.tables import read_others_table
+from quantrust.data.official import SPLITS
+from quantrust.data.texts import identifier, shown, text
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
-from quantrust.vqa.official import SPLITS
-from quantrust.vqa.texts import identifier, shown, text
 
 SPLIT_SCHEMA = pl.Schema({"image_id": pl.String, "split": pl.String})
 TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)

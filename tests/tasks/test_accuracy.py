@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantrust.vqa.accuracy import clean, normalise, soft_accuracy
+from quantrust.tasks.accuracy import clean, normalise, soft_accuracy
 
 
 @pytest.mark.parametrize(("matches", "expected"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (9, 1.0)])

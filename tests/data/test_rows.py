@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from quantrust.data.official import read_vizwiz, read_vqav2
+from quantrust.data.rows import write_official
 from quantrust.errors import QuantrustError
-from quantrust.vqa.official import read_vizwiz, read_vqav2
-from quantrust.vqa.rows import write_official
 
 ANSWER = {"answer": datasets.Value("string"), "answer_confidence": datasets.Value("string")}
 VQAV2 = datasets.Features(

@@ -17,11 +17,9 @@ from PIL import Image
 
 from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.folders import artifact_folder
-from quantrust.errors import QuantrustError
-from quantrust.files import read_object
-from quantrust.vqa.digits import DigitBank, digit_banks
-from quantrust.vqa.scene_questions import UNANSWERABLE, SceneQuestion, ask, ask_about_absent, caption
-from quantrust.vqa.scenes import (
+from quantrust.embedded.digits import DigitBank, digit_banks
+from quantrust.embedded.scene_questions import UNANSWERABLE, SceneQuestion, ask, ask_about_absent, caption
+from quantrust.embedded.scenes import (
     Degradation,
     Percept,
     Scene,
@@ -32,6 +30,8 @@ from quantrust.vqa.scenes import (
     strong_degradation,
     true_percepts,
 )
+from quantrust.errors import QuantrustError
+from quantrust.files import read_object
 
 ANNOTATORS = 10
 # Numbers of the generators' streams and of the first image; an image number says which set it belongs to.

@@ -19,11 +19,11 @@ from PIL import Image
 
 from damage import NO_JSON, OTHERS, damaged, places, refusal, replaced
 from hunting import HUNTING, trials
-from quantrust.vqa.official import read_official, read_vizwiz, read_vqav2
-from quantrust.vqa.predictions import read_predictions
-from quantrust.vqa.questions import SCHEMA, build_questions_table, write_division
-from quantrust.vqa.rows import write_official
-from quantrust.vqa.splits import read_split_file
+from quantrust.data.official import read_official, read_vizwiz, read_vqav2
+from quantrust.data.predictions import read_predictions
+from quantrust.data.questions import SCHEMA, build_questions_table, write_division
+from quantrust.data.rows import write_official
+from quantrust.data.splits import read_split_file
 
 pytestmark = pytest.mark.hunt
 

@@ -15,9 +15,9 @@ from PIL import Image
 from transformers.image_transforms import convert_to_rgb
 from transformers.image_utils import load_image
 
+from quantrust.data.images import read_image
+from quantrust.data.rgb import DEEP_MODES, to_rgb
 from quantrust.errors import QuantrustError
-from quantrust.vqa.images import read_image
-from quantrust.vqa.rgb import DEEP_MODES, to_rgb
 
 pytestmark = pytest.mark.filterwarnings("ignore:IM image format is deprecated")
 Image.init()

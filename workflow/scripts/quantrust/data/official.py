@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantrust.data.texts import identifier, shown, text
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_json
-from quantrust.vqa.accuracy import REFERENCES
-from quantrust.vqa.texts import identifier, shown, text
 
 SPLITS = ("dev", "val", "test")
 """The Selector trains on the first, everything is chosen on the second and reported on the third."""
+
+REFERENCES = 10
+"""How many reference answers a question has in VQAv2, AdVQA and VizWiz."""
 
 COCO_IMAGE_NAME = "COCO_val2014_{image_id:012d}.jpg"
 """How COCO val2014, which VQAv2 and AdVQA validation questions refer to, names its files."""

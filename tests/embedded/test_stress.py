@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
+from quantrust.embedded.stress import stress_model
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import load_model
-from quantrust.quantization.stress import stress_model
 
 
 @pytest.fixture(scope="module", params=["qwen2_vl", "idefics3"])
 def folders(request: pytest.FixtureRequest, model_folders: dict[str, Path], tmp_path_factory) -> tuple[Path, Path]:
     """A model whose weights are bfloat16 values, and the same one stressed."""
-    from quantrust.models.embedded import save_model_folder
+    from quantrust.embedded.models import save_model_folder
 
     family, model, processor = load_model(model_folders[request.param])
     base, stressed = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("stress") / "model"

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from quantrust.artifacts.folder_record import check_file
+from quantrust.data.rgb import to_rgb
 from quantrust.errors import QuantrustError
 from quantrust.progress import progress
-from quantrust.vqa.rgb import to_rgb
 
 LISTED = 10
 """Images that an error names; the log names all of them."""
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 def read_image(path: str | Path) -> Image.Image:
     """Read a whole image as RGB, upright and on white; of several frames or pages the first.
 
-    Everything in the project that opens an image does it here; `quantrust.vqa.rgb` says what becomes of its pixels.
+    Everything in the project that opens an image does it here; `quantrust.data.rgb` says what becomes of its pixels.
 
     Raises
     ------

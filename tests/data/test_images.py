@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hunting import trials
+from quantrust.data.images import find_bad_images, read_image
 from quantrust.errors import QuantrustError
-from quantrust.vqa.images import find_bad_images, read_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:IM image format is deprecated")
 Image.init()

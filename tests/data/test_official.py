@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from quantrust.data.official import IMAGE_NAME_PATTERN, IMAGE_NAMES, read_official, read_vizwiz, read_vqav2
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
-from quantrust.vqa.official import IMAGE_NAME_PATTERN, IMAGE_NAMES, read_official, read_vizwiz, read_vqav2
 
 SCHEMA = Path(__file__).parents[2] / "workflow" / "schemas" / "config.schema.yaml"
 

@@ -1,0 +1,1 @@
+"""Official file formats, item tables, splits and images."""

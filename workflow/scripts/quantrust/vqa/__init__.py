@@ -1,1 +1,0 @@
-"""Questions tables, official file formats, answer scoring and the embedded datasets."""
