@@ -30,11 +30,11 @@ from transformers import DynamicCache
 from measuring import peak_memory, relative_error, reset_peak
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import load_checkpoint, save_checkpoint
-from quantrust.quantization.int4_grid import planes
-from quantrust.quantization.kernels import MOST_ROWS, describe_kernels, kernel_weight
+from quantrust.quantization.kernels.int4_grid import planes
+from quantrust.quantization.kernels.packed import MOST_ROWS, describe_kernels, kernel_weight
+from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.packing import unpack
-from quantrust.quantization.plan import build_plan
 from quantrust.quantization.scheme import parse_scheme, resolve_scheme
 
 ROOT = Path(__file__).resolve().parents[1]

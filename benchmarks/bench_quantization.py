@@ -46,7 +46,7 @@ def open_model(folder, width, tokens):
     from quantrust.models.skeleton import build_skeleton
     from quantrust.models.streamed_weights import StreamedWeights
     from quantrust.quantization.activation_store import ActivationStore
-    from quantrust.quantization.footprint import activation_budget
+    from quantrust.quantization.working_memory import activation_budget
 
     family, model = build_skeleton(folder)
     budget = activation_budget({"bfloat16": 2 * sum(parameter.numel() for parameter in model.parameters())})
@@ -64,9 +64,9 @@ def search_fast(model, weights, store, samples, method):
 
     from baselines.stack import FAMILY
     from quantrust.models.family import Role
-    from quantrust.quantization import awq, mbq
-    from quantrust.quantization.calibration import micro_batches
-    from quantrust.quantization.rtn import quantize_rtn
+    from quantrust.quantization.calibration_samples import micro_batches
+    from quantrust.quantization.methods import awq, mbq
+    from quantrust.quantization.methods.rtn import quantize_rtn
     from quantrust.quantization.scale_search import Batch, search_stack
 
     prompts = list(micro_batches(samples))
@@ -143,9 +143,9 @@ def gptq_fast(model, weights, store, samples):
 
     from baselines.stack import FAMILY
     from quantrust.models.family import Role
-    from quantrust.quantization.calibration import micro_batches
-    from quantrust.quantization.gptq import quantize_gptq
+    from quantrust.quantization.calibration_samples import micro_batches
     from quantrust.quantization.linear import PackedWeight, replace_layer
+    from quantrust.quantization.methods.gptq import quantize_gptq
     from quantrust.quantization.sequential import quantize_stack
 
     blocks = FAMILY.blocks(model, "language")

@@ -15,7 +15,7 @@ from pathlib import Path
 from published_layout import FULL_WIDTH, model_config
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.plan import build_plan
+from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.scheme import parse_scheme
 
 MODELS = {

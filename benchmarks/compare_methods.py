@@ -21,7 +21,7 @@ import torch
 from measuring import relative_error
 from quantrust.artifacts.tables import read_table
 from quantrust.files import read_object
-from quantrust.quantization.calibration import build_calibration_table, language_batches, vision_batches
+from quantrust.quantization.calibration_samples import build_calibration_table, language_batches, vision_batches
 from quantrust.quantization.checkpoint import load_checkpoint
 
 REFERENCE = "bf16"

@@ -20,7 +20,7 @@ from quantrust.confidence.selector import STATES, SelectorSettings, train_select
 from quantrust.embedded.datasets import write_dataset
 from quantrust.models.preparing import prepare_model
 from quantrust.planning.text import size, size_down
-from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.quantize import quantize_model
 
 ROOT = Path(__file__).resolve().parents[1]

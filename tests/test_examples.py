@@ -144,7 +144,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from quantrust.embedded.models import train_tokenizer
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
-from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.quantize import quantize_model
 from quantrust.data.images import read_image

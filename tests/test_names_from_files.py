@@ -21,7 +21,7 @@ from quantrust.errors import QuantrustError
 from quantrust.files import path_inside
 from quantrust.models.preparing import prepare_model
 from quantrust.models.weights import weight_files
-from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.calibration_samples import build_calibration_table
 
 ANSWERS = [{"answer": "red"} for _ in range(10)]
 LEADS_OUT = [

@@ -9,7 +9,7 @@ import pytest
 
 import compare_methods as compare
 from quantrust.artifacts.tables import write_table
-from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.quantize import quantize_model
 
 MODEL, DATASET = "model-a", "scenes"

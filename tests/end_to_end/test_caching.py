@@ -148,7 +148,7 @@ def test_another_study_of_fewer_schemes_leaves_what_the_first_computed_of_all_of
 
 
 def test_editing_a_method_reruns_its_schemes_and_what_follows(scratch) -> None:
-    edit(scratch, "quantization/mbq.py")
+    edit(scratch, "quantization/methods/mbq.py")
     jobs, written = scratch.plan()
     assert jobs == ONE_VARIANT + FOR_ALL
     assert all("/mbq-w3g32-full" in path or path.startswith(SHARED) for path in written)

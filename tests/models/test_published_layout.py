@@ -14,7 +14,7 @@ from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.preparing import prepare_model
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
-from quantrust.quantization.plan import build_plan
+from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
 

@@ -58,7 +58,7 @@ def padded_folders(model_folders, tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def calibration_tables(model_folders, captions) -> dict[str, pl.DataFrame]:
     """A calibration table of five samples for each family."""
-    from quantrust.quantization.calibration import build_calibration_table
+    from quantrust.quantization.calibration_samples import build_calibration_table
 
     return {
         family: build_calibration_table(folder, captions / "captions.json", captions / "images", samples=5, seed=1)
@@ -70,7 +70,7 @@ def calibration_tables(model_folders, captions) -> dict[str, pl.DataFrame]:
 def calibrated(request, model_folders, calibration_tables):
     """Family, whole model, images and prompts of the calibration samples."""
     from quantrust.models.loading import load_model
-    from quantrust.quantization.calibration import language_batches, vision_batches
+    from quantrust.quantization.calibration_samples import language_batches, vision_batches
 
     family, model, processor = load_model(model_folders[request.param])
     model.requires_grad_(False)

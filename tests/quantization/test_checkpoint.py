@@ -13,10 +13,10 @@ from quantrust.artifacts.folder_record import RECORD, write_record
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import load_model
-from quantrust.quantization.calibration import CALIBRATION_SCHEMA
+from quantrust.quantization.calibration_samples import CALIBRATION_SCHEMA
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.grid import dequantize
-from quantrust.quantization.kernels import WIDEST_BLOCK, block_rows, describe_kernels
+from quantrust.quantization.kernels.packed import WIDEST_BLOCK, block_rows, describe_kernels
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.quantize import quantize_model
 

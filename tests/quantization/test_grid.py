@@ -9,7 +9,7 @@ from quantrust.errors import QuantrustError
 from quantrust.quantization import grid
 from quantrust.quantization.grid import effective_group_size, encode, relative_change, storage_dtype
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
-from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.methods.rtn import quantize_rtn
 
 ALL_BITS = [2, 3, 4, 5, 6, 8]
 

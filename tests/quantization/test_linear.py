@@ -6,7 +6,7 @@ from torch import nn
 
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear, replace_layer
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
-from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.methods.rtn import quantize_rtn
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from quantrust.errors import QuantrustError
 from quantrust.inference.decoding import decode_greedily
 from quantrust.models.family import Role
-from quantrust.quantization.calibration import CALIBRATION_SCHEMA
+from quantrust.quantization.calibration_samples import CALIBRATION_SCHEMA
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import BITS, COMPONENTS, METHODS, resolve_scheme

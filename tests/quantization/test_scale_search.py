@@ -8,9 +8,9 @@ from torch import nn
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role, ScaleGroup
-from quantrust.quantization import awq, mbq
 from quantrust.quantization.folding import fold_scale
-from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.methods import awq, mbq
+from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.scale_search import EXPONENTS, Batch, channel_scale, search_stack
 
 RTN = partial(quantize_rtn, bits=3, group_size=32)

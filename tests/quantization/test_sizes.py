@@ -9,7 +9,7 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLConfig
 
 from quantrust.models.loading import family_of, load_model
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.plan import build_plan
+from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
 

@@ -20,19 +20,18 @@ from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.skeleton import build_skeleton
-from quantrust.quantization import mbq
 from quantrust.quantization.activation_store import ActivationStore
 from quantrust.quantization.block_inputs import in_memory, run_stack
-from quantrust.quantization.calibration import language_batches, vision_batches
+from quantrust.quantization.calibration_samples import language_batches, vision_batches
 from quantrust.quantization.checkpoint import save_checkpoint
-from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
+from quantrust.quantization.kernels.onednn import FastLinears
+from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.linear import PackedWeight, replace_layer
-from quantrust.quantization.mbq import batches_together, modality_ratios
-from quantrust.quantization.methods import hqq
-from quantrust.quantization.plan import build_plan
+from quantrust.quantization.methods import hqq, mbq
+from quantrust.quantization.methods.mbq import batches_together, modality_ratios
+from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.quantize import quantize_model
-from quantrust.quantization.rtn import quantize_rtn
 from quantrust.quantization.scale_search import Batch, search_stack
 from quantrust.quantization.scheme import parse_scheme
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from quantrust.digest import SCRIPTS, code_files
 from quantrust.files import write_json
-from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.method_modules import METHOD_MODULES, module_found, modules_not_run
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import BUILT_IN_METHODS, METHODS, parse_scheme
@@ -37,7 +37,7 @@ def test_a_method_that_is_found_by_its_name_is_imported_by_nothing() -> None:
     found = {method: module_found(parse_scheme(f"{method}-w4g32")) for method in METHODS}
     assert found == dict.fromkeys(BUILT_IN_METHODS) | {"hqq": "quantrust.quantization.methods.hqq"}
     imported = {path.relative_to(SCRIPTS).as_posix() for path in code_files(SCRIPTS / "quantize_model.py", SCRIPTS)}
-    assert "quantrust/quantization/rtn.py" in imported
+    assert "quantrust/quantization/methods/rtn.py" in imported
     assert "quantrust/quantization/methods/hqq.py" not in imported
 
 

@@ -2,7 +2,7 @@
 
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.job import job_log
-from quantrust.quantization.calibration import build_calibration_table
+from quantrust.quantization.calibration_samples import build_calibration_table
 
 with job_log(snakemake.log[0]):
     source = snakemake.params.source

@@ -13,7 +13,7 @@ from quantrust.errors import QuantrustError
 
 ESTIMATORS = "quantrust.confidence.estimators"
 FAMILIES = "quantrust.models.families"
-DATA_FREE_METHODS = "quantrust.quantization.methods"
+METHODS = "quantrust.quantization.methods"
 
 
 def module_names(package: str) -> list[str]:

@@ -44,7 +44,7 @@ from quantrust.models.loading import family_of
 from quantrust.models.model_config import attention_of, read_model_config
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
-from quantrust.quantization.kernels import describe_kernels
+from quantrust.quantization.kernels.packed import describe_kernels
 from quantrust.tasks.accuracy import soft_accuracy
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -2,8 +2,8 @@
 
 Sizes of weights files are exact. Everything else is an estimate, rounded up where it is not known: of pictures outside
 the embedded datasets, for example, the largest that a model's processor passes is taken. What estimates of jobs that
-compute with models assume is said in `quantrust.quantization.footprint` and `quantrust.inference.footprint`; those of
-all other jobs are fitted to what the default study was seen to take.
+compute with models assume is said in `quantrust.quantization.working_memory` and `quantrust.inference.footprint`;
+those of all other jobs are fitted to what the default study was seen to take.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,9 +36,9 @@ from quantrust.planning.jobs import (
 )
 from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
-from quantrust.quantization.calibration import BATCH_SIZE
-from quantrust.quantization.footprint import ANSWER_TOKENS, Samples, quantize_footprint
+from quantrust.quantization.calibration_samples import BATCH_SIZE
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+from quantrust.quantization.working_memory import ANSWER_TOKENS, Samples, quantize_footprint
 from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, learning_estimators
 
 LARGEST_PICTURE = 4096

@@ -20,7 +20,7 @@ from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
 from quantrust.planning.published import PUBLISHED
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.plan import build_plan
+from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.scheme import Scheme
 
 CONFIG = "config.json"

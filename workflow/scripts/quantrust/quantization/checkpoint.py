@@ -66,10 +66,10 @@ from quantrust.models.device import check_device
 from quantrust.models.family import Family
 from quantrust.models.model_config import CONFIG, config_of_weights
 from quantrust.models.skeleton import build_skeleton
-from quantrust.quantization.int4_grid import KERNEL_DTYPE
-from quantrust.quantization.kernels import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
+from quantrust.quantization.kernels.int4_grid import KERNEL_DTYPE
+from quantrust.quantization.kernels.packed import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
+from quantrust.quantization.layer_plan import tied_layers
 from quantrust.quantization.linear import PackedWeight, replace_layer
-from quantrust.quantization.plan import tied_layers
 from quantrust.tensor_file import TensorWriter, file_bytes, open_tensor_file
 
 FORMAT = 3
@@ -251,7 +251,7 @@ def load_checkpoint(
         The dtype that the model computes in; codes, scales and zeros keep theirs.
     kernel : {"reference", "packed"}
         How quantized linears multiply: by dequantizing their weight in float32, or with the kernels of
-        `quantrust.quantization.kernels`, which need bfloat16.
+        `quantrust.quantization.kernels.packed`, which need bfloat16.
     device : {"cpu", "cuda"}
     attention : {"eager", "sdpa", "flash_attention_2"}
         How vision tower and language model attend.

@@ -33,7 +33,6 @@ from quantrust.files import atomic_directory, read_object, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.model_config import CONFIG, config_of_weights
 from quantrust.progress import progress
-from quantrust.quantization import export_compressed_tensors, export_gptq
 from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
 from quantrust.quantization.export_layer import (
     NOTABLE_CHANGE,
@@ -43,6 +42,7 @@ from quantrust.quantization.export_layer import (
     integer_zeros,
     name_layers,
 )
+from quantrust.quantization.formats import compressed_tensors, gptq
 from quantrust.quantization.grid import QuantizedWeight, relative_change
 from quantrust.quantization.packing import unpack
 from quantrust.tensor_file import write_tensors
@@ -63,8 +63,8 @@ class Format:
 
 
 FORMATS = {
-    "compressed-tensors": Format(export_compressed_tensors.lay_out, True, ("transformers", "compressed-tensors")),
-    "gptq": Format(export_gptq.lay_out, False, ("transformers", "optimum", "gptqmodel")),
+    "compressed-tensors": Format(compressed_tensors.lay_out, True, ("transformers", "compressed-tensors")),
+    "gptq": Format(gptq.lay_out, False, ("transformers", "optimum", "gptqmodel")),
 }
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from quantrust.quantization.grid import QuantizedWeight, dequantize, encode, relative_change, storable_scale
+from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.packing import pack
-from quantrust.quantization.rtn import quantize_rtn
 
 BYTES_PER_WORD = 4
 NAMED_LAYERS = 8

@@ -1,7 +1,7 @@
 """Layers whose weights are packed codes.
 
 They compute through their weight: `PackedWeight`, the reference, unpacks and dequantizes it and goes on as the layer
-that is replaced; `quantrust.quantization.kernels` has weights that are multiplied without being dequantized.
+that is replaced; `quantrust.quantization.kernels.packed` has weights that are multiplied without being dequantized.
 """
 
 import torch

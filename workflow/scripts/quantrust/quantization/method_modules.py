@@ -3,18 +3,18 @@
 A method that is found by its name is imported by nothing; whoever runs it carries its digest.
 """
 
-from quantrust.named_modules import DATA_FREE_METHODS, module_names
-from quantrust.quantization.scheme import Scheme
+from quantrust.named_modules import METHODS
+from quantrust.quantization.scheme import BUILT_IN_METHODS, Scheme
 
-_CALIBRATED = {"calibration", "rtn"}
+_CALIBRATED = {"calibration_samples", "methods.rtn"}
 _SCALED = _CALIBRATED | {"scale_search", "folding"}
 
 # The methods that calibrate go on to the nearest code, or start from its grid.
 METHOD_MODULES = {
-    "rtn": frozenset({"rtn"}),
-    "awq": frozenset({"awq", *_SCALED}),
-    "mbq": frozenset({"mbq", *_SCALED}),
-    "gptq": frozenset({"gptq", "sequential", *_CALIBRATED}),
+    "rtn": frozenset({"methods.rtn"}),
+    "awq": frozenset({"methods.awq", *_SCALED}),
+    "mbq": frozenset({"methods.mbq", *_SCALED}),
+    "gptq": frozenset({"methods.gptq", "sequential", *_CALIBRATED}),
 }
 
 
@@ -37,4 +37,4 @@ def modules_not_run(scheme: Scheme) -> list[str]:
 
 def module_found(scheme: Scheme) -> str | None:
     """Return the dotted name of the module of a method that is found by its name; None for the built-in ones."""
-    return f"{DATA_FREE_METHODS}.{scheme.method}" if scheme.method in module_names(DATA_FREE_METHODS) else None
+    return None if scheme.method in (None, *BUILT_IN_METHODS) else f"{METHODS}.{scheme.method}"

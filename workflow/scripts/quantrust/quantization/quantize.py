@@ -27,25 +27,25 @@ from quantrust.models.device_memory import require_device_memory
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.streamed_weights import DTYPE, StreamedWeights
-from quantrust.named_modules import DATA_FREE_METHODS, load_module, module_names
+from quantrust.named_modules import METHODS, load_module
 from quantrust.progress import Progress, progress
-from quantrust.quantization import awq, mbq
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
 from quantrust.quantization.block_inputs import bypassed, run_stack
-from quantrust.quantization.calibration import check_calibration, language_batches, vision_batches
+from quantrust.quantization.calibration_samples import check_calibration, language_batches, vision_batches
 from quantrust.quantization.checkpoint import CheckpointWriter, open_checkpoint, plan_layout
-from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.folding import fold_scale
-from quantrust.quantization.footprint import activation_budget, quantize_footprint, samples_of
-from quantrust.quantization.gptq import HessianFactor, HessianSum, quantize_gptq
 from quantrust.quantization.grid import SMALLEST_NORMAL, QuantizedWeight, relative_change
+from quantrust.quantization.kernels.onednn import FastLinears
+from quantrust.quantization.layer_plan import build_plan, describe_plan
 from quantrust.quantization.linear import PackedWeight, replace_layer
-from quantrust.quantization.mbq import ModalityRatio
-from quantrust.quantization.plan import build_plan, describe_plan
-from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.methods import awq, mbq
+from quantrust.quantization.methods.gptq import HessianFactor, HessianSum, quantize_gptq
+from quantrust.quantization.methods.mbq import ModalityRatio
+from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.scale_search import Batch, ScaleChoice, search_stack
-from quantrust.quantization.scheme import Scheme, parse_scheme
+from quantrust.quantization.scheme import BUILT_IN_METHODS, Scheme, parse_scheme
 from quantrust.quantization.sequential import factor_inputs, quantize_stack
+from quantrust.quantization.working_memory import activation_budget, quantize_footprint, samples_of
 
 ATTENTION = "sdpa"
 """The attention of the library that calibration runs with: flash attention can not compute in float32."""
@@ -445,8 +445,8 @@ class _Surgery:
 
 def _quantizer(method: str, bits: int, group_size: int, symmetric: bool) -> Quantize:
     """Return how a weight is quantized; GPTQ's takes a Hessian's factor as well."""
-    if method in module_names(DATA_FREE_METHODS):
-        base = load_module(DATA_FREE_METHODS, method, ("quantize",)).quantize
+    if method not in BUILT_IN_METHODS:
+        base = load_module(METHODS, method, ("quantize",)).quantize
     else:
         base = quantize_gptq if method == "gptq" else quantize_rtn
     return partial(base, bits=bits, group_size=group_size, symmetric=symmetric)

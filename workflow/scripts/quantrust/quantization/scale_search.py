@@ -29,8 +29,8 @@ from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
 from quantrust.quantization.block_inputs import Hold, hidden_states, in_memory, record_block_inputs, run_block
-from quantrust.quantization.fast_linear import FastLinears
 from quantrust.quantization.grid import QuantizedWeight
+from quantrust.quantization.kernels.onednn import FastLinears
 
 EXPONENTS = tuple(step / 20 for step in range(20))
 LEAST_SCALE = 1e-4

@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from quantrust.errors import QuantrustError
-from quantrust.named_modules import DATA_FREE_METHODS, module_names
+from quantrust.named_modules import METHODS as METHOD_MODULES
+from quantrust.named_modules import module_names
 
 UNQUANTIZED = "bf16"
 COMPONENTS = ("vision", "connector", "language", "embedding", "head")
@@ -32,7 +33,7 @@ SCALED_METHODS = ("awq", "mbq")
 CALIBRATED_METHODS = (*SCALED_METHODS, "gptq")
 # Round to nearest is what the others fall back to; those that read no data are found as modules.
 BUILT_IN_METHODS = ("rtn", *CALIBRATED_METHODS)
-METHODS = (*BUILT_IN_METHODS, *module_names(DATA_FREE_METHODS))
+METHODS = (*BUILT_IN_METHODS, *sorted(set(module_names(METHOD_MODULES)) - set(BUILT_IN_METHODS)))
 BITS = (2, 3, 4, 5, 6, 8)
 UNQUANTIZED_BITS = 16
 GROUP_SIZES = (16, 32, 64, 128)

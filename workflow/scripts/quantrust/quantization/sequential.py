@@ -16,7 +16,7 @@ from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
 from quantrust.quantization.block_inputs import Hold, in_memory, record_block_inputs, run_block
-from quantrust.quantization.gptq import HessianFactor, HessianSum, factor_hessian
+from quantrust.quantization.methods.gptq import HessianFactor, HessianSum, factor_hessian
 
 Run = tuple[Callable[[], Any], Tensor | None]
 """Runs the model on one micro-batch, and which of its tokens are real, bool (tokens,); None where all are."""

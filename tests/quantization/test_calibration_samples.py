@@ -11,8 +11,8 @@ from PIL import Image
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
-from quantrust.quantization import calibration
-from quantrust.quantization.calibration import (
+from quantrust.quantization import calibration_samples
+from quantrust.quantization.calibration_samples import (
     CALIBRATION_SCHEMA,
     build_calibration_table,
     check_calibration,
@@ -58,10 +58,10 @@ def test_wide_batches_are_split_into_samples_without_padding(model_folders, cali
     table = calibration_tables["qwen2_vl"]
     encoded = [im for inputs in vision_batches(family, processor, table) for im in family.encode_images(model, inputs)]
     (whole,) = language_batches(family, model, processor, table, encoded)
-    monkeypatch.setattr(calibration, "BATCH_STATES", 2 * whole.inputs_embeds[0].numel())
+    monkeypatch.setattr(calibration_samples, "BATCH_STATES", 2 * whole.inputs_embeds[0].numel())
     pairs = list(language_batches(family, model, processor, table, encoded))
     assert [len(inputs.roles) for inputs in pairs] == [2, 2, 1]
-    monkeypatch.setattr(calibration, "BATCH_STATES", 1)
+    monkeypatch.setattr(calibration_samples, "BATCH_STATES", 1)
     alone = language_batches(family, model, processor, table, encoded)
     for row, inputs in enumerate(alone):
         real = whole.roles[row] != Role.PAD

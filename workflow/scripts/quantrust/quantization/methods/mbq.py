@@ -19,7 +19,7 @@ from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, LanguageInputs, Role
 from quantrust.quantization.activation_store import ActivationStore, fetch
 from quantrust.quantization.block_inputs import Hold, bypassed, in_memory, record_block_inputs, run_block
-from quantrust.quantization.fast_linear import FastLinears
+from quantrust.quantization.kernels.onednn import FastLinears
 
 KINDS = ("attention", "mlp")
 

@@ -2,7 +2,7 @@
 
 The reference is `PackedWeight`: it dequantizes the whole weight in float32 for every product. The weights here hold the
 same codes in the layout of torch's int4 CPU kernel, which takes bfloat16 and accumulates in float32, on the grid that
-`quantrust.quantization.int4_grid` describes; `quantrust.quantization.cuda_kernels` has the ones for GPUs.
+`quantrust.quantization.kernels.int4_grid` describes; `quantrust.quantization.kernels.cuda` has the ones for GPUs.
 
 Layout on the CPU (aten/src/ATen/native/cpu/int4mm_kernel.cpp). Rows come in blocks of 64 with AVX-512 and 32 with AVX2.
 A block is a matrix of bytes, input channels by half the rows of the block: the low halves of the bytes are the first
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quantrust.quantization.cuda_kernels import cuda_weight
-from quantrust.quantization.int4_grid import (
+from quantrust.quantization.kernels.cuda import cuda_weight
+from quantrust.quantization.kernels.int4_grid import (
     KERNEL_DTYPE,
     int4_parts,
     kernel_group_size,

@@ -24,14 +24,14 @@ import pytest
 import torch
 from torch import nn
 
-from quantrust.quantization import cuda_kernels, kernels
-from quantrust.quantization.cuda_kernels import LEAST_CAPABILITY, GemliteWeight, cuda_weight
 from quantrust.quantization.grid import QuantizedWeight, storage_dtype
-from quantrust.quantization.int4_grid import kernel_group_size, planes
-from quantrust.quantization.kernels import Int4Weight, block_rows, kernel_weight, use_packed_kernels
+from quantrust.quantization.kernels import cuda, packed
+from quantrust.quantization.kernels.cuda import LEAST_CAPABILITY, GemliteWeight, cuda_weight
+from quantrust.quantization.kernels.int4_grid import kernel_group_size, planes
+from quantrust.quantization.kernels.packed import Int4Weight, block_rows, kernel_weight, use_packed_kernels
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
-from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.methods.rtn import quantize_rtn
 
 U = 2.0**-8
 
@@ -98,7 +98,7 @@ SHAPES = [
 @pytest.mark.parametrize("by_blocks", [False, True])
 def test_products_are_within_the_rounding_of_the_kernel(bits, rows, columns, group_size, by_blocks, monkeypatch):
     weight = quantized(rows, columns, bits, group_size)
-    monkeypatch.setattr(kernels, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else 100))
+    monkeypatch.setattr(packed, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else 100))
     kernel = kernel_weight(PackedWeight.from_quantized(weight))
     assert isinstance(kernel, Int4Weight)
     for shape in ((1, columns), (2, 3, columns), (37, columns)):
@@ -135,7 +135,7 @@ def every_code(rows, columns, bits, group_size):
 
 
 def products_with_unit_vectors(weight, by_blocks, monkeypatch):
-    monkeypatch.setattr(kernels, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else weight.columns))
+    monkeypatch.setattr(packed, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else weight.columns))
     return weight.linear(torch.eye(weight.columns, device=weight.codes.device).bfloat16(), None).float().cpu().T
 
 
@@ -239,7 +239,7 @@ def test_rows_of_activations_choose_the_kernel(monkeypatch):
     for name in ("_by_kernel", "_by_blocks"):
         original = getattr(Int4Weight, name)
         monkeypatch.setattr(Int4Weight, name, lambda *a, n=name, f=original: used.append(n) or f(*a))
-    limit = kernels.MOST_ROWS[1]
+    limit = packed.MOST_ROWS[1]
     for rows in (1, limit, limit + 1):
         kernel.linear(torch.randn(rows, 64).bfloat16(), None)
     assert used == ["_by_kernel", "_by_kernel", "_by_blocks"]
@@ -255,13 +255,13 @@ def test_blocks_of_32_rows_without_avx512():
     chosen = "test_products and (64-896-896-8 or 33-70-70-3)"
     result = run_with("avx2", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen)
     assert result.returncode == 0 and "4 passed" in result.stdout, result.stdout
-    layout = run_with("avx2", "-c", "from quantrust.quantization.kernels import block_rows; print(block_rows())")
+    layout = run_with("avx2", "-c", "from quantrust.quantization.kernels.packed import block_rows; print(block_rows())")
     assert layout.stdout.strip() == "32"
 
 
 def test_processors_whose_layout_is_unknown_keep_the_reference():
     code = (
-        "from quantrust.quantization.kernels import block_rows, kernel_weight\n"
+        "from quantrust.quantization.kernels.packed import block_rows, kernel_weight\n"
         "from quantrust.quantization.linear import PackedWeight\n"
         "weight = PackedWeight(64, 64, 4, 32); print(block_rows(), kernel_weight(weight) is weight)"
     )
@@ -296,14 +296,14 @@ def test_every_code_comes_back_on_a_gpu(bits, rows, columns, group_size, at_once
 
 def test_a_gpu_gets_the_kernel_that_takes_the_width(monkeypatch):
     # which kernel is chosen needs no GPU, only somebody to ask about one
-    monkeypatch.setattr(cuda_kernels, "CudaInt4Weight", lambda weight: "torch")
-    monkeypatch.setattr(cuda_kernels, "GemliteWeight", lambda weight: "gemlite")
+    monkeypatch.setattr(cuda, "CudaInt4Weight", lambda weight: "torch")
+    monkeypatch.setattr(cuda, "GemliteWeight", lambda weight: "gemlite")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     weights = [PackedWeight(512, 64, bits, 32) for bits in (2, 3, 4, 5, 6, 8)]
     for other in ("", "0.5.1", "0.60.0"):
-        monkeypatch.setattr(cuda_kernels, "_gemlite_version", lambda other=other: other)
+        monkeypatch.setattr(cuda, "_gemlite_version", lambda other=other: other)
         assert [cuda_weight(weight) for weight in weights] == ["torch"] * 6
-    monkeypatch.setattr(cuda_kernels, "_gemlite_version", lambda: "0.6.1")
+    monkeypatch.setattr(cuda, "_gemlite_version", lambda: "0.6.1")
     assert [cuda_weight(weight) for weight in weights] == ["gemlite", "torch", "torch", "gemlite", "gemlite", "gemlite"]
     assert cuda_weight(PackedWeight(512, 70, 8, 70)) == "torch"
     assert cuda_weight(PackedWeight(520, 64, 8, 32)) == "torch"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quantrust.errors import QuantrustError
 from quantrust.quantization.grid import QuantizedWeight, group_range
-from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.methods.rtn import quantize_rtn
 
 DAMPING = 0.01
 """Share of the mean of the diagonal that is added to it (section 3.3, step 3)."""

@@ -7,7 +7,7 @@ import pytest
 
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import load_model
-from quantrust.quantization.plan import PLAN_SCHEMA, build_plan, describe_plan
+from quantrust.quantization.layer_plan import PLAN_SCHEMA, build_plan, describe_plan
 from quantrust.quantization.scheme import Selection, parse_scheme, resolve_scheme
 
 

@@ -10,8 +10,8 @@ import torch
 
 from quantrust.models.family import ScaleGroup
 from quantrust.quantization import scale_search
-from quantrust.quantization.fast_linear import FastLinears
-from quantrust.quantization.rtn import quantize_rtn
+from quantrust.quantization.kernels.onednn import FastLinears
+from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.scale_search import EXPONENTS, Call, search_scale
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -35,7 +35,7 @@ def bench(monkeypatch, tmp_path):
 def test_exponents_and_scales_are_those_of_the_plain_procedure(method, bits, bench, monkeypatch):
     module, stack, folder = bench
     monkeypatch.setattr(module, "BITS", bits)
-    monkeypatch.setattr("quantrust.quantization.calibration.BATCH_STATES", 1)
+    monkeypatch.setattr("quantrust.quantization.calibration_samples.BATCH_STATES", 1)
     monkeypatch.setattr(scale_search, "PIECE_TOKENS", 100)
     monkeypatch.setattr(scale_search, "CHUNK_WEIGHTS", 1000)
     fast = module.search_fast(*module.open_model(folder, "tiny", 500), method)

@@ -16,12 +16,12 @@ from quantrust.models.streamed_weights import StreamedWeights
 from quantrust.quantization import quantize
 from quantrust.quantization.activation_store import ActivationStore
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.footprint import FACTORING, quantize_footprint, samples_of
-from quantrust.quantization.gptq import HessianSum
-from quantrust.quantization.plan import build_plan
+from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.methods.gptq import HessianSum
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
 from quantrust.quantization.sequential import factor_inputs
+from quantrust.quantization.working_memory import FACTORING, quantize_footprint, samples_of
 
 
 def estimated(folder, scheme, table, device):
@@ -128,9 +128,9 @@ def test_files_of_activations_take_less_than_estimated(
     monkeypatch.setattr(ActivationStore, "_reserve", take)
     monkeypatch.setattr(ActivationStore, "_release", give)
     # a micro-batch for each sample
-    for module in ("calibration", "footprint"):
+    for module in ("calibration_samples", "working_memory"):
         monkeypatch.setattr(f"quantrust.quantization.{module}.BATCH_STATES", 1)
-    monkeypatch.setattr("quantrust.quantization.footprint.activation_budget", lambda sizes: 0)
+    monkeypatch.setattr("quantrust.quantization.working_memory.activation_budget", lambda sizes: 0)
     quantize_model(folder, scheme, table, tmp_path / "checkpoint", activation_bytes=0)
     assert 1 < estimated(folder, scheme, table, "cpu").scratch / peak < 1.6
 
@@ -139,7 +139,7 @@ def test_what_does_not_fit_the_budget_of_memory_goes_to_files(model_folders, cal
     folder, table = model_folders["qwen2_vl"], calibration_tables["qwen2_vl"]
     assert estimated(folder, "mbq-w4g64", table, "cpu").scratch == 0
     kept = estimated(folder, "mbq-w4g64", table, "cpu").host
-    monkeypatch.setattr("quantrust.quantization.footprint.LEAST_ACTIVATION_BYTES", 0)
+    monkeypatch.setattr("quantrust.quantization.working_memory.LEAST_ACTIVATION_BYTES", 0)
     spilled = estimated(folder, "mbq-w4g64", table, "cpu")
     assert spilled.scratch > 0
     assert spilled.host + spilled.scratch == kept

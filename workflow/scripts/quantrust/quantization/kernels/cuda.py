@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from quantrust.quantization.int4_grid import int4_parts, kernel_group_size, kernel_name, padded, planes
+from quantrust.quantization.kernels.int4_grid import int4_parts, kernel_group_size, kernel_name, padded, planes
 from quantrust.quantization.linear import PackedWeight
 from quantrust.quantization.packing import unpack
 

@@ -11,12 +11,12 @@ from torch import nn
 from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
 from quantrust.models.loading import load_model
-from quantrust.quantization.calibration import language_batches, vision_batches
-from quantrust.quantization.gptq import HessianSum, factor_hessian, quantize_gptq
+from quantrust.quantization.calibration_samples import language_batches, vision_batches
 from quantrust.quantization.grid import dequantize
+from quantrust.quantization.methods.gptq import HessianSum, factor_hessian, quantize_gptq
+from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.quantize import quantize_model
-from quantrust.quantization.rtn import quantize_rtn
 from quantrust.quantization.sequential import quantize_stack
 
 

@@ -45,8 +45,8 @@ from quantrust.models.footprint import (
     vision_stack,
 )
 from quantrust.models.pictures import patches_of
-from quantrust.quantization.calibration import BATCH_PIXELS, BATCH_SIZE, BATCH_STATES, vision_batches
-from quantrust.quantization.mbq import batches_together, kept_bytes
+from quantrust.quantization.calibration_samples import BATCH_PIXELS, BATCH_SIZE, BATCH_STATES, vision_batches
+from quantrust.quantization.methods.mbq import batches_together, kept_bytes
 from quantrust.quantization.scheme import Scheme
 
 ACTIVATION_SHARE = 8

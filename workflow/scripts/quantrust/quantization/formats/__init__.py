@@ -1,0 +1,1 @@
+"""Formats of other libraries in which checkpoints are exported, one module each."""
