@@ -18,7 +18,7 @@ from quantrust.cli import main
 from quantrust.commands import plan
 from quantrust.confidence.selector import STATES, SelectorSettings, train_selector
 from quantrust.embedded.datasets import write_dataset
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 from quantrust.planning.text import size, size_down
 from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.quantize import quantize_model

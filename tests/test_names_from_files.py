@@ -19,7 +19,7 @@ from quantrust.downloads.archive import unpack
 from quantrust.downloads.fetch import fetch
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 from quantrust.models.weights import weight_files
 from quantrust.quantization.calibration_samples import build_calibration_table
 

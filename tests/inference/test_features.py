@@ -292,7 +292,7 @@ def spoil(path, how):
         ),
     ],
 )
-def test_a_picture_that_can_not_be_prepared_is_named_with_a_question(copied, tmp_path, how, message, workers):
+def test_a_picture_that_cannot_be_preprocessed_is_named_with_a_question(copied, tmp_path, how, message, workers):
     spoil(tmp_path / "images" / "6.png", how)
     with pytest.raises(QuantrustError, match=message):
         dump(copied, tmp_path / "out" / "f.parquet", workers=workers)
@@ -300,8 +300,8 @@ def test_a_picture_that_can_not_be_prepared_is_named_with_a_question(copied, tmp
 
 
 def test_a_worker_that_dies_is_said(variants, tmp_path, monkeypatch):
-    monkeypatch.setattr("quantrust.inference.preparation.read_image", lambda path: os._exit(9))
-    with pytest.raises(QuantrustError, match=r"a process that prepares images died .*; ask for more memory"):
+    monkeypatch.setattr("quantrust.inference.preprocessing.read_image", lambda path: os._exit(9))
+    with pytest.raises(QuantrustError, match=r"a process that preprocesses images died .*; ask for more memory"):
         dump(variants["qwen2_vl"], tmp_path / "f.parquet", workers=1)
     assert not (tmp_path / "f.parquet").exists()
 

@@ -206,7 +206,7 @@ def test_jobs_with_a_gpu_go_where_there_are_some_and_others_do_not(finished: Run
     for job in finished.jobs:
         if rule_of(job) == "dump_features":
             assert (job["Partition"], job["TresPerJob"]) == ("gpu", "gres:gpu:1")
-            # One for the model, one for the process that prepares pictures.
+            # One for the model, one for the process that preprocesses pictures.
             assert job["NumCPUs"] == "2"
         else:
             assert job["Partition"] == "cpu"

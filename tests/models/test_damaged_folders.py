@@ -13,7 +13,7 @@ import pytest
 from damaged_folders import JSON_FILES, TEMPLATE, WEIGHTS, damages
 from hunting import trials
 from quantrust.errors import QuantrustError
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 
 FAMILIES = ("qwen2_vl", "idefics3")
 CASES = [(family, name) for family in FAMILIES for name in damages(family)]

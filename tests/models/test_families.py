@@ -14,7 +14,7 @@ from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 
 FAMILIES = ["qwen2_vl", "idefics3"]
 

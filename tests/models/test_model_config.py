@@ -11,7 +11,7 @@ from transformers import AutoModelForImageTextToText
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import load_model
 from quantrust.models.model_config import attention_of
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 from quantrust.models.skeleton import build_skeleton
 
 FAMILIES = ["qwen2_vl", "idefics3"]

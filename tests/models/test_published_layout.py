@@ -12,7 +12,7 @@ from published_layout import FULL_WIDTH, MINI, build_tokenizer, published_name, 
 from quantrust.inference.decoding import decode_greedily
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
 from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.quantize import quantize_model

@@ -15,7 +15,7 @@ from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.models import weights
 from quantrust.models.loading import load_model
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.weights import check_finite, other_weights, stored_tensors, weight_files
 from quantrust.quantization.quantize import quantize_model

@@ -12,7 +12,7 @@ def test_a_job_imports_the_package_beside_its_script(tmp_path: Path) -> None:
     """The tests' environment has this checkout installed; the copy's own module is another."""
     workspace = Workspace.make(tmp_path / "copy")
     shutil.copytree(ROOT / "resources", workspace.folder / "resources")
-    module = workspace.folder / "workflow" / "scripts" / "quantrust" / "models" / "preparing.py"
+    module = workspace.folder / "workflow" / "scripts" / "quantrust" / "models" / "model_folder.py"
     module.write_text('raise SystemExit("this is the module of the copy")\n')
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--", "data/models/adversary"]
     done = subprocess.run(

@@ -1,7 +1,7 @@
 """Make a model folder as the study uses it, and check it."""
 
 from quantrust.job import job_log
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 
 with job_log(snakemake.log[0]):
     prepare_model(

@@ -33,11 +33,11 @@ from quantrust.inference.features_file import (
     place_of_shard,
     writing_features,
 )
-from quantrust.inference.footprint import require_device
 from quantrust.inference.memory import Halving
-from quantrust.inference.preparation import NeededImage, open_image, prepare_images, prepared_batches
+from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
+from quantrust.inference.working_memory import require_device
 from quantrust.models.device import check_device, device_name
 from quantrust.models.family import EncodedImage, Family, VisionInputs
 from quantrust.models.loading import family_of
@@ -76,15 +76,15 @@ class FeatureDumper:
         ----------
         images : list of NeededImage
         inputs : VisionInputs
-            The same images, prepared.
+            The same images, preprocessed.
         where : str
             Their place, for the log.
         """
 
         def encode(places: list[int]) -> list[EncodedImage]:
             whole = len(places) == len(images)
-            # The tensors of a batch belong together: a part of it, which is rare, is prepared again.
-            part = inputs if whole else prepare_images(self.family, self.processor, [images[k] for k in places])
+            # The tensors of a batch belong together: a part of it, which is rare, is preprocessed again.
+            part = inputs if whole else preprocess_images(self.family, self.processor, [images[k] for k in places])
             with torch.inference_mode():
                 return self.family.encode_images(self.model, part)
 
@@ -259,7 +259,7 @@ def dump_features(
         notes[SHARD] = place
         logging.getLogger(__name__).info("shard %s: %d of %d chunks", place, len(chosen), len(chunks))
     batches = {number: _image_batches(chunks[number], settings.images_per_batch) for number in chosen}
-    prepared = prepared_batches(family, processor, [batch for part in batches.values() for batch in part], workers)
+    inputs = preprocessed_batches(family, processor, [batch for part in batches.values() for batch in part], workers)
     with (
         writing_features(out_path, features_schema(dumper.hidden)) as writer,
         progress(f"answering {name}", count, "questions") as bar,
@@ -268,7 +268,7 @@ def dump_features(
             where = f"{name}, chunk {number + 1}"
             # The features of a chunk are given up before those of the next are there.
             writer.write(
-                dumper.chunk_table(chunks[number], dict(_encoded(dumper, batches[number], prepared, where)), where)
+                dumper.chunk_table(chunks[number], dict(_encoded(dumper, batches[number], inputs, where)), where)
             )
             bar.update(len(chunks[number]))
         writer.describe(notes | {HALVED: str(dumper.halving.count)})
@@ -312,9 +312,9 @@ def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[Need
 
 
 def _encoded(
-    dumper: FeatureDumper, batches: list[list[NeededImage]], prepared: Iterator[VisionInputs], where: str
+    dumper: FeatureDumper, batches: list[list[NeededImage]], inputs: Iterator[VisionInputs], where: str
 ) -> Iterator[tuple[str, EncodedImage]]:
-    """Take the next prepared batches and yield what the language model reads of each image, with its path."""
+    """Take the next preprocessed batches and yield what the language model reads of each image, with its path."""
     for number, images in enumerate(batches, start=1):
-        encoded = dumper.encode(images, next(prepared), f"{where}, image batch {number}")
+        encoded = dumper.encode(images, next(inputs), f"{where}, image batch {number}")
         yield from zip((image.path for image in images), encoded, strict=True)

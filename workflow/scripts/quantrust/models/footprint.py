@@ -1,10 +1,6 @@
-"""What estimates of memory are made of: the shapes of a model's blocks, whose weights may be on the meta device."""
+"""What an estimate of a job's memory consists of, and what every such estimate adds for libraries and the allocator."""
 
 from dataclasses import dataclass
-
-from torch import nn
-
-from quantrust.models.family import Family
 
 SLACK = 1.1
 """What an allocator loses between blocks."""
@@ -35,69 +31,3 @@ class Footprint:
     least: int
     host: int
     scratch: int = 0
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A stack of like blocks.
-
-    Attributes
-    ----------
-    depth : int
-        Blocks.
-    hidden : int
-        Channels that go from block to block.
-    widest : int
-        Output channels of the widest linear.
-    heads : int
-        Attention heads.
-    cached : int
-        Channels of keys and values together, of one token in one block.
-    weights : int
-        Of a block.
-    """
-
-    depth: int
-    hidden: int
-    widest: int
-    heads: int
-    cached: int
-    weights: int
-
-    def activations(self, tokens: int, itemsize: int) -> int:
-        """Return an upper bound of the bytes that a block holds at once while it runs over so many tokens.
-
-        That is within its MLP: three tensors as wide as its widest linear (of a gated MLP the gate, the other factor
-        and their product), and four of the width between blocks (what entered, what was added to it, its norm, and
-        the float32 copy that the norm is taken of, in as far as it is wider).
-        """
-        return tokens * itemsize * (3 * self.widest + 4 * self.hidden)
-
-
-def vision_stack(family: Family, model: nn.Module) -> Stack:
-    """Return the shape of the vision tower's blocks."""
-    return _stack(family, model, "vision")
-
-
-def language_stack(family: Family, model: nn.Module) -> Stack:
-    """Return the shape of the language model's blocks."""
-    return _stack(family, model, "language")
-
-
-def _stack(family: Family, model: nn.Module, component: str) -> Stack:
-    blocks = family.blocks(model, component)
-    block = model.get_submodule(blocks[0])
-    linears = [module for module in block.modules() if isinstance(module, nn.Linear)]
-    config = model.get_submodule(family.decoder if component == "language" else family.tower).config
-    # Qwen2-VL's tower calls them otherwise
-    heads = getattr(config, "num_attention_heads", None) or config.num_heads
-    hidden = linears[0].in_features
-    keys = getattr(config, "num_key_value_heads", None) or heads
-    return Stack(
-        depth=len(blocks),
-        hidden=hidden,
-        widest=max(linear.out_features for linear in linears),
-        heads=heads,
-        cached=2 * keys * (getattr(config, "head_dim", None) or hidden // heads),
-        weights=sum(parameter.numel() for parameter in block.parameters()),
-    )

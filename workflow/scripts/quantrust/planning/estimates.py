@@ -2,7 +2,7 @@
 
 Sizes of weights files are exact. Everything else is an estimate, rounded up where it is not known: of pictures outside
 the embedded datasets, for example, the largest that a model's processor passes is taken. What estimates of jobs that
-compute with models assume is said in `quantrust.quantization.working_memory` and `quantrust.inference.footprint`;
+compute with models assume is said in `quantrust.quantization.working_memory` and `quantrust.inference.working_memory`;
 those of all other jobs are fitted to what the default study was seen to take.
 """
 
@@ -20,9 +20,9 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.limits import risk_limits
 from quantrust.inference.features_file import ROWS_AT_ONCE
-from quantrust.inference.footprint import dump_footprint
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
+from quantrust.inference.working_memory import dump_footprint
 from quantrust.models.footprint import LIBRARIES, Footprint
 from quantrust.models.pictures import PictureCost
 from quantrust.planning.jobs import (

@@ -34,16 +34,9 @@ from typing import Any
 import polars as pl
 from torch import nn
 
+from quantrust.models.block_shapes import Stack, language_stack, vision_stack
 from quantrust.models.family import Family, Role
-from quantrust.models.footprint import (
-    CUDA_LIBRARIES,
-    LIBRARIES,
-    SLACK,
-    Footprint,
-    Stack,
-    language_stack,
-    vision_stack,
-)
+from quantrust.models.footprint import CUDA_LIBRARIES, LIBRARIES, SLACK, Footprint
 from quantrust.models.pictures import patches_of
 from quantrust.quantization.calibration_samples import BATCH_PIXELS, BATCH_SIZE, BATCH_STATES, vision_batches
 from quantrust.quantization.methods.mbq import batches_together, kept_bytes

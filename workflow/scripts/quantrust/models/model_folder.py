@@ -1,4 +1,4 @@
-"""Model folders as a study uses them: what a folder is used for, checked, with the config's processor and template."""
+"""Model folders as a study uses them: the files of a model, checked, with the config's processor and template."""
 
 import codecs
 import logging

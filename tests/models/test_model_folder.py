@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from quantrust.artifacts.folder_record import RECORD, check_folder
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import family_of, load_family
-from quantrust.models.preparing import prepare_model
+from quantrust.models.model_folder import prepare_model
 from quantrust.models.processor_settings import processor_keys, unknown_settings
 from quantrust.named_modules import FAMILIES, module_names
 
@@ -103,7 +103,7 @@ def test_where_no_link_is_possible_weights_are_copied(source, tmp_path, monkeypa
     def refuse(*_):
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
-    monkeypatch.setattr("quantrust.models.preparing.os.link", refuse)
+    monkeypatch.setattr("quantrust.models.model_folder.os.link", refuse)
     published = source("idefics3")
     prepare_model(published, tmp_path / "out", "idefics3")
     copy = tmp_path / "out" / "model.safetensors"

@@ -20,8 +20,8 @@ Beside them comes the larger of
 Eager attention adds a matrix of tokens by tokens for each head, in the dtype of the computation and in float32;
 `sdpa` the mask, as truth values and in the dtype of the computation.
 
-A job on the CPU has all this in host memory, beside the libraries. A job on a GPU has there pictures that are prepared
-ahead, a tensor of the checkpoint on its way, and the rows of a chunk.
+A job on the CPU has all this in host memory, beside the libraries. A job on a GPU has there the pictures that are
+preprocessed ahead, a tensor of the checkpoint on its way, and the rows of a chunk.
 """
 
 from dataclasses import replace
@@ -33,9 +33,10 @@ import torch
 from torch import nn
 
 from quantrust.inference.settings import DumpSettings
+from quantrust.models.block_shapes import Stack, language_stack, vision_stack
 from quantrust.models.device_memory import require_device_memory
 from quantrust.models.family import Family
-from quantrust.models.footprint import CUDA_LIBRARIES, LIBRARIES, SLACK, Footprint, Stack, language_stack, vision_stack
+from quantrust.models.footprint import CUDA_LIBRARIES, LIBRARIES, SLACK, Footprint
 from quantrust.models.pictures import PictureCost, picture_cost
 from quantrust.models.skeleton import build_skeleton
 
@@ -46,7 +47,7 @@ QUESTIONS_PER_IMAGE = 8
 """Of which the rows of a chunk are held."""
 
 WORKER = 150_000_000
-"""Of a process that prepares pictures, beyond what it shares."""
+"""Of a process that preprocesses pictures, beyond what it shares."""
 
 BATCHES_AHEAD = 2
 """Batches of pictures that each of them has ready."""
@@ -76,7 +77,7 @@ def dump_footprint(
         Of the largest pictures, with the prompt of the settings.
     settings : DumpSettings
     workers : int
-        Processes that prepare pictures.
+        Processes that preprocess pictures.
 
     Returns
     -------
@@ -86,12 +87,12 @@ def dump_footprint(
     largest = max(parameter.numel() for parameter in model.parameters())
     computing = _computing(family, model, layers, sizes, picture, settings, itemsize)
     rows = settings.images_per_chunk * QUESTIONS_PER_IMAGE * 3 * language_stack(family, model).hidden * 8
-    prepared = max(1, workers * BATCHES_AHEAD) * settings.images_per_batch * picture.pixel_bytes + workers * WORKER
+    preprocessed = max(1, workers * BATCHES_AHEAD) * settings.images_per_batch * picture.pixel_bytes + workers * WORKER
     if settings.device == "cpu":
-        return Footprint(0, 0, LIBRARIES + computing + prepared + rows)
+        return Footprint(0, 0, LIBRARIES + computing + preprocessed + rows)
     alone = replace(settings, batch_size=1, images_per_batch=1)
     least = _computing(family, model, layers, sizes, picture, alone, itemsize)
-    return Footprint(computing, least, CUDA_LIBRARIES + prepared + rows + 2 * largest * itemsize)
+    return Footprint(computing, least, CUDA_LIBRARIES + preprocessed + rows + 2 * largest * itemsize)
 
 
 def require_device(

@@ -1,4 +1,4 @@
-"""Images for the vision tower, read and preprocessed ahead of the device by worker processes."""
+"""Images for the vision tower, which worker processes read and preprocess ahead of the device."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class NeededImage:
     question_id: str
 
 
-def prepare_images(family: Family, processor: Any, images: Sequence[NeededImage]) -> VisionInputs:
+def preprocess_images(family: Family, processor: Any, images: Sequence[NeededImage]) -> VisionInputs:
     """Read and preprocess images that pass the vision tower together.
 
     Parameters
@@ -56,7 +56,7 @@ def open_image(image: NeededImage) -> Image.Image:
 
 
 class _Batches(Dataset):
-    """Prepares a batch where it is asked for; an error is an item, because a worker can not raise it as it is."""
+    """Preprocesses a batch on demand; an error is returned as an item, because a worker cannot raise it as it is."""
 
     def __init__(self, family: Family, processor: Any, batches: Sequence[Sequence[NeededImage]]) -> None:
         self.family, self.processor, self.batches = family, processor, batches
@@ -66,12 +66,12 @@ class _Batches(Dataset):
 
     def __getitem__(self, number: int) -> VisionInputs | QuantrustError:
         try:
-            return prepare_images(self.family, self.processor, self.batches[number])
+            return preprocess_images(self.family, self.processor, self.batches[number])
         except QuantrustError as error:
             return error
 
 
-def prepared_batches(
+def preprocessed_batches(
     family: Family, processor: Any, batches: Sequence[Sequence[NeededImage]], workers: int
 ) -> Iterator[VisionInputs]:
     """Yield batches of images for the vision tower, in order.
@@ -82,7 +82,7 @@ def prepared_batches(
     processor : object
     batches : sequence of sequence of NeededImage
     workers : int
-        Processes that work ahead, two batches each; 0 prepares every batch in this process when it is asked for.
+        Processes that work ahead, two batches each; 0 preprocesses each batch in this process on demand.
 
     Yields
     ------
@@ -92,7 +92,7 @@ def prepared_batches(
     Raises
     ------
     QuantrustError
-        As `prepare_images` does; and if a worker dies, which is what too little memory looks like.
+        As `preprocess_images` does; and if a worker dies, which is what too little memory looks like.
     """
     loader = DataLoader(_Batches(family, processor, batches), batch_size=None, num_workers=workers)
     try:
@@ -104,6 +104,6 @@ def prepared_batches(
         if not str(error).startswith("DataLoader worker"):
             raise
         raise QuantrustError(
-            f"a process that prepares images died ({error}); ask for more memory, or set fewer features.workers or "
+            f"a process that preprocesses images died ({error}); ask for more memory, or set fewer features.workers or "
             "features.images_per_batch"
         ) from error

@@ -8,12 +8,12 @@ import torch
 
 from live_tensors import LiveTensors
 from quantrust.errors import QuantrustError
-from quantrust.inference import features, footprint
+from quantrust.inference import features, working_memory
 from quantrust.inference.chunks import cut_into_chunks
 from quantrust.inference.features import DTYPES, FeatureDumper
-from quantrust.inference.footprint import dump_footprint, require_device
-from quantrust.inference.preparation import prepare_images
+from quantrust.inference.preprocessing import preprocess_images
 from quantrust.inference.settings import DumpSettings
+from quantrust.inference.working_memory import dump_footprint, require_device
 from quantrust.models.pictures import picture_cost
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import load_checkpoint, read_record
@@ -31,7 +31,7 @@ def measured(variant, settings: DumpSettings) -> tuple[int, dict]:
     with LiveTensors() as live:
         encoded = {}
         for images in features._image_batches(chunk, settings.images_per_batch):
-            inputs = prepare_images(family, processor, images)
+            inputs = preprocess_images(family, processor, images)
             encoded |= zip((i.path for i in images), dumper.encode(images, inputs, ""), strict=True)
         dumper.chunk_table(chunk, encoded, "")
     return live.peak + sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())), record
@@ -44,7 +44,7 @@ def estimated(variant, record: dict, settings: DumpSettings, monkeypatch) -> int
     processor = family.load_processor(str(variant.checkpoint))
     questions = pl.read_parquet(variant.questions)["question"].to_list()
     longest = max(len(ids) for ids in processor.tokenizer(questions, add_special_tokens=False)["input_ids"])
-    monkeypatch.setattr(footprint, "QUESTION_TOKENS", longest)
+    monkeypatch.setattr(working_memory, "QUESTION_TOKENS", longest)
     layers = pl.DataFrame(record["layers"], infer_schema_length=None)
     picture = picture_cost(family, model, processor, settings.prompt, 120, 118)
     on_gpu = replace(settings, device="cuda")
