@@ -21,7 +21,7 @@ METRICS = ["accuracy", "aurc", "auroc", "ece", "brier", "coverage_at_risk", "dep
 def scores(lost: float) -> pl.DataFrame:
     """Answers to the same questions, two an image; a share `lost` of the right ones is wrong instead."""
     parts = []
-    for dataset, split, n in (("home", "val", 120), ("home", "test", 240), ("shift", "test", 120)):
+    for dataset, split, n in (("id", "val", 120), ("id", "test", 240), ("shift", "test", 120)):
         rng = np.random.default_rng([n, len(split)])
         accuracy = rng.choice([0, 0.6, 1.0], p=[0.3, 0.1, 0.6], size=n)
         accuracy = np.where(rng.random(n) < lost, 0.0, accuracy)
@@ -63,10 +63,10 @@ def written(files: tuple[Path, Path], *options: object) -> pl.DataFrame:
 def test_the_figures_are_those_of_the_comparison_module_and_of_the_metrics_table(files):
     table = written(files, "--risk", 0.2, "--seed", 3, "--level", 0.9)
     one, other = scores(0.0), scores(0.3)
-    home, shift = one.filter(pl.col("dataset") == "home"), one.filter(pl.col("dataset") == "shift")
-    settings = {"id_dataset": "home", "resamples": 99, "seed": 3, "level": 0.9}
+    id_rows, shift = one.filter(pl.col("dataset") == "id"), one.filter(pl.col("dataset") == "shift")
+    settings = {"id_dataset": "id", "resamples": 99, "seed": 3, "level": 0.9}
     # The shifted test set is the smaller one: as a whole it is its mixture of share 0, and is resampled like it.
-    mixtures = {"shift": mixture_table(home, shift, [0.0], seed=0)}
+    mixtures = {"shift": mixture_table(id_rows, shift, [0.0], seed=0)}
     metrics = [(name, None) for name in METRICS[:5]] + [(name, 0.2) for name in METRICS[5:]]
     expected = compare(Estimates(one, "maxprob"), Estimates(other, "maxprob"), mixtures, metrics=metrics, **settings)
     for name in ("dataset", "metric", "n"):
@@ -85,7 +85,7 @@ def test_what_is_printed_is_what_is_written(files, capsys):
     printed = capsys.readouterr().out
     assert "are outside [0, 1]" not in printed
     assert "shift: 120 questions on 60 images" in printed
-    assert "home: " not in printed
+    assert "id: " not in printed
     lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     assert table["metric"].to_list() == METRICS
     for row in table.to_dicts():
@@ -127,9 +127,9 @@ def test_a_risk_limit_is_shown_as_it_was_given(files, capsys):
 def test_two_estimators_of_one_file_do_not_differ_in_accuracy_which_is_left_out(files, capsys):
     table = written((files[0], files[0]), "--estimator", "maxprob+platt", "--estimator-b", "entropy")
     assert "accuracy" not in table["metric"].to_list()
-    ece = table.filter((pl.col("metric") == "ece") & (pl.col("dataset") == "home"))
-    calibrated = add_calibrated(scores(0.0), ["maxprob+platt"], "home")
-    settings = {"model": "m", "scheme": "s", "id_dataset": "home", "risks": [], "costs": [], "resamples": 1, "seed": 0}
+    ece = table.filter((pl.col("metric") == "ece") & (pl.col("dataset") == "id"))
+    calibrated = add_calibrated(scores(0.0), ["maxprob+platt"], "id")
+    settings = {"model": "m", "scheme": "s", "id_dataset": "id", "risks": [], "costs": [], "resamples": 1, "seed": 0}
     values, _ = evaluate_variant(calibrated, {}, estimators=["maxprob+platt"], **settings)
     assert ece["a"].item() == pytest.approx(values.filter(pl.col("metric") == "ece")["value"].item())
     # The entropy is no probability and has no calibration error, which is said.
@@ -163,41 +163,41 @@ def rewritten(**columns):
     return lambda table: table.with_columns(**columns)
 
 
-test_1 = (pl.col("question_id") == "test-1") & (pl.col("dataset") == "home")
+test_1 = (pl.col("question_id") == "test-1") & (pl.col("dataset") == "id")
 
 BAD = {
     "no scores file": (lambda table: table.drop("image_id"), r"b\.parquet: has no column 'image_id'"),
     "other questions": (
         rewritten(question_id=pl.when(test_1).then(pl.lit("new")).otherwise("question_id")),
-        r"a\.parquet: question test-1 of home, image test-0, split test, is not in .*b\.parquet, like 0 others",
+        r"a\.parquet: question test-1 of id, image test-0, split test, is not in .*b\.parquet, like 0 others",
     ),
     "other images": (
         rewritten(image_id=pl.when(test_1).then(pl.lit("new")).otherwise("image_id")),
-        r"question test-1 of home, image test-0, split test, is not in .*b\.parquet",
+        r"question test-1 of id, image test-0, split test, is not in .*b\.parquet",
     ),
     "a question more": (
         lambda table: pl.concat([table, table.filter(test_1).with_columns(question_id=pl.lit("more"))]),
-        r"b\.parquet: question more of home, image test-0, split test, is not in .*a\.parquet",
+        r"b\.parquet: question more of id, image test-0, split test, is not in .*a\.parquet",
     ),
-    "a dataset less": (lambda table: table.filter(pl.col("dataset") == "home"), r"of shift, .* like 119 others"),
+    "a dataset less": (lambda table: table.filter(pl.col("dataset") == "id"), r"of shift, .* like 119 others"),
     "a question twice": (
         lambda table: pl.concat([table, table.filter(test_1)]),
-        r"b\.parquet: question test-1 of home is there twice",
+        r"b\.parquet: question test-1 of id is there twice",
     ),
     "no accuracy": (
         rewritten(accuracy=pl.when(test_1).then(None).otherwise("accuracy")),
-        r"b\.parquet: question test-1 of home: accuracy is None",
+        r"b\.parquet: question test-1 of id: accuracy is None",
     ),
     "an impossible accuracy": (
         rewritten(accuracy=pl.when(test_1).then(1.5).otherwise("accuracy")),
-        r"b\.parquet: question test-1 of home: accuracy is 1\.5",
+        r"b\.parquet: question test-1 of id: accuracy is 1\.5",
     ),
     "accuracy in words": (rewritten(accuracy=pl.lit("good")), r"b\.parquet: accuracy holds String"),
     "numbers as names": (rewritten(image_id=pl.lit(3)), r"b\.parquet: image_id holds Int32"),
     "no such estimator": (lambda table: table.drop("maxprob"), r"b\.parquet: no estimator 'maxprob'; .* entropy$"),
     "an unusable confidence": (
         rewritten(maxprob=pl.when(test_1).then(math.nan).otherwise("maxprob")),
-        r"b\.parquet: question test-1 of home: maxprob is nan",
+        r"b\.parquet: question test-1 of id: maxprob is nan",
     ),
 }
 
@@ -222,7 +222,7 @@ def test_input_that_can_not_be_compared_gets_one_message_and_writes_nothing(faul
         (["--estimator", "selector"], "a.parquet: no estimator 'selector'; expected one of maxprob, entropy"),
         (["--estimator-b", "entropy+platt"], "b.parquet: entropy+platt: entropy is no probability"),
         (["--estimator", "maxprob+magic"], "a.parquet: maxprob+magic: unknown calibration 'magic'"),
-        (["--dataset", "vqav2"], "a.parquet: no answers to 'vqav2' in split test; --dataset may be home, shift"),
+        (["--dataset", "vqav2"], "a.parquet: no answers to 'vqav2' in split test; --dataset may be id, shift"),
         (["--out", "table.txt"], "table.txt: expected --out with a name that ends in .csv or .json"),
     ],
 )

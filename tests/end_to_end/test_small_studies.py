@@ -12,7 +12,7 @@ from study_workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
 
-HOME, MODEL = "scenes", "adversary"
+ID_DATASET, MODEL = "scenes", "adversary"
 
 
 def made(study: Workspace) -> set[str]:
@@ -40,10 +40,10 @@ def test_a_study_without_shifted_datasets_is_whole(scratch: Workspace) -> None:
     assert made(scratch) == before - {"mixtures"}
     for name in ("accuracy", "reliability", "certification", "comparisons", "decisions", "shipping", "data"):
         table = pl.read_csv(scratch.folder / "reports" / "tables" / f"{name}.csv")
-        assert set(table["dataset"]) == {HOME}, name
+        assert set(table["dataset"]) == {ID_DATASET}, name
     text, data = page(scratch)
     assert "mixtures" not in re.findall(r'<section id="([^"]+)"', text)
-    assert data["mixtures"] == [] and {curve["dataset"] for curve in data["curves"]} == {HOME}
+    assert data["mixtures"] == [] and {curve["dataset"] for curve in data["curves"]} == {ID_DATASET}
     assert "scenes-multimodal" not in text
     # What is drawn all the same where it is asked for says why it is empty.
     scratch.run("reports/mixtures.pdf")

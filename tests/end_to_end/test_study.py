@@ -8,7 +8,7 @@ import pytest
 
 from quantrust.artifacts.documents import DIGESTS
 
-MODEL, HOME = "adversary", "scenes"
+MODEL, ID_DATASET = "adversary", "scenes"
 DATASETS = ("scenes", "scenes-multimodal", "scenes-language")
 ESTIMATORS = {"maxprob", "length-normalised", "min-token", "entropy", "margin", "selector"}
 
@@ -37,7 +37,9 @@ def test_every_estimator_scores_every_answer(study, schemes: list[str]) -> None:
 
 def test_the_trained_model_answers_some_questions_rightly(study) -> None:
     metrics = pl.read_parquet(study.folder / "data" / "metrics" / MODEL / "bf16.parquet")
-    accuracy = metrics.filter(metric="accuracy", estimator="maxprob", dataset=HOME, id_share=1.0).row(0, named=True)
+    accuracy = metrics.filter(metric="accuracy", estimator="maxprob", dataset=ID_DATASET, id_share=1.0).row(
+        0, named=True
+    )
     assert 0.05 < accuracy["low"] <= accuracy["value"] <= accuracy["high"] < 1
     assert accuracy["n"] == 28
 

@@ -17,7 +17,7 @@ from quantrust.evaluation.mixtures import mixture_table
 SETTINGS = {
     "model": "m",
     "scheme": "bf16",
-    "id_dataset": "home",
+    "id_dataset": "id",
     "estimators": ["maxprob", "entropy"],
     "risks": [0.1, 0.3],
     "resamples": 60,
@@ -45,13 +45,13 @@ def answers(dataset: str, split: str, n: int, seed: int) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def scores() -> pl.DataFrame:
-    return pl.concat([answers("home", "val", 90, 0), answers("home", "test", 300, 1), answers("shift", "test", 150, 2)])
+    return pl.concat([answers("id", "val", 90, 0), answers("id", "test", 300, 1), answers("shift", "test", 150, 2)])
 
 
 @pytest.fixture(scope="module")
 def mixtures(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    home, shift = (scores.filter(dataset=name) for name in ("home", "shift"))
-    return {"shift": mixture_table(home, shift, [1, 0.5, 0], 0)}
+    id_rows, shift = (scores.filter(dataset=name) for name in ("id", "shift"))
+    return {"shift": mixture_table(id_rows, shift, [1, 0.5, 0], 0)}
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,9 @@ def tables(scores: pl.DataFrame, mixtures: dict[str, pl.DataFrame]) -> tuple[pl.
 def test_groups_hold_the_metrics_of_their_questions_alone(scores, tables) -> None:
     groups, _ = tables
     assert groups.schema == GROUPS_SCHEMA
-    val = scores.filter(dataset="home", split="val")
+    val = scores.filter(dataset="id", split="val")
     threshold = metrics.coverage_at_risk(rank(val["accuracy"], val["maxprob"]), 0.3).threshold
-    for dataset, group in (("home", "other"), ("shift", "yes/no")):
+    for dataset, group in (("id", "other"), ("shift", "yes/no")):
         own = scores.filter(dataset=dataset, split="test", answer_type=group)
         ranking = rank(own["accuracy"], own["maxprob"])
         kept = metrics.at_threshold(ranking, threshold)
@@ -86,7 +86,7 @@ def test_groups_hold_the_metrics_of_their_questions_alone(scores, tables) -> Non
 
 def test_questions_without_a_kind_are_in_no_kind(tables) -> None:
     kinds = tables[0].filter(grouping="question_kind", metric="accuracy", estimator="maxprob")
-    assert kinds.select("dataset", "group", "n").rows() == [("home", "colour", 150), ("shift", "colour", 75)]
+    assert kinds.select("dataset", "group", "n").rows() == [("id", "colour", 150), ("shift", "colour", 75)]
 
 
 def test_an_estimator_that_is_no_probability_has_groups_without_calibration_error_and_no_bins(tables) -> None:
@@ -99,8 +99,8 @@ def test_an_estimator_that_is_no_probability_has_groups_without_calibration_erro
 def test_bins_count_the_answers_and_give_the_calibration_error(scores, tables) -> None:
     _, bins = tables
     assert bins.schema == BINS_SCHEMA
-    own = scores.filter(dataset="home", split="test")
-    here = bins.filter(dataset="home")
+    own = scores.filter(dataset="id", split="test")
+    here = bins.filter(dataset="id")
     assert len(here) == 15
     assert (here["n"].sum(), here["right"].sum()) == (300, (own["accuracy"] >= 0.5).sum())
     for row in here.iter_rows(named=True):
@@ -118,8 +118,8 @@ def test_bins_count_the_answers_and_give_the_calibration_error(scores, tables) -
 def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) -> None:
     """Against drawing images with replacement and averaging each time, to within the noise of the resamples."""
     _, bins = break_down(scores, mixtures, **{**SETTINGS, "resamples": 2000, "estimators": ["maxprob"]})
-    fullest = bins.filter(dataset="home").sort("n", descending=True).row(0, named=True)
-    own = scores.filter(dataset="home", split="test")
+    fullest = bins.filter(dataset="id").sort("n", descending=True).row(0, named=True)
+    own = scores.filter(dataset="id", split="test")
     inside = own.with_columns(inside=(pl.col("maxprob") > fullest["lower"]) & (pl.col("maxprob") <= fullest["upper"]))
     by_image = [
         part.filter("inside")["accuracy"].to_list() for part in inside.partition_by("image_id", maintain_order=True)
@@ -136,9 +136,9 @@ def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) 
 
 
 def test_what_was_broken_down_in_distribution_before_is_as_if_all_was_at_once(scores, mixtures, tables) -> None:
-    home = break_down(scores.filter(pl.col("dataset") == "home"), {}, **SETTINGS)
-    rest = break_down(scores, mixtures, home=False, **SETTINGS)
-    for parts, table in zip(zip(home, rest, strict=True), tables, strict=True):
+    id_rows = break_down(scores.filter(pl.col("dataset") == "id"), {}, **SETTINGS)
+    rest = break_down(scores, mixtures, with_id_dataset=False, **SETTINGS)
+    for parts, table in zip(zip(id_rows, rest, strict=True), tables, strict=True):
         assert_frame_equal(pl.concat(parts), table, check_row_order=False)
 
 

@@ -73,7 +73,7 @@ def test_saturated_confidences_stay_probabilities(method):
 @pytest.fixture
 def scores():
     parts = []
-    for dataset, split, seed in (("home", "val", 0), ("home", "test", 1), ("shift", "test", 2)):
+    for dataset, split, seed in (("id", "val", 0), ("id", "test", 1), ("shift", "test", 2)):
         confidence, accuracy, _ = overconfident(400, seed=seed)
         parts.append(
             pl.DataFrame({"accuracy": accuracy, "maxprob": confidence, "entropy": -confidence}).with_columns(
@@ -87,27 +87,27 @@ ALL = [f"maxprob+{method}" for method in METHODS]
 
 
 def test_calibrated_columns_are_fitted_on_val_alone(scores):
-    added = add_calibrated(scores, ["maxprob", *ALL], "home")
+    added = add_calibrated(scores, ["maxprob", *ALL], "id")
     assert added.columns == [*scores.columns, *ALL]
     other_test = scores.with_columns(
         accuracy=pl.when(pl.col("split") == "test").then(1 - pl.col("accuracy")).otherwise(pl.col("accuracy"))
     )
-    again = add_calibrated(other_test, ALL, "home")
+    again = add_calibrated(other_test, ALL, "id")
     assert again.select(ALL).equals(added.select(ALL))
 
 
 def test_what_is_not_to_be_calibrated_or_is_there_already_stays(scores):
     assert add_calibrated(scores, ["maxprob", "entropy"], "nowhere").equals(scores)
     there = scores.with_columns(pl.lit(0.5).alias("maxprob+platt"))
-    assert add_calibrated(there, ["maxprob+platt"], "home").equals(there)
+    assert add_calibrated(there, ["maxprob+platt"], "id").equals(there)
 
 
 @pytest.mark.parametrize(
     ("name", "dataset", "message"),
     [
-        ("margin+platt", "home", r"margin\+platt: no estimator 'margin'"),
-        ("entropy+platt", "home", r"entropy\+platt: entropy is no probability"),
-        ("maxprob+beta", "home", "unknown calibration 'beta'; expected one of temperature, platt, isotonic"),
+        ("margin+platt", "id", r"margin\+platt: no estimator 'margin'"),
+        ("entropy+platt", "id", r"entropy\+platt: entropy is no probability"),
+        ("maxprob+beta", "id", "unknown calibration 'beta'; expected one of temperature, platt, isotonic"),
         ("maxprob+platt", "shift", "no answers of shift in split val"),
     ],
 )

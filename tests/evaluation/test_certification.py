@@ -95,13 +95,13 @@ def scores():
     rng = np.random.default_rng(1)
     parts = []
     for dataset, split, n, hardness in (
-        ("home", "val", 900, 0),
-        ("home", "test", 2400, 0),
+        ("id", "val", 900, 0),
+        ("id", "test", 2400, 0),
         ("shift", "test", 900, 1.0),
     ):
         images, accuracy, confidence = population(n, rng, hardness=hardness)
         # Surer on the shift than in distribution, though it is harder there.
-        confidence = confidence if dataset == "home" else np.minimum(1.0, confidence + 0.35)
+        confidence = confidence if dataset == "id" else np.minimum(1.0, confidence + 0.35)
         parts.append(
             pl.DataFrame(
                 {
@@ -119,14 +119,14 @@ def scores():
 
 @pytest.fixture(scope="module")
 def mixtures(scores):
-    home, shift = scores.filter(pl.col("dataset") == "home"), scores.filter(pl.col("dataset") == "shift")
-    return {"shift": mixture_table(home, shift, [0.5, 0.0], seed=0)}
+    id_rows, shift = scores.filter(pl.col("dataset") == "id"), scores.filter(pl.col("dataset") == "shift")
+    return {"shift": mixture_table(id_rows, shift, [0.5, 0.0], seed=0)}
 
 
 SETTINGS = {
     "model": "m",
     "scheme": "bf16",
-    "id_dataset": "home",
+    "id_dataset": "id",
     "estimators": ["maxprob"],
     "risks": [0.01, 0.1, 0.2],
     "delta": 0.1,
@@ -145,22 +145,22 @@ def test_there_is_a_row_for_each_setting_and_limit(table):
     assert table.select("dataset", "id_share", "risk_limit").rows() == [
         (dataset, share, risk)
         for risk in SETTINGS["risks"]
-        for dataset, share in (("home", 1.0), ("shift", 0.5), ("shift", 0.0))
+        for dataset, share in (("id", 1.0), ("shift", 0.5), ("shift", 0.0))
     ]
 
 
 def test_only_in_distribution_is_there_a_guarantee(table):
-    assert table.filter(pl.col("guarantee"))["dataset"].unique().to_list() == ["home"]
+    assert table.filter(pl.col("guarantee"))["dataset"].unique().to_list() == ["id"]
     assert table.filter(~pl.col("guarantee"))["dataset"].unique().to_list() == ["shift"]
     assert table.filter(~pl.col("guarantee"))["population_violation_rate"].null_count() == 6
 
 
 def test_the_promise_is_kept_in_distribution_and_broken_under_the_shift(table):
-    home = table.filter(pl.col("guarantee"))
-    assert (home["population_violation_rate"] <= 0.1).all()
+    id_rows = table.filter(pl.col("guarantee"))
+    assert (id_rows["population_violation_rate"] <= 0.1).all()
     usable = table.filter((pl.col("risk_limit") == 0.1) & ~pl.col("guarantee"))
     assert (usable["violation_rate"] > 0.5).all()
-    assert (home.filter(pl.col("risk_limit") >= 0.1)["certified_share"] > 0.5).all()
+    assert (id_rows.filter(pl.col("risk_limit") >= 0.1)["certified_share"] > 0.5).all()
 
 
 def test_certifying_images_are_left_out_of_what_is_evaluated():
@@ -182,7 +182,7 @@ def test_certifying_images_are_left_out_of_what_is_evaluated():
 
 def test_figures_over_many_halves_are_those_of_one_half_after_another(scores, table):
     """One limit, one half and one question at a time, with the draws that the seed gives."""
-    test = scores.filter((pl.col("dataset") == "home") & (pl.col("split") == "test")).sort("question_id")
+    test = scores.filter((pl.col("dataset") == "id") & (pl.col("split") == "test")).sort("question_id")
     val = scores.filter(pl.col("split") == "val")
     shift = scores.filter(pl.col("dataset") == "shift").sort("question_id")
     # Images are numbered over all settings, those of the shift among them.
@@ -205,7 +205,7 @@ def test_figures_over_many_halves_are_those_of_one_half_after_another(scores, ta
             kept = [row for row in others if threshold is not None and confidence[row] >= threshold]
             found.append((threshold, len(kept) / len(others), 1 - accuracy[kept].mean() if kept else math.nan))
         thresholds, coverages, risks = zip(*found, strict=True)
-        row = table.row(by_predicate=(pl.col("dataset") == "home") & (pl.col("risk_limit") == risk), named=True)
+        row = table.row(by_predicate=(pl.col("dataset") == "id") & (pl.col("risk_limit") == risk), named=True)
         assert row["threshold"] == thresholds[0]
         assert row["certified_share"] == np.mean([threshold is not None for threshold in thresholds])
         assert row["median_coverage"] == pytest.approx(np.median(coverages))
@@ -249,7 +249,7 @@ def test_the_file_holds_the_table(tmp_path, scores, mixtures, table):
 
 
 def test_missing_val_answers_are_named(scores, mixtures):
-    with pytest.raises(QuantrustError, match="m/bf16: no answers of home in split val"):
+    with pytest.raises(QuantrustError, match="m/bf16: no answers of id in split val"):
         evaluate_certification(scores.filter(pl.col("split") == "test"), mixtures, **SETTINGS)
 
 

@@ -11,14 +11,14 @@ from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.study import evaluate_variant
 
 METRICS = [("accuracy", None), ("aurc", None), ("coverage_at_risk", 0.2), ("effective_reliability", 10.0)]
-SETTINGS = {"id_dataset": "home", "resamples": 99, "seed": 0}
+SETTINGS = {"id_dataset": "id", "resamples": 99, "seed": 0}
 
 
 def variant(noise, flips, seed):
     """Answers to the same questions; `noise` blurs the confidence, `flips` of the right answers are lost."""
     rng = np.random.default_rng(0)
     parts = []
-    for dataset, split, n in (("home", "val", 200), ("home", "test", 600), ("shift", "test", 300)):
+    for dataset, split, n in (("id", "val", 200), ("id", "test", 600), ("shift", "test", 300)):
         accuracy = rng.choice([0, 0.6, 1.0], p=[0.3, 0.1, 0.6], size=n)
         own = np.random.default_rng([seed, n])
         accuracy = np.where(own.random(n) < flips, 0.0, accuracy)
@@ -46,8 +46,8 @@ def good():
 
 @pytest.fixture(scope="module")
 def mixtures(good):
-    home, shift = good.filter(pl.col("dataset") == "home"), good.filter(pl.col("dataset") == "shift")
-    return {"shift": mixture_table(home, shift, [0.5, 0.0], seed=0)}
+    id_rows, shift = good.filter(pl.col("dataset") == "id"), good.filter(pl.col("dataset") == "shift")
+    return {"shift": mixture_table(id_rows, shift, [0.5, 0.0], seed=0)}
 
 
 def test_a_variant_does_not_differ_from_itself(good, mixtures):
@@ -83,10 +83,10 @@ def test_differences_are_those_of_the_metrics_table(good, mixtures):
 
 def test_pairing_makes_the_interval_of_a_difference_narrower(good, mixtures):
     blurred = compare(Estimates(good, "maxprob"), Estimates(good, "blurred"), mixtures, metrics=METRICS, **SETTINGS)
-    row = blurred.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "home")).row(0, named=True)
+    row = blurred.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "id")).row(0, named=True)
     settings = {"model": "m", "scheme": "s", "risks": [0.2], "costs": [10.0], **SETTINGS}
     table, _ = evaluate_variant(good, mixtures, estimators=["maxprob", "blurred"], **settings)
-    single = table.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "home"))
+    single = table.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "id"))
     widths = (single["high"] - single["low"]).to_list()
     assert row["high"] - row["low"] < 0.9 * math.hypot(*widths)
     assert row["difference"] < 0
@@ -105,7 +105,7 @@ def test_an_undefined_difference_is_null_and_no_test(good, mixtures):
 def test_other_questions_are_refused(good, mixtures):
     renamed = good.with_columns(question_id="x" + pl.col("question_id"))
     tables = {"shift": mixtures["shift"].filter(pl.col("id_share") == 2)}
-    with pytest.raises(QuantrustError, match="comparison on home: the two sides do not answer the same questions"):
+    with pytest.raises(QuantrustError, match="comparison on id: the two sides do not answer the same questions"):
         compare(Estimates(good, "maxprob"), Estimates(renamed, "maxprob"), tables, metrics=METRICS, **SETTINGS)
 
 
@@ -175,7 +175,7 @@ def test_a_shift_of_which_a_mixture_holds_a_part_is_compared_as_a_whole(tmp_path
     settings = {"pairs": pairs, "metrics": [("aurc", None)], **SETTINGS}
     write_comparisons(*paths, tmp_path / "out.parquet", **settings)
     table = pl.read_parquet(tmp_path / "out.parquet")
-    assert table.select("dataset", "id_share", "n").rows() == [("home", 1.0, 600), ("shift", None, 300)]
+    assert table.select("dataset", "id_share", "n").rows() == [("id", 1.0, 600), ("shift", None, 300)]
 
 
 def test_p_values_count_both_sides_of_zero():

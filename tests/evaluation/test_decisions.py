@@ -18,14 +18,14 @@ from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.shipping import verdict, write_shipping
 from quantrust.evaluation.study import evaluate_variant
 
-VARIANT = {"model": "m", "scheme": "s", "id_dataset": "home", "estimators": ["maxprob", "blurred"], "seed": 3}
+VARIANT = {"model": "m", "scheme": "s", "id_dataset": "id", "estimators": ["maxprob", "blurred"], "seed": 3}
 RISKS = [0.05, 0.1, 0.3]
 
 
 def answers(seed: int, lost: float = 0.0) -> pl.DataFrame:
     """Answers to the same questions; of the right ones a share is lost."""
     parts = []
-    for dataset, split, n in (("home", "val", 300), ("home", "test", 600), ("shift", "test", 240)):
+    for dataset, split, n in (("id", "val", 300), ("id", "test", 600), ("shift", "test", 240)):
         rng = np.random.default_rng(n)
         accuracy = rng.choice([0, 0.6, 1.0], p=[0.2, 0.1, 0.7], size=n)
         own = np.random.default_rng([seed, n])
@@ -54,8 +54,8 @@ def scores() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def mixtures(scores) -> dict[str, pl.DataFrame]:
-    home, shift = (scores.filter(pl.col("dataset") == name) for name in ("home", "shift"))
-    return {"shift": mixture_table(home, shift, [1.0, 0.5, 0.0], seed=0)}
+    id_rows, shift = (scores.filter(pl.col("dataset") == name) for name in ("id", "shift"))
+    return {"shift": mixture_table(id_rows, shift, [1.0, 0.5, 0.0], seed=0)}
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def table(scores, mixtures) -> pl.DataFrame:
 def test_there_is_a_row_for_each_estimator_dataset_and_limit(table) -> None:
     assert table.schema == SCHEMA
     assert table.height == 2 * 2 * len(RISKS)
-    assert set(table.select("dataset", "n").iter_rows()) == {("home", 600), ("shift", 240)}
+    assert set(table.select("dataset", "n").iter_rows()) == {("id", 600), ("shift", 240)}
 
 
 def test_figures_are_those_of_the_metrics(table, scores, mixtures) -> None:
     metrics, _ = evaluate_variant(scores, mixtures, risks=RISKS, costs=[], resamples=30, **VARIANT)
-    share = {"home": 1.0, "shift": 0.0}
+    share = {"id": 1.0, "shift": 0.0}
     for row in table.iter_rows(named=True):
         here = metrics.filter(
             (pl.col("estimator") == row["estimator"])
@@ -97,7 +97,7 @@ def test_certificates_are_those_of_the_first_half(table, scores, mixtures) -> No
         same = certified.row(
             by_predicate=(pl.col("estimator") == row["estimator"])
             & (pl.col("dataset") == row["dataset"])
-            & (pl.col("id_share") == (1.0 if row["dataset"] == "home" else 0.0))
+            & (pl.col("id_share") == (1.0 if row["dataset"] == "id" else 0.0))
             & (pl.col("risk_limit") == row["risk_limit"]),
             named=True,
         )
@@ -154,7 +154,7 @@ def shipped(scores, mixtures, tmp_path):
             {("m", name): tmp_path / f"{name}.parquet" for name in names},
             {"shift": tmp_path / "mixture.parquet"},
             tmp_path / "shipping.parquet",
-            **settings | {"id_dataset": "home", "resamples": 60, "seed": 0} | changes,
+            **settings | {"id_dataset": "id", "resamples": 60, "seed": 0} | changes,
         )
         return pl.read_parquet(tmp_path / "shipping.parquet")
 
@@ -172,7 +172,7 @@ def test_a_worse_scheme_keeps_the_ratio_of_the_metrics_and_fails(shipped, scores
     worse = shipped().filter(pl.col("scheme") == "worse")
     settings = VARIANT | {"estimators": ["maxprob"], "risks": [0.1], "costs": [], "resamples": 2}
     metrics = [evaluate_variant(one, mixtures, **settings)[0] for one in (answers(1, lost=0.3), scores)]
-    for dataset, share in (("home", 1.0), ("shift", 0.0)):
+    for dataset, share in (("id", 1.0), ("shift", 0.0)):
         for metric in ("accuracy", "coverage_at_risk"):
             own, base = (
                 table.row(
@@ -186,8 +186,8 @@ def test_a_worse_scheme_keeps_the_ratio_of_the_metrics_and_fails(shipped, scores
             row = worse.row(by_predicate=(pl.col("dataset") == dataset) & (pl.col("metric") == metric), named=True)
             assert row["kept"] == pytest.approx(own / base)
             assert row["kept_low"] <= row["kept"] <= row["kept_high"]
-    home = worse.filter((pl.col("dataset") == "home") & (pl.col("metric") == "coverage_at_risk"))
-    assert home["verdict"].to_list() == ["fails"]
+    id_rows = worse.filter((pl.col("dataset") == "id") & (pl.col("metric") == "coverage_at_risk"))
+    assert id_rows["verdict"].to_list() == ["fails"]
 
 
 def test_every_estimator_judges_on_its_own(shipped) -> None:
@@ -242,11 +242,11 @@ def test_few_images_settle_nothing_whatever_the_interval(images, expected) -> No
 def test_the_verdicts_of_a_small_study_are_open(scores, tmp_path) -> None:
     few = scores.filter(
         pl.col("image_id").is_in([f"test-{index}" for index in range(10)]) | (pl.col("split") != "test"),
-        pl.col("dataset") == "home",
+        pl.col("dataset") == "id",
     )
     write_table(few, tmp_path / "few.parquet")
     paths = {("m", name): tmp_path / "few.parquet" for name in ("bf16", "same")}
-    settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.3, "keeps": 0.95, "id_dataset": "home"}
+    settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.3, "keeps": 0.95, "id_dataset": "id"}
     write_shipping(paths, {}, tmp_path / "shipping.parquet", **settings, resamples=60, seed=0)
     row = pl.read_parquet(tmp_path / "shipping.parquet").filter(pl.col("metric") == "coverage_at_risk")
     assert row.select("kept_low", "kept_high", "verdict", "n", "images").rows() == [(1.0, 1.0, "open", 20, 10)]
@@ -259,7 +259,7 @@ def test_the_verdicts_of_a_small_study_are_open(scores, tmp_path) -> None:
 def examples(scores, mixtures, tmp_path):
     paths = {}
     for name, one in (("good", scores), ("bad", answers(2, lost=0.3))):
-        paths[name] = {kind: tmp_path / f"{name}-{kind}.parquet" for kind in ("scores", "decisions", "home", "shift")}
+        paths[name] = {kind: tmp_path / f"{name}-{kind}.parquet" for kind in ("scores", "decisions", "id", "shift")}
         write_table(one, paths[name]["scores"])
         write_table(mixtures["shift"], tmp_path / "mixture.parquet")
         write_from_scores(
@@ -273,12 +273,12 @@ def examples(scores, mixtures, tmp_path):
             resamples=5,
             **VARIANT,
         )
-        for dataset in ("home", "shift"):
+        for dataset in ("id", "shift"):
             of_dataset = one.filter(pl.col("dataset") == dataset)
             answered = of_dataset.select("question_id", "split", answer=pl.lit(name))
             write_table(answered, paths[name][dataset])
     questions = {}
-    for dataset, size in (("home", (64, 64)), ("shift", (1000, 500))):
+    for dataset, size in (("id", (64, 64)), ("shift", (1000, 500))):
         Image.new("RGB", size, "green").save(tmp_path / f"{dataset}.png")
         questions[dataset] = tmp_path / f"{dataset}-questions.parquet"
         asked = scores.filter(pl.col("dataset") == dataset).select(
@@ -291,11 +291,11 @@ def examples(scores, mixtures, tmp_path):
         write_table(asked, questions[dataset])
 
     def write(**changes) -> pl.DataFrame:
-        settings = {"id_dataset": "home", "estimator": "maxprob", "risk": 0.1, "each": 3, "seed": 0}
+        settings = {"id_dataset": "id", "estimator": "maxprob", "risk": 0.1, "each": 3, "seed": 0}
         write_examples(
             questions,
             {("m", name): paths[name]["scores"] for name in paths},
-            {("m", name, dataset): paths[name][dataset] for name in paths for dataset in ("home", "shift")},
+            {("m", name, dataset): paths[name][dataset] for name in paths for dataset in ("id", "shift")},
             {("m", name): paths[name]["decisions"] for name in paths},
             tmp_path / "examples.parquet",
             **settings | changes,
@@ -308,7 +308,7 @@ def examples(scores, mixtures, tmp_path):
 def test_examples_are_of_the_kind_that_threshold_and_accuracy_say(examples, table) -> None:
     found = examples()
     threshold = table.row(
-        by_predicate=(pl.col("estimator") == "maxprob") & (pl.col("dataset") == "home") & (pl.col("risk_limit") == 0.1),
+        by_predicate=(pl.col("estimator") == "maxprob") & (pl.col("dataset") == "id") & (pl.col("risk_limit") == 0.1),
         named=True,
     )["threshold"]
     assert set(found.filter(pl.col("scheme") == "good")["threshold"]) == {threshold}
@@ -321,7 +321,7 @@ def test_examples_are_of_the_kind_that_threshold_and_accuracy_say(examples, tabl
 
 
 def test_variants_show_the_same_questions_where_they_agree(examples) -> None:
-    found = examples(each=600).filter(pl.col("dataset") == "home")
+    found = examples(each=600).filter(pl.col("dataset") == "id")
     places = {}
     for scheme, kind, question in found.select("scheme", "kind", "question_id").iter_rows():
         places.setdefault((scheme, kind), []).append(question)
@@ -335,7 +335,7 @@ def test_large_pictures_are_made_small_and_small_ones_kept(examples, tmp_path) -
     for dataset, picture in examples().select("dataset", "picture").iter_rows():
         (tmp_path / "picture.webp").write_bytes(picture)
         sizes[dataset] = Image.open(tmp_path / "picture.webp").size
-    assert sizes == {"home": (64, 64), "shift": (LONGEST_SIDE, LONGEST_SIDE // 2)}
+    assert sizes == {"id": (64, 64), "shift": (LONGEST_SIDE, LONGEST_SIDE // 2)}
 
 
 def test_another_seed_draws_others(examples) -> None:

@@ -12,13 +12,13 @@ from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.study import evaluate_variant
 
 METRICS = [("aurc", None), ("coverage_at_risk", 0.2)]
-DRAWS = {"id_dataset": "home", "resamples": 24, "seed": 1}
+DRAWS = {"id_dataset": "id", "resamples": 24, "seed": 1}
 
 
 def scores(noise: float) -> pl.DataFrame:
     """Two networks, which know of the accuracy what the noise leaves; MaxProb is always the same."""
     parts = []
-    for dataset, split, n in (("home", "val", 90), ("home", "test", 240), ("shift", "test", 120)):
+    for dataset, split, n in (("id", "val", 90), ("id", "test", 240), ("shift", "test", 120)):
         rng = np.random.default_rng([len(dataset), n])
         accuracy = rng.choice([0.0, 1.0], p=[0.3, 0.7], size=n)
         blurred = [share * rng.random(n) + (1 - share) * accuracy for share in (0.8, noise, noise)]
@@ -34,8 +34,8 @@ def scores(noise: float) -> pl.DataFrame:
 
 def test_a_row_is_the_difference_from_maxprob_of_the_selectors_of_so_many_labels(tmp_path) -> None:
     noises = {100: 0.95, 400: 0.6}
-    home, shift = (scores(0.5).filter(dataset=name) for name in ("home", "shift"))
-    mixtures = {"shift": mixture_table(home, shift, [0.0], seed=0)}
+    id_rows, shift = (scores(0.5).filter(dataset=name) for name in ("id", "shift"))
+    mixtures = {"shift": mixture_table(id_rows, shift, [0.0], seed=0)}
     write_table(mixtures["shift"], tmp_path / "mixture.parquet")
     paths = {labels: tmp_path / f"{labels}.parquet" for labels in noises}
     for labels, noise in noises.items():
@@ -74,5 +74,5 @@ def test_a_row_is_the_difference_from_maxprob_of_the_selectors_of_so_many_labels
             assert row["reference"] == base["value"]
             assert row["members"] == pytest.approx([value - base["value"] for value in own["members"]])
             assert row["members"][0] == row["difference"]
-    aurc = table.filter(metric="aurc", dataset="home").sort("labels")["difference"]
+    aurc = table.filter(metric="aurc", dataset="id").sort("labels")["difference"]
     assert aurc[1] < 0 < aurc[0]

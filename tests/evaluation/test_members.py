@@ -66,8 +66,8 @@ def alike(scores: pl.DataFrame) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def mixtures(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    home, shift = scores.filter(pl.col("dataset") == "home"), scores.filter(pl.col("dataset") == "shift")
-    return {"shift": mixture_table(home, shift, [1.0, 0.0], seed=0)}
+    id_rows, shift = scores.filter(pl.col("dataset") == "home"), scores.filter(pl.col("dataset") == "shift")
+    return {"shift": mixture_table(id_rows, shift, [1.0, 0.0], seed=0)}
 
 
 def test_every_resample_is_one_of_one_member_in_turn(scores, mixtures):

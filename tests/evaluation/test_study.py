@@ -20,7 +20,7 @@ from quantrust.evaluation.study import (
 SETTINGS = {
     "model": "m",
     "scheme": "bf16",
-    "id_dataset": "home",
+    "id_dataset": "id",
     "estimators": ["maxprob", "entropy"],
     "risks": [0.05, 0.3],
     "costs": [1.0, 100.0],
@@ -52,8 +52,8 @@ def answers(dataset, split, n, hardness, seed):
 def scores():
     return pl.concat(
         [
-            answers("home", "val", 90, 0.1, 0),
-            answers("home", "test", 300, 0.1, 1),
+            answers("id", "val", 90, 0.1, 0),
+            answers("id", "test", 300, 0.1, 1),
             answers("shift", "test", 150, 0.4, 2),
         ]
     )
@@ -61,8 +61,8 @@ def scores():
 
 @pytest.fixture(scope="module")
 def mixtures(scores):
-    home, shift = scores.filter(pl.col("dataset") == "home"), scores.filter(pl.col("dataset") == "shift")
-    return {"shift": mixture_table(home, shift, [1.0, 0.5, 0.0], seed=0)}
+    id_rows, shift = scores.filter(pl.col("dataset") == "id"), scores.filter(pl.col("dataset") == "shift")
+    return {"shift": mixture_table(id_rows, shift, [1.0, 0.5, 0.0], seed=0)}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def tables(scores, mixtures):
     return evaluate_variant(scores, mixtures, **SETTINGS)
 
 
-def value(table, metric, parameter=None, estimator="maxprob", dataset="home", share=1.0, column="value"):
+def value(table, metric, parameter=None, estimator="maxprob", dataset="id", share=1.0, column="value"):
     row = table.filter(
         pl.col("metric") == metric,
         pl.col("parameter").eq_missing(parameter),
@@ -88,12 +88,12 @@ def test_the_tables_have_a_row_for_each_estimator_setting_and_metric(tables):
     assert curves.schema == CURVES_SCHEMA
     assert not table.select("estimator", "dataset", "id_share", "metric", "parameter").is_duplicated().any()
     settings = table.select("dataset", "id_share", "n").unique().sort("dataset", "id_share").rows()
-    assert settings == [("home", 1.0, 300), ("shift", 0.0, 150), ("shift", 0.5, 150), ("shift", 1.0, 150)]
+    assert settings == [("id", 1.0, 300), ("shift", 0.0, 150), ("shift", 0.5, 150), ("shift", 1.0, 150)]
 
 
 def test_values_are_those_of_the_metrics(tables, scores):
-    home = scores.filter((pl.col("dataset") == "home") & (pl.col("split") == "test"))
-    ranking = rank(home["accuracy"], home["maxprob"])
+    id_rows = scores.filter((pl.col("dataset") == "id") & (pl.col("split") == "test"))
+    ranking = rank(id_rows["accuracy"], id_rows["maxprob"])
     for name, metric in (("aurc", metrics.aurc), ("accuracy", metrics.mean_accuracy), ("ece", metrics.ece)):
         assert value(tables[0], name) == pytest.approx(metric(ranking))
     assert value(tables[0], "coverage_at_risk", 0.3) == metrics.coverage_at_risk(ranking, 0.3).coverage
@@ -102,7 +102,7 @@ def test_values_are_those_of_the_metrics(tables, scores):
 def test_thresholds_come_from_val_in_distribution_for_every_setting(tables, scores):
     val = scores.filter(pl.col("split") == "val")
     ranking = rank(val["accuracy"], val["maxprob"])
-    for dataset, share in (("home", 1.0), ("shift", 0.5), ("shift", 0.0)):
+    for dataset, share in (("id", 1.0), ("shift", 0.5), ("shift", 0.0)):
         for risk in SETTINGS["risks"]:
             expected = metrics.coverage_at_risk(ranking, risk).threshold
             assert value(tables[0], "deployed_threshold", risk, dataset=dataset, share=share) == expected
@@ -139,9 +139,9 @@ def test_the_same_seed_gives_the_same_tables_whatever_the_order_of_rows(tables, 
 
 
 def test_curves_hold_at_most_two_hundred_points_that_lie_on_the_curve(tables, scores):
-    home = scores.filter((pl.col("dataset") == "home") & (pl.col("split") == "test"))
-    coverage, risk = metrics.risk_coverage_curve(rank(home["accuracy"], home["maxprob"]))
-    curve = tables[1].filter((pl.col("dataset") == "home") & (pl.col("estimator") == "maxprob"))
+    id_rows = scores.filter((pl.col("dataset") == "id") & (pl.col("split") == "test"))
+    coverage, risk = metrics.risk_coverage_curve(rank(id_rows["accuracy"], id_rows["maxprob"]))
+    curve = tables[1].filter((pl.col("dataset") == "id") & (pl.col("estimator") == "maxprob"))
     assert curve.height == 200
     index = np.searchsorted(coverage, curve["coverage"].to_numpy() - 1e-9)
     np.testing.assert_allclose(curve["coverage"], coverage[index])
@@ -156,15 +156,15 @@ def test_a_whole_shift_that_its_mixture_of_share_zero_does_not_hold_is_a_setting
     larger = pl.concat(
         [scores, answers("shift", "test", 400, 0.4, 3).with_columns(question_id="x" + pl.col("question_id"))]
     )
-    home, shift = larger.filter(pl.col("dataset") == "home"), larger.filter(pl.col("dataset") == "shift")
-    table = mixture_table(home, shift, [0.5, 0.0], seed=0)
-    found = [(s.dataset, s.id_share, s.answers.height) for s in settings_of(larger, {"shift": table}, "home")]
-    assert found == [("home", 1.0, 300), ("shift", 0.5, 300), ("shift", 0.0, 300), ("shift", None, 550)]
+    id_rows, shift = larger.filter(pl.col("dataset") == "id"), larger.filter(pl.col("dataset") == "shift")
+    table = mixture_table(id_rows, shift, [0.5, 0.0], seed=0)
+    found = [(s.dataset, s.id_share, s.answers.height) for s in settings_of(larger, {"shift": table}, "id")]
+    assert found == [("id", 1.0, 300), ("shift", 0.5, 300), ("shift", 0.0, 300), ("shift", None, 550)]
 
 
 def test_answers_of_two_datasets_to_one_picture_are_drawn_together(scores, mixtures):
     """As AdVQA and VQAv2 have pictures of COCO in common."""
-    setting = next(s for s in settings_of(scores, mixtures, "home") if s.id_share == 0.5)
+    setting = next(s for s in settings_of(scores, mixtures, "id") if s.id_share == 0.5)
     per_picture = setting.answers.group_by("image_id").agg(pl.col("dataset").n_unique())
     assert (per_picture["dataset"] == 2).any()
     draws = draw_setting(setting, 3, 0)
@@ -191,7 +191,7 @@ def test_a_missing_answer_is_named(scores, mixtures):
 
 
 def test_missing_val_answers_are_named(scores, mixtures):
-    with pytest.raises(QuantrustError, match="m/bf16: no answers of home in split val"):
+    with pytest.raises(QuantrustError, match="m/bf16: no answers of id in split val"):
         evaluate_variant(scores.filter(pl.col("split") == "test"), mixtures, **SETTINGS)
 
 
@@ -205,21 +205,23 @@ def test_an_unusable_confidence_is_named(scores, mixtures, bad):
     broken = scores.with_columns(
         maxprob=pl.when(pl.col("question_id") == "test-5").then(pl.lit(bad)).otherwise(pl.col("maxprob"))
     )
-    with pytest.raises(QuantrustError, match="question test-5 of home: maxprob is"):
+    with pytest.raises(QuantrustError, match="question test-5 of id: maxprob is"):
         evaluate_variant(broken, mixtures, **SETTINGS)
 
 
 def test_what_was_evaluated_in_distribution_before_is_as_if_all_was_at_once(tmp_path, scores, mixtures, tables):
     """The scores in distribution alone give the rows in distribution, to which the rest is added."""
-    write_table(scores.filter(pl.col("dataset") == "home"), tmp_path / "home.parquet")
+    write_table(scores.filter(pl.col("dataset") == "id"), tmp_path / "id.parquet")
     write_table(scores, tmp_path / "scores.parquet")
     write_table(mixtures["shift"], tmp_path / "shift.parquet")
     begun, whole = ([tmp_path / name / f"{kind}.parquet" for kind in ("metrics", "curves")] for name in ("id", "all"))
-    write_from_scores(evaluate_variant, tmp_path / "home.parquet", {}, begun, **SETTINGS)
+    write_from_scores(evaluate_variant, tmp_path / "id.parquet", {}, begun, **SETTINGS)
     shift = {"shift": tmp_path / "shift.parquet"}
-    write_from_scores(evaluate_variant, tmp_path / "scores.parquet", shift, whole, begun, home=False, **SETTINGS)
+    write_from_scores(
+        evaluate_variant, tmp_path / "scores.parquet", shift, whole, begun, with_id_dataset=False, **SETTINGS
+    )
     for first, both, table in zip(begun, whole, tables, strict=True):
-        assert_frame_equal(pl.read_parquet(first), table.filter(dataset="home"))
+        assert_frame_equal(pl.read_parquet(first), table.filter(dataset="id"))
         assert_frame_equal(pl.read_parquet(both), table)
 
 

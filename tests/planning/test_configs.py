@@ -34,7 +34,7 @@ def test_a_later_overlay_goes_before_an_earlier_one_and_changes_neither() -> Non
         (None, "overlay.yaml: no such file"),
         ("- 1\n", "overlay.yaml: holds list; expected a map"),
         ("a: [", "overlay.yaml: can not be read as YAML"),
-        ("seeds: 1\n", "seeds is no key of this config"),
+        ("seeds: 1\n", "unknown key seeds"),
     ],
 )
 def test_a_faulty_overlay_is_named(

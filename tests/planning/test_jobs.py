@@ -33,7 +33,7 @@ OVERLAYS = {
         "study": {
             "models": ["qwen2-vl-7b"],
             "schemes": ["bf16", "hqq-w4g64"],
-            "in_distribution": "vqav2",
+            "id_dataset": "vqav2",
             "shifts": ["scenes-multimodal"],
         },
         "report": {"folder": "reports/own"},
@@ -58,7 +58,7 @@ OVERLAYS = {
         "study": {
             "models": ["qwen2-vl-tiny"],
             "schemes": ["bf16", "awq-w4g64"],
-            "in_distribution": "own",
+            "id_dataset": "own",
             "shifts": ["shifted"],
         },
         "calibration": {"source": {"captions": "own/annotations.json", "images": "own"}},

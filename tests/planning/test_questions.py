@@ -48,13 +48,13 @@ def test_embedded_datasets_have_the_questions_that_their_writers_write(tmp_path:
         for split in ("dev", "val", "test")
     }
     build_questions_table("scenes", splits, tmp_path / "q.parquet", tmp_path / "skipped.parquet", division_path=None)
-    counted = count_questions({"format": "embedded", **settings}, home=True)
+    counted = count_questions({"format": "embedded", **settings}, is_id_dataset=True)
     assert counted.by_split == dict(Counter(pl.read_parquet(tmp_path / "q.parquet")["split"]))
     assert counted == Questions(54, {"dev": 18, "val": 12, "test": 24}, exact=True, source="config")
     assert counted.of("dev", "val") == 30
     language = {"format": "embedded", "images": 9, "questions_per_image": 4, "questions": 21, "adversary": "a"}
-    assert count_questions(language, home=False).by_split == {"test": 21}
-    assert count_questions({"format": "embedded", "images": 9, "seed": 0}, home=False).by_split == {"test": 9}
+    assert count_questions(language, is_id_dataset=False).by_split == {"test": 21}
+    assert count_questions({"format": "embedded", "images": 9, "seed": 0}, is_id_dataset=False).by_split == {"test": 9}
 
 
 def test_divided_files_are_counted_by_the_division_that_the_study_makes(tmp_path: Path) -> None:
@@ -62,13 +62,13 @@ def test_divided_files_are_counted_by_the_division_that_the_study_makes(tmp_path
     write_division("own", dataset, DIVIDED, tmp_path / "division.parquet")
     split_of = dict(pl.read_parquet(tmp_path / "division.parquet").iter_rows())
     expected = Counter(split_of[str(image)] for image in range(1, 21) for _ in range(image))
-    counted = count_questions({**dataset, "split": DIVIDED}, home=True)
+    counted = count_questions({**dataset, "split": DIVIDED}, is_id_dataset=True)
     assert counted == Questions(210, dict(expected), exact=True, source="files")
     # the size that the config gives does not matter once the files are there
-    assert count_questions({**dataset, "split": DIVIDED, "size": 5}, home=True) == counted
+    assert count_questions({**dataset, "split": DIVIDED, "size": 5}, is_id_dataset=True) == counted
     split_file = tmp_path / "split.json"
     split_file.write_text(json.dumps({"dev": [1], "val": [2], "test": list(range(3, 21))}))
-    by_file = count_questions({**dataset, "split_file": str(split_file)}, home=True)
+    by_file = count_questions({**dataset, "split_file": str(split_file)}, is_id_dataset=True)
     assert by_file.by_split == {"dev": 1, "val": 2, "test": 207}
 
 
@@ -76,17 +76,17 @@ def test_files_of_splits_are_counted_each(tmp_path: Path) -> None:
     annotations = [{"image": f"{number}.jpg", "question": "what?", "answers": []} for number in range(7)]
     (tmp_path / "val.json").write_text(json.dumps(annotations))
     shift = {"format": "vizwiz", "splits": {"test": {"annotations": str(tmp_path / "val.json"), "images": "x"}}}
-    assert count_questions(shift, home=False) == Questions(7, {"test": 7}, exact=True, source="files")
+    assert count_questions(shift, is_id_dataset=False) == Questions(7, {"test": 7}, exact=True, source="files")
 
 
 def test_without_files_the_size_counts_and_shares_of_it_are_not_exact() -> None:
     missing = {"format": "vqav2", "questions": "no/q.json", "annotations": "no/a.json", "images": "no"}
-    assert count_questions({**missing, "split": DIVIDED}, home=True) is None
-    sized = count_questions({**missing, "split": DIVIDED, "size": 1000}, home=True)
+    assert count_questions({**missing, "split": DIVIDED}, is_id_dataset=True) is None
+    sized = count_questions({**missing, "split": DIVIDED, "size": 1000}, is_id_dataset=True)
     assert sized == Questions(1000, {"dev": 400, "val": 100, "test": 500}, exact=False, source="size")
     one = {"format": "vqav2", "splits": {"test": missing}, "size": 10}
-    assert count_questions(one, home=False) == Questions(10, {"test": 10}, exact=True, source="size")
-    unknown = count_questions({**missing, "split_file": "no/split.csv", "size": 10}, home=True)
+    assert count_questions(one, is_id_dataset=False) == Questions(10, {"test": 10}, exact=True, source="size")
+    unknown = count_questions({**missing, "split_file": "no/split.csv", "size": 10}, is_id_dataset=True)
     assert (unknown.total, unknown.of("dev")) == (10, None)
 
 
@@ -103,4 +103,4 @@ def test_files_that_can_not_be_counted_are_named(tmp_path: Path) -> None:
     ]:
         (tmp_path / "questions.json").write_text(text)
         with pytest.raises(QuantrustError, match=rf"questions\.json: {message}"):
-            count_questions({**dataset, "split": DIVIDED}, home=True)
+            count_questions({**dataset, "split": DIVIDED}, is_id_dataset=True)

@@ -11,7 +11,7 @@ from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA
 from quantrust.evaluation.comparison import SCHEMA as COMPARISON_SCHEMA
 
-HOME = "scenes"
+ID_DATASET = "scenes"
 SHIFTS = ("scenes-language", "scenes-multimodal")
 MODELS = ("model-a", "model-b")
 BITS = (8, 4, 3, 2)
@@ -47,10 +47,10 @@ def write_study(folder: Path, models: tuple[str, ...] = MODELS, schemes: tuple[s
     study = Study(folder)
     for model, scheme in itertools.product(models, schemes):
         metrics, curves = [], []
-        settings = [(HOME, 1.0), *itertools.product(SHIFTS, SHARES)]
+        settings = [(ID_DATASET, 1.0), *itertools.product(SHIFTS, SHARES)]
         for (dataset, share), estimator in itertools.product(settings, ("maxprob", "entropy", "selector")):
             accuracy = quality(model, scheme) - 0.35 * (1 - share)
-            count = 4500 if dataset == HOME else 2400
+            count = 4500 if dataset == ID_DATASET else 2400
             gain = 0.04 if estimator == "selector" else 0.0
             coverage = float(np.clip(2.2 * (accuracy - 0.5) + gain, 0, 1))
             values = [("accuracy", None, accuracy), ("aurc", None, (1 - accuracy) ** 1.5 - gain / 4)]
@@ -60,7 +60,7 @@ def write_study(folder: Path, models: tuple[str, ...] = MODELS, schemes: tuple[s
             for metric, parameter, value in values:
                 low, high = (None, None) if value is None else (value - 0.012, value + 0.012)
                 metrics.append((model, scheme, estimator, dataset, share, metric, parameter, value, low, high, count))
-            if dataset == HOME:
+            if dataset == ID_DATASET:
                 points = np.linspace(0.005, 1, 200)
                 risk = (1 - accuracy) * points ** (1.5 + 10 * gain)
                 curves += [
@@ -98,11 +98,11 @@ def write_study(folder: Path, models: tuple[str, ...] = MODELS, schemes: tuple[s
 def group_rows(model: str, scheme: str) -> list[tuple[object, ...]]:
     """Two types of answers everywhere, and two kinds of questions in distribution only."""
     rows = []
-    for dataset, estimator in itertools.product((HOME, *SHIFTS), ("maxprob", "selector")):
+    for dataset, estimator in itertools.product((ID_DATASET, *SHIFTS), ("maxprob", "selector")):
         groups = [("answer_type", "number", -0.1), ("answer_type", "yes/no", 0.05)]
-        groups += [("question_kind", "colour", -0.2), ("question_kind", "shape", 0.1)] if dataset == HOME else []
+        groups += [("question_kind", "colour", -0.2), ("question_kind", "shape", 0.1)] if dataset == ID_DATASET else []
         for grouping, group, shift in groups:
-            accuracy = quality(model, scheme) + shift - (0.0 if dataset == HOME else 0.3)
+            accuracy = quality(model, scheme) + shift - (0.0 if dataset == ID_DATASET else 0.3)
             values = [("accuracy", None, accuracy)]
             for risk in RISKS:
                 values += [("coverage_at_risk", risk, max(0.0, accuracy - 0.4)), ("deployed_risk", risk, 1 - accuracy)]
@@ -118,7 +118,7 @@ def group_rows(model: str, scheme: str) -> list[tuple[object, ...]]:
 def bin_rows(model: str, scheme: str) -> list[tuple[object, ...]]:
     """Fifteen bins of 300 answers, the lowest with three; MaxProb is overconfident, the Selector is not."""
     rows = []
-    for dataset, estimator, place in itertools.product((HOME, *SHIFTS), ("maxprob", "selector"), range(15)):
+    for dataset, estimator, place in itertools.product((ID_DATASET, *SHIFTS), ("maxprob", "selector"), range(15)):
         confidence = (place + 0.5) / 15
         accuracy = confidence * (0.8 if estimator == "maxprob" else 1.0)
         n = 300 if place else 3
@@ -130,7 +130,7 @@ def bin_rows(model: str, scheme: str) -> list[tuple[object, ...]]:
 def comparison_table(models: tuple[str, ...], schemes: tuple[str, ...]) -> pl.DataFrame:
     """Every scheme against bf16 and the Selector against MaxProb, as `write_comparisons` writes it."""
     rows = []
-    for model, scheme, dataset in itertools.product(models, schemes, (HOME, *SHIFTS)):
+    for model, scheme, dataset in itertools.product(models, schemes, (ID_DATASET, *SHIFTS)):
         for estimator, other in itertools.product(("maxprob", "selector"), ("scheme", "estimator")):
             if (other == "scheme" and scheme == "bf16") or (other == "estimator" and estimator == "maxprob"):
                 continue
@@ -141,8 +141,15 @@ def comparison_table(models: tuple[str, ...], schemes: tuple[str, ...]) -> pl.Da
             metrics += [("accuracy", None, loss)] if other == "scheme" and estimator == "maxprob" else []
             for metric, parameter, difference in metrics:
                 p = 0.001 if abs(difference) > 0.03 else 0.4
-                where = (dataset, 1.0 if dataset == HOME else 0.0, metric, parameter)
-                numbers = (difference, difference - 0.01, difference + 0.01, p, p, 4500 if dataset == HOME else 2400)
+                where = (dataset, 1.0 if dataset == ID_DATASET else 0.0, metric, parameter)
+                numbers = (
+                    difference,
+                    difference - 0.01,
+                    difference + 0.01,
+                    p,
+                    p,
+                    4500 if dataset == ID_DATASET else 2400,
+                )
                 rows.append((model, scheme, estimator, model, *second, *where, *numbers))
     names = [f"{place}_{name}" for place in ("first", "second") for name in ("model", "scheme", "estimator")]
     return pl.DataFrame(rows, schema={**dict.fromkeys(names, pl.String), **COMPARISON_SCHEMA}, orient="row")

@@ -27,9 +27,9 @@ from quantrust.report.figures import (
 )
 from quantrust.report.style import BIT_COLOURS, UNQUANTIZED_COLOUR
 
-HOME, LEVEL, RISK, RISKS = "scenes", 0.95, 0.05, [0.01, 0.05]
+ID_DATASET, LEVEL, RISK, RISKS = "scenes", 0.95, 0.05, [0.01, 0.05]
 SHIFTS = ("scenes-language", "scenes-multimodal")
-COMMON = {"home": HOME, "level": LEVEL}
+COMMON = {"id_dataset": ID_DATASET, "level": LEVEL}
 Variants = Sequence[tuple[str, str]]
 
 
@@ -48,7 +48,7 @@ def draw_mixtures(study, variants: Variants, *files: Path, risks: Sequence[float
 
 def test_mixtures_of_a_study_without_shifts_say_that_there_are_none(study, tmp_path) -> None:
     own = tmp_path / "metrics.parquet"
-    write_table(pl.read_parquet(study.metrics["model-a", "bf16"]).filter(dataset=HOME), own)
+    write_table(pl.read_parquet(study.metrics["model-a", "bf16"]).filter(dataset=ID_DATASET), own)
     files = tmp_path / "mixtures.pdf", tmp_path / "mixtures.png"
     mixtures.mixtures([own], *files, risks=RISKS, **COMMON)
     # As wide as any figure and an inch high.
@@ -69,7 +69,9 @@ def draw_reliability_diagrams(study, variants: Variants, *files: Path) -> None:
 
 
 def draw_confidence_histograms(study, variants: Variants, *files: Path) -> None:
-    confidence_histograms.confidence_histograms([study.bins[variant] for variant in variants], *files, home=HOME)
+    confidence_histograms.confidence_histograms(
+        [study.bins[variant] for variant in variants], *files, id_dataset=ID_DATASET
+    )
 
 
 def draw_selector_gain(study, variants: Variants, *files: Path) -> None:
@@ -78,12 +80,12 @@ def draw_selector_gain(study, variants: Variants, *files: Path) -> None:
 
 def draw_answer_types(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
     paths = [study.groups[variant] for variant in variants]
-    groups.groups(paths, *files, grouping="answer_type", datasets=[HOME, *SHIFTS], risk=risk, level=LEVEL)
+    groups.groups(paths, *files, grouping="answer_type", datasets=[ID_DATASET, *SHIFTS], risk=risk, level=LEVEL)
 
 
 def draw_question_kinds(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
     paths = [study.groups[variant] for variant in variants]
-    groups.groups(paths, *files, grouping="question_kind", datasets=[HOME], risk=risk, level=LEVEL)
+    groups.groups(paths, *files, grouping="question_kind", datasets=[ID_DATASET], risk=risk, level=LEVEL)
 
 
 DRAW = {name.removeprefix("draw_"): draw for name, draw in list(globals().items()) if name.startswith("draw_")}
@@ -233,7 +235,7 @@ def test_degradation_puts_each_value_over_its_bits(study, tmp_path: Path, drawn:
     (hqq, _mbq) = [container.lines[0] for container in axes.containers]
     for place, scheme in ((2, "hqq-w3g64-full"), (3, "hqq-w2g64-full")):
         table = pl.read_parquet(study.metrics["model-a", scheme])
-        expected = table.filter(metric="accuracy", dataset=HOME, estimator="selector")["value"].item()
+        expected = table.filter(metric="accuracy", dataset=ID_DATASET, estimator="selector")["value"].item()
         assert hqq.get_ydata()[place] == expected
 
 
@@ -263,7 +265,7 @@ def test_mixtures_run_from_in_distribution_to_shift_and_leave_out_what_is_no_mix
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     table = pl.read_parquet(study.metrics["model-a", "bf16"])
-    whole = table.filter((pl.col("dataset") != HOME) & (pl.col("id_share") == 0)).with_columns(
+    whole = table.filter((pl.col("dataset") != ID_DATASET) & (pl.col("id_share") == 0)).with_columns(
         id_share=None, value=pl.lit(0.5), n=9999
     )
     write_table(pl.concat([table, whole.cast(table.schema)]), tmp_path / "bf16.parquet")
@@ -418,7 +420,7 @@ def test_confidence_histograms_show_wrong_answers_that_are_few(study, tmp_path: 
     few = pl.when(pl.col("n") > 3).then(pl.col("n") - (pl.col("n") - pl.col("right")) // 10).otherwise("right")
     write_table(table.with_columns(right=few.cast(table.schema["right"])), tmp_path / "bins.parquet")
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
-    confidence_histograms.confidence_histograms([tmp_path / "bins.parquet"], *files, home=HOME)
+    confidence_histograms.confidence_histograms([tmp_path / "bins.parquet"], *files, id_dataset=ID_DATASET)
     right, wrong = drawn[0].axes[0].containers
     tallest = [max(abs(bar.get_height()) for bar in bars) for bars in (right, wrong)]
     assert 0.3 < tallest[1] / tallest[0] <= 1
@@ -480,7 +482,7 @@ def test_groups_draw_nothing_as_measured_that_rests_on_a_handful_of_answers(
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:
     """Of 700 questions: 10 kept answers are drawn, 9 are a hollow point without a bar, and no risk."""
-    table = pl.read_parquet(study.groups["model-a", "bf16"]).filter(dataset=HOME, grouping="answer_type")
+    table = pl.read_parquet(study.groups["model-a", "bf16"]).filter(dataset=ID_DATASET, grouping="answer_type")
     for group, metric, kept in (
         ("yes/no", "deployed_coverage", 9),
         ("number", "deployed_coverage", 10),
@@ -493,7 +495,7 @@ def test_groups_draw_nothing_as_measured_that_rests_on_a_handful_of_answers(
     write_table(pl.concat([table, few]), tmp_path / "groups.parquet")
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
     groups.groups(
-        [tmp_path / "groups.parquet"], *files, grouping="answer_type", datasets=[HOME], risk=RISK, level=LEVEL
+        [tmp_path / "groups.parquet"], *files, grouping="answer_type", datasets=[ID_DATASET], risk=RISK, level=LEVEL
     )
     accuracy, coverage, risk = drawn[0].axes
 

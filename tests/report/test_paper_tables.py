@@ -12,7 +12,7 @@ from quantrust.report import paper_tables
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
 SETTINGS = {
     "name": "t",
-    "home": "scenes",
+    "id_dataset": "scenes",
     "risks": [0.005, 0.01, 0.05],
     "costs": [10, 100],
     "resamples": 30000,
@@ -160,7 +160,7 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
         write_table(table.with_columns(model=pl.lit(model), scheme=pl.lit(scheme), dataset=pl.lit("vqav2")), path)
         paths.append(path)
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
-    settings = {**SETTINGS, "home": "vqav2", "estimators": ["maxprob", "selector"]}
+    settings = {**SETTINGS, "id_dataset": "vqav2", "estimators": ["maxprob", "selector"]}
     paper_tables.write_paper_table(paths, study.comparisons, PUBLISHED, *files, **settings)
     published = pl.read_csv(files[0]).filter(pl.col("coverage_at_risk_0.01_published").is_not_null())
     columns = ["model", "scheme", "estimator", "accuracy_published", "ece_published", "coverage_at_risk_0.01_published"]

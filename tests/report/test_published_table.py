@@ -35,19 +35,19 @@ METRICS = {
 }
 
 
-def write(folder: Path, variants=tuple(METRICS), home: str = "vqav2") -> tuple[pl.DataFrame, str, str]:
+def write(folder: Path, variants=tuple(METRICS), id_dataset: str = "vqav2") -> tuple[pl.DataFrame, str, str]:
     rows = [
         (*variant, dataset, 1.0, *key, *(None if value is None else value - shift for value in figures), 1000)
         for variant in variants
         for key, figures in METRICS[variant].items()
         # A shifted dataset, which the table is not of.
-        for dataset, shift in ((home, 0.0), ("vizwiz", 0.3))
+        for dataset, shift in ((id_dataset, 0.0), ("vizwiz", 0.3))
     ]
     columns = ["model", "scheme", "estimator", "dataset", "id_share"]
     columns += ["metric", "parameter", "value", "low", "high", "n"]
     write_table(pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None), folder / "m.parquet")
     files = [folder / f"published.{ending}" for ending in ("csv", "md", "tex")]
-    write_published_table([folder / "m.parquet"], PUBLISHED, *files, home=home, level=0.95)
+    write_published_table([folder / "m.parquet"], PUBLISHED, *files, id_dataset=id_dataset, level=0.95)
     return pl.read_csv(files[0]), files[1].read_text(), files[2].read_text()
 
 
@@ -100,12 +100,14 @@ def test_latex_has_a_cell_per_column_and_signs_in_math_mode(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("variant", "home"),
+    ("variant", "id_dataset"),
     [(("tiny", "mbq-w4g64", "maxprob"), "vqav2"), (("qwen2-vl-7b", "mbq-w4g64", "maxprob"), "scenes")],
 )
-def test_a_study_of_other_models_or_data_is_refused_and_leaves_no_table(tmp_path: Path, variant, home: str) -> None:
-    with pytest.raises(QuantrustError, match=rf"paper_reference\.yaml has no figures of .* on {home}; expected"):
-        write(tmp_path, [variant], home)
+def test_a_study_of_other_models_or_data_is_refused_and_leaves_no_table(
+    tmp_path: Path, variant, id_dataset: str
+) -> None:
+    with pytest.raises(QuantrustError, match=rf"paper_reference\.yaml has no figures of .* on {id_dataset}; expected"):
+        write(tmp_path, [variant], id_dataset)
     assert not list(tmp_path.glob("published.*"))
 
 

@@ -8,15 +8,15 @@ import polars as pl
 from quantrust.artifacts.tables import write_table
 from quantrust.report import tables
 
-HOME = "scenes"
+ID_DATASET = "scenes"
 
 
 def test_accuracy_has_a_row_per_variant_and_dataset(study, tmp_path: Path) -> None:
-    tables.write_accuracy_table(study.metrics.values(), tmp_path / "a.csv", home=HOME)
+    tables.write_accuracy_table(study.metrics.values(), tmp_path / "a.csv", id_dataset=ID_DATASET)
     table = pl.read_csv(tmp_path / "a.csv")
     assert table.columns == ["model", "scheme", "dataset", "n", "accuracy", "accuracy_low", "accuracy_high"]
     assert len(table) == 2 * 9 * 3
-    assert table.row(0) == ("model-a", "bf16", HOME, 4500, 0.85, 0.838, 0.862)
+    assert table.row(0) == ("model-a", "bf16", ID_DATASET, 4500, 0.85, 0.838, 0.862)
     assert table.filter(dataset="scenes-language", model="model-a", scheme="bf16")["accuracy"].item() == 0.5
 
 
@@ -26,13 +26,15 @@ def test_a_whole_shift_that_no_mixture_holds_takes_the_place_of_the_mixture_of_s
         id_share=None, value=pl.lit(0.25), n=pl.lit(5000)
     )
     write_table(pl.concat([table, whole.cast(table.schema)]), tmp_path / "m.parquet")
-    tables.write_accuracy_table([tmp_path / "m.parquet"], tmp_path / "a.csv", home=HOME)
+    tables.write_accuracy_table([tmp_path / "m.parquet"], tmp_path / "a.csv", id_dataset=ID_DATASET)
     rows = pl.read_csv(tmp_path / "a.csv").select("dataset", "n", "accuracy").rows()
-    assert rows == [(HOME, 4500, 0.85), ("scenes-multimodal", 2400, 0.5), ("scenes-language", 5000, 0.25)]
+    assert rows == [(ID_DATASET, 4500, 0.85), ("scenes-multimodal", 2400, 0.5), ("scenes-language", 5000, 0.25)]
 
 
 def test_reliability_leaves_an_undefined_metric_empty(study, tmp_path: Path) -> None:
-    tables.write_reliability_table(study.metrics.values(), tmp_path / "r.csv", home=HOME, risks=[0.01, 0.05])
+    tables.write_reliability_table(
+        study.metrics.values(), tmp_path / "r.csv", id_dataset=ID_DATASET, risks=[0.01, 0.05]
+    )
     table = pl.read_csv(tmp_path / "r.csv")
     assert len(table) == 2 * 9 * 3 * 3
     assert table.filter(estimator="entropy")["ece"].null_count() == 2 * 9 * 3
@@ -71,22 +73,22 @@ def test_comparisons_are_written_as_they_are(tmp_path: Path) -> None:
 
 def test_data_counts_what_is_asked_what_was_left_out_and_what_the_selector_saw(tmp_path: Path) -> None:
     columns = ["dataset", "split", "image"]
-    home = [("home", "dev", "i1"), ("home", "dev", "i1"), ("home", "dev", "i2"), ("home", "test", "i3")]
+    id_rows = [("id", "dev", "i1"), ("id", "dev", "i1"), ("id", "dev", "i2"), ("id", "test", "i3")]
     shift = [("shift", "test", "i2"), ("shift", "test", "i3"), ("shift", "test", "i9")]
     left_out = [("shift", "test", "i4"), ("shift", "test", "i4"), ("shift", "test", "i5")]
-    for name, rows in (("home", home), ("shift", shift), ("nothing", []), ("left", left_out)):
+    for name, rows in (("id", id_rows), ("shift", shift), ("nothing", []), ("left", left_out)):
         schema = dict.fromkeys(columns, pl.String)
         write_table(pl.DataFrame(rows, schema=schema, orient="row"), tmp_path / f"{name}.parquet")
     tables.write_data_table(
-        [tmp_path / "home.parquet", tmp_path / "shift.parquet"],
+        [tmp_path / "id.parquet", tmp_path / "shift.parquet"],
         [tmp_path / "nothing.parquet", tmp_path / "left.parquet"],
         tmp_path / "data.csv",
-        home="home",
+        id_dataset="id",
     )
     written = pl.read_csv(tmp_path / "data.csv")
     assert written.columns[2:] == ["images", "questions", "skipped_images", "skipped_questions", "images_in_home_dev"]
     assert written.rows() == [
-        ("home", "dev", 2, 3, 0, 0, 2),
-        ("home", "test", 1, 1, 0, 0, 0),
+        ("id", "dev", 2, 3, 0, 0, 2),
+        ("id", "test", 1, 1, 0, 0, 0),
         ("shift", "test", 3, 3, 2, 3, 1),
     ]

@@ -17,7 +17,7 @@ from quantrust.report import contents, tables
 from quantrust.report.paper_tables import write_paper_table
 from quantrust.report.published_table import write_published_table
 
-HOME = "vqav2"
+ID_DATASET = "vqav2"
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
 # Of a model that the paper has, so that all columns of all tables are filled.
 MODEL, SCHEMES, ESTIMATORS = "qwen2-vl-7b", ("bf16", "mbq-w4g64"), ("maxprob", "selector")
@@ -43,7 +43,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         names = list(itertools.product(ESTIMATORS, keys))
         numbers = iter(awkward(3 * len(names), number))
         rows = [
-            (MODEL, scheme, estimator, HOME, 1.0, *key, next(numbers), next(numbers), next(numbers), 1000)
+            (MODEL, scheme, estimator, ID_DATASET, 1.0, *key, next(numbers), next(numbers), next(numbers), 1000)
             for estimator, key in names
         ]
         columns = ["model", "scheme", "estimator", "dataset", "id_share", "metric", "parameter"]
@@ -70,13 +70,13 @@ def three(name: str, numbers: tuple[float, float, float]) -> dict[str, object]:
 
 
 def accuracy(metrics: list[Path], path: Path) -> Expected:
-    tables.write_accuracy_table(metrics, path, home=HOME)
+    tables.write_accuracy_table(metrics, path, id_dataset=ID_DATASET)
     found = figures(metrics)
     return [three("accuracy", found[scheme, "maxprob", "accuracy", None]) for scheme in SCHEMES]
 
 
 def reliability(metrics: list[Path], path: Path) -> Expected:
-    tables.write_reliability_table(metrics, path, home=HOME, risks=RISKS)
+    tables.write_reliability_table(metrics, path, id_dataset=ID_DATASET, risks=RISKS)
     found = figures(metrics)
     names = {("ece", None): "ece", ("aurc", None): "aurc"}
     names |= {("coverage_at_risk", risk): f"coverage_at_risk_{risk}" for risk in RISKS}
@@ -87,7 +87,7 @@ def reliability(metrics: list[Path], path: Path) -> Expected:
 
 
 def members(metrics: list[Path], path: Path) -> Expected:
-    tables.write_members_table(metrics, path, home=HOME, risks=RISKS)
+    tables.write_members_table(metrics, path, id_dataset=ID_DATASET, risks=RISKS)
     found = figures(metrics)
     keys = [("aurc", None), ("ece", None), *(("coverage_at_risk", risk) for risk in RISKS)]
     rows = []
@@ -117,10 +117,12 @@ def sizes(metrics: list[Path], path: Path) -> Expected:
 
 
 def data(metrics: list[Path], path: Path) -> Expected:
-    asked = pl.DataFrame({"dataset": [HOME] * 3, "split": ["test"] * 3, "image": ["a", "a", "b"]})
+    asked = pl.DataFrame({"dataset": [ID_DATASET] * 3, "split": ["test"] * 3, "image": ["a", "a", "b"]})
     for name, table in (("asked", asked), ("skipped", asked.clear())):
         write_table(table, path.with_name(f"{name}.parquet"))
-    tables.write_data_table([path.with_name("asked.parquet")], [path.with_name("skipped.parquet")], path, home=HOME)
+    tables.write_data_table(
+        [path.with_name("asked.parquet")], [path.with_name("skipped.parquet")], path, id_dataset=ID_DATASET
+    )
     return [{"images": 2, "questions": 3, "skipped_images": 0, "skipped_questions": 0, "images_in_home_dev": 0}]
 
 
@@ -152,7 +154,7 @@ def paper(metrics: list[Path], path: Path) -> Expected:
         "second_model": MODEL,
         "second_scheme": ["bf16", "bf16", SCHEMES[1]],
         "second_estimator": ["maxprob", "selector", "maxprob"],
-        "dataset": HOME,
+        "dataset": ID_DATASET,
         "metric": "aurc",
         "parameter": pl.Series([None] * 3, dtype=pl.Float64),
         "p_holm": awkward(10)[7:10],
@@ -166,7 +168,7 @@ def paper(metrics: list[Path], path: Path) -> Expected:
         path.with_suffix(".md"),
         path.with_suffix(".tex"),
         name="t",
-        home=HOME,
+        id_dataset=ID_DATASET,
         estimators=ESTIMATORS,
         risks=RISKS,
         costs=COSTS,
@@ -196,7 +198,7 @@ def paper(metrics: list[Path], path: Path) -> Expected:
 
 def published(metrics: list[Path], path: Path) -> Expected:
     others = (path.with_suffix(".md"), path.with_suffix(".tex"))
-    write_published_table(metrics, PUBLISHED, path, *others, home=HOME, level=0.95)
+    write_published_table(metrics, PUBLISHED, path, *others, id_dataset=ID_DATASET, level=0.95)
     value, low, high = figures(metrics)["bf16", "maxprob", "accuracy", None]
     first = {"value": value, "low": low, "high": high, "published": 0.83}
     return [first | three("difference", (value - 0.83, low - 0.83, high - 0.83))]
@@ -253,7 +255,11 @@ def test_a_table_reads_back_to_what_was_computed_bit_for_bit(name: str, metrics:
 def sure_answers() -> pl.DataFrame:
     """Scores of a model that is sure of everything: confidences a millionth below 1 and closer."""
     parts = []
-    for dataset, split, n, wrong in ((HOME, "val", 400, 0.1), (HOME, "test", 600, 0.1), ("shift", "test", 300, 0.3)):
+    for dataset, split, n, wrong in (
+        (ID_DATASET, "val", 400, 0.1),
+        (ID_DATASET, "test", 600, 0.1),
+        ("shift", "test", 300, 0.3),
+    ):
         rng = np.random.default_rng(n)
         ease = rng.random(n)
         names = [f"{split}-{index}" for index in range(n)]
@@ -266,9 +272,9 @@ def sure_answers() -> pl.DataFrame:
 
 def test_a_threshold_read_back_answers_the_questions_that_the_computed_one_answers(tmp_path: Path) -> None:
     scores = sure_answers()
-    home, shift = (scores.filter(pl.col("dataset") == name) for name in (HOME, "shift"))
-    mixtures = {"shift": mixture_table(home, shift, [1.0, 0.0], seed=0)}
-    common = {"model": "m", "scheme": "s", "id_dataset": HOME, "estimators": ["maxprob"], "seed": 0, "delta": 0.1}
+    id_rows, shift = (scores.filter(pl.col("dataset") == name) for name in (ID_DATASET, "shift"))
+    mixtures = {"shift": mixture_table(id_rows, shift, [1.0, 0.0], seed=0)}
+    common = {"model": "m", "scheme": "s", "id_dataset": ID_DATASET, "estimators": ["maxprob"], "seed": 0, "delta": 0.1}
     common |= {"risks": [0.01, 0.05, 0.1], "splits": 5}
     tables_of = {
         "decisions": decisions.decide_variant(scores, mixtures, resamples=5, **common),

@@ -54,8 +54,8 @@ def test_a_study_has_the_resamples_to_find_a_difference_after_correction(shipped
 MIX = {"method": "rtn", "group": 64, "symmetric": False, "table": [{"component": "language", "bits": 4}]}
 
 FAULTS = [
-    ("study/modles", ["a"], r"study\.modles is no key of this config; allowed: models, schemes, in_distribution"),
-    ("sed", 1, r"config: sed is no key of this config; allowed: seed, on_bad_image, study"),
+    ("study/modles", ["a"], r"config: unknown key study\.modles; allowed: models, schemes, id_dataset"),
+    ("sed", 1, r"config: unknown key sed; allowed: seed, on_bad_image, study"),
     ("seed", -1, r"seed is -1; allowed: a whole number from 0 on"),
     ("seed", "zero", r"seed is 'zero'; allowed: a whole number from 0 on"),
     ("seed", True, r"seed is True; allowed: a whole number"),
@@ -72,7 +72,7 @@ FAULTS = [
     ("schemes/mix", {"method": "rtn"}, r"schemes\.mix\.group is missing"),
     ("schemes/mix", MIX | {"table": []}, r"schemes\.mix\.table is \[\]; allowed: a list of rows"),
     ("schemes/mix", MIX | {"group": "row"}, r"schemes\.mix\.group is 'row'; allowed: a group size, or channel"),
-    ("schemes/mix", MIX | {"grup": 64}, r"schemes\.mix\.grup is no key of this config; allowed: method, group, symm"),
+    ("schemes/mix", MIX | {"grup": 64}, r"unknown key schemes\.mix\.grup; allowed: method, group, symm"),
     (
         "schemes/mix",
         MIX | {"table": [{"component": "head", "bits": 8}, {"component": "head", "bits": 4, "third": "last"}]},
@@ -88,8 +88,8 @@ FAULTS = [
     ("study/schemes", ["bf16/../x"], r"study\.schemes\[0\] is 'bf16/\.\./x'; allowed: a name of lower-case letters"),
     ("study/shifts", ["scenes"], r"study\.shifts\[0\] is 'scenes', the dataset in distribution; allowed: any other"),
     ("study/shifts", ["vqa"], r"study\.shifts\[0\] is 'vqa'; allowed: a name under datasets: scenes, "),
-    ("study/in_distribution", "scenes-multimodal", r"study\.in_distribution is .*, which has no split dev; allowed"),
-    ("study/in_distribution", "vqa", r"study\.in_distribution is 'vqa'; allowed: a name under datasets"),
+    ("study/id_dataset", "scenes-multimodal", r"study\.id_dataset is .*, which has no split dev; allowed"),
+    ("study/id_dataset", "vqa", r"study\.id_dataset is 'vqa'; allowed: a name under datasets"),
     ("study/estimators", ["maxprop"], r"study\.estimators\[0\] is 'maxprop': no estimator .*; allowed: .*margin"),
     ("models/adversary", {"source": "x"}, r"models\.adversary is .*; allowed: either source and family, or stress"),
     ("models/adversary/family", "llama", r"models\.adversary\.family is 'llama'; allowed: idefics3, qwen2_vl"),
@@ -311,7 +311,7 @@ def test_a_dataset_in_official_files_needs_config_lines_alone(config: dict, data
     config["datasets"]["more"] = dataset
     config["study"]["shifts"] = ["more"]
     check_config(config, SCHEMA)
-    config["study"] |= {"in_distribution": "more", "shifts": ["scenes"]}
+    config["study"] |= {"id_dataset": "more", "shifts": ["scenes"]}
     config["calibration"]["source"] = {"captions": "c.json", "images": "i", "only": "coco/"}
     check_config(config, SCHEMA)
 
@@ -332,7 +332,7 @@ def test_a_dataset_without_the_splits_of_its_part_in_the_study_is_named(config: 
 
 def test_calibration_needs_captions_unless_no_scheme_reads_any(config: dict) -> None:
     config["datasets"]["more"] = {**OFFICIAL, "split": SHARES}
-    config["study"]["in_distribution"] = "more"
+    config["study"]["id_dataset"] = "more"
     with pytest.raises(
         QuantrustError, match=r"calibration\.source is None; allowed where .*, more, .*without captions"
     ):
@@ -345,6 +345,16 @@ def test_a_missing_key_is_named(config: dict) -> None:
     del config["selector"]["hidden"]
     with pytest.raises(QuantrustError, match=r"config: selector\.hidden is missing"):
         check_config(config, SCHEMA)
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside the new one"])
+def test_an_old_key_is_refused_with_its_new_name(config: dict, beside: bool) -> None:
+    """An overlay with the old key has the new one beside it, from the default config."""
+    study = config["study"]
+    study["in_distribution"] = study["id_dataset"] if beside else study.pop("id_dataset")
+    with pytest.raises(QuantrustError) as caught:
+        check_config(config, SCHEMA)
+    assert str(caught.value) == "config: study.in_distribution was renamed to study.id_dataset"
 
 
 CHOSEN = {

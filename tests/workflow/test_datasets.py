@@ -60,7 +60,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spoken = [{"image": name, "question": "What is this?", "answers": ANSWERS, "answerable": 1} for name in names]
     spoken_files = {"annotations": write(Path("published/val.json"), spoken), "images": "published/vizwiz"}
     overlay = {
-        "study": {"in_distribution": "vqa", "shifts": ["adversarial", "spoken"], "schemes": ["bf16"]},
+        "study": {"id_dataset": "vqa", "shifts": ["adversarial", "spoken"], "schemes": ["bf16"]},
         "datasets": {
             "vqa": {
                 "format": "vqav2",

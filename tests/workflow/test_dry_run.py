@@ -70,7 +70,7 @@ def test_downloads_are_a_target_of_their_own(workspace: Path, overlaid: dict[str
     done = snakemake(workspace, "--configfile", f"config/{name}.yaml", "--dry-run", "--cores", "1", "--", "download")
     assert done.returncode == 0, done.stdout
     config, study = overlaid[name], overlaid[name]["study"]
-    sections = [config["datasets"][dataset] for dataset in (study["in_distribution"], *study["shifts"])]
+    sections = [config["datasets"][dataset] for dataset in (study["id_dataset"], *study["shifts"])]
     asked = {name for section in [*sections, config["calibration"]] for name in section.get("downloads", [])}
     planned = set(re.findall(r"output: data/downloads/([\w.-]+)\.json", done.stdout))
     assert planned >= asked
@@ -176,7 +176,7 @@ def test_shards_take_the_place_of_one_dump_for_a_variant_and_dataset(workspace: 
 
 FAULTS = {
     "study: {schemes: [mbq-w4]}": "config: study.schemes[0] is 'mbq-w4': scheme 'mbq-w4' does not parse",
-    "evaluation: {resample: 10}": "config: evaluation.resample is no key of this config",
+    "evaluation: {resample: 10}": "config: unknown key evaluation.resample",
     "study: {models: [llava]}": "config: study.models[0] is 'llava'; allowed: a name under models",
 }
 

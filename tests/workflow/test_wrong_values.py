@@ -37,7 +37,7 @@ ALTERNATIVES = {
 # Keys whose text becomes a path or a part of one.
 NAMES_A_PATH = {
     *("source", "chat_template", "questions", "annotations", "images", "split_file", "folder", "captions", "only"),
-    *("image_name", "files", "models", "schemes", "shifts", "in_distribution", "adversary", "downloads", "model"),
+    *("image_name", "files", "models", "schemes", "shifts", "id_dataset", "adversary", "downloads", "model"),
 }
 UNFIT_FOR_PATHS = ("", "{x}", "a\nb", "a\n", "a" * 10_000)
 

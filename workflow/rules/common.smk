@@ -35,8 +35,8 @@ except QuantrustError as error:
 config.update(completed(config))
 
 STUDY = config["study"]
-HOME = STUDY["in_distribution"]
-DATASETS = [HOME, *STUDY["shifts"]]
+ID_DATASET = STUDY["id_dataset"]
+DATASETS = [ID_DATASET, *STUDY["shifts"]]
 REPORTS = config["report"]["folder"]
 # What is computed of all variants together; two studies with folders of their own for reports do not undo each other.
 STUDY_DATA = f"data/studies/{REPORTS}"
@@ -167,7 +167,7 @@ def of_variants(pattern):
 
 def paper_tables():
     """The tables like the paper's; one beside its figures where it prints any of a variant of the study."""
-    shared = read_published(PUBLISHED, HOME).has_any(compared_variants(), STUDY["estimators"])
+    shared = read_published(PUBLISHED, ID_DATASET).has_any(compared_variants(), STUDY["estimators"])
     return [*paper_tables_of(config), *([PUBLISHED_TABLE] if shared else [])]
 
 
@@ -307,7 +307,7 @@ def division_settings(wildcards):
     dataset = config["datasets"][wildcards.dataset]
     if "split" in dataset:
         return dict(dataset["split"])
-    return {"file": dataset["split_file"], "splits": ID_SPLITS if wildcards.dataset == HOME else (SHIFT_SPLIT,)}
+    return {"file": dataset["split_file"], "splits": ID_SPLITS if wildcards.dataset == ID_DATASET else (SHIFT_SPLIT,)}
 
 
 def split_file_of(wildcards):
@@ -329,11 +329,11 @@ def calibration_files():
     """What calibration tables are drawn from: image-caption pairs, and whose images must not be among them."""
     source = config["calibration"]["source"]
     if source is None:
-        return {"dataset": f"data/embedded/{HOME}"}
+        return {"dataset": f"data/embedded/{ID_DATASET}"}
     return {
         "captions": source["captions"],
         "images": source["images"],
-        "questions": f"data/questions/{HOME}.parquet",
+        "questions": f"data/questions/{ID_DATASET}.parquet",
     }
 
 
@@ -341,7 +341,7 @@ def calibration_source():
     """The captions file of the calibration, the folder of its images, and what their paths must begin with."""
     source = config["calibration"]["source"]
     if source is None:
-        return {"captions": f"data/embedded/{HOME}/captions.json", "images": f"data/embedded/{HOME}/images"}
+        return {"captions": f"data/embedded/{ID_DATASET}/captions.json", "images": f"data/embedded/{ID_DATASET}/images"}
     return dict(source)
 
 
@@ -357,7 +357,7 @@ def calibration_images(wildcards):
     if not calibration_of(wildcards):
         return []
     source = config["calibration"]["source"]
-    return f"data/embedded/{HOME}" if source is None else source["images"]
+    return f"data/embedded/{ID_DATASET}" if source is None else source["images"]
 
 
 def scored_estimators():
@@ -374,7 +374,7 @@ def evaluation_settings():
     """What every variant's evaluation is given."""
     evaluation = config["evaluation"]
     return {
-        "id_dataset": HOME,
+        "id_dataset": ID_DATASET,
         "estimators": STUDY["estimators"],
         "risks": evaluation["risks"],
         "costs": evaluation["costs"],
@@ -393,7 +393,7 @@ def paper_table_settings(estimators):
     """What a main table of the paper is given."""
     evaluation = config["evaluation"]
     return {
-        "home": HOME,
+        "id_dataset": ID_DATASET,
         "estimators": estimators,
         "risks": evaluation["risks"],
         "costs": evaluation["costs"],
@@ -404,13 +404,13 @@ def paper_table_settings(estimators):
 
 def certification_settings():
     """What every variant's certification is given."""
-    return {"id_dataset": HOME, "seed": config["seed"], **config["certification"]}
+    return {"id_dataset": ID_DATASET, "seed": config["seed"], **config["certification"]}
 
 
 def decision_settings():
     """What the tabulation of every variant's thresholds is given."""
     return {
-        "id_dataset": HOME,
+        "id_dataset": ID_DATASET,
         "estimators": config["certification"]["estimators"],
         "delta": config["certification"]["delta"],
         "splits": config["certification"]["splits"],
@@ -425,7 +425,7 @@ def shipping_settings():
     return {
         "reference": UNQUANTIZED,
         **config["report"]["shipping"],
-        "id_dataset": HOME,
+        "id_dataset": ID_DATASET,
         "resamples": config["comparison"]["resamples"],
         "level": config["evaluation"]["confidence_level"],
         "seed": config["seed"],
@@ -435,7 +435,7 @@ def shipping_settings():
 def example_settings():
     """What the choice of example questions is given."""
     return {
-        "id_dataset": HOME,
+        "id_dataset": ID_DATASET,
         "estimator": config["report"]["shipping"]["estimators"][0],
         "risk": config["report"]["shipping"]["risk"],
         "each": config["report"]["examples"],
@@ -507,7 +507,7 @@ def comparison_settings():
     coverages = [("coverage_at_risk", risk) for risk in config["report"]["risks"]]
     return {
         "pairs": comparison_pairs(),
-        "id_dataset": HOME,
+        "id_dataset": ID_DATASET,
         "metrics": [("accuracy", None), ("aurc", None), ("ece", None), *coverages],
         "resamples": config["comparison"]["resamples"],
         "seed": config["seed"],
@@ -519,7 +519,7 @@ def learning_settings():
     """What the comparison of Selectors on parts of dev with maxprob is given."""
     return {
         "estimators": learning_estimators(config),
-        "id_dataset": HOME,
+        "id_dataset": ID_DATASET,
         "metrics": [("aurc", None), ("ece", None), ("coverage_at_risk", max(config["report"]["risks"]))],
         "resamples": config["evaluation"]["resamples"],
         "seed": config["seed"],

@@ -3,7 +3,7 @@
 
 rule train_selector:
     input:
-        f"data/features/{{model}}/{{scheme}}/{HOME}.parquet",
+        f"data/features/{{model}}/{{scheme}}/{ID_DATASET}.parquet",
     output:
         directory("data/selectors/{model}/{scheme}"),
     log:
@@ -26,7 +26,7 @@ rule train_selector:
 # In distribution first and apart, so that what is asked about it alone waits for no shift.
 rule score_in_distribution:
     input:
-        features=[f"data/features/{{model}}/{{scheme}}/{HOME}.parquet"],
+        features=[f"data/features/{{model}}/{{scheme}}/{ID_DATASET}.parquet"],
         selector="data/selectors/{model}/{scheme}" if has_learned(STUDY["estimators"]) else [],
     output:
         "data/in_distribution/scores/{model}/{scheme}.parquet",

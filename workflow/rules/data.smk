@@ -115,6 +115,6 @@ rule tabulate_data:
         runtime=5,
     params:
         code=code("tabulate_data"),
-        home=HOME,
+        id_dataset=ID_DATASET,
     script:
         "../scripts/tabulate_data.py"

@@ -3,7 +3,7 @@
 
 rule build_mixtures:
     input:
-        home=f"data/questions/{HOME}.parquet",
+        id_dataset=f"data/questions/{ID_DATASET}.parquet",
         shift="data/questions/{dataset}.parquet",
     output:
         "data/mixtures/{dataset}.parquet",

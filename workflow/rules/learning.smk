@@ -3,7 +3,7 @@
 
 rule train_on_labels:
     input:
-        f"data/features/{{model}}/{{scheme}}/{HOME}.parquet",
+        f"data/features/{{model}}/{{scheme}}/{ID_DATASET}.parquet",
     output:
         directory("data/learning/selectors/{model}/{scheme}/{labels}"),
     log:

@@ -23,7 +23,7 @@ rule risk_coverage:
         runtime=5,
     params:
         code=code("plot_risk_coverage"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
@@ -51,7 +51,7 @@ rule mixtures:
         runtime=5,
     params:
         code=code("plot_mixtures"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
@@ -80,7 +80,7 @@ rule efficiency:
         runtime=5,
     params:
         code=code("plot_efficiency"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
@@ -108,7 +108,7 @@ rule degradation:
         runtime=5,
     params:
         code=code("plot_degradation"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         risks=config["report"]["risks"],
         level=config["evaluation"]["confidence_level"],
     script:
@@ -136,7 +136,7 @@ rule reliability_diagrams:
         runtime=5,
     params:
         code=code("plot_reliability_diagrams"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/plot_reliability_diagrams.py"
@@ -163,7 +163,7 @@ rule confidence_histograms:
         runtime=5,
     params:
         code=code("plot_confidence_histograms"),
-        home=HOME,
+        id_dataset=ID_DATASET,
     script:
         "../scripts/plot_confidence_histograms.py"
 
@@ -273,7 +273,7 @@ rule question_kinds:
     params:
         code=code("plot_groups"),
         grouping="question_kind",
-        datasets=[HOME],
+        datasets=[ID_DATASET],
         risk=max(config["report"]["risks"]),
         level=config["evaluation"]["confidence_level"],
     script:
@@ -300,7 +300,7 @@ rule tabulate_accuracy:
         runtime=5,
     params:
         code=code("tabulate_accuracy"),
-        home=HOME,
+        id_dataset=ID_DATASET,
     script:
         "../scripts/tabulate_accuracy.py"
 
@@ -325,7 +325,7 @@ rule tabulate_reliability:
         runtime=5,
     params:
         code=code("tabulate_reliability"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         risks=config["evaluation"]["risks"],
     script:
         "../scripts/tabulate_reliability.py"
@@ -351,7 +351,7 @@ rule tabulate_members:
         runtime=5,
     params:
         code=code("tabulate_members"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         risks=config["report"]["risks"],
     script:
         "../scripts/tabulate_members.py"
@@ -462,7 +462,7 @@ rule tabulate_published:
         runtime=5,
     params:
         code=code("tabulate_published"),
-        home=HOME,
+        id_dataset=ID_DATASET,
         level=config["evaluation"]["confidence_level"],
     script:
         "../scripts/tabulate_published.py"

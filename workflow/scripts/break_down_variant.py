@@ -12,7 +12,7 @@ with job_log(snakemake.log[0]):
         dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
         [snakemake.output.groups, snakemake.output.bins],
         begun,
-        home=not begun,
+        with_id_dataset=not begun,
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
         **snakemake.params.settings,

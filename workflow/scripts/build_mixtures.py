@@ -5,7 +5,7 @@ from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
     write_mixtures(
-        snakemake.input.home,
+        snakemake.input.id_dataset,
         snakemake.input.shift,
         snakemake.output[0],
         id_shares=snakemake.params.id_shares,

@@ -8,5 +8,5 @@ with job_log(snakemake.log[0]):
         snakemake.input,
         snakemake.output.pdf,
         snakemake.output.png,
-        home=snakemake.params.home,
+        id_dataset=snakemake.params.id_dataset,
     )

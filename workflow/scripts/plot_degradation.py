@@ -8,7 +8,7 @@ with job_log(snakemake.log[0]):
         snakemake.input,
         snakemake.output.pdf,
         snakemake.output.png,
-        home=snakemake.params.home,
+        id_dataset=snakemake.params.id_dataset,
         risks=snakemake.params.risks,
         level=snakemake.params.level,
     )

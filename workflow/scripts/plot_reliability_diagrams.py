@@ -8,6 +8,6 @@ with job_log(snakemake.log[0]):
         snakemake.input,
         snakemake.output.pdf,
         snakemake.output.png,
-        home=snakemake.params.home,
+        id_dataset=snakemake.params.id_dataset,
         level=snakemake.params.level,
     )

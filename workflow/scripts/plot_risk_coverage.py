@@ -9,7 +9,7 @@ with job_log(snakemake.log[0]):
         snakemake.input.metrics,
         snakemake.output.pdf,
         snakemake.output.png,
-        home=snakemake.params.home,
+        id_dataset=snakemake.params.id_dataset,
         risks=snakemake.params.risks,
         level=snakemake.params.level,
     )

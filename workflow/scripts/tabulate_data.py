@@ -5,5 +5,5 @@ from quantrust.report.tables import write_data_table
 
 with job_log(snakemake.log[0]):
     write_data_table(
-        snakemake.input.questions, snakemake.input.skipped, snakemake.output[0], home=snakemake.params.home
+        snakemake.input.questions, snakemake.input.skipped, snakemake.output[0], id_dataset=snakemake.params.id_dataset
     )

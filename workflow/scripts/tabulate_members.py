@@ -4,4 +4,6 @@ from quantrust.job import job_log
 from quantrust.report.tables import write_members_table
 
 with job_log(snakemake.log[0]):
-    write_members_table(snakemake.input, snakemake.output[0], home=snakemake.params.home, risks=snakemake.params.risks)
+    write_members_table(
+        snakemake.input, snakemake.output[0], id_dataset=snakemake.params.id_dataset, risks=snakemake.params.risks
+    )

@@ -10,6 +10,6 @@ with job_log(snakemake.log[0]):
         snakemake.output.csv,
         snakemake.output.markdown,
         snakemake.output.latex,
-        home=snakemake.params.home,
+        id_dataset=snakemake.params.id_dataset,
         level=snakemake.params.level,
     )

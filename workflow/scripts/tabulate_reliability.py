@@ -5,5 +5,5 @@ from quantrust.report.tables import write_reliability_table
 
 with job_log(snakemake.log[0]):
     write_reliability_table(
-        snakemake.input, snakemake.output[0], home=snakemake.params.home, risks=snakemake.params.risks
+        snakemake.input, snakemake.output[0], id_dataset=snakemake.params.id_dataset, risks=snakemake.params.risks
     )

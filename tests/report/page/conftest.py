@@ -27,7 +27,7 @@ from quantrust.report.published_table import write_published_table
 from quantrust.report.tables import write_as_csv, write_data_table, write_sizes_table
 
 ROOT = Path(__file__).resolve().parents[3]
-HOME, SHIFT = "scenes", "scenes-language"
+ID_DATASET, SHIFT = "scenes", "scenes-language"
 MODELS = ("model-a", "model-b")
 # The last is the name of a table in the config, which has no one number of bits.
 SCHEMES = ("bf16", "hqq-w4g64-full", "mbq-w2g64-full", "mixed")
@@ -62,7 +62,7 @@ def study_config() -> dict:
     config["study"] |= {
         "models": list(MODELS),
         "schemes": list(SCHEMES),
-        "in_distribution": HOME,
+        "id_dataset": ID_DATASET,
         "shifts": [SHIFT],
         "estimators": ESTIMATORS,
     }
@@ -81,7 +81,7 @@ def answers(model: str, scheme: str) -> pl.DataFrame:
     )
     parts = []
     for number, (dataset, split, n, hardness) in enumerate(
-        [(HOME, "val", 600, 0.1), (HOME, "test", 900, 0.1), (SHIFT, "test", 300, 0.4)]
+        [(ID_DATASET, "val", 600, 0.1), (ID_DATASET, "test", 900, 0.1), (SHIFT, "test", 300, 0.4)]
     ):
         ease = np.random.default_rng(number).random(n)
         accuracy = np.where(ease > hardness + loss, 1.0, np.where(ease > 0.5 * (hardness + loss), 0.3, 0.0))
@@ -106,8 +106,8 @@ def write_questions(scores: pl.DataFrame, dataset: str, folder: Path) -> Path:
     """Write the questions table of a dataset, and a picture that all of its questions are about."""
     picture = folder / f"{dataset}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    side = 64 if dataset == HOME else 900
-    Image.new("RGB", (side, side), "orange" if dataset == HOME else "purple").save(picture)
+    side = 64 if dataset == ID_DATASET else 900
+    Image.new("RGB", (side, side), "orange" if dataset == ID_DATASET else "purple").save(picture)
     here = scores.filter(pl.col("dataset") == dataset)
     texts = [HOSTILE if index % 2 else "what is there?" for index in range(here.height)]
     path = folder / f"{dataset}.parquet"
@@ -183,7 +183,7 @@ def write_published(folder: Path) -> Path:
     metrics = folder / "metrics.parquet"
     write_table(pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None), metrics)
     csv, *others = (folder / f"published.{kind}" for kind in ("csv", "md", "tex"))
-    write_published_table([metrics], REFERENCE, csv, *others, home="vqav2", level=0.95)
+    write_published_table([metrics], REFERENCE, csv, *others, id_dataset="vqav2", level=0.95)
     return csv
 
 
@@ -197,7 +197,7 @@ def write_study(folder: Path) -> PageStudy:
         for kind in kinds
     }
     mixtures = {SHIFT: folder / "mixtures.parquet"}
-    common = {"id_dataset": HOME, "resamples": 40, "seed": 0}
+    common = {"id_dataset": ID_DATASET, "resamples": 40, "seed": 0}
     features = {}
     for variant in variants:
         model, scheme = variant
@@ -205,8 +205,8 @@ def write_study(folder: Path) -> PageStudy:
         paths["scores"][variant].parent.mkdir(parents=True, exist_ok=True)
         write_table(scores, paths["scores"][variant])
         if not mixtures[SHIFT].exists():
-            home, shift = (scores.filter(pl.col("dataset") == name) for name in (HOME, SHIFT))
-            write_table(mixture_table(home, shift, config["evaluation"]["id_shares"], seed=0), mixtures[SHIFT])
+            id_rows, shift = (scores.filter(pl.col("dataset") == name) for name in (ID_DATASET, SHIFT))
+            write_table(mixture_table(id_rows, shift, config["evaluation"]["id_shares"], seed=0), mixtures[SHIFT])
         write_from_scores(
             evaluate_variant,
             paths["scores"][variant],
@@ -232,7 +232,7 @@ def write_study(folder: Path) -> PageStudy:
             splits=config["certification"]["splits"],
             **common,
         )
-        for dataset in (HOME, SHIFT):
+        for dataset in (ID_DATASET, SHIFT):
             features[*variant, dataset] = folder / "features" / model / f"{scheme}-{dataset}.parquet"
             features[*variant, dataset].parent.mkdir(parents=True, exist_ok=True)
             table = scores.filter(pl.col("dataset") == dataset).select("question_id", "split", answer=pl.lit("orange"))
@@ -251,14 +251,16 @@ def write_study(folder: Path) -> PageStudy:
         metrics=[("aurc", None)],
         **common | {"resamples": 99},
     )
-    questions = {name: write_questions(answers(*variants[0]), name, folder / "questions") for name in (HOME, SHIFT)}
+    questions = {
+        name: write_questions(answers(*variants[0]), name, folder / "questions") for name in (ID_DATASET, SHIFT)
+    }
     write_examples(
         questions,
         paths["scores"],
         features,
         paths["decisions"],
         folder / "examples.parquet",
-        id_dataset=HOME,
+        id_dataset=ID_DATASET,
         estimator=shipping["estimators"][0],
         risk=shipping["risk"],
         each=2,
@@ -277,8 +279,8 @@ def write_study(folder: Path) -> PageStudy:
     write_as_csv(paths["decisions"].values(), tables["decisions"])
     write_as_csv([folder / "shipping.parquet"], tables["shipping"])
     skipped = folder / "skipped.parquet"
-    write_table(pl.read_parquet(questions[HOME]).clear(), skipped)
-    write_data_table(questions.values(), [skipped], tables["data"], home=HOME)
+    write_table(pl.read_parquet(questions[ID_DATASET]).clear(), skipped)
+    write_data_table(questions.values(), [skipped], tables["data"], id_dataset=ID_DATASET)
     sources = Sources(
         metrics=paths["metrics"],
         curves=paths["curves"],
@@ -308,20 +310,20 @@ def page_without_shifts(page_study: PageStudy, tmp_path_factory: pytest.TempPath
     """The page of the same study in distribution alone: of its tables the rows that are left."""
     sources, folder = page_study.sources, tmp_path_factory.mktemp("page-without-shifts")
 
-    def at_home(path: str | Path, name: str) -> Path:
+    def of_id_dataset(path: str | Path, name: str) -> Path:
         path, kept = Path(path), folder / name
         if path.suffix == ".csv":
-            write_csv(pl.read_csv(path, infer_schema_length=None).filter(dataset=HOME), kept)
+            write_csv(pl.read_csv(path, infer_schema_length=None).filter(dataset=ID_DATASET), kept)
         else:
-            write_table(pl.read_parquet(path).filter(dataset=HOME), kept)
+            write_table(pl.read_parquet(path).filter(dataset=ID_DATASET), kept)
         return kept
 
     of_all = ("decisions", "shipping", "data", "comparisons", "examples")
-    changes: dict = {name: at_home(getattr(sources, name), name) for name in of_all}
+    changes: dict = {name: of_id_dataset(getattr(sources, name), name) for name in of_all}
     for name in ("metrics", "curves"):
         paths = getattr(sources, name)
-        changes[name] = {variant: at_home(path, "-".join((name, *variant))) for variant, path in paths.items()}
-    changes["questions"] = {HOME: sources.questions[HOME]}
+        changes[name] = {variant: of_id_dataset(path, "-".join((name, *variant))) for variant, path in paths.items()}
+    changes["questions"] = {ID_DATASET: sources.questions[ID_DATASET]}
     config = {**page_study.config, "study": {**page_study.config["study"], "shifts": []}}
     given = {"captions": page_study.figures, "config": config, "workflow": {"snakemake": "9.0"}}
     write_page(replace(sources, **changes), folder / "index.html", **given)

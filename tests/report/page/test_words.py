@@ -8,7 +8,7 @@ from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
 from quantrust.report.wording import in_words
 
-HOME = "scenes"
+ID_DATASET = "scenes"
 STUDY = {
     "report": {"shipping": {"estimators": ["maxprob", "selector"], "risk": 0.05, "keeps": 0.95}},
     "evaluation": {"confidence_level": 0.95},
@@ -40,7 +40,7 @@ METRICS = pl.DataFrame(
 def kept(
     scheme: str, share: float, value: float, low: float, high: float, verdict: str, estimator: str = "maxprob"
 ) -> list[dict]:
-    common = {"model": "m", "scheme": scheme, "estimator": estimator, "dataset": HOME, "n": 1234, "images": 300}
+    common = {"model": "m", "scheme": scheme, "estimator": estimator, "dataset": ID_DATASET, "n": 1234, "images": 300}
     # Of five trainings, where it is open, two meet and one fails the criterion.
     common |= {"members": 5, "members_meet": 5 if verdict == "meets" else 2, "members_fail": 1}
     return [
@@ -96,10 +96,10 @@ def groups() -> dict[str, str]:
     )
     decisions = pl.DataFrame(
         [
-            decision("mbq-w8g64", HOME, 0.045, 0.04, 0.05, 500, 0.73),
-            decision("mbq-w4g64", HOME, 0.05, 0.04, 0.06, 400, 0.945),
-            decision("mbq-w2g64", HOME, 0.072, 0.055, 0.09, 300, 0.005),
-            decision("hqq-w2g64", HOME, 0.051, 0.045, 0.06, 73, 0.5),
+            decision("mbq-w8g64", ID_DATASET, 0.045, 0.04, 0.05, 500, 0.73),
+            decision("mbq-w4g64", ID_DATASET, 0.05, 0.04, 0.06, 400, 0.945),
+            decision("mbq-w2g64", ID_DATASET, 0.072, 0.055, 0.09, 300, 0.005),
+            decision("hqq-w2g64", ID_DATASET, 0.051, 0.045, 0.06, 73, 0.5),
             decision("mbq-w8g64", "shift", 0.2, 0.1, 0.3, 90, 0.73),
             decision("mbq-w4g64", "shift", 0.06, 0.045, 0.08, 72, 0.945),
             decision("mbq-w2g64", "shift", 0.0, 0.0, 0.0, 11, 0.005),
@@ -116,14 +116,14 @@ def groups() -> dict[str, str]:
             "second_model": "m",
             "second_scheme": names,
             "second_estimator": "maxprob",
-            "dataset": HOME,
+            "dataset": ID_DATASET,
             "metric": "aurc",
             "difference": [-0.1, 0.1, -0.1],
             "p_holm": [0.01, 0.02, 0.2],
         }
     )
     kept_rows = pl.DataFrame(rows, infer_schema_length=None)
-    found = summary(kept_rows, sizes, decisions, comparisons, METRICS, HOME, STUDY)
+    found = summary(kept_rows, sizes, decisions, comparisons, METRICS, ID_DATASET, STUDY)
     assert [model for model, _ in found] == ["m"]
     return {heading: "\n".join(sentences) for heading, sentences in found[0][1]}
 
@@ -211,11 +211,11 @@ def a_summary(kept_rows: list[dict], decisions: list[dict], **study: dict) -> st
     kept_table, decided = (pl.DataFrame(rows, infer_schema_length=None) for rows in (kept_rows, decisions))
     sizes = pl.DataFrame({"model": "m", "scheme": ["mbq-w8g64"], "share_of_bf16": [0.6]})
     comparisons = pl.DataFrame(
-        [("m", "bf16", "selector", "m", "bf16", "maxprob", HOME, "aurc", -0.1, 0.01)],
+        [("m", "bf16", "selector", "m", "bf16", "maxprob", ID_DATASET, "aurc", -0.1, 0.01)],
         schema=[*NAMES, "dataset", "metric", "difference", "p_holm"],
         orient="row",
     )
-    ((_, found),) = summary(kept_table, sizes, decided, comparisons, METRICS, HOME, STUDY | study)
+    ((_, found),) = summary(kept_table, sizes, decided, comparisons, METRICS, ID_DATASET, STUDY | study)
     return "\n".join(sentence for _, sentences in found for sentence in sentences)
 
 
@@ -225,16 +225,16 @@ def a_summary(kept_rows: list[dict], decisions: list[dict], **study: dict) -> st
 def test_what_a_study_lacks_to_judge_schemes_is_named(schemes: list[str], lacking: str) -> None:
     kept_table = pl.DataFrame(schema=SHIPPING)
     sizes = pl.DataFrame({"model": "m", "scheme": schemes, "share_of_bf16": [1.0]})
-    decided = pl.DataFrame([decision(schemes[0], HOME, 0.04, 0.03, 0.05, 500, 0.7)])
+    decided = pl.DataFrame([decision(schemes[0], ID_DATASET, 0.04, 0.03, 0.05, 500, 0.7)])
     comparisons = pl.DataFrame(schema={**dict.fromkeys(NAMES, pl.String), **COMPARISONS})
-    ((_, found),) = summary(kept_table, sizes, decided, comparisons, METRICS, HOME, STUDY)
+    ((_, found),) = summary(kept_table, sizes, decided, comparisons, METRICS, ID_DATASET, STUDY)
     assert found[0][1][0] == f"The study has no {lacking}, which the shipping criterion compares with."
 
 
 def test_a_summary_of_few_questions_says_that_nothing_can_be_said() -> None:
     """Sixty questions about ten images, all answered alike: no interval has a width, and none means anything."""
     few = [row | {"n": 60, "images": 10} for row in kept("mbq-w8g64", 1.0, 1.0, 1.0, 1.0, "open")]
-    text = a_summary(few, [decision("mbq-w8g64", HOME, 0.0, 0.0, 0.0, 9, 0.0) | {"images": 10}])
+    text = a_summary(few, [decision("mbq-w8g64", ID_DATASET, 0.0, 0.0, 0.0, 9, 0.0) | {"images": 10}])
     assert (
         "Nothing can be said about the shipping criterion: the 60 questions are about 10 images, and fewer than 73 do "
         "not tell a loss of 5 % from one of 10 %." in text
@@ -248,7 +248,7 @@ def test_a_summary_of_few_questions_says_that_nothing_can_be_said() -> None:
 
 
 def test_too_few_resamples_tell_no_estimator_from_another() -> None:
-    rows = kept("mbq-w8g64", 1.0, 1.0, 1.0, 1.0, "open"), [decision("mbq-w8g64", HOME, 0.0, 0.0, 0.0, 9, 0.0)]
+    rows = kept("mbq-w8g64", 1.0, 1.0, 1.0, 1.0, "open"), [decision("mbq-w8g64", ID_DATASET, 0.0, 0.0, 0.0, 9, 0.0)]
     assert (
         "No estimator can be told from another: after Holm's correction for 1 difference it takes 39 "
         "resamples (comparison.resamples) to find any, and there are 38."
@@ -265,7 +265,12 @@ def test_estimators_are_counted(groups) -> None:
 
 def asked(skipped: dict[int, tuple[int, int]] | None = None, shared: dict[int, int] | None = None) -> pl.DataFrame:
     """Counts with (questions, images) left out, and images shared with dev, by row; dev shares all with itself."""
-    rows = [(HOME, "dev", 750), (HOME, "test", 750), ("language", "test", 1867), ("multimodal", "test", 900)]
+    rows = [
+        (ID_DATASET, "dev", 750),
+        (ID_DATASET, "test", 750),
+        ("language", "test", 1867),
+        ("multimodal", "test", 900),
+    ]
     names = ["dataset", "split", "images", "skipped_questions", "skipped_images", "images_in_home_dev"]
     shared = {0: 750, **(shared or {})}
     records = [(*row, *(skipped or {}).get(place, (0, 0)), shared.get(place, 0)) for place, row in enumerate(rows)]
@@ -274,27 +279,27 @@ def asked(skipped: dict[int, tuple[int, int]] | None = None, shared: dict[int, i
 
 def test_thresholds_of_a_small_val_split_are_said_to_lie_where_they_do_by_chance() -> None:
     enough, few = (pl.DataFrame({"val_images": [images] * 2}) for images in (73, 2))
-    assert limits_of_val(enough, HOME, 0.05, 0.95) == []
-    assert limits_of_val(few, HOME, 0.05, 0.95) == [
+    assert limits_of_val(enough, ID_DATASET, 0.05, 0.95) == []
+    assert limits_of_val(few, ID_DATASET, 0.05, 0.95) == [
         "Thresholds are set on 2 images of scenes in val. Fewer than 73 do not tell a risk of 5 % from one of 10 %, so "
         "that where they lie is chance."
     ]
 
 
 def test_nothing_is_said_of_data_where_nothing_was_left_out_or_is_shared() -> None:
-    assert limits_of_data(asked(), HOME, True) == []
+    assert limits_of_data(asked(), ID_DATASET, True) == []
 
 
 def test_what_was_left_out_is_one_sentence() -> None:
-    assert limits_of_data(asked({0: (1200, 7), 3: (1, 1)}), HOME, True) == [
+    assert limits_of_data(asked({0: (1200, 7), 3: (1, 1)}), ID_DATASET, True) == [
         "Left out of every variant, because images could not be read: 1,200 questions about 7 images in dev of scenes "
         "and 1 question about 1 image in test of multimodal."
     ]
 
 
 def test_test_images_that_the_selector_trained_on_are_one_sentence() -> None:
-    assert limits_of_data(asked(shared={2: 1050, 3: 1}), HOME, False) == []
-    assert limits_of_data(asked(shared={2: 1050, 3: 1}), HOME, True) == [
+    assert limits_of_data(asked(shared={2: 1050, 3: 1}), ID_DATASET, False) == []
+    assert limits_of_data(asked(shared={2: 1050, 3: 1}), ID_DATASET, True) == [
         "The Selector trains on dev of scenes, which also holds 1,050 of the 1,867 test images of language and 1 of "
         "the 900 test images of multimodal; its results there are not on new images alone."
     ]

@@ -79,20 +79,20 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
             yield f"models.{name}.stress.model is {base!r}; allowed: a model with a source: {known}"
         yield from _model_faults(name, model, config["models"].get(base, {}))
     yield from _unknown_names("study.shifts", study["shifts"], datasets, "datasets")
-    home = study["in_distribution"]
-    if home not in datasets:
-        yield f"study.in_distribution is {home!r}; allowed: a name under datasets: {', '.join(datasets)}"
+    id_dataset = study["id_dataset"]
+    if id_dataset not in datasets:
+        yield f"study.id_dataset is {id_dataset!r}; allowed: a name under datasets: {', '.join(datasets)}"
     else:
-        lacking = _splits_lacking(datasets[home], ID_SPLITS)
+        lacking = _splits_lacking(datasets[id_dataset], ID_SPLITS)
         if lacking:
             yield (
-                f"study.in_distribution is {home!r}, which has no split {lacking[0]}; allowed: a dataset with the "
+                f"study.id_dataset is {id_dataset!r}, which has no split {lacking[0]}; allowed: a dataset with the "
                 f"splits {', '.join(ID_SPLITS)}"
             )
         if calibrated:
-            yield from _calibration_faults(config, home)
+            yield from _calibration_faults(config, id_dataset)
     for number, name in enumerate(study["shifts"]):
-        if name == home:
+        if name == id_dataset:
             yield f"study.shifts[{number}] is {name!r}, the dataset in distribution; allowed: any other dataset"
         elif name in datasets and _splits_lacking(datasets[name], (SHIFT_SPLIT,)):
             yield f"study.shifts[{number}] is {name!r}, which has no split {SHIFT_SPLIT}; allowed: a dataset with one"
@@ -172,13 +172,13 @@ def _learning_faults(config: dict[str, Any]) -> Iterator[str]:
             f"selector.learning_curve is {labels}; allowed where study.estimators has maxprob and one of "
             f"{', '.join(OF_ONE_NETWORK)}: {', '.join(study['estimators'])}"
         )
-    dataset = config["datasets"].get(study["in_distribution"], {})
+    dataset = config["datasets"].get(study["id_dataset"], {})
     if "questions_per_image" in dataset and "captions" in dataset:
         asked = dataset["images"]["dev"] * dataset["questions_per_image"]
         if max(labels) > asked:
             yield (
                 f"selector.learning_curve is {labels}; allowed: at most the dev questions of "
-                f"{study['in_distribution']}, {asked}"
+                f"{study['id_dataset']}, {asked}"
             )
 
 
@@ -246,19 +246,19 @@ def _splits_lacking(dataset: dict[str, Any], needed: tuple[str, ...]) -> list[st
     return [] if splits is None else [split for split in needed if split not in splits]
 
 
-def _calibration_faults(config: dict[str, Any], home: str) -> Iterator[str]:
-    calibration, dataset = config["calibration"], config["datasets"][home]
+def _calibration_faults(config: dict[str, Any], id_dataset: str) -> Iterator[str]:
+    calibration, dataset = config["calibration"], config["datasets"][id_dataset]
     if calibration["source"] is not None:
         return
     if "captions" not in dataset:
         yield (
-            f"calibration.source is None; allowed where the dataset in distribution, {home}, was written without "
+            f"calibration.source is None; allowed where the dataset in distribution, {id_dataset}, was written without "
             "captions: a file of image-caption pairs and the folder of their images"
         )
     elif calibration["samples"] > dataset["captions"]:
         yield (
             f"calibration.samples is {calibration['samples']}; allowed: at most {dataset['captions']}, which is "
-            f"datasets.{home}.captions"
+            f"datasets.{id_dataset}.captions"
         )
 
 

@@ -96,13 +96,18 @@ def _foreign_faults(
 
 def _in_words(error: ValidationError) -> Iterator[str]:
     path = key_path(error.absolute_path)
+    # A keyword of this project: new names of keys by their old ones. A validator ignores what it does not know.
+    renamed: dict[str, str] = error.schema.get("renamed", {})
     if error.validator == "additionalProperties" and error.schema.get("additionalProperties") is False:
         allowed = error.schema["properties"]
         for key in error.instance:
-            if key not in allowed:
-                yield f"{joined(path, shown_key(key))} is no key of this config; allowed: {', '.join(allowed)}"
+            if key in renamed:
+                yield f"{joined(path, key)} was renamed to {joined(path, renamed[key])}"
+            elif key not in allowed:
+                yield f"unknown key {joined(path, shown_key(key))}; allowed: {', '.join(allowed)}"
     elif error.validator == "required":
-        yield from (f"{joined(path, key)} is missing" for key in error.validator_value if key not in error.instance)
+        given = {*error.instance, *(new for old, new in renamed.items() if old in error.instance)}
+        yield from (f"{joined(path, key)} is missing" for key in error.validator_value if key not in given)
     elif error.validator == "enum":
         yield f"{path} is {shown(error.instance)}; allowed: {', '.join(map(str, error.validator_value))}"
     else:

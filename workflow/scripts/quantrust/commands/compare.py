@@ -115,9 +115,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         check_table(arguments.out, (arguments.a, arguments.b))
     scores = [read_scores(path) for path in (arguments.a, arguments.b)]
-    home = _in_distribution(scores[0], arguments.a)
-    datasets = _datasets(scores, home, arguments)
-    _check_same_questions(scores, home, datasets, arguments)
+    id_dataset = _id_dataset(scores[0], arguments.a)
+    datasets = _datasets(scores, id_dataset, arguments)
+    _check_same_questions(scores, id_dataset, datasets, arguments)
     estimators = (arguments.estimator, arguments.estimator_b or arguments.estimator)
     one_file = same_file(arguments.a, arguments.b)
     metrics = _metrics(list(dict.fromkeys(arguments.risk)), answers_differ=not one_file)
@@ -140,25 +140,25 @@ def run(arguments: argparse.Namespace) -> None:
     total = 2 * len(datasets) * resamples
     with tqdm(total=total, desc="resampling images", unit="resample", disable=None) as bar:
         for name, path, table, estimator in zip("AB", (arguments.a, arguments.b), scores, estimators, strict=True):
-            calibrated = _with_estimator(table, estimator, home, path)
+            calibrated = _with_estimator(table, estimator, id_dataset, path)
             outside = calibrated.height - int(calibrated[estimator].is_between(0.0, 1.0).sum())
             if outside:
                 notes.append(
                     f"note: {outside} confidences of {name}, {estimator}, are outside [0, 1]: scores that only rank "
                     f"answers, without {' and '.join(OF_PROBABILITIES)}"
                 )
-            settings = [setting for setting in _test_sets(calibrated, home) if setting.dataset in datasets]
+            settings = [setting for setting in _test_sets(calibrated, id_dataset) if setting.dataset in datasets]
             sides.append(
                 figures_of(
                     Estimates(calibrated, estimator),
                     settings,
-                    id_dataset=home,
+                    id_dataset=id_dataset,
                     metrics=metrics,
                     draw=draw,
                     progress=bar.update,
                 )
             )
-    val = scores[0].filter((pl.col("split") == "val") & (pl.col("dataset") == home))["image_id"].n_unique()
+    val = scores[0].filter((pl.col("split") == "val") & (pl.col("dataset") == id_dataset))["image_id"].n_unique()
     chance = chance_note(dict.fromkeys(arguments.risk), val, arguments.level)
     if chance is not None:
         notes.append(f"note: {chance}, and so are the deployed figures (?)")
@@ -167,7 +167,7 @@ def run(arguments: argparse.Namespace) -> None:
         head = {"resamples": resamples, "seed": arguments.seed, "level": arguments.level}
         write_table(arguments.out, table, head)
     by_chance = too_low_to_judge(arguments.risk, val, arguments.level)
-    print(_text(table, sides[0], home, estimators, resamples, by_chance, notes, arguments))
+    print(_text(table, sides[0], id_dataset, estimators, resamples, by_chance, notes, arguments))
 
 
 def read_scores(path: Path) -> pl.DataFrame:
@@ -215,7 +215,7 @@ def read_scores(path: Path) -> pl.DataFrame:
     return scores
 
 
-def _in_distribution(scores: pl.DataFrame, path: Path) -> str:
+def _id_dataset(scores: pl.DataFrame, path: Path) -> str:
     with_val = scores.filter(pl.col("split") == "val")["dataset"].unique().sort().to_list()
     if len(with_val) != 1:
         found = ", ".join(with_val) or "no dataset"
@@ -226,7 +226,7 @@ def _in_distribution(scores: pl.DataFrame, path: Path) -> str:
     return with_val[0]
 
 
-def _datasets(scores: Sequence[pl.DataFrame], home: str, arguments: argparse.Namespace) -> list[str]:
+def _datasets(scores: Sequence[pl.DataFrame], id_dataset: str, arguments: argparse.Namespace) -> list[str]:
     """Return the test sets to compare on, the one in distribution first."""
     tested = scores[0].filter(pl.col("split") == "test")["dataset"].unique(maintain_order=True).to_list()
     for name in arguments.dataset or ():
@@ -237,14 +237,14 @@ def _datasets(scores: Sequence[pl.DataFrame], home: str, arguments: argparse.Nam
     if arguments.dataset:
         return list(dict.fromkeys(arguments.dataset))
     other = scores[1].filter(pl.col("split") == "test")["dataset"].unique(maintain_order=True).to_list()
-    return sorted({*tested, *other}, key=lambda name: (name != home, name))
+    return sorted({*tested, *other}, key=lambda name: (name != id_dataset, name))
 
 
 def _check_same_questions(
-    scores: Sequence[pl.DataFrame], home: str, datasets: Sequence[str], arguments: argparse.Namespace
+    scores: Sequence[pl.DataFrame], id_dataset: str, datasets: Sequence[str], arguments: argparse.Namespace
 ) -> None:
     used = ((pl.col("split") == "test") & pl.col("dataset").is_in(datasets)) | (
-        (pl.col("split") == "val") & (pl.col("dataset") == home)
+        (pl.col("split") == "val") & (pl.col("dataset") == id_dataset)
     )
     asked = [table.filter(used).select(KEYS) for table in scores]
     paths = (arguments.a, arguments.b)
@@ -269,7 +269,7 @@ def _metrics(risks: Sequence[float], answers_differ: bool) -> list[Key]:
     return metrics + [(name, risk) for risk in risks for name in at_risk]
 
 
-def _with_estimator(scores: pl.DataFrame, estimator: str, home: str, path: Path) -> pl.DataFrame:
+def _with_estimator(scores: pl.DataFrame, estimator: str, id_dataset: str, path: Path) -> pl.DataFrame:
     columns = [
         name for name, kind in scores.schema.items() if kind.is_float() and name != "accuracy" and not is_member(name)
     ]
@@ -277,17 +277,17 @@ def _with_estimator(scores: pl.DataFrame, estimator: str, home: str, path: Path)
         raise QuantrustError(f"{path}: no estimator {estimator!r}; expected one of {', '.join(columns)}")
     check_confidences(scores, [estimator.split("+")[0]], str(path))
     try:
-        return add_calibrated(scores, [estimator], home)
+        return add_calibrated(scores, [estimator], id_dataset)
     except QuantrustError as error:
         raise QuantrustError(f"{path}: {error}") from None
 
 
-def _test_sets(scores: pl.DataFrame, home: str) -> list[Setting]:
+def _test_sets(scores: pl.DataFrame, id_dataset: str) -> list[Setting]:
     """Return the whole test sets as a study names them, so that the same seed draws the same resamples."""
     parts = {str(name): part for (name,), part in scores.group_by("dataset", maintain_order=True)}
-    shifts = [name for name, part in parts.items() if name != home and "test" in part["split"]]
-    mixtures = {name: mixture_table(parts[home], parts[name], [0.0], seed=0) for name in shifts}
-    return list(whole_test_sets(scores, mixtures, home))
+    shifts = [name for name, part in parts.items() if name != id_dataset and "test" in part["split"]]
+    mixtures = {name: mixture_table(parts[id_dataset], parts[name], [0.0], seed=0) for name in shifts}
+    return list(whole_test_sets(scores, mixtures, id_dataset))
 
 
 def _table(sides: Sequence[Sequence[Figures]], metrics: Sequence[Key], level: float) -> pl.DataFrame:
@@ -302,7 +302,7 @@ def _table(sides: Sequence[Sequence[Figures]], metrics: Sequence[Key], level: fl
 def _text(
     table: pl.DataFrame,
     side: Sequence[Figures],
-    home: str,
+    id_dataset: str,
     estimators: Sequence[str],
     resamples: int,
     by_chance: Collection[float],
@@ -312,7 +312,7 @@ def _text(
     lines = [
         f"A: {arguments.a}, {estimators[0]}",
         f"B: {arguments.b}, {estimators[1]}",
-        f"thresholds from the val answers to {home}; {resamples} resamples of images, seed {arguments.seed}",
+        f"thresholds from the val answers to {id_dataset}; {resamples} resamples of images, seed {arguments.seed}",
     ]
     alpha = 1 - arguments.level
     head = ("metric", "A %", "B %", "A - B", f"{100 * arguments.level:.4g} % interval", "p", "p (Holm)", "")

@@ -66,13 +66,13 @@ def break_down(
     resamples: int,
     seed: int,
     level: float = LEVEL,
-    home: bool = True,
+    with_id_dataset: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Break the whole test sets of a variant down by group of questions and by bin of confidence.
 
     Parameters
     ----------
-    scores, mixtures, model, scheme, id_dataset, estimators, risks, resamples, seed, level, home
+    scores, mixtures, model, scheme, id_dataset, estimators, risks, resamples, seed, level, with_id_dataset
         As in `quantrust.evaluation.study.evaluate_variant`; the scores also have the columns of `GROUPINGS`.
 
     Returns
@@ -99,7 +99,7 @@ def break_down(
     """
     scores = add_calibrated(scores, estimators, id_dataset)
     check_confidences(scores, estimators, f"{model}/{scheme}")
-    settings = list(whole_test_sets(scores, mixtures, id_dataset, home=home))
+    settings = list(whole_test_sets(scores, mixtures, id_dataset, with_id_dataset=with_id_dataset))
     draw = partial(draw_setting, resamples=resamples, seed=seed)
     groups = list(_groups(settings))
     metrics: list[Key] = [("accuracy", None), ("ece", None), ("aurc", None)]

@@ -324,8 +324,8 @@ def _split_figures(
 
     `members` are each member's ranking of val and its answers on the settings.
     """
-    home_images = np.unique(members[0][1][0].image)
-    half = home_images.size // 2
+    id_images = np.unique(members[0][1][0].image)
+    half = id_images.size // 2
     candidates = [[candidate_thresholds(val, half, risk, delta) for risk in risks] for val, _ in members]
     first: list[float | None] = []
     certified = np.zeros((splits, len(risks)), dtype=bool)
@@ -335,21 +335,21 @@ def _split_figures(
     for split in range(splits):
         member = split % len(members)
         _, populations = members[member]
-        home = populations[0]
+        id_population = populations[0]
         # The same halves for every estimator and limit.
         rng = np.random.default_rng([seed, split])
         certifying = nothing.copy()
-        certifying[rng.permutation(home_images)[:half]] = True
-        chosen = _one_question_an_image(home.image, certifying, rng)
+        certifying[rng.permutation(id_images)[:half]] = True
+        chosen = _one_question_an_image(id_population.image, certifying, rng)
         thresholds: list[float | None] = [None] * len(risks)
         if chosen.size:
-            ranking = rank(home.accuracy[chosen], home.confidence[chosen])
+            ranking = rank(id_population.accuracy[chosen], id_population.confidence[chosen])
             for place, (risk, tested) in enumerate(zip(risks, candidates[member], strict=True)):
                 thresholds[place] = _walk(ranking, tested, risk, delta) if tested.size else None
         first = first or thresholds
         certified[split] = [threshold is not None for threshold in thresholds]
         outcomes[split] = [population.operate(thresholds, certifying) for population in populations]
-        population_risks[split] = home.operate(thresholds, nothing)[:, 1]
+        population_risks[split] = id_population.operate(thresholds, nothing)[:, 1]
     return [
         [
             _figures(

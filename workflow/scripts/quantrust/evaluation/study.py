@@ -71,7 +71,7 @@ class Setting:
 
 
 def settings_of(
-    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str, *, home: bool = True
+    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str, *, with_id_dataset: bool = True
 ) -> Iterator[Setting]:
     """Yield the pure ID test set, then each shifted dataset's mixtures and, where they differ, its whole test set.
 
@@ -83,7 +83,7 @@ def settings_of(
         The mixtures table of each shifted dataset.
     id_dataset : str
         The in-distribution dataset.
-    home : bool
+    with_id_dataset : bool
         Whether its test set is among them.
 
     Raises
@@ -92,7 +92,7 @@ def settings_of(
         If the scores lack a question of a mixture, or a dataset has no test answers.
     """
     test = scores.filter(pl.col("split") == "test").sort("dataset", "question_id")
-    if home:
+    if with_id_dataset:
         yield Setting(id_dataset, 1.0, _whole(test, id_dataset))
     for dataset, table in mixtures.items():
         pure = 0
@@ -113,11 +113,11 @@ def settings_of(
 
 
 def whole_test_sets(
-    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str, *, home: bool = True
+    scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str, *, with_id_dataset: bool = True
 ) -> Iterator[Setting]:
     """Yield of `settings_of` those that hold the whole test set of one dataset, one for each dataset."""
     pure = {dataset: table.filter(pl.col("id_share") == 0.0) for dataset, table in mixtures.items()}
-    settings = list(settings_of(scores, pure, id_dataset, home=home))
+    settings = list(settings_of(scores, pure, id_dataset, with_id_dataset=with_id_dataset))
     # After the mixture of share 0 comes the test set of which it is only a part, if it is.
     yield from {setting.dataset: setting for setting in settings}.values()
 
@@ -135,7 +135,7 @@ def evaluate_variant(
     resamples: int,
     seed: int,
     level: float = LEVEL,
-    home: bool = True,
+    with_id_dataset: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Evaluate every estimator of a variant on every mixture.
 
@@ -167,7 +167,7 @@ def evaluate_variant(
         Seed of the resamples.
     level : float
         Nominal coverage of the intervals and bands.
-    home : bool
+    with_id_dataset : bool
         Whether to evaluate on the test set in distribution as well.
 
     Returns
@@ -188,7 +188,7 @@ def evaluate_variant(
 
     metric_rows: list[tuple[object, ...]] = []
     curve_rows: list[tuple[object, ...]] = []
-    for setting in settings_of(scores, mixtures, id_dataset, home=home):
+    for setting in settings_of(scores, mixtures, id_dataset, with_id_dataset=with_id_dataset):
         resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw_setting(setting, resamples, seed))
         for estimator in estimators:
             head = (model, scheme, estimator, setting.dataset, setting.id_share)

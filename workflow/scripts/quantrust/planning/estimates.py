@@ -267,9 +267,9 @@ class _Planner:
         self.config = config
         self.unknown: dict[str, None] = {}
         self._models: dict[str, PlannedModel | None] = {}
-        self._home = config["study"]["in_distribution"]
+        self._id_dataset = config["study"]["id_dataset"]
         self.questions = {
-            name: count_questions(config["datasets"][name], name == self._home) for name in datasets_of(config)
+            name: count_questions(config["datasets"][name], name == self._id_dataset) for name in datasets_of(config)
         }
         for name, questions in self.questions.items():
             if questions is None:
@@ -392,7 +392,7 @@ class _Planner:
         )
 
     def _samples(self, model: PlannedModel) -> Samples | None:
-        picture = self._picture(model, self.config["study"]["in_distribution"])
+        picture = self._picture(model, self.config["study"]["id_dataset"])
         if picture is None:
             return None
         return Samples(
@@ -435,7 +435,7 @@ class _Planner:
         return features_bytes(questions, model.hidden, model.vocabulary if top_k == "all" else top_k)
 
     def _train_selector(self, job: Job) -> Estimate:
-        asked, model = self.questions[self.config["study"]["in_distribution"]], self._model(job.model)
+        asked, model = self.questions[self.config["study"]["id_dataset"]], self._model(job.model)
         if asked is None or model is None or asked.by_split is None:
             return _of(asked)
         selector, states = self.config["selector"], 3 * model.hidden
@@ -457,7 +457,7 @@ class _Planner:
 
     def _train_on_labels(self, job: Job) -> Estimate:
         whole, labels = self._train_selector(job), int(Path(job.output).name)
-        asked = self.questions[self.config["study"]["in_distribution"]]
+        asked = self.questions[self.config["study"]["id_dataset"]]
         if whole.questions is None or asked is None or asked.by_split is None:
             return whole
         # by image, so that there may be a few more; memory is taken as if all of dev were read
@@ -467,7 +467,7 @@ class _Planner:
         return self._scores(job, list(self.questions.values()), self._scored)
 
     def _score_in_distribution(self, job: Job) -> Estimate:
-        return self._scores(job, [self.questions[self._home]], self._scored)
+        return self._scores(job, [self.questions[self._id_dataset]], self._scored)
 
     def _score_on_labels(self, job: Job) -> Estimate:
         return self._scores(job, list(self.questions.values()), {"maxprob", *learning_estimators(self.config)})
@@ -491,7 +491,7 @@ class _Planner:
         return Estimate(total, disk=disk, host=LIBRARIES + 14 * 3 * model.hidden * largest + 8 * disk)
 
     def _build_mixtures(self, job: Job) -> Estimate:
-        both = self._tested(self.config["study"]["in_distribution"], job.dataset)
+        both = self._tested(self.config["study"]["id_dataset"], job.dataset)
         if both is None:
             return Estimate()
         size = min(both) * len(self.config["evaluation"]["id_shares"])
@@ -517,11 +517,11 @@ class _Planner:
 
     def _evaluate_in_distribution(self, job: Job) -> Estimate:
         disk = SETTING_BYTES * len(self.config["study"]["estimators"])
-        return self._variant(self.config["evaluation"]["resamples"], disk, [self._home])
+        return self._variant(self.config["evaluation"]["resamples"], disk, [self._id_dataset])
 
     def _break_down_in_distribution(self, job: Job) -> Estimate:
         disk = GROUPS_BYTES * len(self.config["study"]["estimators"])
-        return self._variant(self.config["evaluation"]["resamples"], disk, [self._home])
+        return self._variant(self.config["evaluation"]["resamples"], disk, [self._id_dataset])
 
     def _evaluate_variant(self, job: Job) -> Estimate:
         disk = SETTING_BYTES * len(self.config["study"]["estimators"]) * self._mixed

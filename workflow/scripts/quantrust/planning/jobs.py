@@ -84,7 +84,7 @@ def downloads_of(config: Mapping[str, Any]) -> dict[str, int | None]:
 
 def datasets_of(config: Mapping[str, Any]) -> list[str]:
     """Return the datasets of a study, the one in distribution first."""
-    return [config["study"]["in_distribution"], *config["study"]["shifts"]]
+    return [config["study"]["id_dataset"], *config["study"]["shifts"]]
 
 
 def variants_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -159,7 +159,7 @@ def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
 def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     folder = config["report"]["folder"]
     study = config["study"]
-    reference = read_published(PUBLISHED, study["in_distribution"])
+    reference = read_published(PUBLISHED, study["id_dataset"])
     published = [PUBLISHED_TABLE] if reference.has_any(variants_of(config), study["estimators"]) else []
     for table in tables_of(config):
         yield Job(f"tabulate_{table}", f"{folder}/tables/{table}.csv")

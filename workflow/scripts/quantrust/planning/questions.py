@@ -40,14 +40,14 @@ class Questions:
         return None if self.by_split is None else sum(self.by_split.get(split, 0) for split in splits)
 
 
-def count_questions(dataset: Mapping[str, Any], home: bool) -> Questions | None:
+def count_questions(dataset: Mapping[str, Any], is_id_dataset: bool) -> Questions | None:
     """Count the questions of a dataset.
 
     Parameters
     ----------
     dataset : mapping
         Its section of the config.
-    home : bool
+    is_id_dataset : bool
         Whether it is the one in distribution: of a dataset with a split file a shift reads the split test alone.
 
     Returns
@@ -67,7 +67,7 @@ def count_questions(dataset: Mapping[str, Any], home: bool) -> Questions | None:
     paths = {split: Path(files.get("questions", files["annotations"])) for split, files in parts.items()}
     if all(path.is_file() for path in paths.values()):
         images = {split: _images(path, dataset["format"]) for split, path in paths.items()}
-        return _counted(dataset, images, home)
+        return _counted(dataset, images, is_id_dataset)
     if "size" not in dataset:
         return None
     return _sized(dataset)
@@ -96,7 +96,7 @@ def _images(path: Path, file_format: str) -> list[str]:
     ]
 
 
-def _counted(dataset: Mapping[str, Any], images: Mapping[str, list[str]], home: bool) -> Questions:
+def _counted(dataset: Mapping[str, Any], images: Mapping[str, list[str]], is_id_dataset: bool) -> Questions:
     if SPLIT_OF_ALL not in images:
         by_split = {split: len(found) for split, found in images.items()}
     else:
@@ -105,7 +105,7 @@ def _counted(dataset: Mapping[str, Any], images: Mapping[str, list[str]], home: 
             shares = {split: dataset["split"][split] for split in ID_SPLITS}
             table = split_by_image(asked, shares, dataset["split"]["seed"])
         else:
-            table = read_split_file(dataset["split_file"], asked, ID_SPLITS if home else (SHIFT_SPLIT,))
+            table = read_split_file(dataset["split_file"], asked, ID_SPLITS if is_id_dataset else (SHIFT_SPLIT,))
         split_of = dict(table.iter_rows())
         by_split = dict(Counter(split_of[image] for image in asked))
     return Questions(sum(by_split.values()), by_split, exact=True, source="files")

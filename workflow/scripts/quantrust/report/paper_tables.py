@@ -88,7 +88,7 @@ def write_paper_table(
     latex: str | Path,
     *,
     name: str,
-    home: str,
+    id_dataset: str,
     estimators: Sequence[str],
     risks: Sequence[float],
     costs: Sequence[float],
@@ -116,7 +116,7 @@ def write_paper_table(
         high, p_bf16, p_maxprob (corrected) and published.
     name : str
         The table's label in LaTeX.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     estimators : sequence of str
         A row of each variant for each of these that the study has.
@@ -127,22 +127,22 @@ def write_paper_table(
     level : float in (0, 1)
         Confidence level of the intervals, for the caption.
     """
-    metrics = in_distribution(read_tables(metric_paths), home).filter(pl.col("estimator").is_in(list(estimators)))
+    metrics = in_distribution(read_tables(metric_paths), id_dataset).filter(pl.col("estimator").is_in(list(estimators)))
     columns = table_columns(risks, costs)
-    published = read_published(published_path, home)
+    published = read_published(published_path, id_dataset)
     comparisons = read_table(comparisons_path)
     tests = comparisons["p_holm"].count()
     needed = fewest_resamples(tests, SIGNIFICANT)
     unmarked = "no difference was found"
     if resamples < needed:
         unmarked += f", as none could be: {tests:,} tests take {needed:,} resamples, and there are {resamples:,}"
-    rows = _rows(metrics, comparisons.filter(pl.col("dataset") == home), columns, published)
+    rows = _rows(metrics, comparisons.filter(pl.col("dataset") == id_dataset), columns, published)
     mark_best(rows)
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()
     caption = (
-        f"{home}, {count:,} test questions; in percent, with {in_words(level)} bootstrap intervals over images. Best "
-        f"of a model at the same number of bits in bold. Paired tests at {in_words(SIGNIFICANT)} after Holm's "
+        f"{id_dataset}, {count:,} test questions; in percent, with {in_words(level)} bootstrap intervals over images. "
+        f"Best of a model at the same number of bits in bold. Paired tests at {in_words(SIGNIFICANT)} after Holm's "
         f"correction: {FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark "
         f"{unmarked}; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
     )

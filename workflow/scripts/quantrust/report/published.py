@@ -32,18 +32,18 @@ class Published:
         return any(self.of_variant(*variant, estimator) for variant in variants for estimator in estimators)
 
 
-def read_published(path: str | Path, home: str) -> Published:
+def read_published(path: str | Path, id_dataset: str) -> Published:
     """Read the paper's figures of a study's dataset in distribution.
 
     Parameters
     ----------
     path : str or Path
         The shipped `config/paper_reference.yaml`.
-    home : str
+    id_dataset : str
         The study's dataset in distribution.
     """
     reference = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    if home != reference["dataset"]:
+    if id_dataset != reference["dataset"]:
         return Published(reference["source"], {})
     keys = [tuple(key) for key in reference["metrics"]]
     return Published(

@@ -55,7 +55,7 @@ def write_published_table(
     markdown: str | Path,
     latex: str | Path,
     *,
-    home: str,
+    id_dataset: str,
     level: float,
 ) -> None:
     """Write the study's figures beside the paper's, for the variants and metrics that the paper has.
@@ -73,7 +73,7 @@ def write_published_table(
     csv, markdown, latex : str or Path
         The files to write. The CSV has a row per model, scheme, estimator and metric that the paper prints; the others
         a row per model, scheme and estimator.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     level : float in (0, 1)
         Confidence level of the intervals, for the caption.
@@ -83,18 +83,18 @@ def write_published_table(
     QuantrustError
         If the paper has none of the study's variants on this dataset.
     """
-    metrics = in_distribution(read_tables(metric_paths), home)
-    published = read_published(published_path, home)
+    metrics = in_distribution(read_tables(metric_paths), id_dataset)
+    published = read_published(published_path, id_dataset)
     rows = _rows(metrics, published)
     if not rows:
         raise QuantrustError(
-            f"{published_path} has no figures of the study's models and schemes on {home}; expected a study of one of "
-            "its models and schemes on its dataset: leave this table out"
+            f"{published_path} has no figures of the study's models and schemes on {id_dataset}; expected a study of "
+            "one of its models and schemes on its dataset: leave this table out"
         )
     columns = _columns(rows)
     count = int(metrics["n"].max())
     caption = (
-        f"{home}, {count:,} test questions, beside the figures of {published.source}. In percent, with "
+        f"{id_dataset}, {count:,} test questions, beside the figures of {published.source}. In percent, with "
         f"{in_words(level)} bootstrap intervals over images. Difference: this study's figure minus the published one. "
         "The published one has no interval and one decimal, so that the interval of a difference is that of this "
         "study's figure, shifted: it leaves out how far the published one itself is off by chance."

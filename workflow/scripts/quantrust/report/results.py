@@ -30,12 +30,12 @@ def rows_of(metrics: pl.DataFrame, metric: str, parameter: float | None = None) 
     return rows
 
 
-def in_distribution(rows: pl.DataFrame, home: str) -> pl.DataFrame:
+def in_distribution(rows: pl.DataFrame, id_dataset: str) -> pl.DataFrame:
     """Return the rows of the whole test split of the dataset in distribution."""
-    return rows.filter((pl.col("dataset") == home) & (pl.col("id_share") == 1))
+    return rows.filter((pl.col("dataset") == id_dataset) & (pl.col("id_share") == 1))
 
 
-def whole_test_sets(rows: pl.DataFrame, home: str) -> pl.DataFrame:
+def whole_test_sets(rows: pl.DataFrame, id_dataset: str) -> pl.DataFrame:
     """Return the rows of every dataset's whole test split, the order of variants kept.
 
     A shift's whole test split has no `id_share`, or is its mixture of share 0 where that holds every question.
@@ -43,9 +43,9 @@ def whole_test_sets(rows: pl.DataFrame, home: str) -> pl.DataFrame:
     whole = set(rows.filter(pl.col("id_share").is_null())["dataset"])
     in_parts = pl.col("dataset").is_in(whole)
     return rows.filter(
-        ((pl.col("dataset") == home) & (pl.col("id_share") == 1))
+        ((pl.col("dataset") == id_dataset) & (pl.col("id_share") == 1))
         | (
-            (pl.col("dataset") != home)
+            (pl.col("dataset") != id_dataset)
             & pl.when(in_parts).then(pl.col("id_share").is_null()).otherwise(pl.col("id_share") == 0)
         )
     )

@@ -16,7 +16,7 @@ from quantrust.report.results import read_tables, rows_of, whole_test_sets
 VARIANT = ["model", "scheme"]
 
 
-def write_accuracy_table(metric_paths: Iterable[str | Path], out_path: str | Path, *, home: str) -> None:
+def write_accuracy_table(metric_paths: Iterable[str | Path], out_path: str | Path, *, id_dataset: str) -> None:
     """Write soft accuracy with its interval, a row per variant and dataset.
 
     Parameters
@@ -24,16 +24,16 @@ def write_accuracy_table(metric_paths: Iterable[str | Path], out_path: str | Pat
     metric_paths : iterable of str or Path
     out_path : str or Path
         CSV with the columns model, scheme, dataset, n, accuracy, accuracy_low, accuracy_high.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     """
-    rows = whole_test_sets(rows_of(read_tables(metric_paths), "accuracy"), home)
+    rows = whole_test_sets(rows_of(read_tables(metric_paths), "accuracy"), id_dataset)
     rows = rows.unique([*VARIANT, "dataset"], keep="first", maintain_order=True)
     write_csv(rows.select(*VARIANT, "dataset", "n", *_interval("accuracy")), out_path)
 
 
 def write_reliability_table(
-    metric_paths: Iterable[str | Path], out_path: str | Path, *, home: str, risks: Iterable[float]
+    metric_paths: Iterable[str | Path], out_path: str | Path, *, id_dataset: str, risks: Iterable[float]
 ) -> None:
     """Write ECE, AURC and coverage at every risk limit, a row per variant, dataset and estimator.
 
@@ -43,11 +43,11 @@ def write_reliability_table(
     out_path : str or Path
         CSV with the columns model, scheme, dataset, estimator, n, then value, low and high of every metric; empty where
         a metric is undefined.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     risks : iterable of float
     """
-    metrics = whole_test_sets(read_tables(metric_paths), home)
+    metrics = whole_test_sets(read_tables(metric_paths), id_dataset)
     keys = [*VARIANT, "dataset", "estimator"]
     table = metrics.select(*keys, "n").unique(keys, keep="first", maintain_order=True)
     wanted = [("ece", "ece", None), ("aurc", "aurc", None)]
@@ -59,7 +59,7 @@ def write_reliability_table(
 
 
 def write_members_table(
-    metric_paths: Iterable[str | Path], out_path: str | Path, *, home: str, risks: Iterable[float]
+    metric_paths: Iterable[str | Path], out_path: str | Path, *, id_dataset: str, risks: Iterable[float]
 ) -> None:
     """Write how far another training of a learned estimator moves its figures, a row per variant, dataset and metric.
 
@@ -70,11 +70,11 @@ def write_members_table(
         CSV with the columns model, scheme, dataset, estimator, metric, parameter, n, members, value (of the first
         member, which is the estimator), mean, deviation (standard, of the members), lowest and highest; for AURC, ECE
         and coverage at every risk limit.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     risks : iterable of float
     """
-    metrics = whole_test_sets(read_tables(metric_paths), home).filter(pl.col("members").is_not_null())
+    metrics = whole_test_sets(read_tables(metric_paths), id_dataset).filter(pl.col("members").is_not_null())
     wanted = [("aurc", None), ("ece", None), *(("coverage_at_risk", risk) for risk in risks)]
     rows = pl.concat([rows_of(metrics, metric, parameter) for metric, parameter in wanted])
     members = pl.col("members").list
@@ -142,7 +142,7 @@ def write_as_csv(paths: Iterable[str | Path], out_path: str | Path) -> None:
 
 
 def write_data_table(
-    question_paths: Iterable[str | Path], skipped_paths: Iterable[str | Path], out_path: str | Path, *, home: str
+    question_paths: Iterable[str | Path], skipped_paths: Iterable[str | Path], out_path: str | Path, *, id_dataset: str
 ) -> None:
     """Count what is asked and what was left out because an image could not be read, a row per dataset and split.
 
@@ -156,14 +156,14 @@ def write_data_table(
         CSV with the columns dataset, split, images, questions, skipped_images, skipped_questions, images_in_home_dev:
         of how many of its images questions are also asked in dev of the dataset in distribution, which the Selector
         trains on.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     """
     keys = ["dataset", "split"]
     counts = [pl.col("image").n_unique().alias("images"), pl.len().alias("questions")]
     asked = read_tables(question_paths)
     skipped = read_tables(skipped_paths).group_by(keys).agg(*counts)
-    trained_on = asked.filter(dataset=home, split="dev")["image"].unique()
+    trained_on = asked.filter(dataset=id_dataset, split="dev")["image"].unique()
     shared = asked.filter(pl.col("image").is_in(trained_on.to_list())).group_by(keys).agg(counts[0])
     table = asked.group_by(keys, maintain_order=True).agg(*counts)
     for other, names in (

@@ -19,7 +19,9 @@ MOST_MODELS = 2
 MAGNIFICATIONS = (1, 2, 5, 10, 20, 50)
 
 
-def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str) -> None:
+def confidence_histograms(
+    bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, id_dataset: str
+) -> None:
     """Draw how confident right and wrong answers are in distribution: a line per scheme, a panel per model, estimator.
 
     Parameters
@@ -28,10 +30,10 @@ def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png:
         Tables of `quantrust.evaluation.breakdowns.BINS_SCHEMA`.
     pdf, png : str or Path
         The files to write.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     """
-    bins = pick(read_tables(bin_paths), dataset=home)
+    bins = pick(read_tables(bin_paths), dataset=id_dataset)
     total = pl.col("n").sum().over("model", "scheme", "estimator")
     bins = bins.with_columns(
         total=total, right_share=pl.col("right") / total, wrong_share=(pl.col("n") - pl.col("right")) / total
@@ -70,8 +72,9 @@ def confidence_histograms(bin_paths: Iterable[str | Path], pdf: str | Path, png:
                 Patch(color=RIGHT_COLOUR, label="right (above)"),
                 Patch(color=WRONG_COLOUR, label="wrong (below)" + taller),
             ],
-            f"{home}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 bins of equal "
-            "width, on the scale at the right, which all panels share; right: a soft accuracy of at least one half",
+            f"{id_dataset}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 bins of "
+            "equal width, on the scale at the right, which all panels share; right: a soft accuracy of at least one "
+            "half",
         )
         save_figure(figure, pdf, png)
 

@@ -41,7 +41,7 @@ def degradation(
     pdf: str | Path,
     png: str | Path,
     *,
-    home: str,
+    id_dataset: str,
     risks: Sequence[float],
     level: float,
 ) -> None:
@@ -52,14 +52,14 @@ def degradation(
     metric_paths : iterable of str or Path
     pdf, png : str or Path
         The files to write.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     risks : sequence of float in [0, 1]
         The risk limits of the coverages.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    metrics = in_distribution(read_tables(metric_paths), home)
+    metrics = in_distribution(read_tables(metric_paths), id_dataset)
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))
     series = by_series(shown)
@@ -108,8 +108,8 @@ def degradation(
         legend(
             figure,
             [*handles, *estimator_handles(estimators)],
-            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: {in_words(level)} "
-            f"bootstrap intervals over images; {risks_note(risks)}",
+            f"{id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: "
+            f"{in_words(level)} bootstrap intervals over images; {risks_note(risks)}",
         )
         save_figure(figure, pdf, png)
 

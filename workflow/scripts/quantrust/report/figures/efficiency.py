@@ -36,7 +36,7 @@ def efficiency(
     pdf: str | Path,
     png: str | Path,
     *,
-    home: str,
+    id_dataset: str,
     risks: Sequence[float],
     level: float,
 ) -> None:
@@ -49,14 +49,14 @@ def efficiency(
         The table of sizes, CSV with the columns model, scheme and bytes_on_disk.
     pdf, png : str or Path
         The files to write.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     risks : sequence of float in [0, 1]
         The risk limits.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    metrics = in_distribution(read_tables(metric_paths), home)
+    metrics = in_distribution(read_tables(metric_paths), id_dataset)
     sizes = read_csv(sizes_path).select("model", "scheme", bytes=pl.col("bytes_on_disk"))
     metrics = metrics.join(sizes, on=["model", "scheme"], how="left", maintain_order="left")
     estimators = shown_estimators(metrics)
@@ -106,9 +106,9 @@ def efficiency(
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown), front],
-            f"{home}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: {in_words(level)} bootstrap "
-            f"intervals over images; {risks_note(risks)}; on the front: what no other checkpoint of the model beats "
-            f"with as few bytes{'; points of equal bytes are set apart' if apart else ''}",
+            f"{id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: {in_words(level)} "
+            f"bootstrap intervals over images; {risks_note(risks)}; on the front: what no other checkpoint of the "
+            f"model beats with as few bytes{'; points of equal bytes are set apart' if apart else ''}",
         )
         save_figure(figure, pdf, png)
 

@@ -42,7 +42,7 @@ def mixtures(
     pdf: str | Path,
     png: str | Path,
     *,
-    home: str,
+    id_dataset: str,
     risks: Sequence[float],
     level: float,
 ) -> None:
@@ -56,14 +56,14 @@ def mixtures(
     metric_paths : iterable of str or Path
     pdf, png : str or Path
         The files to write.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     risks : sequence of float in [0, 1]
         The risk limits.
     level : float in (0, 1)
         Confidence level of the bands, for the note.
     """
-    metrics = read_tables(metric_paths).filter((pl.col("dataset") != home) & pl.col("id_share").is_not_null())
+    metrics = read_tables(metric_paths).filter((pl.col("dataset") != id_dataset) & pl.col("id_share").is_not_null())
     if metrics.is_empty():
         with styled_figure(height=1) as figure:
             only_say(figure, "The study has no shifted dataset (study.shifts in the config).")
@@ -104,7 +104,7 @@ def mixtures(
                 for row, (label, _, _) in enumerate(rows):
                     grid[first + row][0].set_ylabel(label)
             figure.align_ylabels()
-            figure.supxlabel(f"questions of {home} : questions of the shift", fontsize=7.5)
+            figure.supxlabel(f"questions of {id_dataset} : questions of the shift", fontsize=7.5)
             legend(
                 figure,
                 [*bit_handles(shown), *estimator_handles(estimators)],

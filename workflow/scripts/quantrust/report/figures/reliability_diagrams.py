@@ -27,7 +27,7 @@ MOST_MODELS = 2
 
 
 def reliability_diagrams(
-    bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, home: str, level: float
+    bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, id_dataset: str, level: float
 ) -> None:
     """Draw soft accuracy against confidence in distribution: a column per model and estimator, a row per series.
 
@@ -37,12 +37,12 @@ def reliability_diagrams(
         Tables of `quantrust.evaluation.breakdowns.BINS_SCHEMA`.
     pdf, png : str or Path
         The files to write.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    bins = pick(read_tables(bin_paths), dataset=home)
+    bins = pick(read_tables(bin_paths), dataset=id_dataset)
     estimators = shown_estimators(bins)
     models = distinct(bins, "model")
     shown = looks(distinct(bins, "scheme"))
@@ -79,7 +79,7 @@ def reliability_diagrams(
         legend(
             figure,
             bit_handles(shown),
-            f"{home}, {count:,} test questions{manner_note(shown)}; 15 bins of equal width, those with at least "
+            f"{id_dataset}, {count:,} test questions{manner_note(shown)}; 15 bins of equal width, those with at least "
             f"{FEWEST} answers; bars: {in_words(level)} bootstrap intervals over images; dotted: perfect calibration",
         )
         save_figure(figure, pdf, png)

@@ -38,7 +38,7 @@ def risk_coverage(
     pdf: str | Path,
     png: str | Path,
     *,
-    home: str,
+    id_dataset: str,
     risks: Sequence[float],
     level: float,
 ) -> None:
@@ -50,15 +50,15 @@ def risk_coverage(
         Curves and metrics of the study's variants.
     pdf, png : str or Path
         The files to write.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     risks : sequence of float in (0, 1)
         The risk limits, lines in the small panels.
     level : float in (0, 1)
         Confidence level of the bands, for the note.
     """
-    curves = in_distribution(read_tables(curve_paths), home)
-    accuracy = in_distribution(rows_of(read_tables(metric_paths), "accuracy"), home)
+    curves = in_distribution(read_tables(curve_paths), id_dataset)
+    accuracy = in_distribution(rows_of(read_tables(metric_paths), "accuracy"), id_dataset)
     models = distinct(curves, "model")
     shown = looks(distinct(curves, "scheme"))
     columns = columns_of(shown)
@@ -94,8 +94,9 @@ def risk_coverage(
         legend(
             figure,
             [*bit_handles(shown), *estimator_handles(estimators)],
-            f"{home}, {count:,} test questions{manner_note(shown)}; bands: {in_words(level)} bootstrap intervals over "
-            f"images; small panels: the same, coverage on a log scale, dotted: a risk of {limits}{hidden_note(shown)}",
+            f"{id_dataset}, {count:,} test questions{manner_note(shown)}; bands: {in_words(level)} bootstrap intervals "
+            f"over images; small panels: the same, coverage on a log scale, dotted: a risk of {limits}"
+            f"{hidden_note(shown)}",
         )
         save_figure(figure, pdf, png)
 

@@ -106,7 +106,7 @@ def write_page(
     workflow : mapping of str to str
         Versions of what ran the study, for the provenance.
     """
-    home, level = config["study"]["in_distribution"], config["evaluation"]["confidence_level"]
+    id_dataset, level = config["study"]["id_dataset"], config["evaluation"]["confidence_level"]
     # With their own types: a column of thresholds may be empty as far as any number of rows that one could look at.
     decisions = read_csv(sources.decisions, schema=DECISIONS)
     kept = read_csv(sources.shipping, schema=SHIPPING)
@@ -121,8 +121,8 @@ def write_page(
             {"limit": limit, "images": fewest_to_judge(limit, level)} for limit in sorted(set(decisions["risk_limit"]))
         ],
         "sizes": _columns(sizes),
-        "curves": _curves(sources, home, distinct(decisions, "estimator")),
-        "mixtures": _mixtures(sources, home, distinct(decisions, "estimator")),
+        "curves": _curves(sources, id_dataset, distinct(decisions, "estimator")),
+        "mixtures": _mixtures(sources, id_dataset, distinct(decisions, "estimator")),
         "charts": {"curves": charts.risk_coverage(schemes), "mixtures": charts.mixtures(schemes, shares)},
         "looks": charts.looks(schemes),
         "start": {"estimator": config["report"]["shipping"]["estimators"][0]},
@@ -144,11 +144,11 @@ def write_page(
         script=_asset("page.js"),
         library=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)),
         data=_json(data),
-        home=home,
+        id_dataset=id_dataset,
         models=distinct(decisions, "model"),
         schemes=schemes,
         datasets=distinct(decisions, "dataset"),
-        shifts=[name for name in distinct(decisions, "dataset") if name != home],
+        shifts=[name for name in distinct(decisions, "dataset") if name != id_dataset],
         estimators=distinct(decisions, "estimator"),
         limits=sorted(set(decisions["risk_limit"])),
         risks=config["evaluation"]["risks"],
@@ -162,18 +162,18 @@ def write_page(
             sizes,
             decisions,
             read_table(sources.comparisons),
-            in_distribution(read_tables(sources.metrics.values()), home),
-            home,
+            in_distribution(read_tables(sources.metrics.values()), id_dataset),
+            id_dataset,
             config,
         ),
-        kept=_kept(kept.filter(pl.col("dataset") == home), sizes),
+        kept=_kept(kept.filter(pl.col("dataset") == id_dataset), sizes),
         limits_of_data=[
-            *limits_of_val(decisions, home, config["report"]["shipping"]["risk"], level),
-            *limits_of_data(asked, home, learned),
+            *limits_of_val(decisions, id_dataset, config["report"]["shipping"]["risk"], level),
+            *limits_of_data(asked, id_dataset, learned),
         ],
         learned=learned,
         asked=asked.to_dicts(),
-        published=_published(sources, home),
+        published=_published(sources, id_dataset),
         verdicts=VERDICTS,
         figures=[_figure(name, path, captions[name]) for name, path in sources.figures.items()],
         unquantized=UNQUANTIZED,
@@ -217,8 +217,8 @@ def _rounded(values: pl.Series) -> list[float | None]:
     return values.round(4).to_list()
 
 
-def _curves(sources: Sources, home: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
-    table = whole_test_sets(read_tables(sources.curves.values()), home)
+def _curves(sources: Sources, id_dataset: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
+    table = whole_test_sets(read_tables(sources.curves.values()), id_dataset)
     table = table.filter(pl.col("estimator").is_in(estimators))
     keys = ["model", "scheme", "estimator", "dataset"]
     records = []
@@ -231,10 +231,10 @@ def _curves(sources: Sources, home: str, estimators: Sequence[str]) -> list[dict
     return records
 
 
-def _mixtures(sources: Sources, home: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
+def _mixtures(sources: Sources, id_dataset: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
     table = read_tables(sources.metrics.values()).filter(
         pl.col("estimator").is_in(estimators)
-        & (pl.col("dataset") != home)
+        & (pl.col("dataset") != id_dataset)
         & pl.col("id_share").is_not_null()
         & pl.col("metric").is_in(["accuracy", "coverage_at_risk"])
     )
@@ -271,7 +271,7 @@ def _kept(kept: pl.DataFrame, sizes: pl.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _published(sources: Sources, home: str) -> dict[str, Any] | None:
+def _published(sources: Sources, id_dataset: str) -> dict[str, Any] | None:
     """Return the table beside the paper's figures, a row per model, scheme and estimator; None where there is none."""
     if sources.published is None or sources.reference is None:
         return None
@@ -280,7 +280,7 @@ def _published(sources: Sources, home: str) -> dict[str, Any] | None:
     metrics = sorted(distinct(table, "metric"), key=lambda name: (name.startswith(COVERAGE), name))
     keys = ["model", "scheme", "estimator"]
     return {
-        "source": read_published(sources.reference, home).source,
+        "source": read_published(sources.reference, id_dataset).source,
         "n": table["n"][0],
         "metrics": {name: _heading(name) for name in metrics},
         "rows": [

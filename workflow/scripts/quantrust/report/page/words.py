@@ -72,7 +72,7 @@ def summary(
     decisions: pl.DataFrame,
     comparisons: pl.DataFrame,
     metrics: pl.DataFrame,
-    home: str,
+    id_dataset: str,
     study: Mapping[str, Any],
 ) -> list[tuple[str, list[Group]]]:
     """Sum the study up, model by model.
@@ -89,7 +89,7 @@ def summary(
         The table of `quantrust.evaluation.comparison.write_comparisons`.
     metrics : polars.DataFrame
         The metrics in distribution of `quantrust.evaluation.study.evaluate_variant`, all variants.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     study : mapping
         The config.
@@ -108,14 +108,14 @@ def summary(
         groups = []
         for estimator in shipping["estimators"]:
             deployed = pick(here, model=model, estimator=estimator)
-            judged = pick(kept, model=model, dataset=home, estimator=estimator)
+            judged = pick(kept, model=model, dataset=id_dataset, estimator=estimator)
             sentences = [
                 *_verdicts(judged, pick(sizes, model=model), shipping, level),
-                *_thresholds(deployed, shipping["risk"], home, level),
-                *_certificates(pick(deployed, dataset=home), shipping["risk"], delta),
+                *_thresholds(deployed, shipping["risk"], id_dataset, level),
+                *_certificates(pick(deployed, dataset=id_dataset), shipping["risk"], delta),
             ]
             groups.append((f"By the confidence of {estimator}", sentences))
-        compared = _estimators(comparisons, model, home, resamples)
+        compared = _estimators(comparisons, model, id_dataset, resamples)
         if compared:
             groups.append(("Estimators compared", compared))
         trained = _trainings(pick(metrics, model=model), shipping["risk"])
@@ -125,14 +125,14 @@ def summary(
     return found
 
 
-def limits_of_val(decisions: pl.DataFrame, home: str, risk: float, level: float) -> list[str]:
+def limits_of_val(decisions: pl.DataFrame, id_dataset: str, risk: float, level: float) -> list[str]:
     """Say whether thresholds are set on so few images that where they lie is chance; nothing where they are not.
 
     Parameters
     ----------
     decisions : polars.DataFrame
         The table of `quantrust.evaluation.decisions`, all variants.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     risk : float
         The risk limit of the shipping criterion.
@@ -143,19 +143,19 @@ def limits_of_val(decisions: pl.DataFrame, home: str, risk: float, level: float)
     if images >= fewest:
         return []
     return [
-        f"Thresholds are set on {_number(images, 'image')} of {home} in val. {_too_few(fewest, risk)}, so that where "
-        "they lie is chance."
+        f"Thresholds are set on {_number(images, 'image')} of {id_dataset} in val. {_too_few(fewest, risk)}, so that "
+        "where they lie is chance."
     ]
 
 
-def limits_of_data(asked: pl.DataFrame, home: str, learned: bool) -> list[str]:
+def limits_of_data(asked: pl.DataFrame, id_dataset: str, learned: bool) -> list[str]:
     """Say what was left out, and which test images are not new to the Selector; nothing where there is nothing to say.
 
     Parameters
     ----------
     asked : polars.DataFrame
         The table of `quantrust.report.tables.write_data_table`.
-    home : str
+    id_dataset : str
         The dataset in distribution.
     learned : bool
         Whether the study has a Selector.
@@ -176,8 +176,8 @@ def limits_of_data(asked: pl.DataFrame, home: str, learned: bool) -> list[str]:
             for row in shared.iter_rows(named=True)
         ]
         sentences.append(
-            f"The Selector trains on dev of {home}, which also holds {listed(parts)}; its results there are not on new "
-            "images alone."
+            f"The Selector trains on dev of {id_dataset}, which also holds {listed(parts)}; its results there are not "
+            "on new images alone."
         )
     return sentences
 
@@ -288,12 +288,12 @@ def _others(count: int, one: str, more: str) -> str:
     return f"; one other {one}" if count == 1 else f"; {count} others {more}"
 
 
-def _thresholds(rows: pl.DataFrame, risk: float, home: str, level: float) -> list[str]:
+def _thresholds(rows: pl.DataFrame, risk: float, id_dataset: str, level: float) -> list[str]:
     """Say on which datasets thresholds of val keep their limit and on which they break it, in distribution first."""
     sentences = []
     fewest = fewest_to_judge(risk, level)
-    for dataset in [home, *(name for name in distinct(rows, "dataset") if name != home)]:
-        where = f"In distribution, on {dataset}," if dataset == home else f"On {dataset}"
+    for dataset in [id_dataset, *(name for name in distinct(rows, "dataset") if name != id_dataset)]:
+        where = f"In distribution, on {dataset}," if dataset == id_dataset else f"On {dataset}"
         here = pick(rows, dataset=dataset)
         judged, few = (here.filter(chosen) for chosen in (pl.col("deployed_images") >= fewest, _answering_few(fewest)))
         if not judged.is_empty():
@@ -347,11 +347,11 @@ def _certificates(rows: pl.DataFrame, risk: float, delta: float) -> list[str]:
     ]
 
 
-def _estimators(comparisons: pl.DataFrame, model: str, home: str, resamples: int) -> list[str]:
+def _estimators(comparisons: pl.DataFrame, model: str, id_dataset: str, resamples: int) -> list[str]:
     rows = comparisons.filter(
         (pl.col("first_model") == model)
         & (pl.col("first_scheme") == pl.col("second_scheme"))
-        & (pl.col("dataset") == home)
+        & (pl.col("dataset") == id_dataset)
         & (pl.col("metric") == "aurc")
         & pl.col("p_holm").is_not_null()
     )
