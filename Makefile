@@ -13,7 +13,7 @@ EXPORT_READY := .venv-export/.ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: chromium slurm help study quick train hunt test test-slow test-slurm test-full-width test-all bench compare lint format
+.PHONY: chromium slurm help study quick train hunt test test-slow test-slurm test-full-width test-all bench compare lint format docs
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -28,11 +28,17 @@ quick: $(STUDY_READY)  ## Draw the first figure: one model, three schemes.
 train: $(STUDY_READY)  ## Train the embedded models anew into data/trained/ (hours).
 	$(BIN)/snakemake --cores $(CORES) $(ARGS) -- $(addprefix data/trained/,qwen2-vl-tiny idefics3-tiny adversary)
 
-lint: $(TEST_READY)  ## Check format and style.
+lint: $(TEST_READY)  ## Check format and style, and the links of the documentation.
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/snakemake --lint
+	$(BIN)/rumdl check .
+
+docs: $(TEST_READY)  ## Build the documentation into build/site/; a dead link is an error.
+	$(BIN)/rumdl check .
+	$(BIN)/zensical build --clean --strict
+	@echo "Open build/site/index.html"
 
 format: $(TEST_READY)  ## Format everything.
 	$(BIN)/snakefmt Snakefile workflow/rules

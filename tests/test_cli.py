@@ -40,12 +40,14 @@ def test_help_shows_examples_in_lines_that_a_terminal_holds(command):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_every_example_of_the_help_and_the_readme_is_a_command_that_parses(monkeypatch):
+def test_every_example_of_the_help_and_the_documentation_is_a_command_that_parses(monkeypatch):
     ran = []
     for command in cli.COMMANDS:
         monkeypatch.setattr(command, "run", ran.append)
     texts = [help_of(), *(help_of(command.__name__.rpartition(".")[2]) for command in cli.COMMANDS)]
-    examples = [example for text in (*texts, (ROOT / "README.md").read_text()) for example in examples_in(text)]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    texts += [page.read_text(encoding="utf-8") for page in pages]
+    examples = [example for text in texts for example in examples_in(text)]
     assert {example[1] for example in examples} == {command.__name__.rpartition(".")[2] for command in cli.COMMANDS}
     for example in examples:
         assert cli.main(example[1:]) == 0

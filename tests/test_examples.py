@@ -1,4 +1,4 @@
-"""The examples of the documentation: those in docstrings are right, the modules of the README do what it says."""
+"""The examples of the documentation: those in docstrings are right, modules and overlays do what the pages say."""
 
 import doctest
 import importlib
@@ -36,12 +36,12 @@ def test_examples_in_docstrings_are_right(module):
 
 def test_every_example_stands_in_the_documentation_as_it_is():
     assert {path.stem for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PLACES)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     for name in ("first_token", "clip"):
-        assert f"```python\n{(EXAMPLES / f'{name}.py').read_text(encoding='utf-8')}```" in readme
+        assert f"```python\n{(EXAMPLES / f'{name}.py').read_text(encoding='utf-8')}```" in page
     for name, place in PLACES.items():
-        assert f"`workflow/scripts/quantrust/{place}/{name}.py`" in readme
-    assert "docs/examples/llava.py" in readme
+        assert f"`workflow/scripts/quantrust/{place}/{name}.py`" in page
+    assert "(examples/llava.py)" in page
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def run_with(tmp_path):
 
 
 OVERLAYS = """
+import json
 import re
 import sys
 from pathlib import Path
@@ -75,17 +76,25 @@ from snakemake.utils import update_config
 from quantrust.config import check_config
 
 root = Path(sys.argv[1])
-blocks = re.findall(r"```yaml\\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
-for block in blocks:
-    config = yaml.safe_load((root / "config.yaml").read_text())
-    update_config(config, yaml.safe_load(block))
-    check_config(config, root / "workflow" / "schemas" / "config.schema.yaml")
-print(len(blocks))
+checked = {}
+for page in (root / "README.md", root / "config" / "README.md", *sorted((root / "docs").glob("*.md"))):
+    blocks = re.findall(r"```yaml\\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for block in blocks:
+        config = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
+        update_config(config, yaml.safe_load(block))
+        check_config(config, root / "workflow" / "schemas" / "config.schema.yaml")
+    checked[str(page.relative_to(root))] = len(blocks)
+print(json.dumps(checked))
 """
 
 
-def test_every_overlay_of_the_readme_is_a_study_that_can_run(run_with):
-    assert int(run_with(PLACES, OVERLAYS, ROOT)) == 4
+def test_every_overlay_of_the_documentation_is_a_study_that_can_run(run_with):
+    checked = json.loads(run_with(PLACES, OVERLAYS, ROOT))
+    assert {page: count for page, count in checked.items() if count} == {
+        "README.md": 1,
+        "config/README.md": 1,
+        "docs/extending.md": 4,
+    }
 
 
 ESTIMATOR = """

@@ -41,8 +41,10 @@ for folder in sys.argv[1:]:
 """
 
 
-README_EXPORT = re.search(
-    r"```python\n(from transformers import .*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+LINES_THAT_LOAD = re.search(
+    r"```python\n(from transformers import .*?)```",
+    (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"),
+    re.DOTALL,
 )[1]
 USE_WHAT_IS_LOADED = """
 import json, torch
@@ -75,8 +77,8 @@ def test_the_lines_of_the_documentation_load_a_folder(python, family_name, check
     inputs = inputs_of(folder, pictures[0])
     save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, out / "inputs")
     pictures[0].save(out / "picture.png")
-    placed = README_EXPORT.replace('"exported/qwen2-vl-tiny"', repr(str(out)))
-    assert placed != README_EXPORT
+    placed = LINES_THAT_LOAD.replace('"exported/qwen2-vl-tiny"', repr(str(out)))
+    assert placed != LINES_THAT_LOAD
     done = subprocess.run([python, "-c", placed + USE_WHAT_IS_LOADED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     expected = logits_of(load_checkpoint(folder)[1], inputs)
