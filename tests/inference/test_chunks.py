@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantrust.artifacts.tables import write_table
-from quantrust.inference.chunks import batch_by_length, cut_into_chunks, plan_digest, shard_chunks
+from quantrust.inference.chunks import batch_by_length, chunks_digest, cut_into_chunks, shard_chunks
 
 
 def test_all_questions_of_an_image_are_in_its_chunk():
@@ -48,5 +48,5 @@ def test_a_plan_depends_on_the_questions_and_on_the_images_of_a_chunk(tmp_path):
     first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
     write_table(pl.DataFrame({"image": ["x"]}), first)
     write_table(pl.DataFrame({"image": ["y"]}), second)
-    assert len({plan_digest(first, 2), plan_digest(second, 2), plan_digest(first, 3)}) == 3
-    assert plan_digest(first, 2) == plan_digest(first, 2)
+    assert len({chunks_digest(first, 2), chunks_digest(second, 2), chunks_digest(first, 3)}) == 3
+    assert chunks_digest(first, 2) == chunks_digest(first, 2)

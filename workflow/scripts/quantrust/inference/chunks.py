@@ -57,7 +57,7 @@ def shard_chunks(sizes: Sequence[int], shard: int, shards: int) -> range:
     return range(*(sum(owner < bound for owner in owners) for bound in (shard - 1, shard)))
 
 
-def plan_digest(questions_path: str | Path, images_per_chunk: int) -> str:
+def chunks_digest(questions_path: str | Path, images_per_chunk: int) -> str:
     """Return the SHA-256 of what chunks and their order depend on: the questions table and the images of a chunk."""
     return hashlib.sha256(f"{sha256(questions_path)} {images_per_chunk}".encode()).hexdigest()
 

@@ -23,7 +23,7 @@ from quantrust.artifacts.tables import read_table
 from quantrust.data.texts import shown
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
-from quantrust.inference.chunks import batch_by_length, cut_into_chunks, plan_digest, shard_chunks
+from quantrust.inference.chunks import batch_by_length, chunks_digest, cut_into_chunks, shard_chunks
 from quantrust.inference.decoding import Decoded, decode_greedily
 from quantrust.inference.features_file import (
     DEVICE,
@@ -247,7 +247,7 @@ def dump_features(
     notes = {
         "scheme": record["scheme"],
         "weights_sha256": record["sha256"],
-        "plan": plan_digest(questions_path, settings.images_per_chunk),
+        "plan": chunks_digest(questions_path, settings.images_per_chunk),
         "settings": settings.record(),
         "attention": attention_of(model),
         DEVICE: device_name(settings.device),

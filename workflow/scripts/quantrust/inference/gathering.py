@@ -7,7 +7,7 @@ from quantrust.artifacts.row_groups import read_row_groups, read_schema
 from quantrust.artifacts.tables import count_rows, table_notes
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
-from quantrust.inference.chunks import plan_digest
+from quantrust.inference.chunks import chunks_digest
 from quantrust.inference.features_file import (
     DEVICE,
     HALVED,
@@ -46,7 +46,7 @@ def gather_features(
         the same variant, kernels and library versions as the first.
     """
     every = [table_notes(path) for path in shard_paths]
-    planned = {"plan": plan_digest(questions_path, settings.images_per_chunk), "settings": settings.record()}
+    planned = {"plan": chunks_digest(questions_path, settings.images_per_chunk), "settings": settings.record()}
     first = {key: value for key, value in every[0].items() if key not in (SHARD, HALVED, DEVICE)}
     for number, (path, notes) in enumerate(zip(shard_paths, every, strict=True), start=1):
         _check(path, notes, planned | {SHARD: place_of_shard(number, len(every))}, "this run")

@@ -70,7 +70,7 @@ def dump_footprint(
     model : torch.nn.Module
         Unquantized; its weights may be on the meta device.
     layers : polars.DataFrame
-        The plan of the checkpoint.
+        The layer plan of the checkpoint.
     sizes : dict
         The checkpoint's `bytes`.
     picture : PictureCost

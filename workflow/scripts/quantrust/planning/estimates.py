@@ -1,4 +1,4 @@
-"""The plan of a study: for every job its questions, bytes on disk, and device and host memory.
+"""The resource plan of a study: for every job its questions, bytes on disk, and device and host memory.
 
 Sizes of weights files are exact. Everything else is an estimate, rounded up where it is not known: of pictures outside
 the embedded datasets, for example, the largest that a model's processor passes is taken. What estimates of jobs that
@@ -123,7 +123,7 @@ PICTURE_BYTES = 120_000
 PAGE_BYTES = 1_050_000
 """On disk, of the page without a variant, most of it the library that draws its charts."""
 
-PLAN_SCHEMA = pl.Schema(
+RESOURCE_PLAN_SCHEMA = pl.Schema(
     {
         "rule": pl.String,
         "model": pl.String,
@@ -141,7 +141,7 @@ PLAN_SCHEMA = pl.Schema(
         "host": pl.Int64,
     }
 )
-"""Columns of a plan, a row for each job.
+"""Columns of a resource plan, a row for each job.
 
 `weights_file_exact` is the size of the checkpoint's `model.safetensors`, to the byte. `disk` (the output as a whole),
 `scratch` (files that are deleted when the job ends), `device` and `host` are estimates in bytes; `device` is 0 where
@@ -151,13 +151,13 @@ also null where a job reads none.
 
 
 @dataclass(frozen=True)
-class StudyPlan:
-    """The plan of a study.
+class ResourcePlan:
+    """The resource plan of a study.
 
     Attributes
     ----------
     jobs : polars.DataFrame
-        With the columns of `PLAN_SCHEMA`, in the order of the stages.
+        With the columns of `RESOURCE_PLAN_SCHEMA`, in the order of the stages.
     downloads : dict of str to int or None
         Bytes on disk of what `snakemake download` gets, by name; None where the config does not say.
     unknown : list of str
@@ -183,7 +183,7 @@ class Estimate:
     host: int | None = None
 
 
-def plan_study(config: Mapping[str, Any]) -> StudyPlan:
+def plan_study(config: Mapping[str, Any]) -> ResourcePlan:
     """Estimate every job of a study.
 
     Parameters
@@ -193,7 +193,7 @@ def plan_study(config: Mapping[str, Any]) -> StudyPlan:
 
     Returns
     -------
-    StudyPlan
+    ResourcePlan
 
     Raises
     ------
@@ -202,7 +202,7 @@ def plan_study(config: Mapping[str, Any]) -> StudyPlan:
     """
     planner = _Planner(config)
     rows = [{**vars(job), **vars(planner.estimate(job))} for job in study_jobs(config)]
-    return StudyPlan(pl.DataFrame(rows, schema=PLAN_SCHEMA), downloads_of(config), list(planner.unknown))
+    return ResourcePlan(pl.DataFrame(rows, schema=RESOURCE_PLAN_SCHEMA), downloads_of(config), list(planner.unknown))
 
 
 def with_fit(jobs: pl.DataFrame, device_memory: int | None) -> pl.DataFrame:
@@ -211,7 +211,7 @@ def with_fit(jobs: pl.DataFrame, device_memory: int | None) -> pl.DataFrame:
     Parameters
     ----------
     jobs : polars.DataFrame
-        With the columns of `PLAN_SCHEMA`.
+        With the columns of `RESOURCE_PLAN_SCHEMA`.
     device_memory : int or None
         Bytes; None marks no job.
 
@@ -674,7 +674,7 @@ class _Planner:
             # in base64
             + pictures * 4 // 3
         )
-        # beside them the plan of each variant's checkpoint
+        # beside them the layer plan of each variant's checkpoint
         disk = PAGE_BYTES + len(FIGURES) * PICTURE_BYTES + self._variants * 6_000 + data
         return Estimate(disk=disk, host=PAGE + self._settings * SETTING_READ + 4 * data)
 

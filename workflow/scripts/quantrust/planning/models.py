@@ -68,7 +68,7 @@ class PlannedModel:
                 f"models.{base}: {self.source / CONFIG} does not exist, so that {name} cannot be planned; put the "
                 f"files of the model's folder that are not weights there{_command(hub, self.source)}"
             )
-        self._plans: dict[str, tuple[pl.DataFrame, dict[str, int | float | None]]] = {}
+        self._layer_plans: dict[str, tuple[pl.DataFrame, dict[str, int | float | None]]] = {}
         self._costs: dict[int, PictureCost] = {}
 
     def skeleton(self) -> tuple[Family, nn.Module]:
@@ -92,18 +92,18 @@ class PlannedModel:
         return self.family_and_model[1].lm_head.out_features
 
     def checkpoint(self, scheme: Scheme) -> tuple[pl.DataFrame, dict[str, int | float | None]]:
-        """Return the plan of a checkpoint and its `bytes`; `weights_file` is exact.
+        """Return the layer plan of a checkpoint and its `bytes`; `weights_file` is exact.
 
         Raises
         ------
         QuantrustError
             If the scheme selects nothing of the model.
         """
-        if scheme.name not in self._plans:
+        if scheme.name not in self._layer_plans:
             family, model = self.skeleton()
             plan = build_plan(family, model, scheme)
-            self._plans[scheme.name] = plan, planned_bytes(family, model, plan)
-        return self._plans[scheme.name]
+            self._layer_plans[scheme.name] = plan, planned_bytes(family, model, plan)
+        return self._layer_plans[scheme.name]
 
     def picture(self, side: int) -> PictureCost:
         """Return what a square picture and its prompt cost.

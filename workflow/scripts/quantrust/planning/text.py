@@ -1,4 +1,4 @@
-"""A plan as a table for the terminal."""
+"""A resource plan as a table for the terminal."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -68,12 +68,12 @@ def size_down(count: int) -> str:
 
 
 def plan_text(jobs: pl.DataFrame) -> str:
-    """Return the table of a plan, with totals.
+    """Return the table of a resource plan, with totals.
 
     Parameters
     ----------
     jobs : polars.DataFrame
-        With the columns of `quantrust.planning.estimates.PLAN_SCHEMA`, and `fits`: null, `no` or `halved`.
+        With the columns of `quantrust.planning.estimates.RESOURCE_PLAN_SCHEMA`, and `fits`: null, `no` or `halved`.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def plan_text(jobs: pl.DataFrame) -> str:
 
 
 def summary_text(jobs: pl.DataFrame, downloads: Mapping[str, int | None]) -> str:
-    """Return a plan in a few lines: of each model what is quantized and answered, all else together, and totals.
+    """Return a resource plan in a few lines: what is quantized and answered, model by model; the rest in sum; totals.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def disk_text(jobs: pl.DataFrame, downloads: Mapping[str, int | None], free: int
     Parameters
     ----------
     jobs : polars.DataFrame
-        With the columns of `quantrust.planning.estimates.PLAN_SCHEMA`.
+        With the columns of `quantrust.planning.estimates.RESOURCE_PLAN_SCHEMA`.
     downloads : mapping of str to int or None
         Bytes by name.
     free : int
