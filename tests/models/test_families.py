@@ -44,6 +44,26 @@ def test_every_matrix_is_in_one_component(loaded):
     assert types == {"attention": 12, "mlp": 9}
 
 
+class ScaledEmbedding(nn.Embedding):
+    """As some families multiply their token embedding."""
+
+
+def test_subclasses_of_layers_are_layers_too(model_folders):
+    family, model, _ = load_model(model_folders["qwen2_vl"])
+    model.get_submodule(family.embedding).__class__ = ScaledEmbedding
+    assert [layer.name for layer in family.layers(model) if layer.kind == "embedding"] == [family.embedding]
+
+
+def test_a_layer_of_a_block_that_is_of_no_type_is_refused(model_folders):
+    family, model, _ = load_model(model_folders["idefics3"])
+    block = family.blocks(model, "language")[1]
+    model.get_submodule(block).add_module("router", nn.Linear(2, 2))
+    with pytest.raises(
+        QuantrustError, match=rf"{block}\.router \(Linear\) lies in a block, but the adapter of idefics3"
+    ):
+        family.layers(model)
+
+
 def test_groups_cover_each_linear_of_a_block_once_and_fit_what_feeds_them(loaded):
     family, model, _ = loaded
     for component in ("vision", "connector", "language"):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from quantrust.errors import QuantrustError
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear, replace_layer
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.methods.rtn import quantize_rtn
@@ -45,3 +46,18 @@ def test_replacing_keeps_the_bias_and_the_name():
     ]
     assert torch.equal(model[1].bias, bias)
     assert model(torch.tensor([1, 2])).shape == (2, 4)
+
+
+class ScaledEmbedding(nn.Embedding):
+    """As some families multiply their token embedding."""
+
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(token_ids) * 8
+
+
+def test_a_layer_that_computes_more_than_its_kind_is_not_replaced():
+    model = nn.ModuleDict({"words": ScaledEmbedding(8, 32)})
+    weight = PackedWeight(8, 32, bits=4, group_size=32)
+    with pytest.raises(QuantrustError, match=r"^words is a .*ScaledEmbedding, which computes more than Embedding does"):
+        replace_layer(model, "words", weight, torch.float32)
+    assert isinstance(model["words"], ScaledEmbedding)

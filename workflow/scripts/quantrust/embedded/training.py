@@ -201,7 +201,7 @@ def _train_vision(
 ) -> None:
     """Train vision tower and connector to name symbol and colour of every cell."""
     trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] in ("vision", "connector")]
-    heads = nn.Linear(model.lm_head.in_features, 2 + len(SYMBOLS) + len(COLOURS))
+    heads = nn.Linear(model.get_submodule(family.head).in_features, 2 + len(SYMBOLS) + len(COLOURS))
     parameters = [*trained, *heads.parameters()]
     optimizer = _optimizer(parameters, settings)
     rng = np.random.default_rng([settings.seed, 1])

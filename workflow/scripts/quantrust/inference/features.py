@@ -65,7 +65,7 @@ class FeatureDumper:
 
     def __init__(self, family: Family, model: nn.Module, processor: Any, settings: DumpSettings) -> None:
         self.family, self.model, self.processor, self.settings = family, model, processor, settings
-        self.hidden = model.lm_head.in_features
+        self.hidden = model.get_submodule(family.head).in_features
         self.end_token_ids = family.end_token_ids(model, processor)
         self.halving = Halving()
 

@@ -166,7 +166,7 @@ def _computing(
     elif settings.attention == "sdpa":
         block += settings.batch_size * length**2 * (1 + itemsize)
     pooling = tokens * language.hidden * (itemsize + 2 * 4)
-    logits = settings.batch_size * model.lm_head.out_features * (itemsize + 3 * 4)
+    logits = settings.batch_size * model.get_submodule(family.head).out_features * (itemsize + 3 * 4)
     decoding = 2 * tokens * language.hidden * itemsize + cached * (language.depth + 1) + max(block, pooling, logits)
     return int(SLACK * (held + features + max(seeing, decoding)))
 

@@ -58,9 +58,9 @@ def _stack(family: Family, model: nn.Module, component: str) -> Stack:
     blocks = family.blocks(model, component)
     block = model.get_submodule(blocks[0])
     linears = [module for module in block.modules() if isinstance(module, nn.Linear)]
-    config = model.get_submodule(family.decoder if component == "language" else family.tower).config
-    # Qwen2-VL's tower calls them otherwise
-    heads = getattr(config, "num_attention_heads", None) or config.num_heads
+    described = family.components[component]
+    config = model.get_submodule(described.main).config
+    heads = getattr(config, described.heads)
     hidden = linears[0].in_features
     keys = getattr(config, "num_key_value_heads", None) or heads
     return Stack(

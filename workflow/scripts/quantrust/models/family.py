@@ -1,10 +1,10 @@
 """What a family adapter offers: the component map, the groups that share a scale, and inputs with token roles.
 
-An adapter knows one architecture of `transformers`. It never holds a model: methods take it as an argument, so that one
-adapter serves float, quantized and partially loaded models alike.
+An adapter knows one architecture of `transformers`. Most of it is data, as `quantrust.models.components` defines it;
+code is only for what is peculiar to the architecture. An adapter never holds a model: methods take it as an argument,
+so that one adapter serves float, quantized and partially loaded models alike.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,10 +16,18 @@ from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.components import COMPONENTS, Component, GroupRule, NormKind
 from quantrust.models.named_errors import blaming
 
 # Stands for the question while a chat template is rendered once for many questions.
 _SENTINEL = "\u2402question\u2403"
+
+LAYER_KINDS: tuple[tuple[tuple[type[nn.Module], ...], Literal["linear", "embedding", "conv"]], ...] = (
+    ((nn.Linear,), "linear"),
+    ((nn.Embedding,), "embedding"),
+    ((nn.Conv2d, nn.Conv3d), "conv"),
+)
+"""Modules with a matrix of weights, their subclasses included, and what each is."""
 
 
 class Role(IntEnum):
@@ -71,6 +79,8 @@ class ScaleGroup:
     repeats : int
         How often the channels of `previous` follow one another in the linears' input, where tokens are merged before
         they are read; the scale repeats with them.
+    norm : NormKind or None
+        What `previous` multiplies by, if it is a norm that the family knows.
     """
 
     previous: str | None
@@ -79,6 +89,7 @@ class ScaleGroup:
     kind: Literal["attention", "mlp"]
     offset: int = 0
     repeats: int = 1
+    norm: NormKind | None = None
 
 
 @dataclass(frozen=True)
@@ -138,15 +149,16 @@ class Family(ABC):
 
     name: str
     model_class: type[nn.Module]
-    # Dotted names of the language model's decoder and of its token embedding.
-    decoder: str
+    vision: Component
+    connector: Component
+    language: Component
+    # Dotted names of the token embedding, and of the linear from states to logits.
     embedding: str
-    # Dotted names of the vision tower, of its stack of blocks, of the connector, and of the module in it that holds its
-    # linears and reads one vector per token.
-    tower: str
-    tower_blocks: str
-    connector: str
-    connector_body: str
+    head: str
+    # Dotted name of the norm between the language model's last block and the head.
+    final_norm: str
+    # The norms that a scale may be folded into, by their exact class: a subclass may compute something else.
+    norms: tuple[tuple[type[nn.Module], NormKind], ...]
     # What the published prompt format puts between the assistant's turn and the answer.
     answer_prefix: str
     # Settings of preprocessor_config.json that a study may set, those in maps with dots; read from the source as well.
@@ -155,45 +167,89 @@ class Family(ABC):
     # where it takes every picture. Read from the source as well.
     max_aspect_ratio: float | None = None
 
+    @property
+    def components(self) -> dict[str, Component]:
+        """What lies where, by `COMPONENTS`."""
+        parts = (self.vision, self.connector, self.language, Component((self.embedding,)), Component((self.head,)))
+        return dict(zip(COMPONENTS, parts, strict=True))
+
+    @property
+    def decoder(self) -> str:
+        """Dotted name of the language model's decoder, without the head."""
+        return self.language.main
+
+    @property
+    def tower(self) -> str:
+        """Dotted name of the vision tower."""
+        return self.vision.main
+
     def component_of(self, name: str) -> tuple[str, int | None, str | None]:
         """Return (component, block, layer type) of the module or parameter called `name`."""
-        # A connector may lie inside the tower, and the embedding inside the decoder: each is matched before its host.
-        if name.startswith(f"{self.connector}."):
-            return "connector", None, "mlp"
-        if name.startswith(self.embedding):
-            return "embedding", None, None
-        for component, root in (("vision", self.tower), ("language", self.decoder)):
-            stack = re.escape(self._stacks[component])
-            if match := re.fullmatch(rf"{stack}\.(\d+)\.(attn|self_attn|mlp)\..*", name):
-                return component, int(match[1]), "mlp" if match[2] == "mlp" else "attention"
-            if name.startswith(f"{root}."):
-                return component, None, None
-        if name.startswith("lm_head"):
-            return "head", None, None
-        raise ValueError(f"{name} is in no component of {self.name}")
+        hosts = [
+            (len(module), component)
+            for component, described in self.components.items()
+            for module in described.modules
+            if f"{name}.".startswith(f"{module}.")
+        ]
+        if not hosts:
+            raise ValueError(f"{name} is in no component of {self.name}")
+        # the innermost module that is named decides: an embedding lies in the decoder, and a connector may in the tower
+        _, component = max(hosts)
+        for blocks in self.components[component].blocks:
+            if (place := blocks.place(name)) is not None:
+                index, inside = place
+                return component, index, blocks.type_of(inside)
+        return component, None, None
 
     def blocks(self, model: nn.Module, component: str) -> list[str]:
-        """Return the dotted names of a component's blocks, in order.
+        """Return the dotted names of a component's blocks, in the order of execution; embedding and head have none."""
+        return [
+            name
+            for blocks in self.components[component].blocks
+            for name in (
+                [blocks.path]
+                if blocks.single
+                else [f"{blocks.path}.{index}" for index in range(len(model.get_submodule(blocks.path)))]
+            )
+        ]
 
-        The connector is one block, its body; embedding and head have none.
-        """
-        if component == "connector":
-            return [self.connector_body]
-        stack = self._stacks.get(component)
-        return [] if stack is None else [f"{stack}.{k}" for k in range(len(model.get_submodule(stack)))]
-
-    @property
-    def final_norm(self) -> str:
-        """Dotted name of the norm between the language model's last block and the head."""
-        return f"{self.decoder}.norm"
-
-    @property
-    def _stacks(self) -> dict[str, str]:
-        return {"vision": self.tower_blocks, "language": f"{self.decoder}.layers"}
-
-    @abstractmethod
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of linears in one block of a component that share an input, in the order of execution."""
+        (described,) = (
+            blocks
+            for component in self.components.values()
+            for blocks in component.blocks
+            if block_name == (blocks.path if blocks.single else f"{blocks.path}.{block_name.rpartition('.')[2]}")
+        )
+        return [self._scale_group(model, block_name, rule) for rule in described.groups]
+
+    def _scale_group(self, model: nn.Module, block_name: str, rule: GroupRule) -> ScaleGroup:
+        """Return what a rule says of one block."""
+
+        def full(name: str) -> str:
+            return f"{block_name}{name}" if name.startswith(".") else name
+
+        linears = tuple(map(full, rule.linears))
+        inspected = linears[0] if rule.inspected is None else full(rule.inspected)
+        group = ScaleGroup(None, linears, inspected, rule.kind)
+        if rule.previous is None:
+            return group
+        width = model.get_submodule(linears[0]).in_features
+        previous = model.get_submodule(full(rule.previous))
+        channels = getattr(previous, "out_features", None)
+        if channels is not None:
+            values = width if rule.fused else 0
+            # with fewer keys and values than queries, a channel of the values feeds several channels that are read
+            absorbs = channels == 2 * values + width
+            return replace(group, previous=full(rule.previous), offset=2 * values) if absorbs else group
+        weight = getattr(previous, "weight", None)
+        return replace(
+            group,
+            previous=full(rule.previous),
+            repeats=width // weight.numel() if rule.merged and weight is not None else 1,
+            # without a weight there is nothing that a scale could be folded into
+            norm=None if weight is None else dict(self.norms).get(type(previous)),
+        )
 
     @abstractmethod
     def load_processor(self, folder: str) -> Any:
@@ -223,7 +279,7 @@ class Family(ABC):
         return (self.image_token(processor), self.end_token(processor))
 
     def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        return list(model.model.get_image_features(**tensors).pooler_output)
+        return list(model.get_image_features(**tensors).pooler_output)
 
     def _position_ids(
         self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
@@ -231,13 +287,26 @@ class Family(ABC):
         return ((roles != Role.PAD).long().cumsum(dim=1) - 1).clamp(min=0)
 
     def layers(self, model: nn.Module) -> list[LayerRef]:
-        """Return every module with a matrix of weights, in the order of `named_modules`."""
-        kinds = {nn.Linear: "linear", nn.Embedding: "embedding", nn.Conv2d: "conv", nn.Conv3d: "conv"}
-        return [
-            LayerRef(name, *self.component_of(name), kinds[type(module)])
-            for name, module in model.named_modules()
-            if type(module) in kinds
-        ]
+        """Return every module with a matrix of weights, in the order of `named_modules`.
+
+        Raises
+        ------
+        QuantrustError
+            If one lies in a block and the family does not say whether it belongs to attention or MLP.
+        """
+        layers = []
+        for name, module in model.named_modules():
+            kind = next((kind for classes, kind in LAYER_KINDS if isinstance(module, classes)), None)
+            if kind is None:
+                continue
+            layer = LayerRef(name, *self.component_of(name), kind)
+            if layer.block is not None and layer.layer_type is None:
+                raise QuantrustError(
+                    f"{name} ({type(module).__name__}) lies in a block, but the adapter of {self.name} does not say "
+                    "whether it belongs to attention or MLP; add it to layer_types there"
+                )
+            layers.append(layer)
+        return layers
 
     def encode_images(self, model: nn.Module, inputs: VisionInputs) -> list[EncodedImage]:
         """Run vision tower and connector over preprocessed images."""
@@ -428,4 +497,4 @@ class Family(ABC):
 
     def logits(self, model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the language-model head; shape (..., hidden) to (..., vocabulary)."""
-        return model.lm_head(hidden)
+        return model.get_submodule(self.head)(hidden)

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.components import STACKS
 from quantrust.models.family import Family
 from quantrust.models.weights import is_finite, stored_tensors
 
@@ -51,7 +52,7 @@ class StreamedWeights:
     ) -> None:
         self.folder, self.model, self.device = folder, model, device
         self.parts = [
-            *(block for name in ("vision", "connector", "language") for block in family.blocks(model, name)),
+            *(block for name in STACKS for block in family.blocks(model, name)),
             *(layer.name for layer in family.layers(model) if layer.component in ("embedding", "head")),
         ]
         stored = stored_tensors(folder, model)
@@ -117,7 +118,13 @@ class StreamedWeights:
                 # the file is mapped: of its pages only those of these rows are read
                 rows = file.get_tensor(place.key)[wanted.cpu()].to(self.device).to(DTYPE)
             self._check(f"{embedding}.weight", rows)
-            return rows[places]
+            # a subclass may scale what it looks up; the row of padding has no place of its own here
+            weight, padding = module.weight, module.padding_idx
+            module.weight, module.padding_idx = nn.Parameter(rows, requires_grad=False), None
+            try:
+                return type(module).forward(module, places)
+            finally:
+                module.weight, module.padding_idx = weight, padding
 
         module.forward = forward
         try:

@@ -84,12 +84,14 @@ class PlannedModel:
     @property
     def hidden(self) -> int:
         """Channels of the language model."""
-        return self.family_and_model[1].lm_head.in_features
+        family, model = self.family_and_model
+        return model.get_submodule(family.head).in_features
 
     @property
     def vocabulary(self) -> int:
         """Tokens of the vocabulary."""
-        return self.family_and_model[1].lm_head.out_features
+        family, model = self.family_and_model
+        return model.get_submodule(family.head).out_features
 
     def checkpoint(self, scheme: Scheme) -> tuple[pl.DataFrame, dict[str, int | float | None]]:
         """Return the layer plan of a checkpoint and its `bytes`; `weights_file` is exact.

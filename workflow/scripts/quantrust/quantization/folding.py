@@ -7,6 +7,8 @@ changes.
 import torch
 from torch import Tensor, nn
 
+from quantrust.errors import QuantrustError
+from quantrust.models.components import NormKind
 from quantrust.models.family import ScaleGroup
 
 NORM_DTYPE = torch.bfloat16
@@ -32,9 +34,12 @@ def fold_scale(model: nn.Module, group: ScaleGroup, scale: Tensor) -> None:
     ------
     ValueError
         If nothing can absorb the scale, or it does not repeat as the group does.
+    QuantrustError
+        As `require_absorber` does.
     """
     if group.previous is None:
         raise ValueError(f"nothing can absorb a scale of {', '.join(group.linears)}")
+    require_absorber(model, group)
     repeated = scale.unflatten(0, (group.repeats, -1))
     if not (repeated == repeated[0]).all():
         raise ValueError(f"the scale of {', '.join(group.linears)} differs between its {group.repeats} repeats")
@@ -45,12 +50,44 @@ def fold_scale(model: nn.Module, group: ScaleGroup, scale: Tensor) -> None:
         if isinstance(previous, nn.Linear):
             previous.weight[channels].div_(scale[:, None])
         else:
-            weight = previous.weight.clone()
-            folded = (weight / scale).to(NORM_DTYPE).to(weight.dtype)
-            previous.weight.copy_(folded)
-            scale = torch.where(folded == 0, scale, weight / folded)
+            before = _multiplier(previous.weight, group.norm)
+            folded = before / scale - 1 if group.norm is NormKind.ONE_PLUS_WEIGHT else before / scale
+            previous.weight.copy_(folded.to(NORM_DTYPE))
+            after = _multiplier(previous.weight, group.norm)
+            scale = torch.where(after == 0, scale, before / after)
         # some norms have no bias attribute at all
         if getattr(previous, "bias", None) is not None:
             previous.bias[channels].div_(scale)
         for name in group.linears:
             model.get_submodule(name).weight.mul_(scale.repeat(group.repeats))
+
+
+def require_absorber(model: nn.Module, group: ScaleGroup) -> None:
+    """Raise when what a group reads is neither a linear nor a norm that the family knows.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Its weights may be on the meta device.
+    group : ScaleGroup
+
+    Raises
+    ------
+    QuantrustError
+        Names the norm and its class.
+    """
+    if group.previous is None or group.norm is not None:
+        return
+    previous = model.get_submodule(group.previous)
+    if not isinstance(previous, nn.Linear):
+        kind = type(previous)
+        raise QuantrustError(
+            f"{group.previous} is a {kind.__module__}.{kind.__qualname__}. The adapter of its family does not say what "
+            "such a norm multiplies by, so no scale can be folded into it. Use a method that searches no scales, or "
+            "add the class to norms in the adapter, with a test that a fold keeps the logits"
+        )
+
+
+def _multiplier(weight: Tensor, norm: NormKind | None) -> Tensor:
+    """Return a copy of what a norm with this weight multiplies by."""
+    return weight + 1 if norm is NormKind.ONE_PLUS_WEIGHT else weight.clone()

@@ -4,7 +4,9 @@ import polars as pl
 from torch import nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.components import STACKS
 from quantrust.models.family import Family, LayerRef, ScaleGroup
+from quantrust.quantization.folding import require_absorber
 from quantrust.quantization.grid import effective_group_size
 from quantrust.quantization.scheme import THIRDS, UNQUANTIZED_BITS, Scheme, Selection
 
@@ -62,7 +64,8 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
     Raises
     ------
     QuantrustError
-        If a row of the scheme's table decides about no layer that can be quantized.
+        If a row of the scheme's table decides about no layer that can be quantized, or scales would be folded into a
+        norm that the family does not know.
     """
     layers = family.layers(model)
     groups = {
@@ -72,7 +75,10 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
         for group in family.scale_groups(model, block)
         for linear in group.linears
     }
-    depths = {component: len(family.blocks(model, component)) for component in ("vision", "language")}
+    if scheme.searches_scales:
+        for group in groups.values():
+            require_absorber(model, group)
+    depths = {component: len(family.blocks(model, component)) for component in STACKS}
     head, embedding = tied_layers(model, layers)
     rows, decided = [], []
     for layer in layers:

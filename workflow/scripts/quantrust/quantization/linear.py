@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quantrust.errors import QuantrustError
 from quantrust.quantization.grid import QuantizedWeight, dequantize, storage_dtype
 from quantrust.quantization.packing import pack, packed_width, unpack
 
@@ -119,8 +120,20 @@ def replace_layer(model: nn.Module, name: str, weight: PackedWeight, dtype: torc
     weight : PackedWeight
     dtype : torch.dtype
         The dtype that the model computes in.
+
+    Raises
+    ------
+    QuantrustError
+        If the layer is of a subclass that computes something else, which a quantized layer would leave out.
     """
     layer = model.get_submodule(name)
+    base = nn.Embedding if isinstance(layer, nn.Embedding) else nn.Linear
+    if isinstance(layer, base) and type(layer).forward is not base.forward:
+        kind = type(layer)
+        raise QuantrustError(
+            f"{name} is a {kind.__module__}.{kind.__qualname__}, which computes more than {base.__name__} does; a "
+            "quantized layer would leave that out. Leave the layer's component out of the scheme"
+        )
     quantized = (
         QuantizedEmbedding(weight, dtype) if isinstance(layer, nn.Embedding) else QuantizedLinear(weight, layer.bias)
     )

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from quantrust.artifacts.tables import read_table
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
+from quantrust.models.components import STACKS
 from quantrust.models.device import check_device
 from quantrust.models.device_memory import require_device_memory
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
@@ -51,8 +52,6 @@ ATTENTION = "sdpa"
 """The attention of the library that calibration runs with: flash attention can not compute in float32."""
 
 POWERS = {"mae": 1, "mse": 2}
-STACKS = ("vision", "connector", "language")
-"""The components with blocks, in the order of the forward pass."""
 
 NOTABLE_SHARE = 0.01
 """Groups with small scales that hold less of a layer's norm cannot change it by more."""

@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from quantrust.errors import QuantrustError
+from quantrust.models.components import COMPONENTS
 from quantrust.named_modules import METHODS as METHOD_MODULES
 from quantrust.named_modules import module_names
 
 UNQUANTIZED = "bf16"
-COMPONENTS = ("vision", "connector", "language", "embedding", "head")
 BLOCK_COMPONENTS = ("vision", "language")
 THIRDS = ("first", "middle", "last")
 LAYER_TYPES = ("attention", "mlp")

@@ -35,6 +35,7 @@ import polars as pl
 from torch import nn
 
 from quantrust.models.block_shapes import Stack, language_stack, vision_stack
+from quantrust.models.components import STACKS
 from quantrust.models.family import Family, Role
 from quantrust.models.footprint import CUDA_LIBRARIES, LIBRARIES, SLACK, Footprint
 from quantrust.models.pictures import patches_of
@@ -171,7 +172,7 @@ def quantize_footprint(
         vision, language = vision_stack(family, model), language_stack(family, model)
         steps += [
             *_seeing(vision, samples, scheme),
-            *_reading(language, samples, scheme, model.lm_head.weight.numel()),
+            *_reading(language, samples, scheme, model.get_submodule(family.head).weight.numel()),
         ]
         searched = scheme.searches_scales and "vision" in scheme.components
         channels = _searched_channels(vision) if searched else 3 * vision.hidden
@@ -192,7 +193,7 @@ def quantize_footprint(
 
 def _loading(family: Family, model: nn.Module, chosen: dict[str, int]) -> list[int]:
     """Return what each part takes that is loaded, quantized in as far as it is `chosen`, and written."""
-    parts = [block for component in ("vision", "connector", "language") for block in family.blocks(model, component)]
+    parts = [block for component in STACKS for block in family.blocks(model, component)]
     parts += [layer.name for layer in family.layers(model) if layer.component in ("embedding", "head")]
     steps = []
     for part in parts:

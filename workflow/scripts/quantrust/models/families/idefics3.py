@@ -7,12 +7,23 @@ from torch import nn
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.idefics3.modeling_idefics3 import Idefics3ForConditionalGeneration
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from quantrust.errors import QuantrustError
-from quantrust.models.decoder import decoder_scale_groups
-from quantrust.models.family import Family, ScaleGroup, VisionInputs
+from quantrust.models.components import Blocks, Component, GroupRule, NormKind
+from quantrust.models.families.shared.clip import clip_blocks
+from quantrust.models.families.shared.llama import llama_blocks
+from quantrust.models.family import Family, VisionInputs
 from quantrust.models.model_config import read_model_config
 from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
+
+CONNECTOR = Blocks(
+    "model.connector.modality_projection",
+    {"proj": "mlp"},
+    # pixel shuffle strings the normed channels of neighbouring patches together
+    (GroupRule("model.vision_model.post_layernorm", (".proj",), "mlp", merged=True),),
+    single=True,
+)
 
 
 class Idefics3(Family):
@@ -20,36 +31,15 @@ class Idefics3(Family):
 
     name = "idefics3"
     model_class = Idefics3ForConditionalGeneration
-    decoder = "model.text_model"
+    vision = Component(("model.vision_model",), (clip_blocks("model.vision_model.encoder.layers"),))
+    connector = Component(("model.connector",), (CONNECTOR,))
+    language = Component(("model.text_model",), (llama_blocks("model.text_model.layers"),))
     embedding = "model.text_model.embed_tokens"
-    tower = "model.vision_model"
-    tower_blocks = "model.vision_model.encoder.layers"
-    connector = "model.connector"
-    connector_body = "model.connector.modality_projection"
+    head = "lm_head"
+    final_norm = "model.text_model.norm"
+    norms = ((nn.LayerNorm, NormKind.WEIGHT), (LlamaRMSNorm, NormKind.WEIGHT))
     answer_prefix = " "
     processor_keys = ("do_image_splitting", "size.longest_edge")
-
-    def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
-        """Return the groups of one vision or language block, or of the connector."""
-        if block_name == self.connector_body:
-            projection, norm = f"{block_name}.proj", f"{self.tower}.post_layernorm"
-            # pixel shuffle strings the normed channels of neighbouring patches together
-            merged = model.get_submodule(projection).in_features // model.get_submodule(norm).weight.numel()
-            return [ScaleGroup(norm, (projection,), projection, "mlp", repeats=merged)]
-        if not block_name.startswith(self.tower_blocks):
-            return decoder_scale_groups(model, block_name)
-        attention, mlp = f"{block_name}.self_attn", f"{block_name}.mlp"
-        return [
-            ScaleGroup(
-                f"{block_name}.layer_norm1",
-                (f"{attention}.q_proj", f"{attention}.k_proj", f"{attention}.v_proj"),
-                attention,
-                "attention",
-            ),
-            ScaleGroup(f"{attention}.v_proj", (f"{attention}.out_proj",), f"{attention}.out_proj", "attention"),
-            ScaleGroup(f"{block_name}.layer_norm2", (f"{mlp}.fc1",), mlp, "mlp"),
-            ScaleGroup(None, (f"{mlp}.fc2",), f"{mlp}.fc2", "mlp"),
-        ]
 
     def load_processor(self, folder: str) -> Idefics3Processor:
         """Load image processor, tokenizer and chat template of a model folder."""

@@ -7,16 +7,39 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration, Qwen2VLRMSNorm
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
 from quantrust.errors import QuantrustError
-from quantrust.models.decoder import decoder_scale_groups
-from quantrust.models.family import EncodedImage, Family, Role, ScaleGroup, VisionInputs
+from quantrust.models.components import Blocks, Component, GroupRule, NormKind
+from quantrust.models.families.shared.llama import llama_blocks
+from quantrust.models.family import EncodedImage, Family, Role, VisionInputs
 from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
 LARGEST_LEAST = 1 << 28
 """Pixels that the smallest picture may be scaled to: with more no memory holds it."""
+
+VISION = Blocks(
+    "model.visual.blocks",
+    {"attn": "attention", "mlp": "mlp"},
+    (
+        GroupRule(".norm1", (".attn.qkv",), "attention", inspected=".attn"),
+        GroupRule(".attn.qkv", (".attn.proj",), "attention", fused=True),
+        GroupRule(".norm2", (".mlp.fc1",), "mlp", inspected=".mlp"),
+        # GELU does not pass a scale on
+        GroupRule(None, (".mlp.fc2",), "mlp"),
+    ),
+)
+CONNECTOR = Blocks(
+    "model.visual.merger.mlp",
+    {"0": "mlp", "2": "mlp"},
+    (
+        # neighbouring patches are normed one by one and then read as one token; what is inspected is the whole block
+        GroupRule("model.visual.merger.ln_q", (".0",), "mlp", inspected="model.visual.merger.mlp", merged=True),
+        GroupRule(None, (".2",), "mlp"),
+    ),
+    single=True,
+)
 
 
 class ImageOnlyQwen2VLProcessor(Qwen2VLProcessor):
@@ -41,43 +64,16 @@ class Qwen2VL(Family):
 
     name = "qwen2_vl"
     model_class = Qwen2VLForConditionalGeneration
-    decoder = "model.language_model"
+    vision = Component(("model.visual",), (VISION,), heads="num_heads")
+    connector = Component(("model.visual.merger",), (CONNECTOR,))
+    language = Component(("model.language_model",), (llama_blocks("model.language_model.layers"),))
     embedding = "model.language_model.embed_tokens"
-    tower = "model.visual"
-    tower_blocks = "model.visual.blocks"
-    connector = "model.visual.merger"
-    connector_body = "model.visual.merger.mlp"
+    head = "lm_head"
+    final_norm = "model.language_model.norm"
+    norms = ((nn.LayerNorm, NormKind.WEIGHT), (Qwen2VLRMSNorm, NormKind.WEIGHT))
     answer_prefix = ""
     processor_keys = ("min_pixels", "max_pixels")
     max_aspect_ratio = 200
-
-    def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
-        """Return the groups of one vision or language block, or of the connector."""
-        if block_name == self.connector_body:
-            first, last = f"{block_name}.0", f"{block_name}.2"
-            norm = f"{self.connector}.ln_q"
-            # neighbouring patches are normed one by one and then read as one token
-            merged = model.get_submodule(first).in_features // model.get_submodule(norm).weight.numel()
-            return [
-                ScaleGroup(norm, (first,), block_name, "mlp", repeats=merged),
-                ScaleGroup(None, (last,), last, "mlp"),
-            ]
-        if block_name.startswith(self.tower_blocks):
-            values = 2 * model.get_submodule(f"{block_name}.attn.proj").in_features
-            return [
-                ScaleGroup(f"{block_name}.norm1", (f"{block_name}.attn.qkv",), f"{block_name}.attn", "attention"),
-                # queries, keys and values are one linear, of which the values come last
-                ScaleGroup(
-                    f"{block_name}.attn.qkv",
-                    (f"{block_name}.attn.proj",),
-                    f"{block_name}.attn.proj",
-                    "attention",
-                    offset=values,
-                ),
-                ScaleGroup(f"{block_name}.norm2", (f"{block_name}.mlp.fc1",), f"{block_name}.mlp", "mlp"),
-                ScaleGroup(None, (f"{block_name}.mlp.fc2",), f"{block_name}.mlp.fc2", "mlp"),
-            ]
-        return decoder_scale_groups(model, block_name)
 
     def load_processor(self, folder: str) -> ImageOnlyQwen2VLProcessor:
         """Load image processor, tokenizer and chat template of a model folder."""

@@ -1,0 +1,1 @@
+"""Blocks that several families share, one module for each architecture of blocks."""
