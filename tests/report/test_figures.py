@@ -29,7 +29,6 @@ from quantrust.report.style import BIT_COLOURS, UNQUANTIZED_COLOUR
 
 ID_DATASET, LEVEL, RISK, RISKS = "scenes", 0.95, 0.05, [0.01, 0.05]
 SHIFTS = ("scenes-language", "scenes-multimodal")
-COMMON = {"id_dataset": ID_DATASET, "level": LEVEL}
 Variants = Sequence[tuple[str, str]]
 
 
@@ -39,53 +38,55 @@ def metrics_of(study, variants: Variants) -> list[Path]:
 
 def draw_risk_coverage(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
     curves = [study.curves[variant] for variant in variants]
-    risk_coverage.risk_coverage(curves, metrics_of(study, variants), *files, risks=risks, **COMMON)
+    settings = risk_coverage.Settings(ID_DATASET, risks, LEVEL)
+    risk_coverage.draw(*files, settings, curve_paths=curves, metric_paths=metrics_of(study, variants))
 
 
 def draw_mixtures(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
-    mixtures.mixtures(metrics_of(study, variants), *files, risks=risks, **COMMON)
+    mixtures.draw(*files, mixtures.Settings(ID_DATASET, risks, LEVEL), metric_paths=metrics_of(study, variants))
 
 
 def test_mixtures_of_a_study_without_shifts_say_that_there_are_none(study, tmp_path) -> None:
     own = tmp_path / "metrics.parquet"
     write_table(pl.read_parquet(study.metrics["model-a", "bf16"]).filter(dataset=ID_DATASET), own)
     files = tmp_path / "mixtures.pdf", tmp_path / "mixtures.png"
-    mixtures.mixtures([own], *files, risks=RISKS, **COMMON)
+    mixtures.draw(*files, mixtures.Settings(ID_DATASET, RISKS, LEVEL), metric_paths=[own])
     # As wide as any figure and an inch high.
     assert Image.open(files[1]).size == (1400, 200)
     assert files[0].stat().st_size > 0
 
 
 def draw_degradation(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
-    degradation.degradation(metrics_of(study, variants), *files, risks=risks, **COMMON)
+    degradation.draw(*files, degradation.Settings(ID_DATASET, risks, LEVEL), metric_paths=metrics_of(study, variants))
 
 
 def draw_efficiency(study, variants: Variants, *files: Path, risks: Sequence[float] = RISKS) -> None:
-    efficiency.efficiency(metrics_of(study, variants), study.sizes, *files, risks=risks, **COMMON)
+    settings = efficiency.Settings(ID_DATASET, risks, LEVEL)
+    efficiency.draw(*files, settings, metric_paths=metrics_of(study, variants), sizes_path=study.sizes)
 
 
 def draw_reliability_diagrams(study, variants: Variants, *files: Path) -> None:
-    reliability_diagrams.reliability_diagrams([study.bins[variant] for variant in variants], *files, **COMMON)
+    settings = reliability_diagrams.Settings(ID_DATASET, LEVEL)
+    reliability_diagrams.draw(*files, settings, bin_paths=[study.bins[variant] for variant in variants])
 
 
 def draw_confidence_histograms(study, variants: Variants, *files: Path) -> None:
-    confidence_histograms.confidence_histograms(
-        [study.bins[variant] for variant in variants], *files, id_dataset=ID_DATASET
-    )
+    settings = confidence_histograms.Settings(ID_DATASET)
+    confidence_histograms.draw(*files, settings, bin_paths=[study.bins[variant] for variant in variants])
 
 
 def draw_selector_gain(study, variants: Variants, *files: Path) -> None:
-    selector_gain.selector_gain(study.comparisons, *files, risks=RISKS, level=LEVEL)
+    selector_gain.draw(*files, selector_gain.Settings(RISKS, LEVEL), comparisons_path=study.comparisons)
 
 
 def draw_answer_types(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
     paths = [study.groups[variant] for variant in variants]
-    groups.groups(paths, *files, grouping="answer_type", datasets=[ID_DATASET, *SHIFTS], risk=risk, level=LEVEL)
+    groups.draw(*files, groups.Settings("answer_type", [ID_DATASET, *SHIFTS], risk, LEVEL), group_paths=paths)
 
 
 def draw_question_kinds(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
     paths = [study.groups[variant] for variant in variants]
-    groups.groups(paths, *files, grouping="question_kind", datasets=[ID_DATASET], risk=risk, level=LEVEL)
+    groups.draw(*files, groups.Settings("question_kind", [ID_DATASET], risk, LEVEL), group_paths=paths)
 
 
 DRAW = {name.removeprefix("draw_"): draw for name, draw in list(globals().items()) if name.startswith("draw_")}
@@ -219,7 +220,9 @@ def test_risk_coverage_has_one_scale_that_only_what_is_shown_stretches(
         high = pl.when(pl.col("estimator") == "entropy").then(1.0).otherwise("high")
         write_table(table.with_columns(risk=risk, high=high), paths[model, scheme])
     metrics = metrics_of(study, list(paths))
-    risk_coverage.risk_coverage(paths.values(), metrics, tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)
+    settings = risk_coverage.Settings(ID_DATASET, RISKS, LEVEL)
+    files = tmp_path / "f.pdf", tmp_path / "f.png"
+    risk_coverage.draw(*files, settings, curve_paths=paths.values(), metric_paths=metrics)
     shown = pl.concat([pl.read_parquet(path) for path in paths.values()]).filter(pl.col("estimator") != "entropy")
     limits = {axes.get_ylim() for axes in drawn[0].axes}
     assert len(limits) == 1
@@ -245,7 +248,9 @@ def test_degradation_gives_a_scheme_that_the_config_names_a_place_of_its_own(
     table = pl.read_parquet(study.metrics["model-a", "mbq-w3g64-full"]).with_columns(scheme=pl.lit("last-third"))
     write_table(table, tmp_path / "named.parquet")
     paths = [*metrics_of(study, [("model-a", "bf16"), ("model-a", "hqq-w3g64-full")]), tmp_path / "named.parquet"]
-    degradation.degradation(paths, tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)
+    degradation.draw(
+        tmp_path / "f.pdf", tmp_path / "f.png", degradation.Settings(ID_DATASET, RISKS, LEVEL), metric_paths=paths
+    )
     assert [label.get_text() for label in drawn[0].axes[-1].get_xticklabels()] == ["3", "last-third"]
 
 
@@ -269,7 +274,8 @@ def test_mixtures_run_from_in_distribution_to_shift_and_leave_out_what_is_no_mix
         id_share=None, value=pl.lit(0.5), n=9999
     )
     write_table(pl.concat([table, whole.cast(table.schema)]), tmp_path / "bf16.parquet")
-    mixtures.mixtures([tmp_path / "bf16.parquet"], tmp_path / "m.pdf", tmp_path / "m.png", risks=RISKS, **COMMON)
+    settings = mixtures.Settings(ID_DATASET, RISKS, LEVEL)
+    mixtures.draw(tmp_path / "m.pdf", tmp_path / "m.png", settings, metric_paths=[tmp_path / "bf16.parquet"])
     axes = drawn[0].axes[0]
     assert axes.get_xlim()[0] > axes.get_xlim()[1]
     assert len(axes.get_lines()[0].get_xdata()) == 7
@@ -314,7 +320,9 @@ def test_the_last_panel_of_every_column_of_mixtures_names_the_ratios(
     for variant in variants:
         paths.append(tmp_path / f"{variant[1]}.parquet")
         write_table(pl.read_parquet(large_study.metrics[variant]).filter(pl.col("dataset") != SHIFTS[1]), paths[-1])
-    mixtures.mixtures(paths, tmp_path / "m.pdf", tmp_path / "m.png", risks=RISKS, **COMMON)
+    mixtures.draw(
+        tmp_path / "m.pdf", tmp_path / "m.png", mixtures.Settings(ID_DATASET, RISKS, LEVEL), metric_paths=paths
+    )
     FigureCanvasAgg(drawn[0]).draw()
     panels = [axes for axes in drawn[0].axes if axes.get_visible()]
     assert len(panels) == 3 * 3
@@ -420,7 +428,9 @@ def test_confidence_histograms_show_wrong_answers_that_are_few(study, tmp_path: 
     few = pl.when(pl.col("n") > 3).then(pl.col("n") - (pl.col("n") - pl.col("right")) // 10).otherwise("right")
     write_table(table.with_columns(right=few.cast(table.schema["right"])), tmp_path / "bins.parquet")
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
-    confidence_histograms.confidence_histograms([tmp_path / "bins.parquet"], *files, id_dataset=ID_DATASET)
+    confidence_histograms.draw(
+        *files, confidence_histograms.Settings(ID_DATASET), bin_paths=[tmp_path / "bins.parquet"]
+    )
     right, wrong = drawn[0].axes[0].containers
     tallest = [max(abs(bar.get_height()) for bar in bars) for bars in (right, wrong)]
     assert 0.3 < tallest[1] / tallest[0] <= 1
@@ -461,9 +471,8 @@ def test_selector_gain_points_right_where_the_selector_is_better_and_fills_what_
 def test_selector_gain_of_a_study_without_that_comparison_says_so(study, tmp_path: Path, drawn: list[Figure]) -> None:
     table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
     write_table(table, tmp_path / "comparisons.parquet")
-    selector_gain.selector_gain(
-        tmp_path / "comparisons.parquet", tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, level=LEVEL
-    )
+    files = tmp_path / "f.pdf", tmp_path / "f.png"
+    selector_gain.draw(*files, selector_gain.Settings(RISKS, LEVEL), comparisons_path=tmp_path / "comparisons.parquet")
     assert "compares no Selector" in drawn[0].texts[0].get_text()
 
 
@@ -494,9 +503,8 @@ def test_groups_draw_nothing_as_measured_that_rests_on_a_handful_of_answers(
     few = table.filter(group="number").with_columns(group=pl.lit("rare"), n=pl.lit(9, dtype=pl.Int64))
     write_table(pl.concat([table, few]), tmp_path / "groups.parquet")
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
-    groups.groups(
-        [tmp_path / "groups.parquet"], *files, grouping="answer_type", datasets=[ID_DATASET], risk=RISK, level=LEVEL
-    )
+    settings = groups.Settings("answer_type", [ID_DATASET], RISK, LEVEL)
+    groups.draw(*files, settings, group_paths=[tmp_path / "groups.parquet"])
     accuracy, coverage, risk = drawn[0].axes
 
     def points(axes, *, hollow: bool) -> list[float]:
@@ -515,7 +523,7 @@ def test_groups_draw_nothing_as_measured_that_rests_on_a_handful_of_answers(
 def test_groups_that_the_data_does_not_have_are_said_to_be_missing(study, tmp_path: Path, drawn: list[Figure]) -> None:
     paths = list(study.groups.values())
     files = (tmp_path / "f.pdf", tmp_path / "f.png")
-    groups.groups(paths, *files, grouping="question_kind", datasets=["scenes-language"], risk=RISK, level=LEVEL)
+    groups.draw(*files, groups.Settings("question_kind", ["scenes-language"], RISK, LEVEL), group_paths=paths)
     assert drawn[0].texts[0].get_text() == "No question of scenes-language has a kind of question."
 
 
@@ -528,5 +536,6 @@ def test_a_risk_that_was_not_computed_is_named(study, tmp_path: Path, draw: Call
 def test_a_study_without_the_estimators_that_figures_show_is_told_so(study, tmp_path: Path) -> None:
     table = pl.read_parquet(study.metrics["model-a", "bf16"]).filter(estimator="entropy")
     write_table(table, tmp_path / "m.parquet")
+    settings = degradation.Settings(ID_DATASET, RISKS, LEVEL)
     with pytest.raises(QuantrustError, match=r"study\.estimators"):
-        degradation.degradation([tmp_path / "m.parquet"], tmp_path / "f.pdf", tmp_path / "f.png", risks=RISKS, **COMMON)
+        degradation.draw(tmp_path / "f.pdf", tmp_path / "f.png", settings, metric_paths=[tmp_path / "m.parquet"])

@@ -44,7 +44,8 @@ def test_a_gain_points_up_in_every_panel_with_its_interval_and_its_trainings(
 ) -> None:
     saved: list[Figure] = []
     monkeypatch.setattr(learning_curve, "save_figure", lambda figure, pdf, png: saved.append(figure))
-    learning_curve.learning_curve(paths, tmp_path / "f.pdf", tmp_path / "f.png", risk=0.05, level=0.95)
+    files = tmp_path / "f.pdf", tmp_path / "f.png"
+    learning_curve.draw(*files, learning_curve.Settings(0.05, 0.95), curve_paths=paths)
     panels = saved[0].axes
     assert len(panels) == 2 * 3
     for axes in panels:
@@ -65,9 +66,8 @@ def test_a_gain_points_up_in_every_panel_with_its_interval_and_its_trainings(
 def test_the_same_tables_give_the_same_bytes(paths: list[Path], tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
-        learning_curve.learning_curve(
-            paths, tmp_path / name / "f.pdf", tmp_path / name / "f.png", risk=0.05, level=0.95
-        )
+        files = tmp_path / name / "f.pdf", tmp_path / name / "f.png"
+        learning_curve.draw(*files, learning_curve.Settings(0.05, 0.95), curve_paths=paths)
     for suffix in ("pdf", "png"):
         first, second = ((tmp_path / name / f"f.{suffix}").read_bytes() for name in ("first", "second"))
         assert first == second

@@ -9,7 +9,7 @@ import pytest
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.report.published import read_published
-from quantrust.report.published_table import write_published_table
+from quantrust.report.tables import published
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
 ACCURACY, ECE, C1, C5 = ("accuracy", None), ("ece", None), ("coverage_at_risk", 0.01), ("coverage_at_risk", 0.05)
@@ -47,7 +47,8 @@ def write(folder: Path, variants=tuple(METRICS), id_dataset: str = "vqav2") -> t
     columns += ["metric", "parameter", "value", "low", "high", "n"]
     write_table(pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None), folder / "m.parquet")
     files = [folder / f"published.{ending}" for ending in ("csv", "md", "tex")]
-    write_published_table([folder / "m.parquet"], PUBLISHED, *files, id_dataset=id_dataset, level=0.95)
+    settings = published.Settings(id_dataset, 0.95)
+    published.write(*files, settings, metric_paths=[folder / "m.parquet"], published_path=PUBLISHED)
     return pl.read_csv(files[0]), files[1].read_text(), files[2].read_text()
 
 
@@ -106,7 +107,7 @@ def test_latex_has_a_cell_per_column_and_signs_in_math_mode(tmp_path: Path) -> N
 def test_a_study_of_other_models_or_data_is_refused_and_leaves_no_table(
     tmp_path: Path, variant, id_dataset: str
 ) -> None:
-    with pytest.raises(QuantrustError, match=rf"paper_reference\.yaml has no figures of .* on {id_dataset}; expected"):
+    with pytest.raises(QuantrustError, match=rf"paper_reference\.yaml has no numbers of .* on {id_dataset}; expected"):
         write(tmp_path, [variant], id_dataset)
     assert not list(tmp_path.glob("published.*"))
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import polars as pl
 
 from quantrust.artifacts.tables import write_table
-from quantrust.report import tables
+from quantrust.report.tables import accuracy, as_is, data, reliability, sizes
 
 ID_DATASET = "scenes"
 
 
 def test_accuracy_has_a_row_per_variant_and_dataset(study, tmp_path: Path) -> None:
-    tables.write_accuracy_table(study.metrics.values(), tmp_path / "a.csv", id_dataset=ID_DATASET)
+    accuracy.write(tmp_path / "a.csv", accuracy.Settings(ID_DATASET), metric_paths=study.metrics.values())
     table = pl.read_csv(tmp_path / "a.csv")
     assert table.columns == ["model", "scheme", "dataset", "n", "accuracy", "accuracy_low", "accuracy_high"]
     assert len(table) == 2 * 9 * 3
@@ -26,15 +26,14 @@ def test_a_whole_shift_that_no_mixture_holds_takes_the_place_of_the_mixture_of_s
         id_share=None, value=pl.lit(0.25), n=pl.lit(5000)
     )
     write_table(pl.concat([table, whole.cast(table.schema)]), tmp_path / "m.parquet")
-    tables.write_accuracy_table([tmp_path / "m.parquet"], tmp_path / "a.csv", id_dataset=ID_DATASET)
+    accuracy.write(tmp_path / "a.csv", accuracy.Settings(ID_DATASET), metric_paths=[tmp_path / "m.parquet"])
     rows = pl.read_csv(tmp_path / "a.csv").select("dataset", "n", "accuracy").rows()
     assert rows == [(ID_DATASET, 4500, 0.85), ("scenes-multimodal", 2400, 0.5), ("scenes-language", 5000, 0.25)]
 
 
 def test_reliability_leaves_an_undefined_metric_empty(study, tmp_path: Path) -> None:
-    tables.write_reliability_table(
-        study.metrics.values(), tmp_path / "r.csv", id_dataset=ID_DATASET, risks=[0.01, 0.05]
-    )
+    settings = reliability.Settings(ID_DATASET, [0.01, 0.05])
+    reliability.write(tmp_path / "r.csv", settings, metric_paths=study.metrics.values())
     table = pl.read_csv(tmp_path / "r.csv")
     assert len(table) == 2 * 9 * 3 * 3
     assert table.filter(estimator="entropy")["ece"].null_count() == 2 * 9 * 3
@@ -48,14 +47,14 @@ def test_reliability_leaves_an_undefined_metric_empty(study, tmp_path: Path) -> 
 
 
 def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
-    sizes = {"weights_file": 300, "bfloat16": 1200, "quantized_bits_per_weight": 3.5, "model_bits_per_weight": 4.0}
-    sizes |= {"resident": 310, "resident_bfloat16": 1240, "resident_packed": 372}
+    in_bytes = {"weights_file": 300, "bfloat16": 1200, "quantized_bits_per_weight": 3.5, "model_bits_per_weight": 4.0}
+    in_bytes |= {"resident": 310, "resident_bfloat16": 1240, "resident_packed": 372}
     for scheme, bits in (("bf16", None), ("mbq-w3g64", 3.5)):
         folder = tmp_path / "model-a" / scheme
         folder.mkdir(parents=True)
-        record = {"scheme": scheme, "bytes": sizes | {"quantized_bits_per_weight": bits}}
+        record = {"scheme": scheme, "bytes": in_bytes | {"quantized_bits_per_weight": bits}}
         (folder / "quantization.json").write_text(json.dumps(record))
-    tables.write_sizes_table([tmp_path / "model-a" / name for name in ("bf16", "mbq-w3g64")], tmp_path / "s.csv")
+    sizes.write(tmp_path / "s.csv", checkpoints=[tmp_path / "model-a" / name for name in ("bf16", "mbq-w3g64")])
     table = pl.read_csv(tmp_path / "s.csv")
     assert table["scheme"].to_list() == ["bf16", "mbq-w3g64"]
     assert table["share_of_bf16"].to_list() == [0.25, 0.25]
@@ -67,7 +66,7 @@ def test_sizes_are_those_of_the_checkpoints(tmp_path: Path) -> None:
 def test_comparisons_are_written_as_they_are(tmp_path: Path) -> None:
     table = pl.DataFrame({"first_scheme": ["mbq-w3g64"], "parameter": [None], "p_holm": [0.25], "n": [4500]})
     write_table(table, tmp_path / "comparisons.parquet")
-    tables.write_as_csv([tmp_path / "comparisons.parquet"], tmp_path / "c.csv")
+    as_is.write(tmp_path / "c.csv", paths=[tmp_path / "comparisons.parquet"])
     assert (tmp_path / "c.csv").read_text() == "first_scheme,parameter,p_holm,n\nmbq-w3g64,,0.25,4500\n"
 
 
@@ -79,11 +78,11 @@ def test_data_counts_what_is_asked_what_was_left_out_and_what_the_selector_saw(t
     for name, rows in (("id", id_rows), ("shift", shift), ("nothing", []), ("left", left_out)):
         schema = dict.fromkeys(columns, pl.String)
         write_table(pl.DataFrame(rows, schema=schema, orient="row"), tmp_path / f"{name}.parquet")
-    tables.write_data_table(
-        [tmp_path / "id.parquet", tmp_path / "shift.parquet"],
-        [tmp_path / "nothing.parquet", tmp_path / "left.parquet"],
+    data.write(
         tmp_path / "data.csv",
-        id_dataset="id",
+        data.Settings("id"),
+        question_paths=[tmp_path / "id.parquet", tmp_path / "shift.parquet"],
+        skipped_paths=[tmp_path / "nothing.parquet", tmp_path / "left.parquet"],
     )
     written = pl.read_csv(tmp_path / "data.csv")
     assert written.columns[2:] == ["images", "questions", "skipped_images", "skipped_questions", "images_in_home_dev"]

@@ -13,9 +13,8 @@ import pytest
 from quantrust.artifacts.tables import write_table
 from quantrust.evaluation import certification, comparison, decisions, shipping
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.report import contents, tables
-from quantrust.report.paper_tables import write_paper_table
-from quantrust.report.published_table import write_published_table
+from quantrust.report import contents
+from quantrust.report.tables import accuracy, as_is, data, members, paper, published, reliability, sizes
 
 ID_DATASET = "vqav2"
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
@@ -69,14 +68,14 @@ def three(name: str, numbers: tuple[float, float, float]) -> dict[str, object]:
     return dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
 
 
-def accuracy(metrics: list[Path], path: Path) -> Expected:
-    tables.write_accuracy_table(metrics, path, id_dataset=ID_DATASET)
+def written_accuracy(metrics: list[Path], path: Path) -> Expected:
+    accuracy.write(path, accuracy.Settings(ID_DATASET), metric_paths=metrics)
     found = figures(metrics)
     return [three("accuracy", found[scheme, "maxprob", "accuracy", None]) for scheme in SCHEMES]
 
 
-def reliability(metrics: list[Path], path: Path) -> Expected:
-    tables.write_reliability_table(metrics, path, id_dataset=ID_DATASET, risks=RISKS)
+def written_reliability(metrics: list[Path], path: Path) -> Expected:
+    reliability.write(path, reliability.Settings(ID_DATASET, RISKS), metric_paths=metrics)
     found = figures(metrics)
     names = {("ece", None): "ece", ("aurc", None): "aurc"}
     names |= {("coverage_at_risk", risk): f"coverage_at_risk_{risk}" for risk in RISKS}
@@ -86,8 +85,8 @@ def reliability(metrics: list[Path], path: Path) -> Expected:
     ]
 
 
-def members(metrics: list[Path], path: Path) -> Expected:
-    tables.write_members_table(metrics, path, id_dataset=ID_DATASET, risks=RISKS)
+def written_members(metrics: list[Path], path: Path) -> Expected:
+    members.write(path, members.Settings(ID_DATASET, RISKS), metric_paths=metrics)
     found = figures(metrics)
     keys = [("aurc", None), ("ece", None), *(("coverage_at_risk", risk) for risk in RISKS)]
     rows = []
@@ -97,13 +96,13 @@ def members(metrics: list[Path], path: Path) -> Expected:
     return rows
 
 
-def sizes(metrics: list[Path], path: Path) -> Expected:
+def written_sizes(metrics: list[Path], path: Path) -> Expected:
     size = {"weights_file": 1_000_001, "bfloat16": 3_000_017, "resident": 1_000_003, "resident_bfloat16": 3_000_019}
     size |= {"resident_packed": 1_200_007, "quantized_bits_per_weight": 4 + 1 / 3, "model_bits_per_weight": 16 / 3}
     folder = path.with_name("checkpoint")
     folder.mkdir()
     (folder / "quantization.json").write_text(json.dumps({"scheme": "s", "bytes": size}))
-    tables.write_sizes_table([folder], path)
+    sizes.write(path, checkpoints=[folder])
     return [
         {
             "bytes_on_disk": 1_000_001,
@@ -116,13 +115,15 @@ def sizes(metrics: list[Path], path: Path) -> Expected:
     ]
 
 
-def data(metrics: list[Path], path: Path) -> Expected:
+def written_data(metrics: list[Path], path: Path) -> Expected:
     asked = pl.DataFrame({"dataset": [ID_DATASET] * 3, "split": ["test"] * 3, "image": ["a", "a", "b"]})
     for name, table in (("asked", asked), ("skipped", asked.clear())):
         write_table(table, path.with_name(f"{name}.parquet"))
-    tables.write_data_table(
-        [path.with_name("asked.parquet")], [path.with_name("skipped.parquet")], path, id_dataset=ID_DATASET
-    )
+    paths = {
+        f"{kind}_paths": [path.with_name(f"{name}.parquet")]
+        for kind, name in (("question", "asked"), ("skipped", "skipped"))
+    }
+    data.write(path, data.Settings(ID_DATASET), **paths)
     return [{"images": 2, "questions": 3, "skipped_images": 0, "skipped_questions": 0, "images_in_home_dev": 0}]
 
 
@@ -139,14 +140,14 @@ def as_computed(schema: pl.Schema) -> Callable[[list[Path], Path], Expected]:
             *(pl.col(name) if name in columns else pl.lit("x").alias(name) for name in schema)
         )
         write_table(table, path.with_suffix(".parquet"))
-        tables.write_as_csv([path.with_suffix(".parquet")], path)
+        as_is.write(path, paths=[path.with_suffix(".parquet")])
         numbers = [name for name, kind in schema.items() if kind in (pl.Float64, pl.Int64)]
         return table.select(numbers).to_dicts()
 
     return write
 
 
-def paper(metrics: list[Path], path: Path) -> Expected:
+def written_paper(metrics: list[Path], path: Path) -> Expected:
     compared = {
         "first_model": MODEL,
         "first_scheme": SCHEMES[1],
@@ -160,20 +161,12 @@ def paper(metrics: list[Path], path: Path) -> Expected:
         "p_holm": awkward(10)[7:10],
     }
     write_table(pl.DataFrame(compared), path.with_name("comparisons.parquet"))
-    write_paper_table(
-        metrics,
-        path.with_name("comparisons.parquet"),
-        PUBLISHED,
-        path,
-        path.with_suffix(".md"),
-        path.with_suffix(".tex"),
-        name="t",
-        id_dataset=ID_DATASET,
-        estimators=ESTIMATORS,
-        risks=RISKS,
-        costs=COSTS,
-        resamples=2000,
-        level=0.95,
+    paper.write(
+        *(path, path.with_suffix(".md"), path.with_suffix(".tex")),
+        paper.Settings(ID_DATASET, ESTIMATORS, RISKS, COSTS, resamples=2000, level=0.95),
+        metric_paths=metrics,
+        comparisons_path=path.with_name("comparisons.parquet"),
+        published_path=PUBLISHED,
     )
     found, p_values = figures(metrics), compared["p_holm"]
     rows = []
@@ -196,32 +189,33 @@ def paper(metrics: list[Path], path: Path) -> Expected:
     return rows
 
 
-def published(metrics: list[Path], path: Path) -> Expected:
+def written_published(metrics: list[Path], path: Path) -> Expected:
     others = (path.with_suffix(".md"), path.with_suffix(".tex"))
-    write_published_table(metrics, PUBLISHED, path, *others, id_dataset=ID_DATASET, level=0.95)
+    settings = published.Settings(ID_DATASET, 0.95)
+    published.write(path, *others, settings, metric_paths=metrics, published_path=PUBLISHED)
     value, low, high = figures(metrics)["bf16", "maxprob", "accuracy", None]
     first = {"value": value, "low": low, "high": high, "published": 0.83}
     return [first | three("difference", (value - 0.83, low - 0.83, high - 0.83))]
 
 
 WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
-    "data": data,
-    "accuracy": accuracy,
-    "reliability": reliability,
-    "members": members,
-    "sizes": sizes,
+    "data": written_data,
+    "accuracy": written_accuracy,
+    "reliability": written_reliability,
+    "members": written_members,
+    "sizes": written_sizes,
     "certification": as_computed(certification.SCHEMA),
     "comparisons": as_computed(comparison.SCHEMA),
     "decisions": as_computed(decisions.SCHEMA),
     "shipping": as_computed(shipping.SCHEMA),
-    "quantization": paper,
-    "selector": paper,
-    "published": published,
+    "quantization": written_paper,
+    "selector": written_paper,
+    "published": written_published,
 }
 
 
 def test_every_table_of_the_report_is_read_back() -> None:
-    assert set(WRITERS) == {*contents.TABLES, *contents.PAPER_TABLES, contents.PUBLISHED_TABLE}
+    assert set(WRITERS) == {table.name for table in contents.TABLES}
 
 
 def bits(value: object) -> object:
@@ -244,7 +238,7 @@ def test_a_table_reads_back_to_what_was_computed_bit_for_bit(name: str, metrics:
     expected = WRITERS[name](metrics, path)
     for read in (read_by_polars, read_by_python):
         written = list(read(path))
-        if name != contents.PUBLISHED_TABLE:
+        if name != "published":
             assert len(written) == len(expected)
         for row, numbers in zip(written, expected, strict=False):
             for column, value in numbers.items():
@@ -283,7 +277,7 @@ def test_a_threshold_read_back_answers_the_questions_that_the_computed_one_answe
     read, rounded = 0, 0
     for name, computed in tables_of.items():
         write_table(computed, tmp_path / f"{name}.parquet")
-        tables.write_as_csv([tmp_path / f"{name}.parquet"], tmp_path / f"{name}.csv")
+        as_is.write(tmp_path / f"{name}.csv", paths=[tmp_path / f"{name}.parquet"])
         for column in ("threshold", "certified_threshold"):
             if column not in computed.columns:
                 continue

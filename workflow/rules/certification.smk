@@ -23,27 +23,3 @@ rule certify_variant:
         settings=certification_settings(),
     script:
         "../scripts/certify_variant.py"
-
-
-rule tabulate_certification:
-    input:
-        of_variants("data/certification/{model}/{scheme}.parquet"),
-    output:
-        report(
-            f"{REPORTS}/tables/certification.csv",
-            caption="../report/certification.rst",
-            category="Tables",
-            labels={"table": "Certified thresholds"},
-        ),
-    log:
-        f"logs/{REPORTS}/certification.log",
-    conda:
-        "../../envs/evaluation.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1000),
-        runtime=5,
-    params:
-        code=code("tabulate_as_is"),
-    script:
-        "../scripts/tabulate_as_is.py"

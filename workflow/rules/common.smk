@@ -24,8 +24,15 @@ from quantrust.models.processor_settings import max_aspect_ratio
 from quantrust.named_modules import FAMILIES
 from quantrust.quantization.method_modules import module_found, modules_not_run
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import PUBLISHED_TABLE, figures_of, learning_estimators, paper_tables_of, tables_of
-from quantrust.report.published import read_published
+from quantrust.report.contents import (
+    FIGURES,
+    TABLES,
+    figures_of,
+    inputs_of,
+    is_in_the_paper,
+    learning_estimators,
+    tables_of,
+)
 
 try:
     check_config(config, BASE / "workflow" / "schemas" / "config.schema.yaml")
@@ -165,12 +172,6 @@ def of_variants(pattern):
     return expand(pattern, model=STUDY["models"], scheme=STUDY["schemes"])
 
 
-def paper_tables():
-    """The tables like the paper's; one beside its figures where it prints any of a variant of the study."""
-    shared = read_published(PUBLISHED, ID_DATASET).has_any(compared_variants(), STUDY["estimators"])
-    return [*paper_tables_of(config), *([PUBLISHED_TABLE] if shared else [])]
-
-
 def study_artifacts():
     """Everything that a study leaves behind, the intermediate artifacts as well: what is missing is made again."""
     return [
@@ -201,11 +202,7 @@ def study_artifacts():
         f"{STUDY_DATA}/shipping.parquet",
         f"{STUDY_DATA}/examples.parquet",
         f"{REPORTS}/index.html",
-        *expand("{reports}/{figure}.{format}", reports=REPORTS, figure=figures_of(config), format=["pdf", "png"]),
-        *expand("{reports}/tables/{table}.csv", reports=REPORTS, table=tables_of(config)),
-        *expand(
-            "{reports}/tables/{table}.{format}", reports=REPORTS, table=paper_tables(), format=["csv", "md", "tex"]
-        ),
+        *(path for entry in (*figures_of(config), *tables_of(config)) for path in entry.files(REPORTS).values()),
     ]
 
 
@@ -527,10 +524,18 @@ def learning_settings():
     }
 
 
+def shown(entry):
+    """The files of a figure or table, one of them marked for the report that Snakemake writes."""
+    files = entry.files(REPORTS)
+    marks = {"caption": f"../report/{entry.name}.rst", "category": entry.category, "labels": {entry.kind: entry.label}}
+    return files | {entry.shown: report(files[entry.shown], **marks)}
+
+
 def figure_captions():
     """The captions of the study's figures, by name, as the report that Snakemake writes has them."""
     texts = {
-        name: (BASE / "workflow" / "report" / f"{name}.rst").read_text(encoding="utf-8") for name in figures_of(config)
+        figure.name: (BASE / "workflow" / "report" / f"{figure.name}.rst").read_text(encoding="utf-8")
+        for figure in figures_of(config)
     }
     job = SimpleNamespace(config=config)
     return {name: Template(text, undefined=StrictUndefined).render(snakemake=job) for name, text in texts.items()}

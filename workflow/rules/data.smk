@@ -92,29 +92,3 @@ rule build_questions:
         max_aspect_ratio=max_aspect_ratio_of,
     script:
         "../scripts/build_questions.py"
-
-
-rule tabulate_data:
-    input:
-        questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
-        skipped=expand("data/skipped/{dataset}.parquet", dataset=DATASETS),
-    output:
-        report(
-            f"{REPORTS}/tables/data.csv",
-            caption="../report/data.rst",
-            category="Tables",
-            labels={"table": "Data"},
-        ),
-    log:
-        f"logs/{REPORTS}/data.log",
-    conda:
-        "../../envs/evaluation.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1000),
-        runtime=5,
-    params:
-        code=code("tabulate_data"),
-        id_dataset=ID_DATASET,
-    script:
-        "../scripts/tabulate_data.py"

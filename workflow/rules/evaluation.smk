@@ -154,27 +154,3 @@ rule compare_variants:
         settings=comparison_settings(),
     script:
         "../scripts/compare_variants.py"
-
-
-rule tabulate_comparisons:
-    input:
-        f"{STUDY_DATA}/comparisons.parquet",
-    output:
-        report(
-            f"{REPORTS}/tables/comparisons.csv",
-            caption="../report/comparisons.rst",
-            category="Tables",
-            labels={"table": "Paired comparisons"},
-        ),
-    log:
-        f"logs/{REPORTS}/comparisons.log",
-    conda:
-        "../../envs/evaluation.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1000),
-        runtime=5,
-    params:
-        code=code("tabulate_as_is"),
-    script:
-        "../scripts/tabulate_as_is.py"

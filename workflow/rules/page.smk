@@ -75,54 +75,6 @@ rule pick_examples:
         "../scripts/pick_examples.py"
 
 
-rule tabulate_decisions:
-    input:
-        of_variants("data/decisions/{model}/{scheme}.parquet"),
-    output:
-        report(
-            f"{REPORTS}/tables/decisions.csv",
-            caption="../report/decisions.rst",
-            category="Tables",
-            labels={"table": "Decisions: every risk limit"},
-        ),
-    log:
-        f"logs/{REPORTS}/decisions.log",
-    conda:
-        "../../envs/evaluation.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1000),
-        runtime=5,
-    params:
-        code=code("tabulate_as_is"),
-    script:
-        "../scripts/tabulate_as_is.py"
-
-
-rule tabulate_shipping:
-    input:
-        f"{STUDY_DATA}/shipping.parquet",
-    output:
-        report(
-            f"{REPORTS}/tables/shipping.csv",
-            caption="../report/shipping.rst",
-            category="Tables",
-            labels={"table": "What schemes keep of bf16"},
-        ),
-    log:
-        f"logs/{REPORTS}/shipping.log",
-    conda:
-        "../../envs/evaluation.yaml"
-    threads: 1
-    resources:
-        mem_mb=memory(1000),
-        runtime=5,
-    params:
-        code=code("tabulate_as_is"),
-    script:
-        "../scripts/tabulate_as_is.py"
-
-
 rule build_page:
     input:
         metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
@@ -137,8 +89,8 @@ rule build_page:
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
         data=f"{REPORTS}/tables/data.csv",
-        figures=expand("{reports}/{figure}.png", reports=REPORTS, figure=figures_of(config)),
-        published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if PUBLISHED_TABLE in paper_tables() else [],
+        figures=[figure.files(REPORTS)["png"] for figure in figures_of(config)],
+        published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if is_in_the_paper(config) else [],
     output:
         report(
             f"{REPORTS}/index.html",

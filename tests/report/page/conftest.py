@@ -23,8 +23,7 @@ from quantrust.evaluation.shipping import write_shipping
 from quantrust.evaluation.study import evaluate_variant
 from quantrust.files import write_json
 from quantrust.report.page.build import Sources, write_page
-from quantrust.report.published_table import write_published_table
-from quantrust.report.tables import write_as_csv, write_data_table, write_sizes_table
+from quantrust.report.tables import as_is, data, published, sizes
 
 ROOT = Path(__file__).resolve().parents[3]
 ID_DATASET, SHIFT = "scenes", "scenes-language"
@@ -183,7 +182,8 @@ def write_published(folder: Path) -> Path:
     metrics = folder / "metrics.parquet"
     write_table(pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None), metrics)
     csv, *others = (folder / f"published.{kind}" for kind in ("csv", "md", "tex"))
-    write_published_table([metrics], REFERENCE, csv, *others, id_dataset="vqav2", level=0.95)
+    settings = published.Settings("vqav2", 0.95)
+    published.write(csv, *others, settings, metric_paths=[metrics], published_path=REFERENCE)
     return csv
 
 
@@ -274,13 +274,13 @@ def write_study(folder: Path) -> PageStudy:
     figures = {name: reports / f"{name}.png" for name in FIGURES}
     for path in figures.values():
         Image.effect_noise((140, 60), 90).save(path)
-    write_sizes_table(checkpoints.values(), reports / "tables" / "sizes.csv")
+    sizes.write(reports / "tables" / "sizes.csv", checkpoints=checkpoints.values())
     tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping", "data")}
-    write_as_csv(paths["decisions"].values(), tables["decisions"])
-    write_as_csv([folder / "shipping.parquet"], tables["shipping"])
+    as_is.write(tables["decisions"], paths=paths["decisions"].values())
+    as_is.write(tables["shipping"], paths=[folder / "shipping.parquet"])
     skipped = folder / "skipped.parquet"
     write_table(pl.read_parquet(questions[ID_DATASET]).clear(), skipped)
-    write_data_table(questions.values(), [skipped], tables["data"], id_dataset=ID_DATASET)
+    data.write(tables["data"], data.Settings(ID_DATASET), question_paths=questions.values(), skipped_paths=[skipped])
     sources = Sources(
         metrics=paths["metrics"],
         curves=paths["curves"],

@@ -14,6 +14,8 @@ from quantrust.errors import QuantrustError
 ESTIMATORS = "quantrust.confidence.estimators"
 FAMILIES = "quantrust.models.families"
 METHODS = "quantrust.quantization.methods"
+FIGURES = "quantrust.report.figures"
+TABLES = "quantrust.report.tables"
 
 
 def module_names(package: str) -> list[str]:

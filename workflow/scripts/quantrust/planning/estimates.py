@@ -39,7 +39,7 @@ from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration_samples import BATCH_SIZE
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.quantization.working_memory import ANSWER_TOKENS, Samples, quantize_footprint
-from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, learning_estimators
+from quantrust.report.contents import FIGURES, TABLES, learning_estimators
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -280,11 +280,12 @@ class _Planner:
 
     def estimate(self, job: Job) -> Estimate:
         """Return what a job takes."""
-        if job.rule in FIGURES:
+        if job.rule in {figure.rule for figure in FIGURES}:
             return self._figure(job.rule)
-        table = job.rule.removeprefix("tabulate_")
-        if table in (*PAPER_TABLES, PUBLISHED_TABLE):
-            return self._paper_table(table)
+        for table in TABLES:
+            if job.rule == table.rule:
+                other = self._paper_table if table.for_papers else self._other_table
+                return getattr(self, f"_{job.rule}", other)(job)
         return getattr(self, f"_{job.rule}")(job)
 
     def _say(self, fault: str) -> None:
@@ -613,11 +614,11 @@ class _Planner:
             host=DRAWING + self._settings * SETTING_READ,
         )
 
-    def _paper_table(self, name: str) -> Estimate:
+    def _paper_table(self, job: Job) -> Estimate:
         evaluation = self.config["evaluation"]
         # accuracy, AURC, ECE, coverage at each risk limit, Phi of each cost
         columns = 3 + len(evaluation["risks"]) + len(evaluation["costs"])
-        estimators = 1 if name == "quantization" else 2
+        estimators = 1 if job.rule == "tabulate_quantization" else 2
         figures = self._variants * estimators * columns
         return Estimate(
             disk=PAPER_TABLE_BYTES + figures * FIGURE_IN_TABLE, host=DRAWING + self._settings * SETTING_READ
@@ -627,6 +628,10 @@ class _Planner:
         disk = TABLE_BYTES + rows * row_bytes
         # most read metrics; what is written as it was read is in memory a few times as large
         return Estimate(disk=disk, host=TABULATING + self._settings * SETTING_READ + 4 * disk)
+
+    def _other_table(self, job: Job) -> Estimate:
+        """Estimate a table that has no estimate of its own: a row for every variant, dataset and estimator."""
+        return self._table(self._variants * len(self.questions) * len(self.config["study"]["estimators"]), 220)
 
     def _tabulate_data(self, job: Job) -> Estimate:
         total = self._totals()

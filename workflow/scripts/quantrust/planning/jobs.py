@@ -7,13 +7,10 @@ from typing import Any
 
 from quantrust.confidence.catalogue import has_learned
 from quantrust.config import CANDIDATES, EMBEDDED
-from quantrust.digest import SCRIPTS
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import PUBLISHED_TABLE, figures_of, paper_tables_of, tables_of
-from quantrust.report.published import read_published
+from quantrust.report.contents import figures_of, tables_of
 
 LANGUAGE_SHIFT = "scenes-language"
-PUBLISHED = SCRIPTS.parents[1] / "config" / "paper_reference.yaml"
 
 
 @dataclass(frozen=True)
@@ -158,16 +155,9 @@ def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
 
 def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
     folder = config["report"]["folder"]
-    study = config["study"]
-    reference = read_published(PUBLISHED, study["id_dataset"])
-    published = [PUBLISHED_TABLE] if reference.has_any(variants_of(config), study["estimators"]) else []
-    for table in tables_of(config):
-        yield Job(f"tabulate_{table}", f"{folder}/tables/{table}.csv")
-    for table in (*paper_tables_of(config), *published):
-        csv, *others = (f"{folder}/tables/{table}.{form}" for form in ("csv", "md", "tex"))
-        yield Job(f"tabulate_{table}", csv, also=tuple(others))
-    for figure in figures_of(config):
-        yield Job(figure, f"{folder}/{figure}.pdf", also=(f"{folder}/{figure}.png",))
+    for entry in (*tables_of(config), *figures_of(config)):
+        first, *others = entry.files(folder).values()
+        yield Job(entry.rule, first, also=tuple(others))
     yield Job("build_page", f"{folder}/index.html")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from quantrust.report.contents import FIGURES, PAPER_TABLES, PUBLISHED_TABLE, TABLES
+from quantrust.report.contents import FIGURES, TABLES
 
 COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
 TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
@@ -30,8 +30,8 @@ OF_EVERY_VARIANT = {
 }
 OF_THE_REPORT = {
     # the table of the data reads questions and has a line of its own
-    **{f"tabulate_{table}": "tables" for table in (*TABLES, *PAPER_TABLES, PUBLISHED_TABLE) if table != "data"},
-    **dict.fromkeys(FIGURES, "figures"),
+    **{table.rule: "tables" for table in TABLES if table.name != "data"},
+    **{figure.rule: "figures" for figure in FIGURES},
     "build_page": "build_page",
 }
 SUMMARISED = OF_EVERY_VARIANT | OF_THE_REPORT

@@ -1,73 +1,404 @@
-"""The figures and tables of a report, by the names of their rules and files. The workflow reads it too."""
+"""What a report consists of: an entry for each figure and table.
 
-from collections.abc import Mapping
-from typing import Any
+The workflow makes a rule of every entry, `quantrust plan` a job, and the page shows every figure. The module that an
+entry names is found by its name and is not imported here, so that each figure is drawn again for its own module alone.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, ClassVar
 
 from quantrust.confidence.catalogue import OF_ONE_NETWORK
+from quantrust.digest import SCRIPTS
+from quantrust.named_modules import FIGURES as FIGURE_MODULES
+from quantrust.named_modules import TABLES as TABLE_MODULES
+from quantrust.report.published import read_published
+
+Config = Mapping[str, Any]
+Pattern = str | tuple[str, ...]
+
+REFERENCE = SCRIPTS.parents[1] / "config" / "paper_reference.yaml"
+"""What the paper prints."""
+
+
+def _every(folder: str) -> str:
+    """Return the pattern of a table that every variant has one of."""
+    return f"data/{folder}/{{model}}/{{scheme}}.parquet"
+
+
+COMPARISONS = "{study_data}/comparisons.parquet"
+PUBLISHED = "{published}"
+
+
+def _nothing(config: Config) -> dict[str, Any]:
+    return {}
+
+
+def _always(config: Config) -> bool:
+    return True
+
+
+@dataclass(frozen=True)
+class Entry(ABC):
+    """A figure or table.
+
+    Attributes
+    ----------
+    name : str
+        Of its files and of its caption, `workflow/report/<name>.rst`.
+    label : str
+        What the report that Snakemake writes calls it.
+    module : str
+        The module that draws or writes it, in the package of its kind.
+    inputs : mapping of str to str or tuple of str
+        Patterns of paths, by the names that the module takes the paths under. `{model}` and `{scheme}` stand for those
+        of every variant of the study, `{dataset}` for every dataset, `{reports}` for the folder of reports,
+        `{study_data}` for that of results of all variants together, and `{published}` for the file of the paper's
+        figures. A pattern of variants or datasets gives a list of paths, as does a tuple; any other gives one path.
+    settings : callable
+        Takes the config and returns what the module's `Settings` are made from; empty where it has none. A change of
+        one of these values, and of nothing else in the config, makes the figure or table again.
+    wanted : callable
+        Takes the config and returns whether the study has anything to show here.
+    """
+
+    name: str
+    label: str
+    module: str
+    inputs: Mapping[str, Pattern]
+    settings: Callable[[Config], dict[str, Any]] = field(default=_nothing, kw_only=True)
+    wanted: Callable[[Config], bool] = field(default=_always, kw_only=True)
+
+    kind: ClassVar[str]
+    """In Snakemake's report the name of the column of labels."""
+    category: ClassVar[str]
+    """In Snakemake's report the heading above."""
+    package: ClassVar[str]
+    """Where modules of this kind are, named with dots."""
+    shown: ClassVar[str]
+    """Which of the files Snakemake's report shows."""
+
+    @property
+    @abstractmethod
+    def rule(self) -> str:
+        """The name of the rule that makes it."""
+
+    @abstractmethod
+    def files(self, folder: str) -> dict[str, str]:
+        """Return the paths of its files below the folder of reports, by the names that the module takes them under."""
+
+    @property
+    def dotted_module(self) -> str:
+        """The module with its packages."""
+        return f"{self.package}.{self.module}"
+
+
+@dataclass(frozen=True)
+class Figure(Entry):
+    """A figure, whose module defines `draw`; its rule has its name."""
+
+    kind = "figure"
+    category = "Figures"
+    package = FIGURE_MODULES
+    shown = "png"
+
+    @property
+    def rule(self) -> str:
+        return self.name
+
+    def files(self, folder: str) -> dict[str, str]:
+        return {extension: f"{folder}/{self.name}.{extension}" for extension in ("pdf", "png")}
+
+
+@dataclass(frozen=True)
+class Table(Entry):
+    """A table, whose module defines `write`; its rule is `tabulate_<name>`.
+
+    Attributes
+    ----------
+    for_papers : bool
+        Whether it is written as Markdown and LaTeX beside the CSV.
+    """
+
+    for_papers: bool = field(default=False, kw_only=True)
+
+    kind = "table"
+    category = "Tables"
+    package = TABLE_MODULES
+    shown = "csv"
+
+    @property
+    def rule(self) -> str:
+        return f"tabulate_{self.name}"
+
+    def files(self, folder: str) -> dict[str, str]:
+        extensions = {"csv": "csv", "markdown": "md", "latex": "tex"} if self.for_papers else {"csv": "csv"}
+        return {name: f"{folder}/tables/{self.name}.{extension}" for name, extension in extensions.items()}
+
+
+def _id_dataset(config: Config) -> dict[str, Any]:
+    return {"id_dataset": config["study"]["id_dataset"]}
+
+
+def _level(config: Config) -> dict[str, Any]:
+    return {"level": config["evaluation"]["confidence_level"]}
+
+
+def _shown_risks(config: Config) -> dict[str, Any]:
+    return {"risks": config["report"]["risks"]}
+
+
+def _shown_risk(config: Config) -> dict[str, Any]:
+    return {"risk": max(config["report"]["risks"])}
+
+
+def _at_risks(config: Config) -> dict[str, Any]:
+    return {**_id_dataset(config), **_shown_risks(config), **_level(config)}
+
+
+def _paper_table(*estimators: str) -> Callable[[Config], dict[str, Any]]:
+    return lambda config: {
+        **_id_dataset(config),
+        "estimators": list(estimators),
+        "risks": config["evaluation"]["risks"],
+        "costs": config["evaluation"]["costs"],
+        "resamples": config["comparison"]["resamples"],
+        **_level(config),
+    }
+
+
+def _has_several_networks(config: Config) -> bool:
+    return config["selector"]["members"] > 1 and any(
+        name.split("+")[0] in OF_ONE_NETWORK for name in config["study"]["estimators"]
+    )
+
+
+def is_in_the_paper(config: Config) -> bool:
+    """Return whether the paper prints results of any variant of a study, on the ID dataset of the study."""
+    study = config["study"]
+    variants = product(study["models"], study["schemes"])
+    return read_published(REFERENCE, study["id_dataset"]).has_any(variants, study["estimators"])
+
 
 FIGURES = (
-    "risk_coverage",
-    "mixtures",
-    "efficiency",
-    "degradation",
-    "reliability_diagrams",
-    "confidence_histograms",
-    "selector_gain",
-    "learning_curve",
-    "answer_types",
-    "question_kinds",
+    Figure(
+        "risk_coverage",
+        "Risk and coverage",
+        "risk_coverage",
+        {"curve_paths": _every("in_distribution/curves"), "metric_paths": _every("in_distribution/metrics")},
+        settings=_at_risks,
+    ),
+    Figure(
+        "mixtures",
+        "Mixtures with shifted questions",
+        "mixtures",
+        {"metric_paths": _every("metrics")},
+        settings=_at_risks,
+        wanted=lambda config: bool(config["study"]["shifts"]),
+    ),
+    Figure(
+        "efficiency",
+        "Efficiency and reliability",
+        "efficiency",
+        {"metric_paths": _every("in_distribution/metrics"), "sizes_path": "{reports}/tables/sizes.csv"},
+        settings=_at_risks,
+    ),
+    Figure(
+        "degradation",
+        "Degradation by bits",
+        "degradation",
+        {"metric_paths": _every("in_distribution/metrics")},
+        settings=_at_risks,
+    ),
+    Figure(
+        "reliability_diagrams",
+        "Reliability diagrams",
+        "reliability_diagrams",
+        {"bin_paths": _every("in_distribution/bins")},
+        settings=lambda config: {**_id_dataset(config), **_level(config)},
+    ),
+    Figure(
+        "confidence_histograms",
+        "Confidence of right and wrong answers",
+        "confidence_histograms",
+        {"bin_paths": _every("in_distribution/bins")},
+        settings=_id_dataset,
+    ),
+    Figure(
+        "selector_gain",
+        "Selector gain",
+        "selector_gain",
+        {"comparisons_path": COMPARISONS},
+        settings=lambda config: {**_shown_risks(config), **_level(config)},
+        wanted=lambda config: (
+            "selector" in config["comparison"]["estimators"] and "maxprob" in config["study"]["estimators"]
+        ),
+    ),
+    Figure(
+        "learning_curve",
+        "Labels and Selectors",
+        "learning_curve",
+        {"curve_paths": _every("learning/curves")},
+        settings=lambda config: {**_shown_risk(config), **_level(config)},
+        wanted=lambda config: bool(config["selector"]["learning_curve"]),
+    ),
+    Figure(
+        "answer_types",
+        "By type of answer",
+        "groups",
+        {"group_paths": _every("groups")},
+        settings=lambda config: {
+            "grouping": "answer_type",
+            "datasets": datasets_of(config),
+            **_shown_risk(config),
+            **_level(config),
+        },
+    ),
+    Figure(
+        "question_kinds",
+        "By kind of question",
+        "groups",
+        {"group_paths": _every("in_distribution/groups")},
+        settings=lambda config: {
+            "grouping": "question_kind",
+            "datasets": [config["study"]["id_dataset"]],
+            **_shown_risk(config),
+            **_level(config),
+        },
+    ),
 )
 
 TABLES = (
-    "data",
-    "accuracy",
-    "reliability",
-    "members",
-    "sizes",
-    "certification",
-    "comparisons",
-    "decisions",
-    "shipping",
+    Table(
+        "data",
+        "Data",
+        "data",
+        {"question_paths": "data/questions/{dataset}.parquet", "skipped_paths": "data/skipped/{dataset}.parquet"},
+        settings=_id_dataset,
+    ),
+    Table("accuracy", "Accuracy", "accuracy", {"metric_paths": _every("metrics")}, settings=_id_dataset),
+    Table(
+        "reliability",
+        "Reliability",
+        "reliability",
+        {"metric_paths": _every("metrics")},
+        settings=lambda config: {**_id_dataset(config), "risks": config["evaluation"]["risks"]},
+    ),
+    Table(
+        "members",
+        "Another training of the Selector",
+        "members",
+        {"metric_paths": _every("metrics")},
+        settings=lambda config: {**_id_dataset(config), **_shown_risks(config)},
+        wanted=_has_several_networks,
+    ),
+    Table("sizes", "Sizes", "sizes", {"checkpoints": "data/checkpoints/{model}/{scheme}"}),
+    Table("certification", "Certified thresholds", "as_is", {"paths": _every("certification")}),
+    Table("comparisons", "Paired comparisons", "as_is", {"paths": (COMPARISONS,)}),
+    Table("decisions", "Decisions: every risk limit", "as_is", {"paths": _every("decisions")}),
+    Table("shipping", "What schemes keep of bf16", "as_is", {"paths": ("{study_data}/shipping.parquet",)}),
+    Table(
+        "quantization",
+        "Quantization under MaxProb (main table)",
+        "paper",
+        {
+            "metric_paths": _every("in_distribution/metrics"),
+            "comparisons_path": COMPARISONS,
+            "published_path": PUBLISHED,
+        },
+        settings=_paper_table("maxprob"),
+        wanted=lambda config: "maxprob" in config["study"]["estimators"],
+        for_papers=True,
+    ),
+    Table(
+        "selector",
+        "MaxProb and Selector (main table)",
+        "paper",
+        {
+            "metric_paths": _every("in_distribution/metrics"),
+            "comparisons_path": COMPARISONS,
+            "published_path": PUBLISHED,
+        },
+        settings=_paper_table("maxprob", "selector"),
+        wanted=lambda config: "selector" in config["study"]["estimators"],
+        for_papers=True,
+    ),
+    Table(
+        "published",
+        "Beside the paper's figures",
+        "published",
+        {"metric_paths": _every("in_distribution/metrics"), "published_path": PUBLISHED},
+        settings=lambda config: {**_id_dataset(config), **_level(config)},
+        wanted=is_in_the_paper,
+        for_papers=True,
+    ),
 )
-"""Those that are written as CSV alone."""
 
-PAPER_TABLES = {"quantization": "maxprob", "selector": "selector"}
-"""The paper's main tables, which are written as Markdown and LaTeX as well, with the estimator that each is about."""
-
-PUBLISHED_TABLE = "published"
-"""One more of these, where the paper prints figures of the study's variants."""
+ENTRIES: tuple[Entry, ...] = (*TABLES, *FIGURES)
 
 
-def figures_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the figures that a study has anything for.
+def figures_of(config: Config) -> list[Figure]:
+    """Return the figures that a study has anything for, in the order of the page.
 
     Parameters
     ----------
     config : mapping
         Checked and completed.
     """
-    lacking = set()
-    if not config["study"]["shifts"]:
-        lacking.add("mixtures")
-    if "selector" not in config["comparison"]["estimators"] or "maxprob" not in config["study"]["estimators"]:
-        lacking.add("selector_gain")
-    if not config["selector"]["learning_curve"]:
-        lacking.add("learning_curve")
-    return [name for name in FIGURES if name not in lacking]
+    return [figure for figure in FIGURES if figure.wanted(config)]
 
 
-def learning_estimators(config: Mapping[str, Any]) -> list[str]:
+def tables_of(config: Config) -> list[Table]:
+    """Return the tables that a study has anything for.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked and completed.
+    """
+    return [table for table in TABLES if table.wanted(config)]
+
+
+def inputs_of(entry: Entry, config: Config, published: str) -> dict[str, str | list[str]]:
+    """Return the paths that a figure or table is made from, by name; variants by model and then by scheme.
+
+    Parameters
+    ----------
+    entry : Entry
+    config : mapping
+        Checked and completed.
+    published : str
+        Where the paper's figures lie, as seen from the folder of the study.
+    """
+    folder = config["report"]["folder"]
+    places = {"reports": folder, "study_data": f"data/studies/{folder}", "published": published}
+    return {name: _paths(pattern, config, places) for name, pattern in entry.inputs.items()}
+
+
+def _paths(pattern: Pattern, config: Config, places: Mapping[str, str]) -> str | list[str]:
+    if isinstance(pattern, tuple):
+        found = [_paths(one, config, places) for one in pattern]
+        return [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
+    for name, place in places.items():
+        pattern = pattern.replace(f"{{{name}}}", place)
+    study = config["study"]
+    if "{model}" in pattern:
+        return [
+            pattern.replace("{model}", model).replace("{scheme}", scheme)
+            for model, scheme in product(study["models"], study["schemes"])
+        ]
+    if "{dataset}" in pattern:
+        return [pattern.replace("{dataset}", dataset) for dataset in datasets_of(config)]
+    return pattern
+
+
+def datasets_of(config: Config) -> list[str]:
+    """Return the datasets of a study, the ID dataset first."""
+    return [config["study"]["id_dataset"], *config["study"]["shifts"]]
+
+
+def learning_estimators(config: Config) -> list[str]:
     """Return the estimators of a study that are trained on parts of dev: those of one network, not calibrated."""
     return [name for name in config["study"]["estimators"] if name in OF_ONE_NETWORK]
-
-
-def tables_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the tables of `TABLES` that a study has anything for: `members` where an estimator has several."""
-    estimators = {name.split("+")[0] for name in config["study"]["estimators"]}
-    several = config["selector"]["members"] > 1 and estimators & {*OF_ONE_NETWORK}
-    return [name for name in TABLES if several or name != "members"]
-
-
-def paper_tables_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the main tables whose estimator a study has."""
-    return [name for name, estimator in PAPER_TABLES.items() if estimator in config["study"]["estimators"]]

@@ -8,6 +8,9 @@ import polars as pl
 from quantrust.artifacts.tables import read_table
 from quantrust.errors import QuantrustError
 
+VARIANT = ["model", "scheme"]
+"""Columns that name a variant."""
+
 
 def read_tables(paths: Iterable[str | Path]) -> pl.DataFrame:
     """Read Parquet tables of the same columns into one, in the order of the paths."""
@@ -31,7 +34,7 @@ def rows_of(metrics: pl.DataFrame, metric: str, parameter: float | None = None) 
 
 
 def in_distribution(rows: pl.DataFrame, id_dataset: str) -> pl.DataFrame:
-    """Return the rows of the whole test split of the dataset in distribution."""
+    """Return the rows of the whole test split of the ID dataset."""
     return rows.filter((pl.col("dataset") == id_dataset) & (pl.col("id_share") == 1))
 
 
@@ -59,3 +62,11 @@ def pick(rows: pl.DataFrame, **values: str | float) -> pl.DataFrame:
 def distinct(rows: pl.DataFrame, column: str) -> list[str]:
     """Return the different values of a column in the order of their first rows."""
     return rows[column].unique(maintain_order=True).to_list()
+
+
+def interval_columns(name: str) -> list[pl.Expr]:
+    """Return value, low and high of rows of metrics as columns that are named after the metric."""
+    return [
+        pl.col(column).alias(label)
+        for column, label in (("value", name), ("low", f"{name}_low"), ("high", f"{name}_high"))
+    ]

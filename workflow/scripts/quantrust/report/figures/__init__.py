@@ -1,1 +1,1 @@
-"""The figures of a study, a module and a function each; they read metrics, curves and other tables only."""
+"""The figures of a report, one module each, which defines `draw` and `Settings`; they read tables alone."""

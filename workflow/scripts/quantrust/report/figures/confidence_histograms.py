@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -19,21 +20,30 @@ MOST_MODELS = 2
 MAGNIFICATIONS = (1, 2, 5, 10, 20, 50)
 
 
-def confidence_histograms(
-    bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, id_dataset: str
-) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
+
+    Attributes
+    ----------
+    id_dataset : str
+    """
+
+    id_dataset: str
+
+
+def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Iterable[str | Path]) -> None:
     """Draw how confident right and wrong answers are in distribution: a line per scheme, a panel per model, estimator.
 
     Parameters
     ----------
-    bin_paths : iterable of str or Path
-        Tables of `quantrust.evaluation.breakdowns.BINS_SCHEMA`.
     pdf, png : str or Path
         The files to write.
-    id_dataset : str
-        The dataset in distribution.
+    settings : Settings
+    bin_paths : iterable of str or Path
+        Tables of `quantrust.evaluation.breakdowns.BINS_SCHEMA`.
     """
-    bins = pick(read_tables(bin_paths), dataset=id_dataset)
+    bins = pick(read_tables(bin_paths), dataset=settings.id_dataset)
     total = pl.col("n").sum().over("model", "scheme", "estimator")
     bins = bins.with_columns(
         total=total, right_share=pl.col("right") / total, wrong_share=(pl.col("n") - pl.col("right")) / total
@@ -72,9 +82,9 @@ def confidence_histograms(
                 Patch(color=RIGHT_COLOUR, label="right (above)"),
                 Patch(color=WRONG_COLOUR, label="wrong (below)" + taller),
             ],
-            f"{id_dataset}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 bins of "
-            "equal width, on the scale at the right, which all panels share; right: a soft accuracy of at least one "
-            "half",
+            f"{settings.id_dataset}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 "
+            "bins of equal width, on the scale at the right, which all panels share; right: a soft accuracy of at "
+            "least one half",
         )
         save_figure(figure, pdf, png)
 

@@ -1,6 +1,7 @@
 """What is left at fewer bits, in distribution."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -36,37 +37,42 @@ from quantrust.report.wording import in_words
 REFERENCE_COLOUR = "#999999"
 
 
-def degradation(
-    metric_paths: Iterable[str | Path],
-    pdf: str | Path,
-    png: str | Path,
-    *,
-    id_dataset: str,
-    risks: Sequence[float],
-    level: float,
-) -> None:
-    """Draw what is left at fewer bits, in distribution: a column per model, a row per metric.
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
 
-    Parameters
+    Attributes
     ----------
-    metric_paths : iterable of str or Path
-    pdf, png : str or Path
-        The files to write.
     id_dataset : str
-        The dataset in distribution.
     risks : sequence of float in [0, 1]
         The risk limits of the coverages.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    metrics = in_distribution(read_tables(metric_paths), id_dataset)
+
+    id_dataset: str
+    risks: Sequence[float]
+    level: float
+
+
+def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: Iterable[str | Path]) -> None:
+    """Draw what is left at fewer bits, in distribution: a column per model, a row per metric.
+
+    Parameters
+    ----------
+    pdf, png : str or Path
+        The files to write.
+    settings : Settings
+    metric_paths : iterable of str or Path
+    """
+    metrics = in_distribution(read_tables(metric_paths), settings.id_dataset)
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))
     series = by_series(shown)
     models = distinct(metrics, "model")
     rows = [
         ("accuracy", rows_of(metrics, "accuracy"), estimators[-1:]),
-        *((risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in risks),
+        *((risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in settings.risks),
         ("AURC", rows_of(metrics, "aurc"), estimators),
         ("ECE", rows_of(metrics, "ece"), estimators),
     ]
@@ -108,8 +114,8 @@ def degradation(
         legend(
             figure,
             [*handles, *estimator_handles(estimators)],
-            f"{id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: "
-            f"{in_words(level)} bootstrap intervals over images; {risks_note(risks)}",
+            f"{settings.id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: "
+            f"{in_words(settings.level)} bootstrap intervals over images; {risks_note(settings.risks)}",
         )
         save_figure(figure, pdf, png)
 

@@ -1,6 +1,7 @@
 """The efficiency-reliability plane: what is left of accuracy and coverage for how many bytes."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -30,33 +31,39 @@ APART, WIDEST = 0.02, 0.06
 UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def efficiency(
-    metric_paths: Iterable[str | Path],
-    sizes_path: str | Path,
-    pdf: str | Path,
-    png: str | Path,
-    *,
-    id_dataset: str,
-    risks: Sequence[float],
-    level: float,
-) -> None:
-    """Draw accuracy and coverage at risk limits against bytes on disk: a column per model, a row per metric.
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
 
-    Parameters
+    Attributes
     ----------
-    metric_paths : iterable of str or Path
-    sizes_path : str or Path
-        The table of sizes, CSV with the columns model, scheme and bytes_on_disk.
-    pdf, png : str or Path
-        The files to write.
     id_dataset : str
-        The dataset in distribution.
     risks : sequence of float in [0, 1]
         The risk limits.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    metrics = in_distribution(read_tables(metric_paths), id_dataset)
+
+    id_dataset: str
+    risks: Sequence[float]
+    level: float
+
+
+def draw(
+    pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: Iterable[str | Path], sizes_path: str | Path
+) -> None:
+    """Draw accuracy and coverage at risk limits against bytes on disk: a column per model, a row per metric.
+
+    Parameters
+    ----------
+    pdf, png : str or Path
+        The files to write.
+    settings : Settings
+    metric_paths : iterable of str or Path
+    sizes_path : str or Path
+        The table of sizes, CSV with the columns model, scheme and bytes_on_disk.
+    """
+    metrics = in_distribution(read_tables(metric_paths), settings.id_dataset)
     sizes = read_csv(sizes_path).select("model", "scheme", bytes=pl.col("bytes_on_disk"))
     metrics = metrics.join(sizes, on=["model", "scheme"], how="left", maintain_order="left")
     estimators = shown_estimators(metrics)
@@ -65,7 +72,7 @@ def efficiency(
     rows = [("accuracy", pick(rows_of(metrics, "accuracy"), estimator=estimators[0]))]
     rows += [
         (f"{risk_label(risk)}\n{ESTIMATOR_LABELS[name]}", pick(coverage, estimator=name))
-        for risk, coverage in ((risk, rows_of(metrics, "coverage_at_risk", risk)) for risk in risks)
+        for risk, coverage in ((risk, rows_of(metrics, "coverage_at_risk", risk)) for risk in settings.risks)
         for name in estimators
     ]
     with styled_figure(height=1.0 + 1.3 * len(rows)) as figure:
@@ -106,9 +113,10 @@ def efficiency(
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown), front],
-            f"{id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: {in_words(level)} "
-            f"bootstrap intervals over images; {risks_note(risks)}; on the front: what no other checkpoint of the "
-            f"model beats with as few bytes{'; points of equal bytes are set apart' if apart else ''}",
+            f"{settings.id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: "
+            f"{in_words(settings.level)} bootstrap intervals over images; {risks_note(settings.risks)}; on the front: "
+            f"what no other checkpoint of the model beats with as few bytes"
+            f"{'; points of equal bytes are set apart' if apart else ''}",
         )
         save_figure(figure, pdf, png)
 

@@ -1,6 +1,7 @@
 """Accuracy, coverage and risk by type of answer and by kind of question."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -25,28 +26,12 @@ from quantrust.report.wording import in_words
 WORDS = {"answer_type": "type of answer", "question_kind": "kind of question"}
 
 
-def groups(
-    group_paths: Iterable[str | Path],
-    pdf: str | Path,
-    png: str | Path,
-    *,
-    grouping: str,
-    datasets: Sequence[str],
-    risk: float,
-    level: float,
-) -> None:
-    """Draw accuracy, coverage at a risk limit, and the risk that one threshold for all leaves in each group.
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
 
-    A row of panels per model; the estimator is the Selector where the study has it. What rests on fewer than `FEWEST`
-    answers is not drawn like a measurement: groups of fewer questions and risks of fewer kept answers are left out, and
-    a coverage that keeps fewer is a hollow point without an interval.
-
-    Parameters
+    Attributes
     ----------
-    group_paths : iterable of str or Path
-        Tables of `quantrust.evaluation.breakdowns.GROUPS_SCHEMA`.
-    pdf, png : str or Path
-        The files to write.
     grouping : {"answer_type", "question_kind"}
     datasets : sequence of str
         The datasets whose groups are shown.
@@ -55,10 +40,34 @@ def groups(
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    table = read_tables(group_paths).filter((pl.col("grouping") == grouping) & pl.col("dataset").is_in(list(datasets)))
+
+    grouping: str
+    datasets: Sequence[str]
+    risk: float
+    level: float
+
+
+def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: Iterable[str | Path]) -> None:
+    """Draw accuracy, coverage at a risk limit, and the risk that one threshold for all leaves in each group.
+
+    A row of panels per model; the estimator is the Selector where the study has it. What rests on fewer than `FEWEST`
+    answers is not drawn like a measurement: groups of fewer questions and risks of fewer kept answers are left out, and
+    a coverage that keeps fewer is a hollow point without an interval.
+
+    Parameters
+    ----------
+    pdf, png : str or Path
+        The files to write.
+    settings : Settings
+    group_paths : iterable of str or Path
+        Tables of `quantrust.evaluation.breakdowns.GROUPS_SCHEMA`.
+    """
+    table = read_tables(group_paths).filter(
+        (pl.col("grouping") == settings.grouping) & pl.col("dataset").is_in(list(settings.datasets))
+    )
     if table.is_empty():
         with styled_figure(height=1) as figure:
-            only_say(figure, f"No question of {', '.join(datasets)} has a {WORDS[grouping]}.")
+            only_say(figure, f"No question of {', '.join(settings.datasets)} has a {WORDS[settings.grouping]}.")
             save_figure(figure, pdf, png)
         return
     estimator = shown_estimators(table)[-1]
@@ -67,27 +76,31 @@ def groups(
     table = table.filter(pl.col("n") >= FEWEST)
     if table.is_empty():
         with styled_figure(height=1) as figure:
-            only_say(figure, f"Every {WORDS[grouping]} of {', '.join(datasets)} has fewer than {FEWEST} questions.")
+            where = ", ".join(settings.datasets)
+            only_say(figure, f"Every {WORDS[settings.grouping]} of {where} has fewer than {FEWEST} questions.")
             save_figure(figure, pdf, png)
         return
     clusters = table.select("dataset", "group").unique(maintain_order=True).rows()
     shown = looks(distinct(table, "scheme"))
     models = distinct(table, "model")
     keys = ["model", "scheme", "dataset", "group"]
-    answered = rows_of(table, "deployed_coverage", risk).select(*keys, kept=pl.col("value") * pl.col("n"))
+    answered = rows_of(table, "deployed_coverage", settings.risk).select(*keys, kept=pl.col("value") * pl.col("n"))
     # A count of answers that has been a share is one only but for rounding.
     enough = pl.col("kept") > FEWEST - 0.5
     columns = [
         ("accuracy", rows_of(table, "accuracy").with_columns(measured=pl.lit(True))),
         (
-            f"{risk_label(risk)} within the group",
-            rows_of(table, "coverage_at_risk", risk)
+            f"{risk_label(settings.risk)} within the group",
+            rows_of(table, "coverage_at_risk", settings.risk)
             .with_columns(kept=pl.col("value") * pl.col("n"))
             .with_columns(measured=enough),
         ),
         (
             "risk under one threshold",
-            rows_of(table, "deployed_risk", risk).join(answered, on=keys).filter(enough).with_columns(measured=True),
+            rows_of(table, "deployed_risk", settings.risk)
+            .join(answered, on=keys)
+            .filter(enough)
+            .with_columns(measured=True),
         ),
     ]
     pitch = max(0.2, 0.06 + 0.03 * len(shown))
@@ -101,10 +114,10 @@ def groups(
                 if column == 0:
                     title(axes, model, len(columns))
                 if column == 2:
-                    axes.axvline(risk, color="#555555", linestyle=":", linewidth=0.8)
+                    axes.axvline(settings.risk, color="#555555", linestyle=":", linewidth=0.8)
                 if row == len(models) - 1:
                     axes.set_xlabel(label)
-            _name(grid[row][0], clusters, len(datasets) > 1)
+            _name(grid[row][0], clusters, len(settings.datasets) > 1)
         # Once everything is drawn: a limit that is set ends the axes' growth, and the models share them.
         for axes in grid[0]:
             axes.set_xlim(left=-0.02)
@@ -114,10 +127,10 @@ def groups(
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown)],
-            f"{', '.join(datasets)}: groups of {sizes} test questions{manner_note(shown)}; bars: "
-            f"{in_words(level)} bootstrap intervals over images; confidence of {ESTIMATOR_LABELS[estimator]}; one "
-            f"threshold: the one that keeps the dotted risk on all val questions in distribution; hollow: fewer than "
-            f"{FEWEST} answers kept; the risk of so few is left out{left_out}",
+            f"{', '.join(settings.datasets)}: groups of {sizes} test questions{manner_note(shown)}; bars: "
+            f"{in_words(settings.level)} bootstrap intervals over images; confidence of "
+            f"{ESTIMATOR_LABELS[estimator]}; one threshold: the one that keeps the dotted risk on all val questions in "
+            f"distribution; hollow: fewer than {FEWEST} answers kept; the risk of so few is left out{left_out}",
         )
         save_figure(figure, pdf, png)
 

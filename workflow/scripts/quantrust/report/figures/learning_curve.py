@@ -1,6 +1,7 @@
 """What Selectors gain over MaxProb for the labels that they are trained on."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -17,25 +18,38 @@ DASHES = {"selector": "solid", "selector-residual": (0, (3.5, 1.5))}
 NAMES = {"selector": "Selector", "selector-residual": "Selector that corrects MaxProb"}
 
 
-def learning_curve(paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, risk: float, level: float) -> None:
-    """Draw gains over MaxProb against labels: rows of panels per model and test set, a column per metric.
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
 
-    Parameters
+    Attributes
     ----------
-    paths : iterable of str or Path
-        Tables of `quantrust.evaluation.learning.write_learning_curve`.
-    pdf, png : str or Path
-        The files to write.
     risk : float in [0, 1]
         The risk limit of the coverage.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
     """
-    at_limit = pl.col("parameter").is_null() | (pl.col("parameter") == risk)
-    table = read_tables(paths).filter(pl.col("difference").is_not_null(), at_limit)
+
+    risk: float
+    level: float
+
+
+def draw(pdf: str | Path, png: str | Path, settings: Settings, *, curve_paths: Iterable[str | Path]) -> None:
+    """Draw gains over MaxProb against labels: rows of panels per model and test set, a column per metric.
+
+    Parameters
+    ----------
+    pdf, png : str or Path
+        The files to write.
+    settings : Settings
+    curve_paths : iterable of str or Path
+        Tables of `quantrust.evaluation.learning.write_learning_curve`.
+    """
+    at_limit = pl.col("parameter").is_null() | (pl.col("parameter") == settings.risk)
+    table = read_tables(curve_paths).filter(pl.col("difference").is_not_null(), at_limit)
     # A gain points up in every panel: more coverage, less area, less error.
     columns = [
-        (f"gain in {risk_label(risk)}", "coverage_at_risk", 1),
+        (f"gain in {risk_label(settings.risk)}", "coverage_at_risk", 1),
         ("fall of AURC", "aurc", -1),
         ("fall of ECE", "ece", -1),
     ]
@@ -68,8 +82,8 @@ def learning_curve(paths: Iterable[str | Path], pdf: str | Path, png: str | Path
         legend(
             figure,
             handles,
-            f"Against MaxProb on the same answers; test questions: {counts}; bars: {in_words(level)} paired bootstrap "
-            "intervals over images and trainings; small points: single trainings",
+            f"Against MaxProb on the same answers; test questions: {counts}; bars: {in_words(settings.level)} paired "
+            "bootstrap intervals over images and trainings; small points: single trainings",
         )
         save_figure(figure, pdf, png)
 

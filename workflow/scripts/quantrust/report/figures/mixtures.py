@@ -1,6 +1,7 @@
 """Accuracy and coverage at risk limits as questions in distribution give way to shifted ones."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -37,15 +38,25 @@ MOST_COLUMNS = 2
 ALPHA = 0.12
 
 
-def mixtures(
-    metric_paths: Iterable[str | Path],
-    pdf: str | Path,
-    png: str | Path,
-    *,
-    id_dataset: str,
-    risks: Sequence[float],
-    level: float,
-) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
+
+    Attributes
+    ----------
+    id_dataset : str
+    risks : sequence of float in [0, 1]
+        The risk limits.
+    level : float in (0, 1)
+        Confidence level of the bands, for the note.
+    """
+
+    id_dataset: str
+    risks: Sequence[float]
+    level: float
+
+
+def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: Iterable[str | Path]) -> None:
     """Draw accuracy and coverage at risk limits against the share of questions in distribution.
 
     A page per model. On it, for every shift and series of schemes, a panel for the accuracy and under it one for each
@@ -53,17 +64,14 @@ def mixtures(
 
     Parameters
     ----------
-    metric_paths : iterable of str or Path
     pdf, png : str or Path
         The files to write.
-    id_dataset : str
-        The dataset in distribution.
-    risks : sequence of float in [0, 1]
-        The risk limits.
-    level : float in (0, 1)
-        Confidence level of the bands, for the note.
+    settings : Settings
+    metric_paths : iterable of str or Path
     """
-    metrics = read_tables(metric_paths).filter((pl.col("dataset") != id_dataset) & pl.col("id_share").is_not_null())
+    metrics = read_tables(metric_paths).filter(
+        (pl.col("dataset") != settings.id_dataset) & pl.col("id_share").is_not_null()
+    )
     if metrics.is_empty():
         with styled_figure(height=1) as figure:
             only_say(figure, "The study has no shifted dataset (study.shifts in the config).")
@@ -74,7 +82,7 @@ def mixtures(
     columns = columns_of(shown)
     # No confidence enters the accuracy; it is drawn like the last estimator, solid.
     rows = [("accuracy", rows_of(metrics, "accuracy"), estimators[-1:])]
-    rows += [(risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in risks]
+    rows += [(risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in settings.risks]
     panels = [(shift, *column) for shift in distinct(metrics, "dataset") for column in columns]
     lines = [panels[first : first + MOST_COLUMNS] for first in range(0, len(panels), MOST_COLUMNS)]
     counts = " and ".join(f"{n:,}" for n in sorted(set(metrics["n"])))
@@ -104,13 +112,13 @@ def mixtures(
                 for row, (label, _, _) in enumerate(rows):
                     grid[first + row][0].set_ylabel(label)
             figure.align_ylabels()
-            figure.supxlabel(f"questions of {id_dataset} : questions of the shift", fontsize=7.5)
+            figure.supxlabel(f"questions of {settings.id_dataset} : questions of the shift", fontsize=7.5)
             legend(
                 figure,
                 [*bit_handles(shown), *estimator_handles(estimators)],
                 f"{counts} test questions in every mixture{manner_note(shown)}; bands, of {_banded(shown)}: "
-                f"{in_words(level)} bootstrap intervals over images; {risks_note(risks)}, with the threshold read "
-                f"off the test labels{hidden_note(shown)}",
+                f"{in_words(settings.level)} bootstrap intervals over images; {risks_note(settings.risks)}, with the "
+                f"threshold read off the test labels{hidden_note(shown)}",
             )
         pages.append(figure)
     for row, same in enumerate(by_row):

@@ -1,6 +1,7 @@
 """Reliability diagrams: how often answers of a confidence are right."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -26,23 +27,33 @@ from quantrust.report.wording import in_words
 MOST_MODELS = 2
 
 
-def reliability_diagrams(
-    bin_paths: Iterable[str | Path], pdf: str | Path, png: str | Path, *, id_dataset: str, level: float
-) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
+
+    Attributes
+    ----------
+    id_dataset : str
+    level : float in (0, 1)
+        Confidence level of the intervals, for the note.
+    """
+
+    id_dataset: str
+    level: float
+
+
+def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Iterable[str | Path]) -> None:
     """Draw soft accuracy against confidence in distribution: a column per model and estimator, a row per series.
 
     Parameters
     ----------
-    bin_paths : iterable of str or Path
-        Tables of `quantrust.evaluation.breakdowns.BINS_SCHEMA`.
     pdf, png : str or Path
         The files to write.
-    id_dataset : str
-        The dataset in distribution.
-    level : float in (0, 1)
-        Confidence level of the intervals, for the note.
+    settings : Settings
+    bin_paths : iterable of str or Path
+        Tables of `quantrust.evaluation.breakdowns.BINS_SCHEMA`.
     """
-    bins = pick(read_tables(bin_paths), dataset=id_dataset)
+    bins = pick(read_tables(bin_paths), dataset=settings.id_dataset)
     estimators = shown_estimators(bins)
     models = distinct(bins, "model")
     shown = looks(distinct(bins, "scheme"))
@@ -79,8 +90,9 @@ def reliability_diagrams(
         legend(
             figure,
             bit_handles(shown),
-            f"{id_dataset}, {count:,} test questions{manner_note(shown)}; 15 bins of equal width, those with at least "
-            f"{FEWEST} answers; bars: {in_words(level)} bootstrap intervals over images; dotted: perfect calibration",
+            f"{settings.id_dataset}, {count:,} test questions{manner_note(shown)}; 15 bins of equal width, those "
+            f"with at least {FEWEST} answers; bars: {in_words(settings.level)} bootstrap intervals over images; "
+            "dotted: perfect calibration",
         )
         save_figure(figure, pdf, png)
 

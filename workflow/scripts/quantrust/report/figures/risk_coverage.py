@@ -1,6 +1,7 @@
 """Risk against coverage in distribution, with the low coverages where decisions are made enlarged."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -32,33 +33,44 @@ INSET = (0.1, 0.6, 0.4, 0.37)
 LIMITS = 2
 
 
-def risk_coverage(
-    curve_paths: Iterable[str | Path],
-    metric_paths: Iterable[str | Path],
-    pdf: str | Path,
-    png: str | Path,
-    *,
-    id_dataset: str,
-    risks: Sequence[float],
-    level: float,
-) -> None:
-    """Draw risk against coverage in distribution: rows of panels per model, a panel per series of schemes.
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
 
-    Parameters
+    Attributes
     ----------
-    curve_paths, metric_paths : iterable of str or Path
-        Curves and metrics of the study's variants.
-    pdf, png : str or Path
-        The files to write.
     id_dataset : str
-        The dataset in distribution.
     risks : sequence of float in (0, 1)
         The risk limits, lines in the small panels.
     level : float in (0, 1)
         Confidence level of the bands, for the note.
     """
-    curves = in_distribution(read_tables(curve_paths), id_dataset)
-    accuracy = in_distribution(rows_of(read_tables(metric_paths), "accuracy"), id_dataset)
+
+    id_dataset: str
+    risks: Sequence[float]
+    level: float
+
+
+def draw(
+    pdf: str | Path,
+    png: str | Path,
+    settings: Settings,
+    *,
+    curve_paths: Iterable[str | Path],
+    metric_paths: Iterable[str | Path],
+) -> None:
+    """Draw risk against coverage in distribution: rows of panels per model, a panel per series of schemes.
+
+    Parameters
+    ----------
+    pdf, png : str or Path
+        The files to write.
+    settings : Settings
+    curve_paths, metric_paths : iterable of str or Path
+        Curves and metrics of the study's variants.
+    """
+    curves = in_distribution(read_tables(curve_paths), settings.id_dataset)
+    accuracy = in_distribution(rows_of(read_tables(metric_paths), "accuracy"), settings.id_dataset)
     models = distinct(curves, "model")
     shown = looks(distinct(curves, "scheme"))
     columns = columns_of(shown)
@@ -81,7 +93,7 @@ def risk_coverage(
                         curve = pick(here, scheme=look.name, estimator=estimator)
                         for target in (axes, inset):
                             _draw_curve(target, curve, look.colour, estimator)
-                _dress(axes, inset, top, risks)
+                _dress(axes, inset, top, settings.risks)
                 title(axes, f"{model}: {short_label(series, [one for one, _ in columns])}", wide)
         for place in range(wide):
             in_column = [line[place] for line in grid if line[place].get_visible()]
@@ -90,13 +102,13 @@ def risk_coverage(
         for line in grid:
             line[0].set_ylabel("risk (1 - soft accuracy)")
         count = accuracy["n"].max()
-        limits = " and ".join(in_words(risk) for risk in risks)
+        limits = " and ".join(in_words(risk) for risk in settings.risks)
         legend(
             figure,
             [*bit_handles(shown), *estimator_handles(estimators)],
-            f"{id_dataset}, {count:,} test questions{manner_note(shown)}; bands: {in_words(level)} bootstrap intervals "
-            f"over images; small panels: the same, coverage on a log scale, dotted: a risk of {limits}"
-            f"{hidden_note(shown)}",
+            f"{settings.id_dataset}, {count:,} test questions{manner_note(shown)}; bands: {in_words(settings.level)} "
+            "bootstrap intervals over images; small panels: the same, coverage on a log scale, dotted: a risk of "
+            f"{limits}{hidden_note(shown)}",
         )
         save_figure(figure, pdf, png)
 

@@ -1,6 +1,7 @@
 """What the Selector gains over MaxProb, with paired intervals."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -14,21 +15,32 @@ from quantrust.report.style import DATASET_COLOURS, DATASET_MARKERS, looks, save
 from quantrust.report.wording import SIGNIFICANT, in_words
 
 
-def selector_gain(
-    comparisons_path: str | Path, pdf: str | Path, png: str | Path, *, risks: Sequence[float], level: float
-) -> None:
-    """Draw what the Selector gains over MaxProb on every test set: rows of panels per model, a column per metric.
+@dataclass(frozen=True)
+class Settings:
+    """What the figure is given beside its inputs.
 
-    Parameters
+    Attributes
     ----------
-    comparisons_path : str or Path
-        The table of `quantrust.evaluation.comparison.write_comparisons`.
-    pdf, png : str or Path
-        The files to write.
     risks : sequence of float in [0, 1]
         The risk limits of the coverages.
     level : float in (0, 1)
         Confidence level of the intervals, for the note.
+    """
+
+    risks: Sequence[float]
+    level: float
+
+
+def draw(pdf: str | Path, png: str | Path, settings: Settings, *, comparisons_path: str | Path) -> None:
+    """Draw what the Selector gains over MaxProb on every test set: rows of panels per model, a column per metric.
+
+    Parameters
+    ----------
+    pdf, png : str or Path
+        The files to write.
+    settings : Settings
+    comparisons_path : str or Path
+        The table of `quantrust.evaluation.comparison.write_comparisons`.
     """
     table = read_table(comparisons_path).filter(
         (pl.col("first_estimator") == "selector")
@@ -42,7 +54,10 @@ def selector_gain(
         return
     # A gain points to the right in every panel: more coverage, less area, less error.
     columns = [
-        *((f"gain in {risk_label(risk)}", "coverage_at_risk", pl.col("parameter") == risk, 1) for risk in risks),
+        *(
+            (f"gain in {risk_label(risk)}", "coverage_at_risk", pl.col("parameter") == risk, 1)
+            for risk in settings.risks
+        ),
         ("fall of AURC", "aurc", pl.col("parameter").is_null(), -1),
         ("fall of ECE", "ece", pl.col("parameter").is_null(), -1),
     ]
@@ -79,8 +94,8 @@ def selector_gain(
         legend(
             figure,
             handles,
-            f"Selector against MaxProb on the same answers; test questions: {counts}; bars: {in_words(level)} paired "
-            "bootstrap intervals over images; significance after Holm's correction",
+            f"Selector against MaxProb on the same answers; test questions: {counts}; bars: {in_words(settings.level)} "
+            "paired bootstrap intervals over images; significance after Holm's correction",
         )
         save_figure(figure, pdf, png)
 

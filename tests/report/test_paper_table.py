@@ -1,30 +1,31 @@
 """The paper's tables: values, marks, bold and published figures, alike in all three files."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from quantrust.artifacts.tables import write_table
-from quantrust.report import paper_tables
+from quantrust.report.tables import paper
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
-SETTINGS = {
-    "name": "t",
-    "id_dataset": "scenes",
-    "risks": [0.005, 0.01, 0.05],
-    "costs": [10, 100],
-    "resamples": 30000,
-    "level": 0.95,
-}
+SETTINGS = paper.Settings(
+    id_dataset="scenes",
+    estimators=["maxprob", "selector"],
+    risks=[0.005, 0.01, 0.05],
+    costs=[10, 100],
+    resamples=30000,
+    level=0.95,
+)
 
 
 def write(study, folder: Path, variants=None, **settings) -> tuple[pl.DataFrame, str, str]:
     files = [folder / f"t.{ending}" for ending in ("csv", "md", "tex")]
     paths = [study.metrics[variant] for variant in variants or study.metrics]
-    arguments = {**SETTINGS, "estimators": ["maxprob", "selector"], **settings}
-    paper_tables.write_paper_table(paths, study.comparisons, PUBLISHED, *files, **arguments)
+    paths_read = {"metric_paths": paths, "comparisons_path": study.comparisons, "published_path": PUBLISHED}
+    paper.write(*files, replace(SETTINGS, **settings), **paths_read)
     return pl.read_csv(files[0]), files[1].read_text(), files[2].read_text()
 
 
@@ -97,9 +98,12 @@ def test_what_is_not_tested_is_marked_and_the_caption_says_what_a_missing_mark_m
     table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
     write_table(table, tmp_path / "comparisons.parquet")
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
-    settings = {**SETTINGS, "estimators": ["maxprob", "selector"]}
-    paper_tables.write_paper_table(
-        study.metrics.values(), tmp_path / "comparisons.parquet", PUBLISHED, *files, **settings
+    paper.write(
+        *files,
+        SETTINGS,
+        metric_paths=study.metrics.values(),
+        comparisons_path=tmp_path / "comparisons.parquet",
+        published_path=PUBLISHED,
     )
     rows = markdown_rows(files[1].read_text())
     found = {(row[0], row[1], row[2]): dict(zip(rows[0][3:], row[3:], strict=True)) for row in rows[2:]}
@@ -126,12 +130,12 @@ def test_a_caption_says_where_resamples_are_too_few_to_find_any_difference(study
 
 
 def test_bold_is_the_best_of_a_model_at_the_same_bits() -> None:
-    def row(model: str, scheme: str, bits: int | None, accuracy: float | None, ece: float) -> paper_tables.Row:
+    def row(model: str, scheme: str, bits: int | None, accuracy: float | None, ece: float) -> paper.Row:
         cells = {
-            ("accuracy", None): paper_tables.Cell(accuracy, None, None),
-            ("ece", None): paper_tables.Cell(ece, 0, 0),
+            ("accuracy", None): paper.Cell(accuracy, None, None),
+            ("ece", None): paper.Cell(ece, 0, 0),
         }
-        return paper_tables.Row(model, scheme, "maxprob", bits, cells)
+        return paper.Row(model, scheme, "maxprob", bits, cells)
 
     rows = [
         row("a", "bf16", None, 0.9, 0.01),
@@ -141,7 +145,7 @@ def test_bold_is_the_best_of_a_model_at_the_same_bits() -> None:
         row("a", "hqq-w3g64", 3, 0.7, 0.04),
         row("b", "mbq-w4g64", 4, 0.99, 0.09),
     ]
-    paper_tables.mark_best(rows)
+    paper.mark_best(rows)
     best = [tuple(cell.best for cell in row.cells.values()) for row in rows]
     assert best == [(False, False), (False, False), (True, False), (False, False), (False, True), (False, False)]
 
@@ -160,8 +164,9 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
         write_table(table.with_columns(model=pl.lit(model), scheme=pl.lit(scheme), dataset=pl.lit("vqav2")), path)
         paths.append(path)
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
-    settings = {**SETTINGS, "id_dataset": "vqav2", "estimators": ["maxprob", "selector"]}
-    paper_tables.write_paper_table(paths, study.comparisons, PUBLISHED, *files, **settings)
+    settings = replace(SETTINGS, id_dataset="vqav2")
+    paths_read = {"metric_paths": paths, "comparisons_path": study.comparisons, "published_path": PUBLISHED}
+    paper.write(*files, settings, **paths_read)
     published = pl.read_csv(files[0]).filter(pl.col("coverage_at_risk_0.01_published").is_not_null())
     columns = ["model", "scheme", "estimator", "accuracy_published", "ece_published", "coverage_at_risk_0.01_published"]
     assert published.select(columns).rows() == [

@@ -8,7 +8,10 @@ import polars as pl
 
 from quantrust.artifacts.documents import writing_document
 from quantrust.errors import QuantrustError
-from quantrust.report.paper_tables import (
+from quantrust.report.published import Published, read_published
+from quantrust.report.results import in_distribution, read_tables
+from quantrust.report.style import ESTIMATOR_LABELS
+from quantrust.report.tables.paper import (
     Cell,
     Column,
     Row,
@@ -18,9 +21,6 @@ from quantrust.report.paper_tables import (
     shown_variants,
     table_columns,
 )
-from quantrust.report.published import Published, read_published
-from quantrust.report.results import in_distribution, read_tables
-from quantrust.report.style import ESTIMATOR_LABELS
 from quantrust.report.wording import in_words, one_decimal
 
 SCHEMA = {
@@ -48,56 +48,67 @@ class Difference:
     high: float | None
 
 
-def write_published_table(
-    metric_paths: Iterable[str | Path],
-    published_path: str | Path,
+@dataclass(frozen=True)
+class Settings:
+    """What the table is given beside its inputs.
+
+    Attributes
+    ----------
+    id_dataset : str
+    level : float in (0, 1)
+        Confidence level of the intervals, for the caption.
+    """
+
+    id_dataset: str
+    level: float
+
+
+def write(
     csv: str | Path,
     markdown: str | Path,
     latex: str | Path,
+    settings: Settings,
     *,
-    id_dataset: str,
-    level: float,
+    metric_paths: Iterable[str | Path],
+    published_path: str | Path,
 ) -> None:
-    """Write the study's figures beside the paper's, for the variants and metrics that the paper has.
+    """Write the study's numbers beside the paper's, for the variants and metrics that the paper has.
 
-    Figures are in distribution, fractions in the CSV and in percent in the others. The difference is ours minus
-    published. A published figure has no interval, so that of the difference is the interval of ours, shifted by the
-    published figure.
+    Numbers are in distribution, fractions in the CSV and in percent in the others. The difference is ours minus
+    published. A published number has no interval, so the interval of the difference is that of ours, shifted by the
+    published number.
 
     Parameters
     ----------
-    metric_paths : iterable of str or Path
-        Metrics of the study's variants.
-    published_path : str or Path
-        The paper's figures.
     csv, markdown, latex : str or Path
         The files to write. The CSV has a row per model, scheme, estimator and metric that the paper prints; the others
         a row per model, scheme and estimator.
-    id_dataset : str
-        The dataset in distribution.
-    level : float in (0, 1)
-        Confidence level of the intervals, for the caption.
+    settings : Settings
+    metric_paths : iterable of str or Path
+        Metrics of the study's variants.
+    published_path : str or Path
+        The file of what the paper prints.
 
     Raises
     ------
     QuantrustError
         If the paper has none of the study's variants on this dataset.
     """
-    metrics = in_distribution(read_tables(metric_paths), id_dataset)
-    published = read_published(published_path, id_dataset)
+    metrics = in_distribution(read_tables(metric_paths), settings.id_dataset)
+    published = read_published(published_path, settings.id_dataset)
     rows = _rows(metrics, published)
     if not rows:
         raise QuantrustError(
-            f"{published_path} has no figures of the study's models and schemes on {id_dataset}; expected a study of "
-            "one of its models and schemes on its dataset: leave this table out"
+            f"{published_path} has no numbers of the study's models and schemes on {settings.id_dataset}; expected a "
+            "study of one of its models and schemes on its dataset: leave this table out"
         )
     columns = _columns(rows)
     count = int(metrics["n"].max())
     caption = (
-        f"{id_dataset}, {count:,} test questions, beside the figures of {published.source}. In percent, with "
-        f"{in_words(level)} bootstrap intervals over images. Difference: this study's figure minus the published one. "
-        "The published one has no interval and one decimal, so that the interval of a difference is that of this "
-        "study's figure, shifted: it leaves out how far the published one itself is off by chance."
+        f"{settings.id_dataset}, {count:,} test questions, beside the figures of {published.source}. In percent, with "
+        f"{in_words(settings.level)} bootstrap intervals over images. Difference: this study's figure minus the "
+        "published one. The published one has no interval and one decimal, so that the interval of a difference is "
+        "that of this study's figure, shifted: it leaves out how far the published one itself is off by chance."
     )
     with writing_document(csv) as first, writing_document(markdown) as second, writing_document(latex) as third:
         _table(rows, columns, count).write_csv(first)

@@ -79,45 +79,13 @@ class Row:
     cells: dict[Key, Cell]
 
 
-def write_paper_table(
-    metric_paths: Iterable[str | Path],
-    comparisons_path: str | Path,
-    published_path: str | Path,
-    csv: str | Path,
-    markdown: str | Path,
-    latex: str | Path,
-    *,
-    name: str,
-    id_dataset: str,
-    estimators: Sequence[str],
-    risks: Sequence[float],
-    costs: Sequence[float],
-    resamples: int,
-    level: float,
-) -> None:
-    """Write one of the paper's tables in distribution: a row per model, scheme and estimator, a column per metric.
+@dataclass(frozen=True)
+class Settings:
+    """What the table is given beside its inputs.
 
-    Figures are fractions in the CSV and in percent in the others. Marked are differences, significant after Holm's
-    correction, from the unquantized model under the same estimator (*) and from MaxProb on the same answers (†), where
-    the study compares them; headings and figures for which it does not are marked as well (°). Bold is the best of a
-    model at the same number of bits, where there is a choice. Beside them stand the paper's figures, where the study is
-    of its models, dataset and schemes.
-
-    Parameters
+    Attributes
     ----------
-    metric_paths : iterable of str or Path
-        Metrics of the study's variants.
-    comparisons_path : str or Path
-        The table of `quantrust.evaluation.comparison.write_comparisons`.
-    published_path : str or Path
-        The paper's figures.
-    csv, markdown, latex : str or Path
-        The files to write. The CSV has the columns model, scheme, estimator and n, then for each metric value, low,
-        high, p_bf16, p_maxprob (corrected) and published.
-    name : str
-        The table's label in LaTeX.
     id_dataset : str
-        The dataset in distribution.
     estimators : sequence of str
         A row of each variant for each of these that the study has.
     risks, costs : sequence of float
@@ -127,31 +95,75 @@ def write_paper_table(
     level : float in (0, 1)
         Confidence level of the intervals, for the caption.
     """
-    metrics = in_distribution(read_tables(metric_paths), id_dataset).filter(pl.col("estimator").is_in(list(estimators)))
-    columns = table_columns(risks, costs)
-    published = read_published(published_path, id_dataset)
+
+    id_dataset: str
+    estimators: Sequence[str]
+    risks: Sequence[float]
+    costs: Sequence[float]
+    resamples: int
+    level: float
+
+
+def write(
+    csv: str | Path,
+    markdown: str | Path,
+    latex: str | Path,
+    settings: Settings,
+    *,
+    metric_paths: Iterable[str | Path],
+    comparisons_path: str | Path,
+    published_path: str | Path,
+) -> None:
+    """Write one of the paper's tables in distribution: a row per model, scheme and estimator, a column per metric.
+
+    Numbers are fractions in the CSV and in percent in the others. Marked are differences, significant after Holm's
+    correction, from the unquantized model under the same estimator (*) and from MaxProb on the same answers (†), where
+    the study compares them; headings and numbers for which it does not are marked as well (°). Bold is the best of a
+    model at the same number of bits, where there is a choice. Beside them stand the paper's numbers, where the study is
+    of its models, dataset and schemes.
+
+    Parameters
+    ----------
+    csv, markdown, latex : str or Path
+        The files to write. The CSV has the columns model, scheme, estimator and n, then for each metric value, low,
+        high, p_bf16, p_maxprob (corrected) and published. The name of the LaTeX file is the table's label.
+    settings : Settings
+    metric_paths : iterable of str or Path
+        Metrics of the study's variants.
+    comparisons_path : str or Path
+        The table of `quantrust.evaluation.comparison.write_comparisons`.
+    published_path : str or Path
+        The file of what the paper prints.
+    """
+    metrics = in_distribution(read_tables(metric_paths), settings.id_dataset)
+    metrics = metrics.filter(pl.col("estimator").is_in(list(settings.estimators)))
+    columns = table_columns(settings.risks, settings.costs)
+    published = read_published(published_path, settings.id_dataset)
     comparisons = read_table(comparisons_path)
     tests = comparisons["p_holm"].count()
     needed = fewest_resamples(tests, SIGNIFICANT)
     unmarked = "no difference was found"
-    if resamples < needed:
-        unmarked += f", as none could be: {tests:,} tests take {needed:,} resamples, and there are {resamples:,}"
-    rows = _rows(metrics, comparisons.filter(pl.col("dataset") == id_dataset), columns, published)
+    if settings.resamples < needed:
+        unmarked += (
+            f", as none could be: {tests:,} tests take {needed:,} resamples, and there are {settings.resamples:,}"
+        )
+    rows = _rows(metrics, comparisons.filter(pl.col("dataset") == settings.id_dataset), columns, published)
     mark_best(rows)
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()
     caption = (
-        f"{id_dataset}, {count:,} test questions; in percent, with {in_words(level)} bootstrap intervals over images. "
-        f"Best of a model at the same number of bits in bold. Paired tests at {in_words(SIGNIFICANT)} after Holm's "
-        f"correction: {FROM_UNQUANTIZED} differs from {UNQUANTIZED}, {FROM_MAXPROB} from MaxProb; without a mark "
-        f"{unmarked}; {UNTESTED} was not tested. AURC: area under the risk-coverage curve, the paper's AUC."
+        f"{settings.id_dataset}, {count:,} test questions; in percent, with {in_words(settings.level)} bootstrap "
+        "intervals over images. Best of a model at the same number of bits in bold. Paired tests at "
+        f"{in_words(SIGNIFICANT)} after Holm's correction: {FROM_UNQUANTIZED} differs from {UNQUANTIZED}, "
+        f"{FROM_MAXPROB} from MaxProb; without a mark {unmarked}; {UNTESTED} was not tested. "
+        "AURC: area under the risk-coverage curve, the paper's AUC."
     )
     if any(cell.published is not None for row in rows for cell in row.cells.values()):
         caption += f" In parentheses: {published.source}."
     with writing_document(csv) as first, writing_document(markdown) as second, writing_document(latex) as third:
         _table(rows, columns, count).write_csv(first)
         second.write_text(as_markdown(rows, columns, caption), encoding="utf-8")
-        third.write_text(as_latex(rows, columns, caption, name), encoding="utf-8")
+        third.write_text(as_latex(rows, columns, caption, Path(latex).stem), encoding="utf-8")
 
 
 def table_columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
