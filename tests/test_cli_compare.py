@@ -248,7 +248,7 @@ def test_files_that_are_missing_or_not_parquet_are_named(files, capsys):
     assert f"{missing}: does not exist" in capsys.readouterr().err
     files[1].write_text("no Parquet")
     assert run(files) == 2
-    assert f"{files[1]}: can not be read as Parquet" in capsys.readouterr().err
+    assert f"{files[1]}: cannot be read as Parquet" in capsys.readouterr().err
 
 
 def test_a_file_without_val_answers_has_no_thresholds(files, capsys):

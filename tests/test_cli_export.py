@@ -84,12 +84,12 @@ def test_a_folder_with_content_is_not_overwritten(checkpoint, tmp_path, capsys):
     (out / "letter.txt").write_text("keep")
     fails(capsys, checkpoint, out, names=["out exists", "new or empty folder"])
     assert (out / "letter.txt").read_text() == "keep"
-    fails(capsys, checkpoint, out / "letter.txt", names=["letter.txt", "can not be written"])
+    fails(capsys, checkpoint, out / "letter.txt", names=["letter.txt", "cannot be written"])
     assert (out / "letter.txt").read_text() == "keep"
 
 
 def test_a_place_that_can_not_be_written_is_named(checkpoint, capsys):
-    fails(capsys, checkpoint, "/proc/out", names=["/proc/out", "can not be written"])
+    fails(capsys, checkpoint, "/proc/out", names=["/proc/out", "cannot be written"])
 
 
 def test_an_exact_gptq_export_is_refused(checkpoint, tmp_path, capsys):

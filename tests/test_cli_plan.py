@@ -321,7 +321,7 @@ def test_pictures_of_the_configs_processor_are_what_memory_is_planned_for(
     [
         (["--config", "nowhere.yaml"], "nowhere.yaml: no such file; expected a config"),
         (["--out", "plan.txt"], "plan.txt: expected --out with a name that ends in .csv or .json"),
-        (["--config", "study.yaml", "--out", "study.json/plan.json"], "can not be written"),
+        (["--config", "study.yaml", "--out", "study.json/plan.json"], "cannot be written"),
         (["--device-memory", "24"], "compute.device of the config is cpu: no job uses a GPU"),
     ],
 )

@@ -13,7 +13,7 @@ from quantrust.job import job_log
 
 
 class OutOfMemoryError(RuntimeError):
-    '''Named as torch's, which a job without torch can not import.'''
+    '''Named as torch's, which a job without torch cannot import.'''
 
 
 with job_log("log"):
@@ -81,5 +81,5 @@ def test_a_log_that_can_not_be_written_is_one_line(tmp_path):
     command = [sys.executable, "-c", SCRIPT.format(error="ValueError('not run')")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    message = "error: log: the log can not be written (Is a directory); make its folder writable\n"
+    message = "error: log: the log cannot be written (Is a directory); make its folder writable\n"
     assert (done.returncode, done.stderr) == (2, message)

@@ -114,7 +114,7 @@ def test_json_and_images_of_an_artifact_are_checked_where_they_are_read(folder):
     image = folder / "images" / "1.png"
     with pytest.raises(QuantrustError, match=r"1\.png is damaged"):
         read_image(image)
-    # an image that can not be read may be left out of a study; damage to what it wrote stops it
+    # an image that cannot be read may be left out of a study; damage to what it wrote stops it
     with pytest.raises(QuantrustError, match=r"1\.png is damaged"):
         find_bad_images("scenes", [str(image)])
 

@@ -79,7 +79,7 @@ def test_every_reader_notices_and_reads_what_is_whole(reader, writer, tmp_path):
             READERS[reader](tmp_path / "cut.parquet")
     with pytest.raises(QuantrustError, match=r"none\.parquet is missing; run the same command again"):
         READERS[reader](tmp_path / "none.parquet")
-    with pytest.raises(QuantrustError, match=r"can not be read \(Is a directory\)"):
+    with pytest.raises(QuantrustError, match=r"cannot be read \(Is a directory\)"):
         READERS[reader](tmp_path)
 
 

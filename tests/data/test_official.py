@@ -206,7 +206,7 @@ def test_a_malformed_file_is_named(vqav2, tmp_path, text, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("1" * 5000, r"bad\.json: can not be read"), ("[" * 100_000, r"bad\.json: is nested too deeply")],
+    [("1" * 5000, r"bad\.json: cannot be read"), ("[" * 100_000, r"bad\.json: is nested too deeply")],
 )
 def test_what_the_parser_gives_up_on_is_named(tmp_path, text, message):
     (tmp_path / "bad.json").write_text(text)
@@ -215,7 +215,7 @@ def test_what_the_parser_gives_up_on_is_named(tmp_path, text, message):
 
 
 def test_a_path_that_no_file_can_have_is_named():
-    with pytest.raises(QuantrustError, match="can not be read"):
+    with pytest.raises(QuantrustError, match="cannot be read"):
         read_json("a\0b.json")
 
 

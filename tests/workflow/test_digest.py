@@ -67,7 +67,7 @@ def test_a_module_left_out_is_neither_covered_nor_followed(root: Path, tmp_path:
 
 def test_a_script_that_is_no_python_is_named(root: Path) -> None:
     (root / "job.py").write_text("def broken(:\n")
-    with pytest.raises(QuantrustError, match=r"job\.py: can not be read as Python"):
+    with pytest.raises(QuantrustError, match=r"job\.py: cannot be read as Python"):
         code_digest(root / "job.py", root)
 
 

@@ -1,4 +1,4 @@
-"""Read a dataset's official files into its questions table, and list what can not be asked."""
+"""Read a dataset's official files into its questions table, and list what cannot be asked."""
 
 from quantrust.data.questions import build_questions_table
 from quantrust.job import job_log

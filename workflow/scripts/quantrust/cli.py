@@ -10,10 +10,10 @@ from quantrust.errors import INTERRUPTED, QuantrustError, refused_by_system
 COMMANDS = (plan, score, compare, export, verify)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
-commands work on files: predictions in the official result format, and the
-scores and checkpoints that a study leaves in data/; plan says what a study will
-take, and verify whether its files are still what was written. A study itself is
-run with snakemake; the README says how."""
+commands work on files: on predictions in the official result format, and on the
+scores and checkpoints that a study leaves in data/. plan says what a study will
+take, and verify checks its files. A study itself is run with snakemake; see
+docs/commands.md."""
 EPILOG = """\
 examples:
   disk and memory of every job of a study, before it runs
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0; 2 for bad input, for files that can not be read or written and for a package that is not
-        installed, with a message on standard error; 130 if the user interrupts it; or another that the command states.
+        The exit code. 0 is success. 2 comes with a message on standard error: bad input, a file that cannot be read or
+        written, or a package that is not installed. 130 means that the user interrupted it. A command may state others.
     """
     parser = argparse.ArgumentParser(
         prog="quantrust",

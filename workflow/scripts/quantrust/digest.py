@@ -1,7 +1,7 @@
-"""A digest of the code that a script runs: its own bytes and those of every module of a package that it imports.
+"""A digest of the code that a script runs: its own bytes, and those of all modules of the package that it imports.
 
-Snakemake's `code` trigger sees a script and not what the script imports. Every rule therefore carries this digest as a
-parameter, so that an edit of a module reruns exactly the jobs whose scripts reach that module by imports.
+Snakemake's `code` trigger sees a script, but not the modules that it imports. Every rule therefore carries this digest
+as a parameter, so that an edit of a module reruns exactly the jobs whose scripts import it, directly or not.
 """
 
 import ast
@@ -23,8 +23,8 @@ def source_digest(module: str) -> str:
 def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterable[str] = ()) -> str:
     """Digest a script and, transitively, what it imports from below `root`.
 
-    A data file that lies in the folder of an imported module (anything but Python files and folders) counts with that
-    module. Imports inside functions count as well; a module named only in a string at run time can not be seen.
+    A data file in the folder of an imported module (anything but Python files and folders) counts with that module.
+    Imports inside functions count as well. A module that is named only in a string at run time cannot be seen.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterabl
         The folder that import names start from, by default that of the package. Modules found elsewhere are not
         followed.
     without : iterable of str
-        Dotted names of modules that are imported and not run, such as those of other methods: neither they nor what
-        only they import is covered.
+        Dotted names of modules that are imported but not run, such as those of other methods. Neither they nor modules
+        that only they import are covered.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterabl
     Raises
     ------
     QuantrustError
-        A file can not be read or is not valid Python.
+        A file cannot be read or is not valid Python.
     """
     root = Path(root).resolve()
     script = Path(script).resolve()
@@ -58,7 +58,7 @@ def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterabl
 
 
 def code_files(script: Path, root: Path, left_out: Collection[Path] = ()) -> set[Path]:
-    """Return the files that `code_digest` covers, the script included, those left out neither taken nor followed."""
+    """Return the files that `code_digest` covers, the script included; files left out are not followed either."""
     found: set[Path] = set()
     waiting = [script]
     while waiting:
@@ -88,7 +88,7 @@ def _imported_files(path: Path, root: Path) -> tuple[Path, ...]:
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except (OSError, SyntaxError) as error:
-        raise QuantrustError(f"{path}: can not be read as Python, so its imports are unknown: {error}") from error
+        raise QuantrustError(f"{path}: cannot be read as Python, so its imports are unknown: {error}") from error
     files: set[Path] = set()
     for name in _imported_names(tree, path, root):
         files.update(_module_files(name, root))
@@ -110,7 +110,7 @@ def _imported_names(tree: ast.AST, path: Path, root: Path) -> Iterator[str]:
 
 
 def _module_files(name: str, root: Path) -> Iterator[Path]:
-    """Yield the files of a dotted name: each package on the way and the module; what is only an attribute ends it."""
+    """Yield the files of a dotted name: each package on the way, and the module. An attribute ends the walk."""
     folder = root
     for part in name.split("."):
         package = folder / part / "__init__.py"

@@ -1,4 +1,4 @@
-"""Room on the disk: checked before long work begins, and named where it ends before the work does."""
+"""Room on the disk: checked before long work begins, and named in the error if it runs out in between."""
 
 import errno
 import os
@@ -21,9 +21,9 @@ def check_disk(path: str | Path, needed: int, advice: str) -> None:
     path : str or Path
         Where it will be written; its folder need not exist yet.
     needed : int
-        Its bytes, and those of files beside it while it is made.
+        Its bytes, and those of scratch files beside it.
     advice : str
-        How it takes less.
+        How to make it smaller.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 @contextmanager
 def naming_full_disk(path: str | Path) -> Iterator[None]:
-    """Turn the error of a disk that is full, whichever library met it, into one that names the artifact.
+    """Turn the error of a full disk, from whichever library, into one that names the artifact.
 
     Parameters
     ----------
@@ -75,12 +75,12 @@ def naming_full_disk(path: str | Path) -> Iterator[None]:
 
 
 def _with_those_before(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those that it came up after: who closes a file that is cut short may fail as well."""
+    """Yield an error and its predecessors: closing a truncated file may fail as well, and hide the first error."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _says_full(error: BaseException) -> bool:
-    # polars and safetensors have errors of their own, in which only the system's words are left
+    # polars and safetensors raise errors of their own, which hold only the system's message
     return any(os.strerror(code) in str(error) for code in FULL)

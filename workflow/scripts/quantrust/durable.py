@@ -1,4 +1,4 @@
-"""Bringing what was written from the system's memory to the disk, so that a loss of power takes nothing of it."""
+"""Flushing written files from the system's memory to the disk, so that a loss of power takes nothing away."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sync(path: str | Path) -> None:
-    """Wait until a file, or the entries of a folder but not what they name, are on the disk.
+    """Wait until a file is on the disk; of a folder, until its entries are, but not the files that they name.
 
     Raises
     ------
@@ -18,7 +18,7 @@ def sync(path: str | Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # some file systems, of virtual machines and of networks, do not know this of folders
+        # some file systems of virtual machines and networks cannot sync folders
         if error.errno != errno.EINVAL or not os.path.isdir(path):
             raise
     finally:
@@ -36,8 +36,8 @@ def sync_tree(folder: str | Path) -> None:
 def sync_files(paths: Iterable[str | Path]) -> None:
     """Wait until files and their entries in their folders are on the disk; raises as `sync`.
 
-    Many files at once take much less than each when it is written: by the time that the last is written most of the
-    first ones are there.
+    Syncing many files at the end is much faster than syncing each after it is written: by then most of the first ones
+    have reached the disk.
     """
     paths = [Path(path) for path in paths]
     for path in paths:

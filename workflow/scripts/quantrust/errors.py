@@ -1,4 +1,4 @@
-"""The one exception that bad input raises, and how commands and jobs end on other faults of their surroundings."""
+"""The one exception for bad input, and the message about a file or folder that the system refuses."""
 
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ends, as shells have it: 128 and the number of the signal."""
@@ -12,12 +12,12 @@ class QuantrustError(Exception):
 
 
 def refused_by_system(error: OSError) -> str | None:
-    """Return a message where the system refused a file or folder, None where the error names none.
+    """Return a message if the system refused a file or folder; None if the error names neither.
 
     Parameters
     ----------
     error : OSError
-        One that no reader or writer foresaw.
+        An error that no reader or writer handled.
 
     Returns
     -------

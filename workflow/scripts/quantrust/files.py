@@ -1,4 +1,4 @@
-"""Writing artifacts so that they are complete or absent, reading JSON of others, finding the files that it names."""
+"""Writing files so that they are complete or absent, reading JSON, and resolving names of files that a file holds."""
 
 import hashlib
 import json
@@ -34,14 +34,14 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     path : str or Path
         The file to write. Its parent folder is created.
     durable : bool
-        Whether it is on the disk when it appears, so that a loss of power leaves it whole or absent. Who writes many
-        files may leave that to `quantrust.durable.sync_files` at the end.
+        Whether it is on the disk when it appears, so that a loss of power leaves it whole or absent. A caller that
+        writes many files may leave this to `quantrust.durable.sync_files` at the end.
 
     Yields
     ------
     Path
-        An empty file in the same folder, so that the final rename is atomic. No other writer of `path` has the same:
-        of several the last one wins as a whole.
+        An empty file in the same folder, so that the final rename is atomic. Each writer of `path` has a file of its
+        own, and the last one to finish wins as a whole.
 
     Raises
     ------
@@ -63,8 +63,8 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 def atomic_directory(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder near `path`; put it in the place of `path` when the block ends well.
 
-    All in it is on the disk before it takes that place. Where a folder is replaced, neither stands there for the moment
-    between two renames; a crash in that moment loses neither (`quantrust.partials.put_in_place`).
+    Everything in it is on the disk before it takes that place. If it replaces a folder, there is a moment between two
+    renames in which neither is there; a crash in that moment loses neither (`quantrust.partials.put_in_place`).
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError:
         raise QuantrustError(f"{path}: no such file; expected a JSON file") from None
     except OSError as error:
-        raise QuantrustError(f"{path}: can not be read ({error.strerror}); expected a JSON file") from None
+        raise QuantrustError(f"{path}: cannot be read ({error.strerror}); expected a JSON file") from None
     except UnicodeDecodeError as error:
         raise QuantrustError(f"{path}: is not UTF-8 text at byte {error.start}; expected a JSON file") from None
     except json.JSONDecodeError as error:
@@ -117,7 +117,7 @@ def read_json(path: str | Path) -> Any:
         raise QuantrustError(f"{path}: is nested too deeply; expected lists of plain objects") from None
     except ValueError as error:
         # An integer of thousands of digits, or a path that no file can have.
-        raise QuantrustError(f"{path}: can not be read ({error}); expected a JSON file") from None
+        raise QuantrustError(f"{path}: cannot be read ({error}); expected a JSON file") from None
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
@@ -146,8 +146,7 @@ def path_inside(folder: str | Path, name: str, named_by: str | Path, *, links_ou
     named_by : str or Path
         The file that the name comes from, for messages; with the place in it where that helps.
     links_out : bool
-        Whether the file may be a link to one elsewhere: so it is in a model folder of the hub's cache, which holds only
-        links.
+        Whether the file may be a link to another folder. Model folders of the hub's cache hold only such links.
 
     Returns
     -------
@@ -179,7 +178,7 @@ def path_inside(folder: str | Path, name: str, named_by: str | Path, *, links_ou
 
 
 def _fault_of_name(name: str, parts: Sequence[str]) -> str | None:
-    """Return what is wrong with the name of a file; None when nothing is."""
+    """Return the fault of a file's name; None if there is none."""
     if name.startswith("/"):
         return "an absolute path"
     if ".." in parts:
@@ -198,7 +197,7 @@ def _fault_of_name(name: str, parts: Sequence[str]) -> str | None:
 
 
 def has_control(text: str) -> bool:
-    """Return whether a text holds a character that is none to see: a line's end, a tab, a NUL, a terminal's command."""
+    """Return whether a text holds an invisible character: a line break, a tab, a NUL, a terminal's command."""
     return _CONTROL.search(text) is not None
 
 

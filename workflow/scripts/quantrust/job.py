@@ -1,4 +1,4 @@
-"""What every script of the workflow does around its work: its output goes to a log, bad input ends in one message."""
+"""The frame around every script of the workflow: its output goes to a log, and bad input ends in one message."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from quantrust.errors import INTERRUPTED, QuantrustError, refused_by_system
 def job_log(path: str | Path) -> Iterator[None]:
     """Send standard output, standard error and log records of the process to a file while the block runs.
 
-    The file descriptors themselves are redirected, so that what native libraries print arrives there too.
+    The file descriptors themselves are redirected, so that the output of native libraries arrives there too.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def job_log(path: str | Path) -> Iterator[None]:
     ------
     SystemExit
         With code 2, when the block raises `QuantrustError`: its message then stands in the log and on the standard
-        error that the process had before, without a traceback; also when the log can not be written, or the system
+        error that the process had before, without a traceback; also when the log cannot be written, or the system
         refuses another file. With code 1, when it runs out of memory. The log then has the traceback as well. With code
         130, when it is interrupted. Other errors stand in the log too, and are raised.
     """
@@ -34,7 +34,7 @@ def job_log(path: str | Path) -> Iterator[None]:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         log = open(path, "wb")  # noqa: SIM115 closed below, once it is what the process writes to
     except OSError as error:
-        reason = f"the log can not be written ({error.strerror}); make its folder writable"
+        reason = f"the log cannot be written ({error.strerror}); make its folder writable"
         print(f"error: {path}: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
     sys.stdout.flush()
@@ -48,7 +48,7 @@ def job_log(path: str | Path) -> Iterator[None]:
         yield
     except QuantrustError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        # names of files may hold bytes that are no text
+        # names of files may hold bytes that are not text
         os.write(saved[1], f"error: {error}\n".encode(errors="backslashreplace"))
         raise SystemExit(2) from None
     except KeyboardInterrupt:

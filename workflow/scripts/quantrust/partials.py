@@ -1,9 +1,9 @@
-"""Names under which a file or folder is written until it is whole: each writer's own, and removed where it died.
+"""Temporary names of files and folders until they are whole: one for each writer, and removed if the writer died.
 
-A partial stands beside what it will be, under a name that nobody can know before, and is made anew: nothing that lies
-there already, a link least of all, is written through. While it is written its writer holds a lock on it (for a folder,
-on a file in it), which the system lets go however the writer ends. What is not locked has no writer any more, and is
-removed by whoever next writes into the same folder.
+A partial lies beside its final place, under a name that cannot be guessed, and is always made anew. So nothing that is
+there already, and no link, is ever written through. While a writer writes, it holds a lock on the partial (for a
+folder, on a file in it). The system releases the lock however the writer ends. A partial without a lock has lost its
+writer, and the next process that writes into the same folder removes it.
 """
 
 import errno
@@ -33,7 +33,7 @@ _locked: set[int] = set()
 
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
-    """Yield a new empty file beside `path` that is this writer's own; what is left of it in the end is removed.
+    """Yield a new empty file beside `path` for this writer alone; if it is still there in the end, it is removed.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def partial_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path` that is this writer's own; what is left of it in the end is removed.
+    """Yield a new folder beside `path` for this writer alone; if it is still there in the end, it is removed.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ def partial_folder(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        It holds `LOCK`, and an empty folder `CONTENT` for what is written.
+        It holds `LOCK`, and an empty folder `CONTENT` to write into.
     """
     remove_stale(path.parent)
     while True:
         partial = _new_name(path)
         partial.mkdir()
-        # whoever clears up may take a folder without a lock for one that was left
+        # a process that clears up may take a folder without a lock for an abandoned one
         with suppress(FileNotFoundError):
             descriptor = _make_and_lock(partial / LOCK)
             if descriptor is not None:
@@ -88,7 +88,7 @@ def partial_folder(path: Path) -> Iterator[Path]:
 def put_in_place(partial: Path, path: Path) -> None:
     """Put the content of a folder's partial in the place of `path`, where a folder may stand.
 
-    Between two renames neither stands there: a writer that dies in between leaves both, and `remove_stale` puts the new
+    Between two renames neither is there. If the writer dies in between, both are left, and `remove_stale` puts the new
     one in its place.
 
     Raises
@@ -108,7 +108,7 @@ def put_in_place(partial: Path, path: Path) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove the partials in a folder whose writers are gone; a process looks through a folder once."""
+    """Remove the partials in a folder whose writers are gone; each process does this once per folder."""
     folder = folder.absolute()
     if folder in _looked_through:
         return
@@ -147,7 +147,7 @@ def _remove_unlocked(partial: Path) -> None:
 
 
 def _clear(partial: Path, path: Path | None) -> None:
-    """Remove the partial of a folder, the lock last; first end what its writer began if it moved `path` away."""
+    """Remove the partial of a folder, the lock last; if its writer had moved `path` away, finish that first."""
     if path is not None and os.path.lexists(partial / REPLACED) and not os.path.lexists(path):
         os.rename(partial / (CONTENT if os.path.lexists(partial / CONTENT) else REPLACED), path)
     for entry in partial.iterdir():
@@ -182,7 +182,7 @@ def _host() -> str:
 
 
 def _make_and_lock(path: Path) -> int | None:
-    """Make an empty file and lock it; return its descriptor, None if someone who clears up was faster."""
+    """Make an empty file and lock it; return its descriptor, or None if a process that clears up was faster."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     _lock(descriptor)
     with suppress(FileNotFoundError):
@@ -194,7 +194,7 @@ def _make_and_lock(path: Path) -> int | None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file; False if another process has, or if the file system has no locks, where nothing counts as stale."""
+    """Lock a file. Return False if another process has, or if the file system has no locks (then nothing is stale)."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -208,7 +208,7 @@ def _unlock(descriptor: int) -> None:
 
 
 def _leave_locks_to_the_parent() -> None:
-    """Close what a forked process has of its parent's locks: one that outlives the parent must not keep them."""
+    """Close the locks that a forked process inherited: a process that outlives its parent must not keep them."""
     for descriptor in _locked:
         os.close(descriptor)
     _locked.clear()

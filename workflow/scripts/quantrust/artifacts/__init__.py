@@ -1,1 +1,1 @@
-"""The artifacts of a study as files: written whole or not at all, and found damaged where a byte of them changed."""
+"""The artifacts of a study as files: written whole or not at all, and checked for changed bytes when they are read."""

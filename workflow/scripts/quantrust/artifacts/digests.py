@@ -1,4 +1,4 @@
-"""Digests of files, computed once for what a process reads or writes again and again; and what to do about damage."""
+"""Digests of files, computed once per process and file, and the advice on how to rebuild a damaged artifact."""
 
 import hashlib
 import os
@@ -18,12 +18,12 @@ _known: dict[tuple[int | str, ...], Any] = {}
 
 
 def digest_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes; a file that did not change since is not read again by this process.
+    """Return the SHA-256 of a file's bytes; this process reads an unchanged file only once.
 
     Raises
     ------
     OSError
-        If it can not be read.
+        If it cannot be read.
     """
 
     def compute() -> str:
@@ -37,7 +37,7 @@ def digest_of(path: str | Path) -> str:
 
 
 def once(found: os.stat_result, what: str, compute: Callable[[], T]) -> T:
-    """Return what is computed of a file's bytes, unless this process has computed it of the same bytes.
+    """Return a value computed from a file's bytes; this process computes it only once for the same bytes.
 
     Parameters
     ----------
@@ -60,5 +60,5 @@ def once(found: os.stat_result, what: str, compute: Callable[[], T]) -> T:
 
 
 def how_to_rebuild(artifact: str | Path) -> str:
-    """Return what to do about a damaged artifact, as the end of a message."""
+    """Return advice on how to rebuild a damaged artifact, as the end of a message."""
     return f"delete {artifact} and run the same command again; `snakemake {artifact}` alone builds it anew"

@@ -1,4 +1,4 @@
-"""Artifacts in formats that have no place for a digest: tables, figures and pages of a report, records of downloads.
+"""Artifacts in formats without a place for a digest: tables, figures and pages of a report, records of downloads.
 
 The digest of `tables/accuracy.csv` stands in `tables/.digests/accuracy.csv.sha256`, as `sha256sum` writes it.
 """
@@ -36,12 +36,12 @@ def writing_document(path: str | Path) -> Iterator[Path]:
 
 
 def check_document(path: str | Path) -> None:
-    """Raise if a document is not what was written.
+    """Raise if a document is not as it was written.
 
     Raises
     ------
     QuantrustError
-        If it or its digest is missing, can not be read, or a byte of either has changed.
+        If it or its digest is missing, cannot be read, or a byte of either has changed.
     """
     path = Path(path)
     if not path.is_file():
@@ -51,7 +51,7 @@ def check_document(path: str | Path) -> None:
         whole = note.is_file() and note.read_bytes() == _note(path, digest_of(path))
     except OSError as error:
         raise QuantrustError(
-            f"{path} can not be read ({error.strerror}); make it readable, or {how_to_rebuild(path)}"
+            f"{path} cannot be read ({error.strerror}); make it readable, or {how_to_rebuild(path)}"
         ) from None
     if not whole:
         raise QuantrustError(

@@ -1,8 +1,8 @@
 """The record in an artifact that is a folder: size and SHA-256 of every other file in it, and its own digest.
 
-The record is `quantrust-digests.json`, written when all else in the folder is there. It names files by their paths in
-the folder; `sha256` is the digest of what stands under `files`. Its bytes are those that `_text` makes of its content,
-so that any changed byte of it is noticed as well.
+The record is `quantrust-digests.json`, written after all other files of the folder. It names files by their paths in
+the folder; its own `sha256` is the digest of its entry `files`. Its bytes must be those that `_text` makes of its
+content, so that a changed byte of the record is noticed as well.
 """
 
 import hashlib
@@ -36,27 +36,27 @@ def write_record(folder: str | Path) -> None:
 
 
 def check_folder(folder: str | Path, which: Callable[[str], bool] = lambda name: True) -> None:
-    """Raise if an artifact is not what was written; what is found whole is not read again by this process.
+    """Raise if an artifact is not as it was written; this process reads an unchanged file only once.
 
     Parameters
     ----------
     folder : str or Path
     which : callable
-        Takes the name of a file and returns whether its bytes are looked at, all by default. That none is missing and
-        none is there that the record does not list is looked at in any case.
+        Takes the name of a file and returns whether its bytes are checked; by default all are. Missing files, and files
+        that the record does not list, are errors in any case.
 
     Raises
     ------
     QuantrustError
         If the folder or its record is missing, or a byte of it has changed; if a file is missing, is there without
-        being listed, can not be read, or has another size or digest than is listed.
+        being listed, cannot be read, or has another size or digest than is listed.
     """
     folder = Path(folder)
     if not (folder / RECORD).is_file():
         what = "is no artifact of a study, or incomplete" if folder.is_dir() else "is missing"
         raise QuantrustError(f"{folder} {what}: there is no {RECORD} in it; {how_to_rebuild(folder)}")
     listed, there = _read_record(folder), set(_names(folder))
-    # names may hold what is no text
+    # names may hold bytes that are not text
     for name in sorted(listed.keys() - there):
         raise QuantrustError(f"{folder} lacks {name!r}, which its {RECORD} lists; {how_to_rebuild(folder)}")
     for name in sorted(there - listed.keys()):
@@ -69,7 +69,7 @@ def check_folder(folder: str | Path, which: Callable[[str], bool] = lambda name:
 
 
 def check_file(path: str | Path) -> None:
-    """Raise if a file lies in an artifact and is not what was written; other files pass unread.
+    """Raise if a file lies in an artifact and is not as it was written; other files pass unread.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _check(folder: str | Path, name: str, entry: dict[str, Any]) -> None:
         raise QuantrustError(f"{path} is missing, though {RECORD} lists it; {how_to_rebuild(folder)}") from None
     except OSError as error:
         raise QuantrustError(
-            f"{path} can not be read ({error.strerror}); make it readable, or {how_to_rebuild(folder)}"
+            f"{path} cannot be read ({error.strerror}); make it readable, or {how_to_rebuild(folder)}"
         ) from None
     if not whole:
         raise QuantrustError(
@@ -129,7 +129,7 @@ def _read_record(folder: str | Path) -> Listed:
         listed = once(os.stat(path), RECORD, lambda: _parsed(Path(path).read_bytes()))
     except OSError as error:
         raise QuantrustError(
-            f"{path} can not be read ({error.strerror}); make it readable, or {how_to_rebuild(folder)}"
+            f"{path} cannot be read ({error.strerror}); make it readable, or {how_to_rebuild(folder)}"
         ) from None
     if listed is None:
         raise QuantrustError(f"{path} is damaged, or was edited; {how_to_rebuild(folder)}")

@@ -1,4 +1,4 @@
-"""Artifacts that are folders: complete or absent when written, with a record of what they hold."""
+"""Artifacts that are folders: complete or absent when written, with a record of their files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from quantrust.files import atomic_directory
 
 @contextmanager
 def artifact_folder(path: str | Path) -> Iterator[Path]:
-    """Yield an empty folder; when the block ends well, add the record of what it holds and put it in its place.
+    """Yield an empty folder; when the block ends well, add the record of its files and put it in its place.
 
     Parameters
     ----------

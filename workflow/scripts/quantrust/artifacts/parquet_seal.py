@@ -1,8 +1,8 @@
-"""The seal of a Parquet file: the SHA-256 of all its bytes, which the file itself bears.
+"""The seal of a Parquet file: the SHA-256 of all its bytes, stored in the file itself.
 
-The footer of a sealed file has the entry `quantrust.sha256` among its metadata. The digest that stands there is that of
-the whole file with 64 zeros in its place, so that it travels with the file and any changed byte is noticed: those of
-the data, of the footer, of its length, and of the seal. Readers of Parquet see an entry like any other.
+The footer of a sealed file has the entry `quantrust.sha256` among its metadata. This is the digest of the whole file
+with 64 zeros in the digest's place. It travels with the file, and any changed byte is noticed: of the data, the footer,
+its length, or the seal. To readers of Parquet it is a metadata entry like any other.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def seal(path: str | Path) -> None:
 
 
 def check_seal(path: str | Path) -> None:
-    """Raise if a Parquet file is not what was written; a file that is found whole is not read again by this process.
+    """Raise if a Parquet file is not as it was written; this process reads an unchanged file only once.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def check_seal(path: str | Path) -> None:
     Raises
     ------
     QuantrustError
-        If it is missing, can not be read, is no Parquet file of a study, or a byte of it has changed.
+        If it is missing, cannot be read, is not a Parquet file of a study, or a byte of it has changed.
     """
     try:
         with open(path, "rb") as file:
@@ -80,12 +80,12 @@ def check_seal(path: str | Path) -> None:
         raise QuantrustError(f"{path} is missing; run the same command again: `snakemake {path}` builds it") from None
     except OSError as error:
         raise QuantrustError(
-            f"{path} can not be read ({error.strerror}); make it readable, or {how_to_rebuild(path)}"
+            f"{path} cannot be read ({error.strerror}); make it readable, or {how_to_rebuild(path)}"
         ) from None
 
 
 def _place(file: BinaryIO) -> int | None:
-    """Return where the digest stands in a Parquet file, None where there is no place for one."""
+    """Return the position of the digest in a Parquet file; None if it has no place for one."""
     size = os.fstat(file.fileno()).st_size
     if size < 12:
         return None

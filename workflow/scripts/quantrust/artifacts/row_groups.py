@@ -56,7 +56,7 @@ def read_schema(path: str | Path) -> pa.Schema:
     Raises
     ------
     QuantrustError
-        If it is missing, can not be read or is damaged.
+        If it is missing, cannot be read or is damaged.
     """
     check_seal(path)
     return pq.read_schema(path)

@@ -1,7 +1,7 @@
 """Tables of a study, Parquet and the CSV of reports: complete or absent when written, and whole when read.
 
-All tables that the workflow writes are written and read here (those that pyarrow streams, in
-`quantrust.artifacts.row_groups`), so that none is used whose bytes have changed.
+All tables of the workflow are written and read here, or in `quantrust.artifacts.row_groups` where pyarrow streams them.
+So a table whose bytes have changed is never used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.Dat
     Raises
     ------
     QuantrustError
-        If it is missing, can not be read or is damaged.
+        If it is missing, cannot be read or is damaged.
     """
     check_seal(path)
     return pl.read_parquet(path, columns=columns, glob=False)
@@ -81,7 +81,7 @@ def read_csv(path: str | Path, **how: Any) -> pl.DataFrame:
     Raises
     ------
     QuantrustError
-        If it or its digest is missing, can not be read or is damaged.
+        If it or its digest is missing, cannot be read or is damaged.
     """
     check_document(path)
     return pl.read_csv(path, glob=False, **how)
@@ -101,14 +101,14 @@ def count_rows(path: str | Path) -> int:
 
 
 def read_others_table(path: str | Path) -> pl.DataFrame:
-    """Read a Parquet file that may be other people's: where it bears a digest it must be what was written.
+    """Read a Parquet file that may come from a user; if it has a digest, its bytes must match it.
 
     Raises
     ------
     QuantrustError
         If it is an artifact of a study and is damaged.
     OSError, polars.exceptions.PolarsError
-        If it can not be read as Parquet.
+        If it cannot be read as Parquet.
     """
     if KEY in pl.read_parquet_metadata(path):
         check_seal(path)

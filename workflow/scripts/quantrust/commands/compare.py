@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises
     ------
     QuantrustError
-        For input that can not be compared or a file that can not be written; nothing is then written.
+        If the input cannot be compared or a file cannot be written. Nothing is then written.
     """
     if arguments.out is not None:
         check_table(arguments.out, (arguments.a, arguments.b))
@@ -176,7 +176,7 @@ def read_scores(path: Path) -> pl.DataFrame:
     Raises
     ------
     QuantrustError
-        If it is missing, is no scores file, asks a question twice or holds an accuracy outside [0, 1].
+        If it is missing, is not a scores file, asks a question twice or holds an accuracy outside [0, 1].
     """
     try:
         scores = read_others_table(path)
@@ -184,9 +184,7 @@ def read_scores(path: Path) -> pl.DataFrame:
         raise QuantrustError(f"{path}: does not exist; expected a file of data/scores/") from None
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
-        raise QuantrustError(
-            f"{path}: can not be read as Parquet ({reason}); expected a file of data/scores/"
-        ) from None
+        raise QuantrustError(f"{path}: cannot be read as Parquet ({reason}); expected a file of data/scores/") from None
     for name in (*KEYS, "accuracy"):
         if name not in scores.columns:
             raise QuantrustError(

@@ -10,8 +10,8 @@ FORMATS = ("compressed-tensors", "gptq")
 
 DESCRIPTION = """\
 Write a quantized checkpoint as a folder that transformers loads without this
-package, with AutoModelForImageTextToText.from_pretrained. What the format can
-not hold is said and measured, here and in DIR/export.json."""
+package, with AutoModelForImageTextToText.from_pretrained. Losses to the format
+are measured and reported, here and in DIR/export.json."""
 
 EPILOG = """\
 examples:
@@ -31,11 +31,11 @@ formats:
                       requirements-export.txt
 
 Packed layers have no float zero-points. Those of HQQ are rounded (at 8 bits by
-gptq only), which loses about as much again as quantization did: better export a
-checkpoint of another method, or an exact one. Layers whose scales a format
-cannot hold stay in bfloat16 and are named, as is every layer that changes by
-more than 1 % on top of quantization. More than 10 %, rounded zero-points aside,
-is an error unless --force is given."""
+gptq only), which loses about as much again as quantization did. It is better to
+export a checkpoint of another method, or with --exact. Layers whose scales a
+format cannot hold stay in bfloat16 and are named. Every layer that changes by
+more than 1 % on top of quantization is named too. A change of more than 10 %,
+rounded zero-points aside, is an error unless --force is given."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -60,13 +60,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export a checkpoint and print what was stored, lost and saved.
+    """Export a checkpoint and print how each part was stored and what the export lost and saved.
 
     Raises
     ------
     QuantrustError
-        For a checkpoint that is damaged or that the format can not hold, a layer that it would change by more than a
-        tenth, or a folder that can not be written; nothing is then written.
+        If the checkpoint is damaged, the format cannot hold it or would change a layer by more than a tenth, or the
+        folder cannot be written. Nothing is then written.
     """
     # torch takes seconds to import, which the other commands need not wait for
     from quantrust.quantization.export import REPORT, describe_export, export_checkpoint

@@ -1,4 +1,4 @@
-"""Numbers on the command line, and what is said where they are too small."""
+"""Numbers on the command line, and a note where there are too few images for them."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -45,7 +45,7 @@ def as_given(value: float) -> str:
 
 
 def chance_note(limits: Iterable[float], images: int, level: float) -> str | None:
-    """Say for which risk limits the threshold lies where it does by chance, set on so few images; None for none.
+    """Return a note on the risk limits whose threshold is a matter of chance on so few images; None if there are none.
 
     Examples
     --------

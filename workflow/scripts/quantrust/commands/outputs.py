@@ -1,4 +1,4 @@
-"""The files that a command is asked to write: whether they can be written is found out before any work."""
+"""The files that a command is asked to write, checked before any work."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -15,12 +15,12 @@ TABLE_SUFFIXES = (".csv", ".json")
 
 
 def check_writable(path: Path) -> None:
-    """Try to write beside `path` and take everything away again: permissions alone do not tell.
+    """Try to write beside `path` and remove everything again, because permissions alone do not tell.
 
     Raises
     ------
     QuantrustError
-        If `path` is no file, or nothing can be written there.
+        If something other than a file is at `path`, or nothing can be written there.
     """
     try:
         if path.exists() and not path.is_file():
@@ -42,9 +42,9 @@ def make_folders(path: Path, undo: ExitStack) -> None:
 
 
 def unwritable(path: Path, reason: object) -> QuantrustError:
-    """Return the error that says why an output can not be written."""
+    """Return the error that says why an output cannot be written."""
     shown = ascii(str(path))[1:-1]
-    return QuantrustError(f"{shown}: can not be written ({reason}); expected the path of a file in a writable folder")
+    return QuantrustError(f"{shown}: cannot be written ({reason}); expected the path of a file in a writable folder")
 
 
 def same_file(one: Path, other: Path) -> bool:
@@ -52,7 +52,7 @@ def same_file(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
     except (OSError, ValueError):
-        # One of them does not exist; of the inputs the readers say so.
+        # One of them does not exist. If it is an input, its reader will say so.
         return False
 
 
@@ -64,7 +64,7 @@ def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
 
 
 def check_table(path: Path, inputs: Iterable[Path]) -> None:
-    """Raise a `QuantrustError` if a table can not be written to `path`, or that is one of the files that are read."""
+    """Raise a `QuantrustError` if a table cannot be written to `path`, or if the command also reads that file."""
     if path.suffix not in TABLE_SUFFIXES:
         raise QuantrustError(f"{path}: expected --out with a name that ends in {' or '.join(TABLE_SUFFIXES)}")
     check_writable(path)
@@ -72,7 +72,7 @@ def check_table(path: Path, inputs: Iterable[Path]) -> None:
 
 
 def write_table(path: Path, table: pl.DataFrame, head: Mapping[str, Any]) -> None:
-    """Write a table as CSV or, below what is said of the whole, as JSON.
+    """Write a table as CSV, or as JSON below facts about the whole.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ def write_table(path: Path, table: pl.DataFrame, head: Mapping[str, Any]) -> Non
         Its suffix is one of `TABLE_SUFFIXES`.
     table : polars.DataFrame
     head : mapping
-        What JSON holds beside the rows.
+        The facts that JSON holds beside the rows.
 
     Raises
     ------
     QuantrustError
-        If it can not be written.
+        If it cannot be written.
     """
     try:
         if path.suffix == ".csv":

@@ -14,19 +14,21 @@ from quantrust.errors import QuantrustError
 GIGABYTE = 10**9
 
 DESCRIPTION = """\
-Print for the jobs of a study the number of questions, bytes on disk, and
-device and host memory, from configs alone: no weight is read and nothing is
-downloaded. Run it where snakemake is run. Sizes of weights files are exact to
-the byte; all else is estimated, and rounded up where it is not known.
-The jobs are all that `snakemake` runs on nothing, from data to page, in one
-screen; --details has a line for all that are unlike one another, and --out has
-each of them. What `snakemake download` gets has a line of its own."""
+Print what the jobs of a study take: questions, bytes on disk, device and host
+memory. Everything is computed from configs: no weight is read and nothing is
+downloaded. Run it where snakemake is run.
+
+Sizes of weights files are exact to the byte. Everything else is an estimate,
+rounded up where it is not known. The jobs are all those that a first run of
+`snakemake` starts, from data to page, in one screen; downloads have a line of
+their own. --details prints a line for every kind of job, --out writes a row for
+every job."""
 
 EPILOG = """\
 examples:
   the default study
     quantrust plan
-  the published one, and whether it fits a GPU with 24 GB
+  the published study, and whether it fits a GPU with 24 GB
     quantrust plan --config config/paper.yaml --device-memory 24
   more lines: every scheme and dataset
     quantrust plan --config config/paper.yaml --details
@@ -34,30 +36,30 @@ examples:
     quantrust plan --config config/paper.yaml --out plan.csv
 
 what is read:
-  of a model      config.json in the folder that models.NAME.source names; for
-                  memory also the files of its processor and tokenizer. Where
-                  they are not there, the facts that are shipped of the two
-                  published models; of another model the message says how to
-                  get the files without the weights.
-  of a dataset    its settings where it is embedded; else its official files,
-                  or the entry size of the config as long as they are not there
-  of a download   the entry bytes of the config
+  of a model      config.json in the folder models.NAME.source; for memory also
+                  the files of its processor and tokenizer. For the two
+                  published models the project brings these facts along. For
+                  another model without files, the message says how to get them
+                  without the weights.
+  of a dataset    the settings of an embedded one; of another the official files,
+                  or the config's entry size while the files are not there
+  of a download   the config's entry bytes
 
 what is estimated:
   device          the peak on a GPU, for the largest pictures that the model's
-                  processor passes; - where compute.device is cpu
-  host            the peak of the process, and of those that prepare pictures
+                  processor lets through; - if compute.device is cpu
+  host            the peak of the process and its workers
   ?               not known; > a lower bound; ~ a share of a known number
 
 the disk:
-  The last line holds the bytes of all downloads and artifacts, with those that
-  are already there, and of the largest scratch files against what is free on
-  the disk of data/, or of the current folder where there is no data/. If that
-  is too little, a warning follows; the study may be meant for another machine,
-  so the exit code stays as it is.
+  The last line adds up all downloads, artifacts (those already there included)
+  and the largest scratch files, and compares the sum with the free space on the
+  disk of data/ (of the current folder, if there is no data/). If that is too
+  little, a warning follows. It does not change the exit code, because the study
+  may be meant for another machine.
 
-The exit code is 2 if something could not be planned, or a job does not fit the
-memory that --device-memory gives."""
+The exit code is 2 if something could not be planned, or if a job does not fit
+into --device-memory."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -76,7 +78,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="GB",
         help="memory of the GPU; jobs that take more are marked",
     )
-    parser.add_argument("--details", action="store_true", help="print a line for every job that is unlike the others")
+    parser.add_argument("--details", action="store_true", help="print a line for every kind of job")
     parser.add_argument("--out", type=Path, metavar="OUT", help="write all jobs to this .csv or .json file")
     parser.set_defaults(run=run)
 
@@ -117,5 +119,5 @@ def run(arguments: argparse.Namespace) -> None:
 def _gigabytes(text: str) -> int:
     value = parsed(float, text, "a number of gigabytes")
     if not (value > 0 and math.isfinite(value)):
-        raise argparse.ArgumentTypeError(f"{text} is no memory; expected gigabytes, a number above 0")
+        raise argparse.ArgumentTypeError(f"{text} is not an amount of memory; expected gigabytes, a number above 0")
     return round(value * GIGABYTE)

@@ -43,9 +43,9 @@ a prediction is a record of P.json (VizWiz: question_id is the image's name):
   [{"question_id": 1, "answer": "yes", "confidence": 0.93}, ...]
 
 examples:
-  all that needs no threshold
+  all metrics that need no threshold
     quantrust score --questions Q.json --annotations A.json --predictions P.json
-  thresholds chosen on the answers in V.json, figures of those in P.json
+  thresholds chosen on the answers in V.json, metrics of those in P.json
     quantrust score --questions Q.json --annotations A.json \\
         --predictions P.json --threshold-predictions V.json \\
         --risks 0.01 0.05 --json out.json"""
@@ -67,14 +67,14 @@ def add_parser(subparsers: Any) -> None:
         "--threshold-predictions",
         type=Path,
         metavar="V.json",
-        help="predictions for other questions, on which thresholds are chosen; without them nothing that needs a "
-        "chosen threshold is reported",
+        help="predictions for other questions, on which thresholds are chosen; without them, metrics that need a "
+        "chosen threshold are left out",
     )
     parser.add_argument(
         "--confidence",
         choices=KINDS,
-        help="what the confidences are: probabilities, of which one outside [0, 1] is an error, or scores that only "
-        "rank answers, which have no calibration errors (default: probabilities if all lie in [0, 1])",
+        help="the kind of confidence: probability (a value outside [0, 1] is an error) or score (it only ranks answers "
+        "and has no calibration errors); default: probability if all values lie in [0, 1]",
     )
     parser.add_argument("--subset", action="store_true", help="allow questions without a prediction")
     parser.add_argument("--risks", type=share, nargs="+", default=list(RISKS), metavar="R", help="risk limits")
@@ -83,7 +83,7 @@ def add_parser(subparsers: Any) -> None:
         "--resamples", type=count, default=2000, metavar="B", help="resamples of the images (default: 2000; 0: none)"
     )
     parser.add_argument("--seed", type=count, default=0, help="seed of the resamples (default: 0)")
-    parser.add_argument("--json", type=Path, metavar="OUT.json", help="write all figures here, as unrounded fractions")
+    parser.add_argument("--json", type=Path, metavar="OUT.json", help="write all metrics here, as unrounded fractions")
     parser.add_argument(
         "--per-question", type=Path, metavar="OUT.csv", help="write question_id, accuracy and confidence here"
     )
@@ -91,12 +91,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Score, print a table and write what was asked for.
+    """Score, print a table and write the files that were asked for.
 
     Raises
     ------
     QuantrustError
-        For input that can not be scored or a file that can not be written; nothing is then written.
+        If the input cannot be scored or a file cannot be written. Nothing is then written.
     """
     # A value given twice is one row.
     risks, costs = list(dict.fromkeys(arguments.risks)), list(dict.fromkeys(arguments.costs))
@@ -159,7 +159,7 @@ def _score(questions: Mapping[str, Question], predictions: Mapping[str, Predicti
 
 
 def _kind(files: Sequence[tuple[Path, Mapping[str, Prediction]]], declared: str | None) -> str:
-    """Return what the confidences are, and say so where that is not declared and they are no probabilities.
+    """Return the kind of the confidences; print a note if it was not declared and they are not probabilities.
 
     Raises
     ------
@@ -178,10 +178,12 @@ def _kind(files: Sequence[tuple[Path, Mapping[str, Prediction]]], declared: str 
     others = f" and {len(outside) - 1} more are" if len(outside) > 1 else " is"
     fault = f'{path}: question {question_id}: "confidence" {confidence!r}{others} outside [0, 1]'
     if declared == PROBABILITY:
-        raise QuantrustError(f"{fault}; expected probabilities, or --confidence score for what only ranks answers")
+        raise QuantrustError(
+            f"{fault}; expected probabilities, or --confidence score for scores that only rank answers"
+        )
     print(
         f"note: {fault}: taken as scores that only rank answers, without {', '.join(OF_PROBABILITIES)}; "
-        "--confidence says which they are",
+        "--confidence declares their kind",
         file=sys.stderr,
     )
     return SCORE

@@ -1,4 +1,4 @@
-"""`quantrust verify`: whether a study's artifacts are what was written."""
+"""`quantrust verify`: whether a study's artifacts are still as they were written."""
 
 import argparse
 import shlex
@@ -13,10 +13,10 @@ DAMAGED = 1
 """The exit code where an artifact is damaged."""
 
 DESCRIPTION = """\
-Read every artifact of a study that is there, from data to page, and hold its
-bytes against the digest that it was written with. Names what is damaged, and
-the command that builds it anew. Run it where snakemake is run. A study need
-not be finished: what is not there yet is counted and no fault."""
+Read every artifact of a study, from data to page, and compare its bytes with
+the digest that it was written with. Names every damaged artifact, and the
+commands that build it anew. Run it where snakemake is run. A study need not be
+finished: missing artifacts are counted, and are not an error."""
 
 EPILOG = """\
 examples:
@@ -25,24 +25,25 @@ examples:
   another one
     quantrust verify --config config/quick.yaml
 
-what is looked at:
+what is checked:
   data/       tables, each with a digest in its own footer; datasets, models,
               checkpoints and Selectors, each a folder with a record of its
               files; records of downloads
   reports/    figures, tables and the page, with their digests in .digests/
-What users give is no part of it: official files, images and model folders
-that the config names, config/, and what downloads have put there, which
-`snakemake download` checks against config/lock/.
+Files of yours are not checked: official files, images and model folders that
+the config names, and config/. Downloads are checked by `snakemake download`,
+against config/lock/.
 
-The exit code is 0 where all that is there is whole, 1 where anything is
-damaged, and 2 where the config is faulty or nothing of the study is there."""
+The exit code is 0 if all artifacts that are there are whole, 1 if one is
+damaged, and 2 if the config is faulty or none of the study's artifacts is
+there."""
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the parser of `quantrust`."""
     parser = subparsers.add_parser(
         "verify",
-        help="whether a study's artifacts are what was written",
+        help="whether a study's artifacts are still as they were written",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,7 +10,7 @@ stored as float32. What is random is drawn by NumPy: torch rounds first weights 
 drops other units on Intel's processors than on AMD's.
 
 `selector-residual` is this project's own and not the paper's: the same network, whose output is added to MaxProb's
-log-odds before the sigmoid. It starts as MaxProb and learns only what to correct, so that little data can not make it
+log-odds before the sigmoid. It starts as MaxProb and learns only what to correct, so that little data cannot make it
 forget what MaxProb knows.
 """
 
@@ -104,7 +104,7 @@ class Dropout(nn.Module):
         if not self.training or self.share == 0:
             return units
         if self.rng is None:
-            raise ValueError("a Selector without a generator can not be trained")
+            raise ValueError("a Selector without a generator cannot be trained")
         kept = torch.from_numpy(self.rng.random(units.shape) >= self.share)
         return units * kept / (1 - self.share)
 

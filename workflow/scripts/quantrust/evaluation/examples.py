@@ -77,7 +77,7 @@ def write_examples(
     Raises
     ------
     QuantrustError
-        If the decisions lack the estimator or the limit, or a picture can not be read.
+        If the decisions lack the estimator or the limit, or a picture cannot be read.
     """
     tables = []
     for dataset, questions_path in questions_paths.items():
