@@ -220,7 +220,7 @@ def test_input_that_can_not_be_compared_gets_one_message_and_writes_nothing(faul
     ("options", "message"),
     [
         (["--estimator", "selector"], "a.parquet: no estimator 'selector'; expected one of maxprob, entropy"),
-        (["--estimator-b", "entropy+platt"], "b.parquet: entropy+platt: entropy is no probability"),
+        (["--estimator-b", "entropy+platt"], "b.parquet: entropy+platt: entropy is not a probability"),
         (["--estimator", "maxprob+magic"], "a.parquet: maxprob+magic: unknown calibration 'magic'"),
         (["--dataset", "vqav2"], "a.parquet: no answers to 'vqav2' in split test; --dataset may be id, shift"),
         (["--out", "table.txt"], "table.txt: expected --out with a name that ends in .csv or .json"),

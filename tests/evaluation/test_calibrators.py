@@ -106,7 +106,7 @@ def test_what_is_not_to_be_calibrated_or_is_there_already_stays(scores):
     ("name", "dataset", "message"),
     [
         ("margin+platt", "id", r"margin\+platt: no estimator 'margin'"),
-        ("entropy+platt", "id", r"entropy\+platt: entropy is no probability"),
+        ("entropy+platt", "id", r"entropy\+platt: entropy is not a probability"),
         ("maxprob+beta", "id", "unknown calibration 'beta'; expected one of temperature, platt, isotonic"),
         ("maxprob+platt", "shift", "no answers of shift in split val"),
     ],

@@ -1,4 +1,4 @@
-"""Which confidence estimators there are: those that need no training, found as modules, and the learned ones."""
+"""The catalogue of confidence estimators: those that need no training, found as modules, and the learned ones."""
 
 from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
@@ -23,7 +23,7 @@ def plain_estimators() -> list[str]:
 
 
 def main_estimators(names: Sequence[str]) -> list[str]:
-    """Return those that a report is about where the config does not say it.
+    """Return the estimators that a report is about if the config does not name any.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def check_estimator(name: str) -> None:
     if plain not in known:
         raise QuantrustError(f"no estimator of this name; allowed: {', '.join(known)}, or one of them +<calibration>")
     if calibration and plain not in LEARNED and not load_estimator(plain).IS_PROBABILITY:
-        raise QuantrustError(f"{plain} is no probability and has no calibration; allowed: {plain}")
+        raise QuantrustError(f"{plain} is not a probability and cannot be calibrated; allowed: {plain}")
 
 
 def load_estimator(name: str) -> ModuleType:

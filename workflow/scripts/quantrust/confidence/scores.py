@@ -31,7 +31,7 @@ def write_scores(
         As `train_selector` wrote it; None where no estimator is learned.
     out_path : str or Path
         Parquet with `KEYS` and a float64 column per estimator; of a learned one also a column for each further member
-        (`quantrust.confidence.catalogue.member_name`), which is no estimator of its own.
+        (`quantrust.confidence.catalogue.member_name`), which is not an estimator of its own.
     estimators : list of str
         Names that `quantrust.confidence.catalogue` knows, without calibration.
     begun_path : str or Path, optional

@@ -51,12 +51,12 @@ LARGEST_LOG_PROBABILITY = -(2.0**-26)
 
 @dataclass(frozen=True)
 class SelectorSettings:
-    """How Selectors are trained; the config's `selector` section.
+    """Settings of the training of Selectors; the config's `selector` section.
 
     Attributes
     ----------
     hidden : int
-        Width of both hidden layers.
+        Units in each of the two hidden layers.
     dropout : float in [0, 1)
     learning_rate, weight_decay : float
         Of AdamW.
@@ -110,7 +110,7 @@ class Dropout(nn.Module):
 
 
 class Selector(nn.Module):
-    """Two hidden layers over standardised inputs, in float64; the output is a logit, or what is added to one.
+    """Two hidden layers over standardised inputs, in float64; the output is a logit, or an addition to one.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class Selectors:
     members : list of Selector
         The first is `selector`; their mean is `selector-ensemble`.
     residuals : list of Selector
-        What is added to MaxProb's log-odds; by the first, that is `selector-residual`.
+        Networks whose output is added to MaxProb's log-odds; with the first, that is `selector-residual`.
     """
 
     members: list[Selector]
@@ -172,7 +172,7 @@ class Selectors:
 
 @dataclass(frozen=True)
 class _Questions:
-    """What a network reads (float32), MaxProb's log-odds, and the soft accuracy that it is trained on (float64)."""
+    """A network's inputs (float32), MaxProb's log-odds, and the soft accuracy to train on (float64)."""
 
     inputs: torch.Tensor
     log_odds: torch.Tensor

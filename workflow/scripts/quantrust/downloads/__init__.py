@@ -1,1 +1,1 @@
-"""Downloads that a config names: from an address or from the hub, resumed, unpacked, and checked against a lock."""
+"""Downloads that a config names: from a URL or from the hub, resumed, unpacked, and checked against a lock."""

@@ -1,4 +1,4 @@
-"""Zip archives that were downloaded: their files, without the archive's folders, put beside them."""
+"""Unpacking downloaded zip archives: their files are put beside them, without the archive's folders."""
 
 import lzma
 import shutil
@@ -40,7 +40,7 @@ def unpack(archive: Path, folder: Path) -> None:
             with progress(f"unpacking {archive.name}", len(missing), "files") as bar:
                 for path, member in missing.items():
                     with (
-                        # Who unpacks again compares what is there: all may come to the disk together.
+                        # Another run compares the files that are there, so all may reach the disk together.
                         atomic_path(path, durable=False) as partial,
                         opened.open(member) as source,
                         open(partial, "wb") as to,

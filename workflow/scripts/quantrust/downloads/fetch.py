@@ -1,4 +1,4 @@
-"""One entry of the config's `downloads`: got unless it is there, checked, recorded, and unpacked."""
+"""One entry of the config's `downloads`: fetched if it is missing, checked, recorded, and unpacked."""
 
 import logging
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def fetch(
     record_path: str | Path,
     endpoint: str | None = None,
 ) -> None:
-    """Get what one entry of the config's `downloads` names, unless it is there, and check it.
+    """Get the files of one entry of the config's `downloads`, as far as they are missing, and check them.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ from quantrust.files import path_inside
 def fetch_repository(
     name: str, source: Mapping[str, Any], folder: Path, lock: Lock | None, endpoint: str | None = None
 ) -> dict[str, Any]:
-    """Get files of a repository of the hub at one commit: the recorded one, or the revision's when none is recorded.
+    """Get files of a repository of the hub at one commit: the recorded one, or else that of the revision.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def fetch_repository(
     """
     recorded = places(lock, folder)
     if lock is not None and all(path.is_file() for path in recorded.values()):
-        # Nothing to get; what is there is checked without the network.
+        # Nothing is missing; the files that are there are checked without the network.
         files = {file: checked(path, file, lock) for file, path in recorded.items()}
         return {"source": dict(source), "commit": lock.commit, "files": files}
     repository, kind = source["repository"], source["kind"]
@@ -108,7 +108,7 @@ def fetch_repository(
 
 
 def _list_files(hub: HfApi, source: Mapping[str, Any], revision: str, where: str) -> tuple[str, list[Any]]:
-    """Return the commit of a revision, and those of its files that are asked for."""
+    """Return the commit of a revision, and its files that match the patterns."""
     patterns = source.get("files")
     try:
         info = hub.repo_info(source["repository"], repo_type=source["kind"], revision=revision, files_metadata=True)

@@ -1,4 +1,4 @@
-"""The lock of a download: what came the first time, which is demanded ever after.
+"""The lock of a download: a record of the files of the first time, which every later download must match.
 
 It is a JSON object with ``source`` (the address, or repository, revision, kind and files), ``commit`` (of a repository
 of the hub) and ``files``: bytes and SHA-256 of each by its name.
@@ -26,7 +26,7 @@ class Lock:
     path : Path
         Its file.
     source : mapping
-        What was downloaded, as the config says it.
+        The source of the download, as in the config.
     files : mapping of str to mapping
         ``bytes`` and ``sha256`` by the files' names; at least one.
     commit : str or None
@@ -72,7 +72,7 @@ def read_lock(path: str | Path, name: str, source: Mapping[str, Any]) -> Lock | 
 
 
 def _faults(content: Mapping[str, Any], of_hub: bool) -> list[str]:
-    """Return what a lock lacks, most important first."""
+    """Return the faults of a lock, most important first."""
     faults = [f"has no map under {key}" for key in ("source", "files") if not isinstance(content.get(key), dict)]
     if faults:
         return faults
@@ -89,7 +89,7 @@ def _faults(content: Mapping[str, Any], of_hub: bool) -> list[str]:
 
 
 def checked(path: Path, name: str, lock: Lock | None) -> dict[str, Any]:
-    """Return bytes and SHA-256 of a file that has come.
+    """Check a downloaded file against the lock, and return its bytes and SHA-256.
 
     Parameters
     ----------

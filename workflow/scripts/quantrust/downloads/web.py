@@ -1,4 +1,4 @@
-"""One file from an address: resumed where it was cut, over http and https alone."""
+"""Downloading one file over http or https, resumed where an earlier attempt was cut."""
 
 import errno
 import fcntl
@@ -63,7 +63,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def file_name(url: str) -> str:
-    """Return the name of the file that an address ends with.
+    """Return the name of the file at the end of a URL.
 
     Raises
     ------
@@ -90,20 +90,20 @@ def file_name(url: str) -> str:
 
 
 def come_path(target: Path) -> Path:
-    """Return the file beside a download's target in which lies what has come so far."""
+    """Return the file beside a download's target that holds the part downloaded so far."""
     return target.with_name(f".{target.name}.download")
 
 
 def mark_path(target: Path) -> Path:
-    """Return the file beside a download's target that holds the server's mark of the version of what has come."""
+    """Return the file beside a download's target that holds the server's mark of the version of that part."""
     return target.with_name(f".{target.name}.download.version")
 
 
 def download_file(url: str, target: Path, size: int | None = None) -> None:
     """Download one file, from where an earlier attempt was cut.
 
-    What has come lies beside the target, with the server's mark of the file's version, and is continued only while that
-    mark stays the same (RFC 9110, sections 13.1.5 and 14).
+    The part downloaded so far lies beside the target, with the server's mark of the file's version. It is continued
+    only while that mark stays the same (RFC 9110, sections 13.1.5 and 14).
 
     Parameters
     ----------
@@ -142,10 +142,10 @@ def download_file(url: str, target: Path, size: int | None = None) -> None:
 
 @contextmanager
 def _come(target: Path) -> Iterator[BinaryIO]:
-    """Open what has come of a file, and keep others from writing to it; remove it when nothing has come."""
+    """Open the partial download of a file, and keep others from writing to it; remove it in the end if it is empty."""
     path = come_path(target)
     try:
-        # A link that somebody put there would lead what comes to another place.
+        # Somebody may have put a link there, which would lead the download to another place.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except OSError as error:
         what = "is a link" if error.errno == errno.ELOOP else f"cannot be written ({error.strerror})"
@@ -165,7 +165,7 @@ def _come(target: Path) -> Iterator[BinaryIO]:
 
 
 def _write_mark(target: Path, version: str | None) -> None:
-    """Keep the server's mark of the version that now comes; nothing where it has none that can be relied on."""
+    """Store the server's mark of the version that it sends now, if it has a mark that can be relied on."""
     path = mark_path(target)
     path.unlink(missing_ok=True)
     if version and not version.startswith("W/"):
@@ -182,7 +182,7 @@ def _read_mark(target: Path) -> str | None:
 
 
 def _continue(url: str, file: BinaryIO, target: Path, size: int | None) -> None:
-    """Ask for what is missing of a file and append it; raise `_Cut` when the connection ends before the file does."""
+    """Request the missing part of a file and append it; raise `_Cut` if the connection ends too early."""
     mark = _read_mark(target)
     come = os.fstat(file.fileno()).st_size if mark else 0
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
@@ -223,7 +223,7 @@ def _continue(url: str, file: BinaryIO, target: Path, size: int | None) -> None:
 
 
 def _extent(url: str, response: http.client.HTTPResponse, come: int) -> tuple[int, int | None]:
-    """Return at which byte of the file an answer begins, and how many the file has, if the server says so."""
+    """Return the first byte of the file that a response holds, and the file's size if the server states it."""
     if response.status not in (200, 206):
         raise QuantrustError(f"{url}: the server answers {response.status} {response.reason}; expected a file")
     if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
@@ -267,7 +267,7 @@ def _append(response: http.client.HTTPResponse, file: BinaryIO, name: str, come:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of what an error of a network library says."""
+    """Return the first line of a network library's error message."""
     cause = getattr(error, "reason", None) or error
     return _first_line(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__)
 

@@ -1,8 +1,7 @@
-"""Which questions are answered together: chunks of images, planned once for a dataset, and shards of whole chunks.
+"""Grouping questions to answer them together: chunks of images, cut once for a dataset, and shards of whole chunks.
 
 A chunk is answered by itself: its images pass the vision tower in batches of their own, and its questions are decoded
-in batches of like lengths. Nothing in a chunk depends on another one, so that it does not matter how many jobs share
-them.
+in batches of similar lengths. No chunk depends on another one, so it does not matter how many jobs share them.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ from quantrust.files import sha256
 
 
 def cut_into_chunks(questions: pl.DataFrame, images_per_chunk: int) -> list[pl.DataFrame]:
-    """Cut a questions table into the questions of so many images each; all questions of an image are in one chunk.
+    """Cut a questions table into chunks of a given number of images; all questions of an image are in one chunk.
 
     Parameters
     ----------
@@ -63,7 +62,7 @@ def chunks_digest(questions_path: str | Path, images_per_chunk: int) -> str:
 
 
 def batch_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batch prompts of like lengths, so that a batch holds little padding.
+    """Batch prompts of similar lengths, so that a batch holds little padding.
 
     Parameters
     ----------

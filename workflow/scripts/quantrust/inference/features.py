@@ -1,8 +1,8 @@
-"""Feature dumps: what one variant answers to one dataset, and all that confidence estimators need of it.
+"""Feature dumps: the answers of one variant to one dataset, and everything that confidence estimators read.
 
 Questions are taken chunk by chunk, as `quantrust.inference.chunks` plans them: the images of a chunk pass the vision
-tower once, its questions are decoded in batches of like lengths, and its rows, in the order of the questions table, are
-a row group of the file.
+tower once, its questions are decoded in batches of similar lengths, and its rows, in the order of the questions table,
+are a row group of the file.
 """
 
 import json
@@ -293,7 +293,7 @@ def _refuse_tokens(questions: pl.DataFrame, processor: Any, path: str | Path) ->
 
 
 def _refuse_silence(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
-    """Raise when a tokenizer leaves nothing of a question's text, of which there would be no state."""
+    """Raise when a tokenizer leaves no token of a question's text, so that it would have no state."""
     counts = family.question_tokens(processor, questions["question"].to_list(), prompt)
     found = questions.filter(pl.Series(counts) == 0)
     if not found.is_empty():
@@ -314,7 +314,7 @@ def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[Need
 def _encoded(
     dumper: FeatureDumper, batches: list[list[NeededImage]], inputs: Iterator[VisionInputs], where: str
 ) -> Iterator[tuple[str, EncodedImage]]:
-    """Take the next preprocessed batches and yield what the language model reads of each image, with its path."""
+    """Take the next preprocessed batches and yield the encoded form of each image, with its path."""
     for number, images in enumerate(batches, start=1):
         encoded = dumper.encode(images, next(inputs), f"{where}, image batch {number}")
         yield from zip((image.path for image in images), encoded, strict=True)

@@ -1,4 +1,4 @@
-"""The features file: its columns, how it is written and read, and what its metadata say. No torch."""
+"""The features file: its columns and metadata, writing and reading. No torch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -44,7 +44,7 @@ def features_schema(hidden: int) -> pa.Schema:
 
 
 def place_of_shard(shard: int, shards: int) -> str:
-    """Return what the metadata of a shard say under `SHARD`; a file that one job writes has no such entry."""
+    """Return the entry `SHARD` in the metadata of a shard; a file that one job writes has no such entry."""
     return f"{shard} of {shards}"
 
 

@@ -1,4 +1,4 @@
-"""The shards of a features file put together; the bytes are those of the file that a single job writes."""
+"""Joining the shards of a features file; the bytes are the same as if a single job had written the file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

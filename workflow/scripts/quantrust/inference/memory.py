@@ -15,9 +15,9 @@ LACKING = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough
 
 
 class Halving:
-    """Does the work of a batch, or of its halves where it does not fit.
+    """Does the work of a batch, or of its halves if it does not fit.
 
-    Every batch starts whole, so that a batch is halved or not whatever came before it.
+    Every batch starts whole, so whether it is halved does not depend on earlier batches.
 
     Attributes
     ----------

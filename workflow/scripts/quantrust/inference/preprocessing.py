@@ -92,7 +92,7 @@ def preprocessed_batches(
     Raises
     ------
     QuantrustError
-        As `preprocess_images` does; and if a worker dies, which is what too little memory looks like.
+        As `preprocess_images` does; and if a worker dies, as it does with too little memory.
     """
     loader = DataLoader(_Batches(family, processor, batches), batch_size=None, num_workers=workers)
     try:

@@ -1,4 +1,4 @@
-"""How features are dumped. No torch: gathering shards and making plans read it."""
+"""Settings of feature dumps. No torch: gathering shards and resource plans read them."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DumpSettings:
-    """What an answer may depend on: the config's `features` and `compute`, less what only spreads the work.
+    """The settings that an answer may depend on: the config's `features` and `compute`, without those that spread work.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class DumpSettings:
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any]) -> "DumpSettings":
-        """Read the settings as a config has them, where the whole vocabulary is called `all`."""
+        """Read the settings from a config, which calls the whole vocabulary `all`."""
         return cls(**{**settings, "top_k": None if settings["top_k"] == "all" else settings["top_k"]})
 
     def record(self) -> str:

@@ -1,4 +1,4 @@
-"""What a features file takes on disk. No torch: plans are made from this."""
+"""The size of a features file on disk. No torch: resource plans read it."""
 
 STATE_BYTES = 3 * 2
 """Of a question, for each channel of the language model: three pooled states in float16."""
@@ -13,9 +13,9 @@ FILE_BYTES = 16 * 1024
 def features_bytes(questions: int, hidden: int, top_k: int) -> int:
     """Return an upper bound of the bytes of a features file.
 
-    It counts states and logits as they are, without the compression that brings the files of the default study, whose
-    states are narrow, to 0.6 of it and those of wide models to between 0.6 and 0.95, the lower the more questions share
-    an image. It holds for answers of up to a dozen tokens and row groups of a hundred questions or more.
+    States and logits are counted without compression. Compressed, the files of the default study, whose states are
+    narrow, take 0.6 of this bound; those of wide models take 0.6 to 0.95, less if more questions share an image. The
+    bound holds for answers of up to a dozen tokens and row groups of a hundred questions or more.
 
     Parameters
     ----------

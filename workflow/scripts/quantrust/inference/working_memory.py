@@ -1,4 +1,4 @@
-"""What a feature dump takes in device and host memory, estimated from shapes before any weight is read.
+"""The device and host memory of a feature dump, estimated from shapes before any weight is read.
 
 The largest prompts count: a batch of `batch_size` questions of `QUESTION_TOKENS`, each about a picture of the size
 that is given. Held all the while are
@@ -104,7 +104,7 @@ def require_device(
 ) -> None:
     """Raise when a GPU has too little free memory for one question about one picture beside a chunk's features.
 
-    More of them at a time are no reason to refuse: batches that do not fit are halved, chunks are not.
+    Larger batches are not refused, because a batch that does not fit is halved. A chunk is not halved.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def _computing(
 ) -> int:
     vision, language = vision_stack(family, model), language_stack(family, model)
     held = sizes["resident_packed" if settings.kernel == "packed" else "resident"]
-    # what is not quantized is stored in two bytes
+    # weights that are not quantized are stored in two bytes
     held += sizes["unquantized"] * (itemsize - 2) // 2
     if settings.kernel == "reference":
         held += _largest_linear(layers) * (1 + 4 + itemsize)
