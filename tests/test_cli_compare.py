@@ -132,7 +132,7 @@ def test_two_estimators_of_one_file_do_not_differ_in_accuracy_which_is_left_out(
     settings = {"model": "m", "scheme": "s", "id_dataset": "id", "risks": [], "costs": [], "resamples": 1, "seed": 0}
     values, _ = evaluate_variant(calibrated, {}, estimators=["maxprob+platt"], **settings)
     assert ece["a"].item() == pytest.approx(values.filter(pl.col("metric") == "ece")["value"].item())
-    # The entropy is no probability and has no calibration error, which is said.
+    # The entropy is not a probability and has no calibration error, and the command says so.
     assert "note: 480 confidences of B, entropy, are outside [0, 1]" in capsys.readouterr().out
     assert ece.select("b", "difference", "p_value", "p_holm").row(0) == (None,) * 4
 

@@ -1,7 +1,7 @@
 """Modules that are found by the name of their file, so that adding one is adding a file.
 
-Nothing imports such a module by a statement. Whoever runs one therefore carries its digest beside that of the script
-(`quantrust.digest.source_digest`), and an edit reruns what uses this module and nothing else.
+No import statement names such a module. A rule that runs one therefore carries its digest beside that of the script
+(`quantrust.digest.source_digest`), and an edit reruns only the jobs that use the module.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""From a variant's scores: the answers that thresholds are fixed on, and the tables that an evaluation writes."""
+"""The answers in a variant's scores on which thresholds are fixed, and the writing of an evaluation's tables."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def write_from_scores(
     begun_paths: Sequence[str | Path] = (),
     **settings: Any,
 ) -> None:
-    """Evaluate a variant from its files and write the tables that come of it.
+    """Evaluate a variant from its files and write the resulting tables.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where a variant is right and how sure it is there: metrics by kind of question, answers by bin of confidence."""
+"""Breakdowns of a variant's answers: metrics by kind of question, and accuracy by bin of confidence."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

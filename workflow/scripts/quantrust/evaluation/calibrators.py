@@ -1,4 +1,4 @@
-"""Calibration of probability estimators, fitted on val: temperature, Platt and isotonic."""
+"""Calibrators of estimators that are probabilities, fitted on val: temperature, Platt and isotonic."""
 
 from collections.abc import Callable, Sequence
 
@@ -103,7 +103,7 @@ METHODS: dict[str, Callable[[Floats, Floats], Calibrator]] = {
 
 
 def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: str) -> pl.DataFrame:
-    """Add the calibrated ones of some estimators, ``<estimator>+<method>``, fitted on the ID val answers.
+    """Add the columns of calibrated estimators, ``<estimator>+<method>``, fitted on the ID val answers.
 
     Parameters
     ----------
@@ -123,7 +123,8 @@ def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: 
     Raises
     ------
     QuantrustError
-        If an estimator to calibrate is missing or no probability, a method is unknown, or there are no ID val answers.
+        If an estimator to calibrate is missing or not a probability, a method is unknown, or there are no ID val
+        answers.
     """
     wanted = [
         f"{column}+{name.rsplit('+', 1)[1]}"
@@ -143,7 +144,7 @@ def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: 
             raise QuantrustError(f"{name}: no estimator {estimator!r}; expected one of the columns {scores.columns}")
         if not scores[estimator].is_between(0.0, 1.0).fill_null(False).all():
             raise QuantrustError(
-                f"{name}: {estimator} is no probability: values outside [0, 1]; expected to calibrate probabilities"
+                f"{name}: {estimator} is not a probability: values outside [0, 1]; expected to calibrate probabilities"
             )
         calibrate = METHODS[method](val[estimator].to_numpy(), val["accuracy"].to_numpy())
         columns.append(pl.Series(name, calibrate(scores[estimator].to_numpy())))

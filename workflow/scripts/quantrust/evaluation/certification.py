@@ -1,4 +1,4 @@
-"""Certified thresholds: a limit on the risk that holds with stated probability in distribution, and how often it broke.
+"""Certified thresholds: a risk limit that holds with a stated probability in distribution, and how often it is broken.
 
 Learn-then-Test (Angelopoulos et al., "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk Control",
 Annals of Applied Statistics 2025): every candidate threshold is a null hypothesis "the risk of what it answers exceeds
@@ -56,7 +56,7 @@ SCHEMA = pl.Schema(
 
 
 def fewest_faultless(risk: float, delta: float) -> int:
-    """Return how many answers, all faultless, it takes to certify a risk limit at all.
+    """Return the least number of faultless answers that can certify a risk limit at all.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ class Population:
         count = counts[starts]
         risk = np.full(count.size, math.nan)
         np.divide(10.0 * count - tenths[starts], 10.0 * count, out=risk, where=count > 0)
-        # Nothing stays where the images of a setting all certify.
+        # No answer stays if all images of a setting certify.
         return np.stack([count / max(1.0, counts[0]), risk], axis=1)
 
 
@@ -237,7 +237,7 @@ def evaluate_certification(
     splits: int,
     seed: int,
 ) -> pl.DataFrame:
-    """Certify thresholds on one half of the ID test images and see what they are worth elsewhere, over random halves.
+    """Certify thresholds on one half of the ID test images and measure them on the other answers, over random halves.
 
     For each split the ID test images are halved at random; one question of each image of the first half, drawn at
     random, certifies. The threshold is then applied to the other half and to every mixture less the certifying images.

@@ -1,4 +1,4 @@
-"""What a risk limit costs a variant, over a grid of limits: the coverage it leaves, and where to put the threshold."""
+"""The coverage that each risk limit of a grid leaves a variant, and the threshold for it."""
 
 from collections.abc import Mapping, Sequence
 

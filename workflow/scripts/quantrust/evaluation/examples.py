@@ -1,4 +1,4 @@
-"""Example questions of every variant: what a threshold keeps and what it abstains from, right and wrong."""
+"""Example questions of every variant: right and wrong answers that a threshold keeps or abstains from."""
 
 import hashlib
 import io
@@ -50,7 +50,7 @@ def write_examples(
 ) -> None:
     """Draw test questions of every kind for every variant and dataset, with their pictures.
 
-    All variants draw from one random order of the questions, so that where they agree they show the same ones.
+    All variants draw from one random order of the questions, so that variants that agree show the same questions.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def write_examples(
         Features by model, scheme and dataset; their answers are shown.
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`. Pictures are WebP files of at most `LONGEST_SIDE` pixels.
-        Where nothing is kept, because there is no threshold that keeps the limit, it is null.
+        It is null if no threshold keeps the limit, so that nothing is kept.
     id_dataset : str
         The in-distribution dataset, whose val answers set the threshold.
     estimator : str

@@ -1,4 +1,4 @@
-"""What learned estimators gain over MaxProb for the labels that they are trained on."""
+"""The gain of learned estimators over MaxProb by the number of labels that they are trained on."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

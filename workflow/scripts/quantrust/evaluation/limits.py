@@ -1,4 +1,4 @@
-"""Risk limits: the grid that decisions are tabulated for, and how many answers it takes to judge one."""
+"""Risk limits: the grid of the decision table, and how many answers it takes to judge a limit."""
 
 import math
 from collections.abc import Iterable
@@ -31,12 +31,12 @@ def risk_limits(lowest: float, highest: float, step: float) -> list[float]:
 
 
 def fewest_to_judge(limit: float, level: float) -> int:
-    """Return from how many independent answers on one can tell whether a risk limit is kept.
+    """Return the least number of independent answers that can tell whether a risk limit is kept.
 
-    Fewer tell nothing. Were all of them right, a risk of the limit itself would have given as much with a probability
-    above 1 - level: that takes ln(1 - level) / ln(1 - R) answers. And at a risk of R their interval would reach from 0
-    to twice the limit, so that a risk of R could not be told from one of 2 R: half its width, z sqrt(R (1 - R) / n), is
-    within R from z^2 (1 - R) / R answers on.
+    Fewer answers tell nothing, for two reasons. If all of them were right, a true risk of R could still have produced
+    them with a probability above 1 - level; this needs ln(1 - level) / ln(1 - R) answers. And at a risk of R their
+    interval would reach from 0 to 2 R, so that R could not be told from 2 R. Half its width is z sqrt(R (1 - R) / n),
+    which is at most R from z^2 (1 - R) / R answers on.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def fewest_to_judge(limit: float, level: float) -> int:
 
 
 def too_low_to_judge(limits: Iterable[float], images: int, level: float) -> dict[float, int]:
-    """Return of some risk limits those that answers about so many images do not judge, with the number it would take.
+    """Return the risk limits that answers about so many images cannot judge, with the number of images each needs.
 
     Parameters
     ----------
     limits : iterable of float
-        In [0, 1]; 0 and 1 are passed over, of which no number of answers judges the one and any judges the other.
+        In [0, 1]. 0 and 1 are passed over: no number of answers can judge 0, and any can judge 1.
     images : int
         Images that the answers are about; answers about one image are not independent.
     level : float

@@ -1,4 +1,4 @@
-"""Learned estimators as one of several networks: which of them a training yields is chance, and drawn like the images.
+"""Learned estimators as one of several networks: the network that a training yields is chance, and drawn like images.
 
 An estimator such as `selector` is the first of some networks that were trained alike but for their seeds, its members.
 Its figures are those of the first. Their intervals say how far they would move with other images *and* with another
@@ -26,7 +26,7 @@ def with_members(columns: Collection[str], estimators: Iterable[str]) -> list[st
 
 
 def in_turn(parts: Sequence[Floats]) -> Floats:
-    """Put what was computed on the resamples of each member in the order of all: resample r is of member r mod M.
+    """Merge values on the resamples of each member into one order: resample r is that of member r mod M.
 
     Parameters
     ----------

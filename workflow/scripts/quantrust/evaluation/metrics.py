@@ -288,7 +288,7 @@ def coverage_at_risk(ranking: Ranking, risk: float) -> OperatingPoint:
     """Return C@R: the largest coverage whose risk is at most `risk`, and its threshold.
 
     A block of equal confidences is answered as a whole or not at all. The threshold is read off these very labels: to
-    know what it is worth elsewhere, apply it to other answers with `at_threshold`.
+    see how it does on other answers, apply `at_threshold` to them.
 
     Parameters
     ----------
@@ -515,7 +515,7 @@ def ece(ranking: Ranking) -> float:
     Returns
     -------
     float
-        In [0, 1]; NaN where a confidence lies outside [0, 1], which then is no probability.
+        In [0, 1]; NaN if a confidence lies outside [0, 1] and thus is not a probability.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Which schemes are fit to ship: what each keeps of the unquantized model, held against a stated criterion."""
+"""Verdicts on which schemes are fit to ship: the share of the unquantized model that each keeps, and a criterion."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -43,19 +43,19 @@ MEETS, FAILS, OPEN = "meets", "fails", "open"
 
 
 def fewest_images(keeps: float, level: float) -> int:
-    """Return how many images it takes to judge whether a share is kept; a loss is judged as a risk is.
+    """Return the least number of images that can judge whether a share is kept; a loss is judged like a risk.
 
     Examples
     --------
     >>> fewest_images(0.95, 0.95), fewest_images(1.0, 0.95)
     (73, 1)
     """
-    # Whether everything is kept is a matter of the answers at hand: no number of them shows that no other is lost.
+    # Whether everything is kept depends on these answers alone: no number of them shows that no other answer is lost.
     return fewest_to_judge(1.0 - keeps, level) if keeps < 1.0 else 1
 
 
 def verdict(low: float, high: float, keeps: float, images: int, level: float = LEVEL) -> str:
-    """Hold the interval of a kept share against the share that has to be kept.
+    """Compare the interval of a kept share with the share that must be kept.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def verdict(low: float, high: float, keeps: float, images: int, level: float = L
 
 
 def judge(ratios: Floats, members: int, keeps: float, images: int, level: float = LEVEL) -> tuple[str, int, int, int]:
-    """Judge resampled shares of several members in turn: settled is what the intervals of all members settle alike.
+    """Judge resampled shares of several members in turn; a verdict is settled if the intervals of all members agree.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def write_shipping(
     seed: int,
     level: float = LEVEL,
 ) -> None:
-    """Tabulate what every scheme keeps of a model's accuracy and coverage at risk, on whole test sets.
+    """Tabulate the shares of a model's accuracy and coverage at risk that every scheme keeps, on whole test sets.
 
     A kept share is a scheme's figure over that of the reference on the same questions. Its interval is that of the
     ratio on resamples of images that both sides share, so that what the two have in common cancels. By a learned

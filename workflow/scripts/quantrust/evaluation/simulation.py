@@ -1,4 +1,4 @@
-"""Do the intervals keep their word? Data sets of questions that share images, drawn from a known population."""
+"""A check of the intervals: data sets of questions that share images, drawn from a known population."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -53,7 +53,7 @@ CURVES_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True)
 class Setting:
-    """A set of test answers that figures are reported on.
+    """A set of test answers that metrics are reported on.
 
     Attributes
     ----------
@@ -115,10 +115,10 @@ def settings_of(
 def whole_test_sets(
     scores: pl.DataFrame, mixtures: Mapping[str, pl.DataFrame], id_dataset: str, *, with_id_dataset: bool = True
 ) -> Iterator[Setting]:
-    """Yield of `settings_of` those that hold the whole test set of one dataset, one for each dataset."""
+    """Yield those settings of `settings_of` that hold a whole test set, one for each dataset."""
     pure = {dataset: table.filter(pl.col("id_share") == 0.0) for dataset, table in mixtures.items()}
     settings = list(settings_of(scores, pure, id_dataset, with_id_dataset=with_id_dataset))
-    # After the mixture of share 0 comes the test set of which it is only a part, if it is.
+    # If the mixture of share 0 is only a part of a test set, the whole test set follows it.
     yield from {setting.dataset: setting for setting in settings}.values()
 
 
@@ -157,8 +157,9 @@ def evaluate_variant(
     id_dataset : str
         The in-distribution dataset.
     estimators : sequence of str
-        Columns of `scores`, or calibrated ones that `quantrust.evaluation.calibrators.add_calibrated` can add. One with
-        a confidence outside [0, 1] in `scores` is no probability and has neither calibration errors nor a Brier score.
+        Columns of `scores`, or calibrated ones that `quantrust.evaluation.calibrators.add_calibrated` can add. An
+        estimator with a confidence outside [0, 1] in `scores` is not a probability; it has neither calibration errors
+        nor a Brier score.
     risks, costs : sequence of float
         Risk limits in [0, 1] and costs >= 0.
     resamples : int
