@@ -41,7 +41,7 @@ what is read:
                   published models the project brings these facts along. For
                   another model without files, the message says how to get them
                   without the weights.
-  of a dataset    the settings of an embedded one; of another the official files,
+  of a dataset    the settings of an embedded one; the official files of others,
                   or the config's entry size while the files are not there
   of a download   the config's entry bytes
 
