@@ -46,7 +46,7 @@ def open_model(folder, width, tokens):
     from quantrust.models.skeleton import build_skeleton
     from quantrust.models.streamed_weights import StreamedWeights
     from quantrust.quantization.activation_store import ActivationStore
-    from quantrust.quantization.working_memory import activation_budget
+    from quantrust.quantization.quantizing_memory import activation_budget
 
     family, model = build_skeleton(folder)
     budget = activation_budget({"bfloat16": 2 * sum(parameter.numel() for parameter in model.parameters())})
@@ -145,8 +145,8 @@ def gptq_fast(model, weights, store, samples):
     from quantrust.models.family import Role
     from quantrust.quantization.calibration_samples import micro_batches
     from quantrust.quantization.linear import PackedWeight, replace_layer
-    from quantrust.quantization.methods.gptq import quantize_gptq
-    from quantrust.quantization.sequential import quantize_stack
+    from quantrust.quantization.methods.gptq import factor_hessian, quantize_gptq
+    from quantrust.quantization.walks.sequential import quantize_stack
 
     blocks = FAMILY.blocks(model, "language")
     runs = [(partial(decode, model, inputs), inputs.roles.flatten() != Role.PAD) for inputs in micro_batches(samples)]
@@ -165,6 +165,7 @@ def gptq_fast(model, weights, store, samples):
             {block: FAMILY.scale_groups(model, block) for block in blocks},
             runs,
             set(linears_of(model)),
+            factor_hessian,
             quantize_layer,
             lambda block: None,
             weights.loaded,

@@ -57,7 +57,7 @@ def test_format_is_the_inverse_of_parse():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("gptx-w4g64", "method 'gptx' does not exist; allowed: rtn, awq, mbq, gptq, hqq"),
+        ("gptx-w4g64", "method 'gptx' does not exist; allowed: awq, gptq, hqq, mbq, rtn"),
         ("rtn-w7g64", "bits 7 does not exist; allowed: 2, 3, 4, 5, 6, 8"),
         ("rtn-w4g48", "group size 48 does not exist; allowed: 16, 32, 64, 128"),
         ("rtn-w4g64-half", "preset '-half' does not exist; allowed: none, -mixed, -full"),
@@ -124,7 +124,7 @@ def test_a_search_minimises_what_its_method_or_its_definition_says():
     [
         ("rtn-w4g64", {}, r"schemes\.rtn-w4g64 is a name with a meaning of its own .* choose another word"),
         ("bf16", {}, r"schemes\.bf16 is a name with a meaning of its own"),
-        ("x", {"method": "gptx"}, r"schemes\.x\.method is 'gptx'; allowed: rtn, awq, mbq, gptq, hqq"),
+        ("x", {"method": "gptx"}, r"schemes\.x\.method is 'gptx'; allowed: awq, gptq, hqq, mbq, rtn"),
         ("x", {"group": 48}, r"schemes\.x\.group is 48; allowed: 16, 32, 64, 128, channel"),
         ("x", {"method": "hqq", "symmetric": True}, r"schemes\.x\.symmetric is true, but hqq has a free zero-point"),
         (

@@ -310,7 +310,7 @@ def test_files_of_activations_are_gone_after_a_failure(model_folders, calibratio
         assert any(scratch.iterdir())
         raise QuantrustError("the disk is full")
 
-    monkeypatch.setattr("quantrust.quantization.quantize._Surgery._finish", fail)
+    monkeypatch.setattr("quantrust.quantization.layer_writer.LayerWriter.finish", fail)
     with pytest.raises(QuantrustError, match="the disk is full"):
         quantize_model(
             model_folders["qwen2_vl"], "awq-w4g32", calibration_tables["qwen2_vl"], tmp_path / "out", activation_bytes=0

@@ -21,8 +21,7 @@ from quantrust.digest import code_digest, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.models.processor_settings import max_aspect_ratio
-from quantrust.named_modules import FAMILIES
-from quantrust.quantization.method_modules import module_found, modules_not_run
+from quantrust.named_modules import FAMILIES, METHODS
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.report.contents import (
     FIGURES,
@@ -98,11 +97,9 @@ def scheme_of(wildcards):
 
 
 def quantization_code(wildcards):
-    """Digest of what quantizes under a scheme; the modules of other methods do not count."""
-    scheme = scheme_of(wildcards)
-    digest = code_digest(SCRIPTS / "quantize_model.py", SCRIPTS, modules_not_run(scheme))
-    found = module_found(scheme)
-    return [digest] if found is None else [digest, source_digest(found)]
+    """Digests of what quantizes under a scheme: the script, and the method's module, which is found by its name."""
+    method = scheme_of(wildcards).method
+    return [code("quantize_model"), *([] if method is None else [source_digest(f"{METHODS}.{method}")])]
 
 
 def base_model(wildcards):

@@ -2,8 +2,8 @@
 
 Sizes of weights files are exact. Everything else is an estimate, rounded up where it is not known: of pictures outside
 the embedded datasets, for example, the largest that a model's processor passes is taken. What estimates of jobs that
-compute with models assume is said in `quantrust.quantization.working_memory` and `quantrust.inference.working_memory`;
-those of all other jobs are fitted to what the default study was seen to take.
+compute with models assume is said in `quantrust.quantization.quantizing_memory` and
+`quantrust.inference.working_memory`; those of all other jobs are fitted to what the default study was seen to take.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,9 +36,11 @@ from quantrust.planning.jobs import (
 )
 from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
+from quantrust.quantization.calibration_memory import ANSWER_TOKENS
 from quantrust.quantization.calibration_samples import BATCH_SIZE
+from quantrust.quantization.method import Samples
+from quantrust.quantization.quantizing_memory import quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.quantization.working_memory import ANSWER_TOKENS, Samples, quantize_footprint
 from quantrust.report.contents import FIGURES, TABLES, learning_estimators
 
 LARGEST_PICTURE = 4096

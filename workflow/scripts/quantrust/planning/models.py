@@ -71,15 +71,11 @@ class PlannedModel:
         self._layer_plans: dict[str, tuple[pl.DataFrame, dict[str, int | float | None]]] = {}
         self._costs: dict[int, PictureCost] = {}
 
-    def skeleton(self) -> tuple[Family, nn.Module]:
-        """Build the model on the meta device."""
-        with torch.device("meta"):
-            return build_skeleton(self.files)
-
     @cached_property
     def family_and_model(self) -> tuple[Family, nn.Module]:
         """The model on the meta device, unquantized: to be read, not to be changed."""
-        return self.skeleton()
+        with torch.device("meta"):
+            return build_skeleton(self.files)
 
     @property
     def hidden(self) -> int:
@@ -102,7 +98,7 @@ class PlannedModel:
             If the scheme selects nothing of the model.
         """
         if scheme.name not in self._layer_plans:
-            family, model = self.skeleton()
+            family, model = self.family_and_model
             plan = build_plan(family, model, scheme)
             self._layer_plans[scheme.name] = plan, planned_bytes(family, model, plan)
         return self._layer_plans[scheme.name]

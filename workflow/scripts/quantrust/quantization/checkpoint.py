@@ -66,9 +66,9 @@ from quantrust.models.device import check_device
 from quantrust.models.family import Family
 from quantrust.models.model_config import CONFIG, config_of_weights
 from quantrust.models.skeleton import build_skeleton
+from quantrust.models.tied import tied_layers
 from quantrust.quantization.kernels.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels.packed import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
-from quantrust.quantization.layer_plan import tied_layers
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.tensor_file import TensorWriter, file_bytes, open_tensor_file
 
@@ -204,21 +204,35 @@ def open_checkpoint(
 
 
 def plan_layout(family: Family, model: nn.Module, plan: pl.DataFrame) -> CheckpointLayout:
-    """Return what the checkpoint that a plan leads to will hold, from shapes alone; see `planned_bytes`."""
-    not_stored = _bytes_not_stored(model)
-    with torch.device("meta"):
-        tied_head, _ = _restore_layers(family, model, plan, STORED_DTYPE)
-    return CheckpointLayout(_expected_tensors(model, tied_head), _packed_names(model), not_stored)
-
-
-def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[str, int | float | None]:
-    """Return the sizes of the checkpoint that a plan leads to, from shapes alone.
+    """Return what the checkpoint that a layer plan leads to will hold, from shapes alone.
 
     Parameters
     ----------
     family : Family
     model : torch.nn.Module
-        Unquantized; changed in place. Its weights may be on the meta device.
+        Unquantized; its layers are back in their places in the end. Its weights may be on the meta device.
+    plan : polars.DataFrame
+        As `build_plan` returns it.
+    """
+    not_stored = _bytes_not_stored(model)
+    layers = {name: model.get_submodule(name) for name in plan.drop_nulls("bits")["layer"]}
+    try:
+        with torch.device("meta"):
+            tied_head, _ = _restore_layers(family, model, plan, STORED_DTYPE)
+        return CheckpointLayout(_expected_tensors(model, tied_head), _packed_names(model), not_stored)
+    finally:
+        for name, layer in layers.items():
+            model.set_submodule(name, layer)
+
+
+def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[str, int | float | None]:
+    """Return the sizes of the checkpoint that a layer plan leads to, from shapes alone.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+        Unquantized; its layers are back in their places in the end. Its weights may be on the meta device.
     plan : polars.DataFrame
         As `build_plan` returns it.
 

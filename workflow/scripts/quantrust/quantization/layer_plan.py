@@ -1,4 +1,6 @@
-"""The plan: which layers a scheme quantizes, how, and why not the others. Made before anything is touched."""
+"""The layer plan: which layers a scheme quantizes, how, and why not the others. Made before anything is touched."""
+
+from math import prod
 
 import polars as pl
 from torch import nn
@@ -6,8 +8,10 @@ from torch import nn
 from quantrust.errors import QuantrustError
 from quantrust.models.components import STACKS
 from quantrust.models.family import Family, LayerRef, ScaleGroup
+from quantrust.models.tied import tied_layers
 from quantrust.quantization.folding import require_absorber
 from quantrust.quantization.grid import effective_group_size
+from quantrust.quantization.method import Method, load_method
 from quantrust.quantization.scheme import THIRDS, UNQUANTIZED_BITS, Scheme, Selection
 
 PLAN_SCHEMA = pl.Schema(
@@ -29,7 +33,7 @@ PLAN_SCHEMA = pl.Schema(
         "reason": pl.String,
     }
 )
-"""Columns of a plan.
+"""Columns of a layer plan.
 
 `rows` and `columns` are output and input channels (a convolution's kernel counts as input channels). `bits`, `group`
 and `method` are null for layers that are skipped, and `reason` says why. `selected_by` is the row of the scheme's table
@@ -39,11 +43,6 @@ quantized, also where its scales were too small for the dtype in which they are 
 operation that absorbs the inverse of a layer's channel scales, null where nothing does and the plain grid is used.
 `shares` names the layer whose codes a tied layer uses.
 """
-
-NOTHING_ABSORBS = "unscaled grid: no operation before it can absorb a scale"
-IN_NO_GROUP = "unscaled grid: no scale is searched for it"
-LOOKUP = "rounded to nearest: a lookup multiplies nothing, so it has no Hessian"
-OUTSIDE_BLOCKS = "rounded to nearest: it lies outside the blocks whose inputs are collected"
 
 
 def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame:
@@ -68,6 +67,7 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
         norm that the family does not know.
     """
     layers = family.layers(model)
+    method = None if scheme.method is None else load_method(scheme.method)
     groups = {
         linear: group
         for component in scheme.components
@@ -87,7 +87,12 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
         reason = _reason(layer, selection)
         if reason is None and layer.name in (head, embedding):
             reason = _reason_of_tied(scheme, head if layer.name == embedding else embedding)
-        rows.append(_row(layer, model.get_submodule(layer.name).weight.shape, scheme, third, selection, reason, groups))
+        rows_of_weight, *inputs = model.get_submodule(layer.name).weight.shape
+        columns = prod(inputs)
+        row = _row(layer, rows_of_weight, columns, third, selection, reason)
+        if method is not None and selection is not None and reason is None:
+            row |= _quantized(layer, columns, scheme, method, selection, groups.get(layer.name))
+        rows.append(row)
         if reason is None and layer.name == head:
             rows[-1] |= _shared(scheme, embedding)
         decided.append((selection, reason))
@@ -95,17 +100,6 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
     for selection in scheme.table:
         _require_layers(family, scheme, selection, plan, decided)
     return plan
-
-
-def tied_layers(model: nn.Module, layers: list[LayerRef]) -> tuple[str | None, str | None]:
-    """Return the names of head and token embedding if they are one tensor, else two times None."""
-    heads = [layer.name for layer in layers if layer.component == "head"]
-    embeddings = [layer.name for layer in layers if layer.component == "embedding"]
-    for head in heads:
-        for embedding in embeddings:
-            if model.get_submodule(head).weight is model.get_submodule(embedding).weight:
-                return head, embedding
-    return None, None
 
 
 def describe_plan(plan: pl.DataFrame) -> str:
@@ -133,15 +127,13 @@ def describe_plan(plan: pl.DataFrame) -> str:
 
 def _row(
     layer: LayerRef,
-    shape: tuple[int, ...],
-    scheme: Scheme,
+    rows: int,
+    columns: int,
     third: str | None,
     selection: Selection | None,
     reason: str | None,
-    groups: dict[str, ScaleGroup],
 ) -> dict[str, str | int | None]:
-    rows, columns = shape[0], shape[1:].numel()
-    row = {
+    return {
         "layer": layer.name,
         "component": layer.component,
         "block": layer.block,
@@ -152,34 +144,23 @@ def _row(
         "selected_by": None if selection is None else str(selection),
         "reason": reason,
     }
-    if reason is not None:
-        return row
-    group = effective_group_size(columns, scheme.group_size)
-    scaled_by = groups[layer.name].previous if scheme.searches_scales and layer.name in groups else None
-    method, notes = _method(layer, scheme, groups)
-    if scheme.group_size not in (None, group):
-        notes.append(f"group {group}: {columns} is no multiple of {scheme.group_size}")
-    return row | {
+
+
+def _quantized(
+    layer: LayerRef, columns: int, scheme: Scheme, method: Method, selection: Selection, group: ScaleGroup | None
+) -> dict[str, str | int | None]:
+    """Return what the layer plan says of a layer because it is quantized."""
+    size = effective_group_size(columns, scheme.group_size)
+    name, notes = method.layer_method(layer, group)
+    if scheme.group_size not in (None, size):
+        notes = [*notes, f"group {size}: {columns} is no multiple of {scheme.group_size}"]
+    return {
         "bits": selection.bits,
-        "group": group,
-        "method": method,
-        "scaled_by": scaled_by,
+        "group": size,
+        "method": name,
+        "scaled_by": method.scaled_by(group),
         "note": "; ".join(notes) or None,
     }
-
-
-def _method(layer: LayerRef, scheme: Scheme, groups: dict[str, ScaleGroup]) -> tuple[str, list[str]]:
-    """Return what a layer's weight goes through, and why that is not the scheme's method where it is not."""
-    if scheme.searches_scales:
-        if layer.name not in groups:
-            return "rtn", [IN_NO_GROUP]
-        if groups[layer.name].previous is None:
-            return "rtn", [NOTHING_ABSORBS]
-    if scheme.method == "gptq" and layer.kind == "embedding":
-        return "rtn", [LOOKUP]
-    if scheme.method == "gptq" and layer.component != "head" and layer.name not in groups:
-        return "rtn", [OUTSIDE_BLOCKS]
-    return scheme.method, []
 
 
 def _shared(scheme: Scheme, embedding: str) -> dict[str, str | int | None]:

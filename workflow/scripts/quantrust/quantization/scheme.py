@@ -22,26 +22,18 @@ from typing import Any
 
 from quantrust.errors import QuantrustError
 from quantrust.models.components import COMPONENTS
-from quantrust.named_modules import METHODS as METHOD_MODULES
-from quantrust.named_modules import module_names
+from quantrust.quantization.method_traits import ERRORS, Reads, method_names, method_traits, searching_methods
 
 UNQUANTIZED = "bf16"
 BLOCK_COMPONENTS = ("vision", "language")
 THIRDS = ("first", "middle", "last")
 LAYER_TYPES = ("attention", "mlp")
-SCALED_METHODS = ("awq", "mbq")
-CALIBRATED_METHODS = (*SCALED_METHODS, "gptq")
-# Round to nearest is what the others fall back to; those that read no data are found as modules.
-BUILT_IN_METHODS = ("rtn", *CALIBRATED_METHODS)
-METHODS = (*BUILT_IN_METHODS, *sorted(set(module_names(METHOD_MODULES)) - set(BUILT_IN_METHODS)))
+METHODS = method_names()
 BITS = (2, 3, 4, 5, 6, 8)
 UNQUANTIZED_BITS = 16
 GROUP_SIZES = (16, 32, 64, 128)
 PER_CHANNEL = "channel"
 PRESETS = ("", "-mixed", "-full")
-ERRORS = ("mae", "mse")
-"""What a scale search minimises: the mean absolute or the mean squared change of an output."""
-_METHOD_ERRORS = {"awq": "mse", "mbq": "mae"}
 
 _NAME = re.compile(
     r"(?P<method>[a-z]+)-w(?P<bits>[1-9]\d*)(?:g(?P<group>[1-9]\d*)|c)(?P<symmetric>s?)(?P<preset>(?:-.*)?)"
@@ -50,8 +42,6 @@ _GRAMMAR = (
     f"{UNQUANTIZED}, or <method>-w<bits>g<group> or <method>-w<bits>c, "
     "then s if symmetric, then nothing, -mixed or -full"
 )
-
-_NEVER_SYMMETRIC = "hqq has a free zero-point and is never symmetric"
 
 
 @dataclass(frozen=True)
@@ -131,12 +121,12 @@ class Scheme:
     @property
     def needs_calibration(self) -> bool:
         """Whether the method reads calibration activations."""
-        return self.method in CALIBRATED_METHODS
+        return self.method is not None and method_traits(self.method).reads is not Reads.NOTHING
 
     @property
     def searches_scales(self) -> bool:
         """Whether the method chooses scales of input channels."""
-        return self.method in SCALED_METHODS
+        return self.method is not None and method_traits(self.method).reads is Reads.SCALED_ACTIVATIONS
 
     def settings(self) -> dict[str, Any]:
         """Return everything but the name, for a record in JSON."""
@@ -192,8 +182,8 @@ def parse_scheme(name: str) -> Scheme:
         _require(name, "group size", group_size, GROUP_SIZES)
     _require(name, "preset", preset, PRESETS)
     symmetric = match["symmetric"] == "s"
-    if symmetric and method == "hqq":
-        raise QuantrustError(f"scheme {name!r}: {_NEVER_SYMMETRIC}; drop the s")
+    if symmetric and (why := method_traits(method).never_symmetric) is not None:
+        raise QuantrustError(f"scheme {name!r}: {method} {why} and is never symmetric; drop the s")
     return _build(method, bits, group_size, symmetric, preset)
 
 
@@ -230,8 +220,8 @@ def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Sc
     name : str
     definition : mapping or None
         What the config's `schemes` has under the name: `method`, `group` (a group size or `channel`), `symmetric`,
-        `table` (rows of `component`, `bits` and, optionally, `third` and `layer_type`) and, for AWQ and MBQ,
-        optionally `error` (`mae` or `mse`; left out, AWQ's is `mse` and MBQ's `mae`). None where it has nothing: the
+        `table` (rows of `component`, `bits` and, optionally, `third` and `layer_type`) and, for methods that search
+        scales, optionally `error` (`mae` or `mse`; left out, it is the method's own). None where it has nothing: the
         name is then parsed.
 
     Returns
@@ -258,15 +248,19 @@ def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Sc
     method, group, symmetric = definition["method"], definition["group"], definition["symmetric"]
     _allow(f"{path}.method", method, METHODS)
     _allow(f"{path}.group", group, (*GROUP_SIZES, PER_CHANNEL))
-    if symmetric and method == "hqq":
-        raise QuantrustError(f"{path}.symmetric is true, but {_NEVER_SYMMETRIC}; set it to false")
-    error = definition.get("error", _METHOD_ERRORS.get(method))
-    if error is not None and method not in SCALED_METHODS:
+    traits = method_traits(method)
+    if symmetric and traits.never_symmetric is not None:
+        raise QuantrustError(
+            f"{path}.symmetric is true, but {method} {traits.never_symmetric} and is never symmetric; set it to false"
+        )
+    error = definition.get("error", traits.error)
+    searches = traits.reads is Reads.SCALED_ACTIVATIONS
+    if error is not None and not searches:
         raise QuantrustError(
             f"{path}.error is {error!r}, but {method} searches no scales; leave it out, or take "
-            f"{' or '.join(SCALED_METHODS)}"
+            f"{' or '.join(searching_methods())}"
         )
-    _allow(f"{path}.error", error, ERRORS if method in SCALED_METHODS else (None,))
+    _allow(f"{path}.error", error, ERRORS if searches else (None,))
     table = tuple(_read_row(f"{path}.table[{number}]", row) for number, row in enumerate(definition["table"]))
     if all(row.bits == UNQUANTIZED_BITS for row in table):
         raise QuantrustError(f"{path}.table quantizes nothing; give a row fewer than {UNQUANTIZED_BITS} bits")
@@ -296,7 +290,7 @@ def _build(method: str, bits: int, group_size: int | None, symmetric: bool, pres
         by_component = dict.fromkeys(COMPONENTS, bits)
     name = format_scheme(method, bits, group_size, symmetric, preset)
     table = tuple(Selection(component, bits) for component, bits in by_component.items())
-    return Scheme(name, method, group_size, symmetric, table, _METHOD_ERRORS.get(method))
+    return Scheme(name, method, group_size, symmetric, table, method_traits(method).error)
 
 
 def _allow(path: str, value: Any, allowed: tuple[Any, ...]) -> None:

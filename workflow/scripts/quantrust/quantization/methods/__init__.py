@@ -1,5 +1,7 @@
-"""Methods, one module each; its name is that of the method in schemes.
+"""Methods, one module each; its name, in lower-case letters, is that of the method in schemes.
 
-A module of a method that reads no data defines ``quantize(weight, bits, group_size, symmetric)``, which returns a
-`quantrust.quantization.grid.QuantizedWeight` of a weight of shape (out, in); `group_size` divides `in`.
+A module ends in the record of its method, `METHOD`: a `DataFree`, `ScaleSearching` or `Sequential` of
+`quantrust.quantization.walks`, whose docstrings say what each kind needs. The traits among the fields of a record (see
+`quantrust.quantization.method_traits`) are written as literals, because a report or a config check reads them without
+running the module.
 """

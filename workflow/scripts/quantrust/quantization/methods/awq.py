@@ -3,6 +3,8 @@
 from torch import Tensor
 
 from quantrust.models.family import Role
+from quantrust.quantization.methods import rtn
+from quantrust.quantization.walks.scale_searching import ByRole, ScaleSearching
 
 
 def token_weights(roles: Tensor) -> Tensor:
@@ -18,3 +20,14 @@ def token_weights(roles: Tensor) -> Tensor:
     Tensor, float32, shape (tokens,)
     """
     return (roles != Role.PAD).float()
+
+
+METHOD = ScaleSearching(
+    name="awq",
+    label="AWQ",
+    colour="#8C6D1F",
+    marker="D",
+    error="mse",
+    weighing=ByRole(token_weights),
+    rounding=rtn.METHOD,
+)

@@ -12,38 +12,15 @@ from torch import Tensor
 
 from quantrust.errors import QuantrustError
 from quantrust.quantization.grid import QuantizedWeight, group_range
+from quantrust.quantization.methods import rtn
 from quantrust.quantization.methods.rtn import quantize_rtn
+from quantrust.quantization.walks.sequential import Sequential
 
 DAMPING = 0.01
 """Share of the mean of the diagonal that is added to it (section 3.3, step 3)."""
 
 BLOCK_COLUMNS = 128
 """Columns whose errors are collected before the columns after them are updated (section 3.3, step 2)."""
-
-
-class HessianSum:
-    """The sum of x x^T over the inputs of a linear layer, micro-batch by micro-batch.
-
-    Parameters
-    ----------
-    columns : int
-        Input channels.
-    device : torch.device or str
-    """
-
-    def __init__(self, columns: int, device: torch.device | str = "cpu") -> None:
-        self.matrix = torch.zeros(columns, columns, dtype=torch.float32, device=device)
-
-    def add(self, inputs: Tensor) -> None:
-        """Add inputs, shape (tokens, in)."""
-        inputs = inputs.float()
-        self.matrix.addmm_(inputs.t(), inputs)
-
-    def take(self) -> Tensor:
-        """Return the matrix, which may hold gigabytes, and keep nothing of it."""
-        matrix = self.matrix
-        del self.matrix
-        return matrix
 
 
 @dataclass(frozen=True)
@@ -188,3 +165,14 @@ def quantize_gptq(
     restored = torch.empty_like(codes)
     restored[order] = codes
     return QuantizedWeight(restored.t().contiguous(), grid.scale, grid.zero, bits, group_size)
+
+
+METHOD = Sequential(
+    name="gptq",
+    label="GPTQ",
+    colour="#5B3A8E",
+    marker="v",
+    prepare=factor_hessian,
+    quantize=quantize_gptq,
+    rounding=rtn.METHOD,
+)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from quantrust.errors import QuantrustError
 from quantrust.quantization.grid import QuantizedWeight, encode, group_range, storable_scale
+from quantrust.quantization.walks.data_free import DataFree
 
 LP_NORM = 0.7
 BETA = 10.0
@@ -109,3 +110,13 @@ def solve_zero(groups: Tensor, inverse: Tensor, zero: Tensor, top: int) -> Tenso
             break
         best = error
     return zero
+
+
+METHOD = DataFree(
+    name="hqq",
+    label="HQQ",
+    colour="#CC79A7",
+    marker="o",
+    never_symmetric="has a free zero-point",
+    quantize=quantize,
+)

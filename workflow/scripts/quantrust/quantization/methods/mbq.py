@@ -6,7 +6,7 @@ answer tokens.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,13 +19,20 @@ from quantrust.errors import QuantrustError
 from quantrust.models.family import Family, LanguageInputs, Role
 from quantrust.quantization.activation_store import ActivationStore, fetch
 from quantrust.quantization.block_inputs import Hold, bypassed, in_memory, record_block_inputs, run_block
+from quantrust.quantization.calibration_memory import ANSWER_TOKENS, Pass
+from quantrust.quantization.calibration_runs import CalibrationRuns
+from quantrust.quantization.calibration_samples import BATCH_SIZE
 from quantrust.quantization.kernels.onednn import FastLinears
-
-KINDS = ("attention", "mlp")
+from quantrust.quantization.methods import rtn
+from quantrust.quantization.quantizing_memory import ITEMSIZE
+from quantrust.quantization.walks.scale_searching import KINDS, ScaleSearching, TokenWeighing, TokenWeights
 
 MOST_GROUPS = 8
 """Groups of micro-batches: each reads the weights of the language model twice, so that more of them save files of
 activations at the price of time."""
+
+SAVED = 2
+"""Activations of a block that the backward pass needs and makes, by those of its forward pass."""
 
 
 class NoModalityRatio(QuantrustError):
@@ -284,3 +291,59 @@ def _block_gradients(
 def _sample_means(magnitudes: Tensor, chosen: Tensor) -> Tensor:
     """Return the mean over each sample's chosen tokens, shape (batch,), in float64."""
     return (magnitudes.double() * chosen).sum(dim=1) / chosen.sum(dim=1)
+
+
+class ModalityBalance(TokenWeighing):
+    """Image tokens count by the modality ratio of their block, answer tokens 1, and all others nothing.
+
+    A micro-batch goes backward as well: `SAVED` times the activations of a block, and at the head, whose weights are
+    held then, three copies of the logits of a caption. Stored is what enters every block and leaves the last, of the
+    micro-batches that go together (`batches_together`).
+    """
+
+    def weigh(self, runs: CalibrationRuns, prompts: Sequence[LanguageInputs]) -> tuple[TokenWeights, list[Any]]:
+        """Measure the modality ratios, and return the weights of tokens that follow from them."""
+        try:
+            ratios = modality_ratios(runs.family, runs.model, prompts, runs.hold, runs.store)
+        except NoModalityRatio:
+            # a gradient that is not finite says nothing about where it went wrong
+            with runs.naming_overflow():
+                runs.run_stack("language", runs.prompt_runs(prompts))
+            raise
+        weights = []
+        for inputs in prompts:
+            roles = fetch(inputs.roles).flatten()
+            weights.append(
+                {kind: [token_weights(roles, ratio.used) for ratio in ratios if ratio.kind == kind] for kind in KINDS}
+            )
+        return weights, [asdict(ratio) for ratio in ratios]
+
+    def steps(self, reading: Pass, head: int) -> list[int]:
+        """Return the bytes of a micro-batch that goes backward through a block, and of one at the head."""
+        stack = reading.stack
+        logits = min(reading.tokens, reading.batch * ANSWER_TOKENS) * head // stack.hidden
+        return [
+            reading.forward + SAVED * stack.activations(reading.tokens, ITEMSIZE),
+            ITEMSIZE * (head + 2 * reading.tokens * stack.hidden + 3 * logits),
+        ]
+
+    def stored(self, reading: Pass, budget: int) -> int:
+        """Return the bytes of what the micro-batches that go together keep."""
+        count, size, depth = reading.samples.count, reading.batch, reading.stack.depth
+        states = reading.samples.tokens * ITEMSIZE * reading.stack.hidden
+        # no micro-batch takes samples of two batches
+        whole, rest = divmod(count, BATCH_SIZE)
+        batches = whole * -(-BATCH_SIZE // size) + -(-rest // size)
+        together = batches_together(batches, size * states, depth, budget)
+        return kept_bytes(min(count, together * size) * states, depth)
+
+
+METHOD = ScaleSearching(
+    name="mbq",
+    label="MBQ",
+    colour="#0072B2",
+    marker="s",
+    error="mae",
+    weighing=ModalityBalance(),
+    rounding=rtn.METHOD,
+)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from quantrust.quantization.grid import QuantizedWeight, encode, group_range, storable_scale
+from quantrust.quantization.walks.data_free import DataFree
 
 
 def quantize_rtn(weight: Tensor, bits: int, group_size: int, symmetric: bool = False) -> QuantizedWeight:
@@ -44,3 +45,13 @@ def quantize_rtn(weight: Tensor, bits: int, group_size: int, symmetric: bool = F
     scale = storable_scale((high - low) / top, bits).float()
     zero = (-low / scale).round_().clamp_(0, top)
     return encode(weight, scale, zero, bits, group_size)
+
+
+METHOD = DataFree(
+    name="rtn",
+    label="RTN",
+    colour="#7A7A7A",
+    marker="^",
+    quantize=quantize_rtn,
+    in_words="rounded to nearest",
+)

@@ -15,20 +15,22 @@ from quantrust.models.skeleton import build_skeleton
 from quantrust.models.streamed_weights import StreamedWeights
 from quantrust.quantization import quantize
 from quantrust.quantization.activation_store import ActivationStore
+from quantrust.quantization.calibration_memory import samples_of
 from quantrust.quantization.checkpoint import planned_bytes
+from quantrust.quantization.hessian import HessianSum
 from quantrust.quantization.layer_plan import build_plan
-from quantrust.quantization.methods.gptq import HessianSum
+from quantrust.quantization.methods.gptq import factor_hessian
 from quantrust.quantization.quantize import quantize_model
+from quantrust.quantization.quantizing_memory import quantize_footprint
 from quantrust.quantization.scheme import parse_scheme
-from quantrust.quantization.sequential import factor_inputs
-from quantrust.quantization.working_memory import FACTORING, quantize_footprint, samples_of
+from quantrust.quantization.walks.sequential import FACTORING, prepare_inputs
 
 
 def estimated(folder, scheme, table, device):
     with torch.device("meta"):
-        (family, model), (_, changed) = (build_skeleton(folder) for _ in range(2))
+        family, model = build_skeleton(folder)
     plan = build_plan(family, model, parse_scheme(scheme))
-    sizes = planned_bytes(family, changed, plan)
+    sizes = planned_bytes(family, model, plan)
     needed = None
     if parse_scheme(scheme).needs_calibration:
         needed = samples_of(family, model, family.load_processor(str(folder)), table)
@@ -86,7 +88,7 @@ def test_factoring_a_hessian_takes_what_is_estimated():
     with LiveTensors() as live:
         total = HessianSum(columns)
         total.add(torch.eye(columns))
-        factor_inputs(total, ["layer"])
+        prepare_inputs(total, ["layer"], factor_hessian)
     assert 0.9 < live.peak / (FACTORING * columns**2) < 1.2
 
 
@@ -128,9 +130,9 @@ def test_files_of_activations_take_less_than_estimated(
     monkeypatch.setattr(ActivationStore, "_reserve", take)
     monkeypatch.setattr(ActivationStore, "_release", give)
     # a micro-batch for each sample
-    for module in ("calibration_samples", "working_memory"):
+    for module in ("calibration_samples", "calibration_memory"):
         monkeypatch.setattr(f"quantrust.quantization.{module}.BATCH_STATES", 1)
-    monkeypatch.setattr("quantrust.quantization.working_memory.activation_budget", lambda sizes: 0)
+    monkeypatch.setattr("quantrust.quantization.quantizing_memory.activation_budget", lambda sizes: 0)
     quantize_model(folder, scheme, table, tmp_path / "checkpoint", activation_bytes=0)
     assert 1 < estimated(folder, scheme, table, "cpu").scratch / peak < 1.6
 
@@ -139,7 +141,7 @@ def test_what_does_not_fit_the_budget_of_memory_goes_to_files(model_folders, cal
     folder, table = model_folders["qwen2_vl"], calibration_tables["qwen2_vl"]
     assert estimated(folder, "mbq-w4g64", table, "cpu").scratch == 0
     kept = estimated(folder, "mbq-w4g64", table, "cpu").host
-    monkeypatch.setattr("quantrust.quantization.working_memory.LEAST_ACTIVATION_BYTES", 0)
+    monkeypatch.setattr("quantrust.quantization.quantizing_memory.LEAST_ACTIVATION_BYTES", 0)
     spilled = estimated(folder, "mbq-w4g64", table, "cpu")
     assert spilled.scratch > 0
     assert spilled.host + spilled.scratch == kept
