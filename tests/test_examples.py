@@ -21,6 +21,7 @@ EXAMPLES = ROOT / "docs" / "examples"
 PLACES = {
     "first_token": "confidence/estimators",
     "clip": "quantization/methods",
+    "answers": "quantization/methods",
     "llava": "models/families",
 }
 
@@ -37,7 +38,7 @@ def test_examples_in_docstrings_are_right(module):
 def test_every_example_stands_in_the_documentation_as_it_is():
     assert {path.stem for path in EXAMPLES.iterdir() if path.suffix == ".py"} == set(PLACES)
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    for name in ("first_token", "clip"):
+    for name in ("first_token", "clip", "answers"):
         assert f"```python\n{(EXAMPLES / f'{name}.py').read_text(encoding='utf-8')}```" in page
     for name, place in PLACES.items():
         assert f"`workflow/scripts/quantrust/{place}/{name}.py`" in page
@@ -144,6 +145,34 @@ def test_the_example_of_a_method_quantizes_better_than_what_it_improves_on(run_w
     assert errors["relative_error"].mean() < 0.97 * errors["relative_error_rtn"].mean()
 
 
+SEARCHING_METHOD = """
+import sys
+from quantrust.quantization.calibration_samples import build_calibration_table
+from quantrust.quantization.quantize import quantize_model
+
+folder, captions, images, out = sys.argv[1:]
+table = build_calibration_table(folder, captions, images, samples=4, seed=0)
+for scheme in ("answers-w3g32", "awq-w3g32"):
+    quantize_model(folder, scheme, table, f"{out}/{scheme}")
+"""
+
+
+def test_the_example_of_a_searching_method_weighs_tokens_in_its_own_way(run_with, model_folders, pictures, tmp_path):
+    images, captions = write_captions(tmp_path, pictures)
+    run_with(["answers"], SEARCHING_METHOD, model_folders["idefics3"], captions, images, tmp_path)
+    answers, awq = (
+        json.loads((tmp_path / scheme / "quantization.json").read_text()) for scheme in ("answers-w3g32", "awq-w3g32")
+    )
+    assert answers["settings"]["error"] == "mse"
+    assert {layer["method"] for layer in answers["layers"]} == {"answers", "rtn", None}
+    # the same groups are searched, by the error of other tokens
+    assert [scale["linears"] for scale in answers["scales"]] == [scale["linears"] for scale in awq["scales"]]
+    assert all(
+        one["unscaled_error"] != other["unscaled_error"]
+        for one, other in zip(answers["scales"], awq["scales"], strict=True)
+    )
+
+
 FAMILY = """
 import sys
 import torch
@@ -203,8 +232,9 @@ for scheme in ("mbq-w4g32-full", "gptq-w4g32-full"):
 """
 
 
-def test_the_example_of_a_family_runs_as_the_library_does_and_is_quantized(run_with, pictures, tmp_path):
-    images, captions = tmp_path / "images", tmp_path / "captions.json"
+def write_captions(folder, pictures):
+    """Write pictures and captions of them; return the folder of the one and the file of the other."""
+    images, captions = folder / "images", folder / "captions.json"
     images.mkdir()
     records = []
     for number, picture in enumerate(pictures):
@@ -213,4 +243,9 @@ def test_the_example_of_a_family_runs_as_the_library_does_and_is_quantized(run_w
         conversation = [{"from": who, "value": text} for who, text in said]
         records.append({"id": str(number), "image": f"{number}.png", "conversations": conversation})
     captions.write_text(json.dumps(records))
+    return images, captions
+
+
+def test_the_example_of_a_family_runs_as_the_library_does_and_is_quantized(run_with, pictures, tmp_path):
+    images, captions = write_captions(tmp_path, pictures)
     run_with(["llava"], FAMILY, tmp_path / "model", captions, images, tmp_path)

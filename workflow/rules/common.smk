@@ -17,11 +17,12 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.envi
 
 from quantrust.config import CANDIDATES, EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learned
-from quantrust.digest import code_digest, source_digest
+from quantrust.digest import code_digest, code_files, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.models.processor_settings import max_aspect_ratio
 from quantrust.named_modules import FAMILIES, METHODS
+from quantrust.quantization.method_traits import method_traits
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.report.contents import (
     FIGURES,
@@ -82,8 +83,15 @@ def memory(mb):
 
 
 def code(script):
-    """Digest of a script and of every module of the package that it imports."""
-    return code_digest(SCRIPTS / f"{script}.py", SCRIPTS)
+    """Digest of a script and of every module of the package that it imports; where it draws, also how methods look."""
+    path = SCRIPTS / f"{script}.py"
+    digest = code_digest(path, SCRIPTS)
+    if SCRIPTS / "quantrust" / "report" / "style.py" not in code_files(path, SCRIPTS):
+        return digest
+    # A figure finds methods by their names, in the source of modules that nothing imports.
+    schemes = [resolve_scheme(name, config["schemes"].get(name)) for name in config["study"]["schemes"]]
+    methods = sorted({scheme.method for scheme in schemes if scheme.method is not None})
+    return [digest, *(repr(method_traits(name)) for name in methods)]
 
 
 def scheme_table(wildcards):

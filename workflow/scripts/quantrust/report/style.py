@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
 from quantrust.artifacts.documents import writing_document
+from quantrust.quantization.method_traits import method_traits
 from quantrust.quantization.scheme import Scheme, is_scheme_word, parse_scheme
 
 # Inches: the text width of a two-column paper.
@@ -22,10 +23,8 @@ PNG_DPI = 200
 BIT_COLOURS = {8: "#56B4E9", 6: "#0072B2", 5: "#CC79A7", 4: "#009E73", 3: "#E69F00", 2: "#D55E00"}
 UNQUANTIZED_COLOUR = "#000000"
 UNQUANTIZED_MARKER = "*"
-# Colours of series, where bits are on an axis; kept apart from the colours of bits.
-SERIES_COLOURS = {"mbq": "#0072B2", "hqq": "#CC79A7", "rtn": "#7A7A7A", "awq": "#8C6D1F", "gptq": "#5B3A8E"}
-SERIES_MARKERS = {"mbq": "s", "hqq": "o", "rtn": "^", "awq": "D", "gptq": "v"}
-# Where two series have one method, each takes the next of these; so do schemes that are named in the config.
+# A series has the colour and marker of its method. Where two series have one method, or a method has none, each series
+# takes the next of these; so do schemes that are named in the config. They are kept apart from the colours of bits.
 OTHER_COLOURS = ("#0072B2", "#CC79A7", "#8C6D1F", "#5B3A8E", "#7A7A7A", "#B22222", "#117733", "#44AA99")
 OTHER_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">", "p")
 # Datasets and metrics that share a panel.
@@ -78,7 +77,7 @@ class Series:
     @property
     def label(self) -> str:
         """Method and manner, for titles and legends."""
-        return self.manner if self.method is None else f"{self.method.upper()}, {self.manner}"
+        return self.manner if self.method is None else f"{method_traits(self.method).label}, {self.manner}"
 
 
 NAMED = Series(None, "schemes of the config")
@@ -141,18 +140,24 @@ def by_series(shown: Iterable[Look]) -> dict[Series, list[Look]]:
 
 def series_markers(series: Sequence[Series]) -> dict[Series, str]:
     """Return a marker for each series: its method's own, or the next where two have one method."""
-    return _apart(series, SERIES_MARKERS, OTHER_MARKERS)
+    return _apart(series, {method: method_traits(method).marker for method in _methods(series)}, OTHER_MARKERS)
 
 
 def series_colours(series: Sequence[Series]) -> dict[Series, str]:
     """Return a colour for each series: its method's own, or the next where two have one method."""
-    return _apart(series, SERIES_COLOURS, OTHER_COLOURS)
+    return _apart(series, {method: method_traits(method).colour for method in _methods(series)}, OTHER_COLOURS)
 
 
-def _apart(series: Sequence[Series], own: dict[str, str], others: Sequence[str]) -> dict[Series, str]:
-    methods = [one.method for one in series]
-    if len(set(methods)) == len(methods) and own.keys() >= set(methods):
-        return {one: own[one.method] for one in series}
+def _methods(series: Sequence[Series]) -> list[str]:
+    return [one.method for one in series if one.method is not None]
+
+
+def _apart(series: Sequence[Series], own: dict[str, str | None], others: Sequence[str]) -> dict[Series, str]:
+    if len(own) == len(series):
+        found = {one: own[one.method] for one in series if one.method is not None}
+        kept = {one: value for one, value in found.items() if value is not None}
+        if len(kept) == len(series):
+            return kept
     return {one: others[place % len(others)] for place, one in enumerate(series)}
 
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from quantrust.errors import QuantrustError
+from quantrust.quantization.method_traits import method_traits
 from quantrust.report.results import distinct
 from quantrust.report.style import (
     BIT_COLOURS,
@@ -140,7 +141,7 @@ def short_label(one: Series | None, series: Sequence[Series | None]) -> str:
     if one is None:
         return "not quantized"
     same = len({other.manner for other in series if other is not None}) == 1
-    return one.method.upper() if same and one.method is not None else one.label
+    return method_traits(one.method).label if same and one.method is not None else one.label
 
 
 def manner_note(shown: Sequence[Look]) -> str:
