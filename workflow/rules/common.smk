@@ -83,15 +83,18 @@ def memory(mb):
 
 
 def code(script):
-    """Digest of a script and of every module of the package that it imports; where it draws, also how methods look."""
-    path = SCRIPTS / f"{script}.py"
-    digest = code_digest(path, SCRIPTS)
-    if SCRIPTS / "quantrust" / "report" / "style.py" not in code_files(path, SCRIPTS):
-        return digest
-    # A figure finds methods by their names, in the source of modules that nothing imports.
-    schemes = [resolve_scheme(name, config["schemes"].get(name)) for name in config["study"]["schemes"]]
+    """Digest of a script and of every module of the package that it imports."""
+    return code_digest(SCRIPTS / f"{script}.py", SCRIPTS)
+
+
+def entry_code(module):
+    """Digest of the module of a figure or table, which is found by its name; where it draws, also how methods look."""
+    # What methods are called and drawn as is read from the source of their modules, which nothing imports.
+    path = SCRIPTS.joinpath(*module.split(".")).with_suffix(".py")
+    draws = SCRIPTS / "quantrust" / "report" / "style.py" in code_files(path, SCRIPTS)
+    schemes = [resolve_scheme(name, config["schemes"].get(name)) for name in config["study"]["schemes"] if draws]
     methods = sorted({scheme.method for scheme in schemes if scheme.method is not None})
-    return [digest, *(repr(method_traits(name)) for name in methods)]
+    return [source_digest(module), *(repr(method_traits(name)) for name in methods)]
 
 
 def scheme_table(wildcards):
