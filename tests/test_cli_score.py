@@ -1,8 +1,10 @@
 import csv
+import dataclasses
 import errno
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from quantrust.cli import main
+from quantrust.tasks.task import load_task
 
 # The soft accuracy of "yes" by how many of the ten references say so.
 MATCHES = {0.0: 0, 0.3: 1, 0.6: 2, 0.9: 3, 1.0: 10}
@@ -371,13 +374,84 @@ def test_a_bad_threshold_prediction_is_named(files, capsys):
     fails(folder, capsys, "--threshold-predictions", folder / "v.json", names=["v.json", "question 101"])
 
 
-def test_fewer_than_ten_references_are_named(files, capsys):
+def test_a_question_without_references_is_named(files, capsys):
     folder = files([1.0, 0.3])
     predict(folder / "p.json", [0.25, 0.5])
     document = json.loads((folder / "a.json").read_text())
-    del document["annotations"][1]["answers"][9]
+    document["annotations"][1]["answers"] = []
     (folder / "a.json").write_text(json.dumps(document))
-    fails(folder, capsys, names=["a.json", "question 101", "10", "9"])
+    fails(folder, capsys, names=["a.json", "question 101", "reference answers", "none"])
+
+
+def test_any_number_of_references_is_scored_and_a_difference_is_noted(files, capsys):
+    folder = files([1.0, 0.3])
+    predict(folder / "p.json", [0.25, 0.5])
+    document = json.loads((folder / "a.json").read_text())
+    document["annotations"][1]["answers"] = [{"answer": answer} for answer in ("yes", "no", "no", "no")]
+    (folder / "a.json").write_text(json.dumps(document))
+    # One of four matches: 0 and thrice 1/3, over four.
+    assert scored(folder)["accuracy"] == pytest.approx((1 + 1 / 4) / 2)
+    assert "a.json: questions have different numbers of reference answers: 10 (1 " in capsys.readouterr().err
+
+
+def score_one_file(tmp_path, content, answers, *options):
+    """Score answers to the questions of a file that has the references as well; return what is written and printed."""
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    records = [{"question_id": key, "answer": answer, "confidence": 0.5} for key, answer in answers.items()]
+    (tmp_path / "p.json").write_text(json.dumps(records))
+    files = ["--annotations", tmp_path / "a.json", "--predictions", tmp_path / "p.json", "--json", tmp_path / "o.json"]
+    code = main(["score", *map(str, files), "--resamples", "0", *map(str, options)])
+    return code, json.loads((tmp_path / "o.json").read_text()) if code == 0 else None
+
+
+GQA = {
+    "1": {"imageId": "n1", "question": "Is it?", "answer": "yes"},
+    "2": {"imageId": "n1", "question": "How many?", "answer": "two"},
+    "3": {"imageId": "n2", "question": "What is it?", "answer": "table"},
+}
+CHOICES = [
+    {"question_id": "1", "image": "a.jpg", "question": "What?", "choices": ["a cup", "a plate"], "answer": 0},
+    {"question_id": "2", "image": "b.jpg", "question": "What?", "choices": ["a cup", "a plate"], "answer": 1},
+]
+
+
+def test_gqa_is_scored_by_exact_match(tmp_path, capsys):
+    code, out = score_one_file(tmp_path, GQA, {"1": "no", "2": "2", "3": "The table."})
+    assert code == 0
+    assert (out["format"], out["accuracy"], out["questions"], out["images"]) == ("gqa", 2 / 3, 3, 2)
+    assert "judged by accuracy, the answers being to questions in the format gqa" in capsys.readouterr().out
+
+
+def test_multiple_choice_is_scored_by_its_letters(tmp_path):
+    _, out = score_one_file(tmp_path, CHOICES, {"1": "a", "2": "a plate"})
+    assert (out["format"], out["accuracy"]) == ("multiple_choice", 0.5)
+
+
+def test_a_stated_format_is_the_one_that_is_read(tmp_path, capsys):
+    code, _ = score_one_file(tmp_path, GQA, {"1": "no"}, "--format", "multiple_choice")
+    assert code != 0
+    assert "a.json: expected a list of objects, got dict" in capsys.readouterr().err
+    code, _ = score_one_file(tmp_path, {"annotations": []}, {"1": "no"})
+    assert code != 0
+    assert "a.json: is in the format vqav2, which has the questions in a file of their own" in capsys.readouterr().err
+
+
+def test_a_reference_that_cannot_be_judged_by_is_named(tmp_path, capsys):
+    code, _ = score_one_file(tmp_path, GQA | {"4": GQA["3"] | {"answer": "?!"}}, {"1": "no"}, "--subset")
+    assert code != 0
+    assert "a.json: question 4: the reference answer is '?!', of which normalisation leaves" in capsys.readouterr().err
+
+
+def test_figures_of_all_answers_together_are_written_where_a_task_has_them(tmp_path, capsys, monkeypatch):
+    def share_of_one_word(answers, references):
+        assert [len(one) for one in references] == [1] * len(answers)
+        return sum(" " not in answer for answer in answers) / len(answers)
+
+    task = dataclasses.replace(load_task("exact_match"), corpus_metrics={"one_word": share_of_one_word})
+    monkeypatch.setattr("quantrust.commands.score.task_of_format", lambda name: task)
+    _, out = score_one_file(tmp_path, GQA, {"1": "no", "3": "a table"}, "--subset")
+    assert out["one_word"] == 0.5
+    assert re.search(r"^one_word +50\.00 %$", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["q.json", "a.json", "p.json"])

@@ -187,7 +187,8 @@ def test_score_is_what_its_definitions_say(drawn: tuple[list[tuple[int, float]],
     found = dict(leaves(scored(test, val)))
     exact = [[(Fraction(tenths, 10), confidence) for tenths, confidence in part] for part in (test, val)]
     expected = dict(leaves(reference(*exact)))
-    assert found.keys() == expected.keys() | {("images",)}
+    assert found.keys() == expected.keys() | {("images",), ("format",)}
+    assert found["format",] == "vqav2"
     for path, value in expected.items():
         if path[-1] in ("threshold", "confidence") or value is None:
             # A threshold is one of the confidences, to the bit.

@@ -27,7 +27,16 @@ PLACES = {
 
 
 @pytest.mark.parametrize(
-    "module", ["vqa.accuracy", "evaluation.metrics", "evaluation.certification", "evaluation.comparison"]
+    "module",
+    [
+        "data.official",
+        "tasks.vqa",
+        "tasks.exact_match",
+        "tasks.normalisation",
+        "evaluation.metrics",
+        "evaluation.certification",
+        "evaluation.comparison",
+    ],
 )
 def test_examples_in_docstrings_are_right(module):
     result = doctest.testmod(importlib.import_module(f"quantrust.{module}"))

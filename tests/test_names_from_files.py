@@ -11,9 +11,9 @@ import datasets
 import pytest
 from PIL import Image
 
+from official_readers import read_vizwiz, read_vqav2
 from quantrust.artifacts import folder_record
 from quantrust.artifacts.folder_record import RECORD, check_folder, write_record
-from quantrust.data.official import read_vizwiz, read_vqav2
 from quantrust.data.rows import write_official
 from quantrust.downloads.archive import unpack
 from quantrust.downloads.fetch import fetch

@@ -19,7 +19,7 @@ from PIL import Image
 
 from damage import NO_JSON, OTHERS, damaged, places, refusal, replaced
 from hunting import HUNTING, trials
-from quantrust.data.official import read_official, read_vizwiz, read_vqav2
+from official_readers import read_official, read_vizwiz, read_vqav2
 from quantrust.data.predictions import read_predictions
 from quantrust.data.questions import SCHEMA, build_questions_table, write_division
 from quantrust.data.rows import write_official

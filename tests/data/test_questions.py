@@ -189,9 +189,9 @@ def test_a_split_of_which_nothing_is_left_is_named(several, tmp_path):
 
 
 def test_an_unknown_format_is_named(spec, tmp_path):
-    with pytest.raises(QuantrustError, match="scenes: unknown format 'gqa'; expected one of"):
+    with pytest.raises(QuantrustError, match="scenes: unknown format 'okvqa'; expected one of gqa, mult"):
         build_questions_table(
-            "scenes", {"test": {**spec, "format": "gqa"}}, tmp_path / "scenes.parquet", tmp_path / "skipped.parquet"
+            "scenes", {"test": {**spec, "format": "okvqa"}}, tmp_path / "scenes.parquet", tmp_path / "skipped.parquet"
         )
 
 

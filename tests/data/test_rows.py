@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from quantrust.data.official import read_vizwiz, read_vqav2
+from official_readers import read_vizwiz, read_vqav2
 from quantrust.data.rows import write_official
 from quantrust.errors import QuantrustError
 
@@ -158,9 +158,9 @@ TEXTS = pa.list_(pa.string())
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"answers": pa.array([None], TEXTS)}, "question 1: expected 10 reference answers in .*, got none"),
-        ({"answers": pa.nulls(1)}, "question 1: expected 10 reference answers in .*, got none"),
-        ({"answers": pa.array([[]], TEXTS)}, "question 1: expected 10 reference answers, got 0"),
+        ({"answers": pa.array([None], TEXTS)}, "question 1: expected reference answers in .*, got none"),
+        ({"answers": pa.nulls(1)}, "question 1: expected reference answers in .*, got none"),
+        ({"answers": pa.array([[]], TEXTS)}, "question 1: expected reference answers in .*, got none"),
         ({"answers": pa.array([[None] * 10], TEXTS)}, "question 1: expected reference answers that are objects"),
         ({"question_id": pa.nulls(1, pa.int64())}, 'row 1: expected an integer or a string in "question_id", got None'),
         ({"image_id": pa.nulls(1, pa.string())}, 'question 1: expected an integer or a string in "image_id", got None'),

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 import datasets
 import pytest
 
+from official_readers import read_vizwiz
 from quantrust import disk
-from quantrust.data.official import read_vizwiz
 from quantrust.downloads import hub as client
 from quantrust.downloads import web
 from quantrust.downloads.fetch import fetch

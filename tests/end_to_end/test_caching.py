@@ -168,6 +168,19 @@ def test_editing_a_family_touches_its_models_alone(scratch) -> None:
     assert not any("/random" in path for path in written)
 
 
+def test_editing_a_task_or_a_format_judges_anew_what_is_of_it(scratch) -> None:
+    edit(scratch, "tasks/exact_match.py")
+    edit(scratch, "data/formats/gqa.py")
+    assert scratch.plan() == (Counter(), set())
+    edit(scratch, "data/formats/vizwiz.py")
+    jobs, _ = scratch.plan()
+    assert (jobs["build_questions"], jobs["dump_features"]) == (1, VARIANTS)
+    edit(scratch, "tasks/vqa.py")
+    jobs, _ = scratch.plan()
+    assert jobs["build_questions"] == DATASETS + 1
+    assert jobs["dump_features"] > VARIANTS
+
+
 def test_editing_the_checkpoint_format_reruns_quantization_and_what_follows(scratch) -> None:
     edit(scratch, "quantization/checkpoint.py")
     jobs, _ = scratch.plan()

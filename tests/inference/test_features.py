@@ -26,6 +26,7 @@ from quantrust.inference.sizes import features_bytes
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
 from quantrust.quantization.quantize import quantize_model
+from quantrust.tasks.task import load_task
 
 BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
 SINGLE = DumpSettings(max_new_tokens=5, top_k=8, batch_size=1, images_per_batch=1, images_per_chunk=1)
@@ -33,7 +34,7 @@ STATES = ("image_state", "question_state", "answer_state")
 
 
 def dump(variant, path, settings=BATCHED, **how):
-    dump_features(variant.checkpoint, variant.questions, path, settings, **how)
+    dump_features(variant.checkpoint, variant.questions, path, settings, load_task("vqa"), **how)
     return path
 
 
@@ -156,7 +157,7 @@ def test_no_config_json_decides_how_answers_are_computed(family, variants, tmp_p
         part |= {"output_hidden_states": True, "return_dict": False, "use_cache": False}
     (source / "config.json").write_text(json.dumps(config))
     quantize_model(source, "rtn-w8g64-full", None, tmp_path / "checkpoint")
-    dump_features(tmp_path / "checkpoint", variant.questions, tmp_path / "other.parquet", BATCHED)
+    dump_features(tmp_path / "checkpoint", variant.questions, tmp_path / "other.parquet", BATCHED, load_task("vqa"))
     assert notes(tmp_path / "other.parquet")["attention"] == "sdpa"
     assert (tmp_path / "other.parquet").read_bytes() == dump(variant, tmp_path / "f.parquet").read_bytes()
 

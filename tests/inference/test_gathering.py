@@ -9,6 +9,7 @@ from quantrust.inference import features as features_module
 from quantrust.inference.features import dump_features
 from quantrust.inference.gathering import gather_features
 from quantrust.inference.settings import DumpSettings
+from quantrust.tasks.task import load_task
 
 SETTINGS = DumpSettings(max_new_tokens=3, top_k=4, batch_size=5, images_per_batch=2, images_per_chunk=2)
 
@@ -16,14 +17,16 @@ SETTINGS = DumpSettings(max_new_tokens=3, top_k=4, batch_size=5, images_per_batc
 def dump_shards(variant, folder, shards, settings=SETTINGS):
     paths = [folder / f"{shard}-of-{shards}.parquet" for shard in range(1, shards + 1)]
     for shard, path in enumerate(paths, start=1):
-        dump_features(variant.checkpoint, variant.questions, path, settings, shard=shard, shards=shards)
+        dump_features(
+            variant.checkpoint, variant.questions, path, settings, load_task("vqa"), shard=shard, shards=shards
+        )
     return paths
 
 
 # ten pictures are five chunks; of seven shards two are empty
 @pytest.mark.parametrize("shards", [2, 3, 7])
 def test_the_number_of_shards_does_not_change_a_byte(variant, shards, tmp_path):
-    dump_features(variant.checkpoint, variant.questions, tmp_path / "one.parquet", SETTINGS)
+    dump_features(variant.checkpoint, variant.questions, tmp_path / "one.parquet", SETTINGS, load_task("vqa"))
     paths = dump_shards(variant, tmp_path, shards)
     assert sum(not pq.read_metadata(path).num_rows for path in paths) == max(0, shards - 5)
     gather_features(paths, variant.questions, tmp_path / "gathered.parquet", SETTINGS)
@@ -73,7 +76,7 @@ def test_halved_batches_of_shards_are_added_up_and_devices_listed(variants, tmp_
         return decode(family, model, inputs, **how)
 
     monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
-    dump_features(variant.checkpoint, variant.questions, tmp_path / "one.parquet", SETTINGS)
+    dump_features(variant.checkpoint, variant.questions, tmp_path / "one.parquet", SETTINGS, load_task("vqa"))
     names = iter(["NVIDIA H200", "NVIDIA H100 80GB HBM3"])
     monkeypatch.setattr(features_module, "device_name", lambda device: next(names))
     gather_features(dump_shards(variant, tmp_path, 2), variant.questions, tmp_path / "both.parquet", SETTINGS)

@@ -17,6 +17,8 @@ from quantrust.inference.working_memory import dump_footprint, require_device
 from quantrust.models.pictures import picture_cost
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import load_checkpoint, read_record
+from quantrust.tasks.task import load_task
+from quantrust.tasks.vqa import soft_accuracy
 
 WHOLE = DumpSettings(top_k=8, batch_size=24, images_per_batch=10, images_per_chunk=10)
 
@@ -26,7 +28,7 @@ def measured(variant, settings: DumpSettings) -> tuple[int, dict]:
     family, model, processor, record = load_checkpoint(
         variant.checkpoint, DTYPES[settings.dtype], settings.kernel, settings.device, settings.attention
     )
-    dumper = FeatureDumper(family, model, processor, settings)
+    dumper = FeatureDumper(family, model, processor, settings, soft_accuracy)
     (chunk,) = cut_into_chunks(pl.read_parquet(variant.questions), settings.images_per_chunk)
     with LiveTensors() as live:
         encoded = {}
@@ -99,5 +101,5 @@ def test_a_dump_looks_at_the_gpu_before_it_loads(variant, monkeypatch, tmp_path)
     monkeypatch.setattr(features, "require_device", refuse)
     monkeypatch.setattr(features, "load_checkpoint", lambda *arguments: pytest.fail("weights were read"))
     with pytest.raises(QuantrustError, match="too small"):
-        features.dump_features(variant.checkpoint, variant.questions, tmp_path / "f", on_gpu)
+        features.dump_features(variant.checkpoint, variant.questions, tmp_path / "f", on_gpu, load_task("vqa"))
     assert not any(tmp_path.iterdir())

@@ -95,9 +95,10 @@ def test_files_that_can_not_be_counted_are_named(tmp_path: Path) -> None:
     for text, message in [
         (
             '{"questions": [{"question_id": 1}]}',
-            'question number 1: expected an integer or a string in "image_id", got',
+            'question 1: expected an integer or a string in "image_id", got',
         ),
-        ('{"questions": [{"image_id": [7]}]}', r'question number 1: .* in "image_id", got \[7\]'),
+        ('{"questions": [{"question_id": 1, "image_id": [7]}]}', r'question 1: .* in "image_id", got \[7\]'),
+        ('{"questions": [{"image_id": 7}]}', 'question number 1: .* in "question_id", got None'),
         ('{"questions": []}', "holds no questions; expected at least one"),
         ("[]", 'expected a JSON object with the key "questions"'),
     ]:

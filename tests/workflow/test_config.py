@@ -151,8 +151,12 @@ FAULTS = [
     ("datasets/scenes/images", {"dev": 1}, r"datasets\.scenes\.images\.val is missing"),
     ("datasets/other", {}, r"datasets\.other\.format is missing"),
     ("datasets/Other", {"format": "vqav2"}, r"datasets is 'Other'; allowed: a name of lower-case letters"),
-    ("datasets/other", {"format": "gqa"}, r"datasets\.other\.format is 'gqa'; allowed: vqav2, vizwiz"),
-    ("datasets/other", {"format": "embedded"}, r"datasets\.other\.format is 'embedded'; allowed: vqav2, vizwiz"),
+    ("datasets/other", {"format": "okvqa"}, r"datasets\.other\.format is 'okvqa'; allowed: gqa, multiple_choice, v"),
+    (
+        "datasets/other",
+        {"format": "embedded"},
+        r"datasets\.other\.format is 'embedded'; allowed: gqa, multiple_c",
+    ),
     ("datasets/scenes/format", "vqav2", r"datasets\.scenes\.format is 'vqav2'; allowed: embedded"),
     ("on_bad_image", "ignore", r"on_bad_image is 'ignore'; allowed: stop, skip"),
     ("calibration/source", {"captions": "x"}, r"calibration\.source is .*; allowed: null, or captions and images"),
@@ -246,6 +250,8 @@ FILES = {key: OFFICIAL[key] for key in ("questions", "annotations", "images")}
 ACCEPTED = {
     "shares": {**OFFICIAL, "split": SHARES},
     "a split file": {**OFFICIAL, "split_file": "s.csv"},
+    "gqa": {"format": "gqa", "annotations": "a.json", "images": "i", "split": SHARES},
+    "multiple choice": {"format": "multiple_choice", "annotations": "a.json", "images": "i", "split": SHARES},
     "files for each": {"format": "vqav2", "splits": {"dev": FILES, "val": FILES, "test": FILES}},
 }
 REFUSED = [
@@ -256,7 +262,16 @@ REFUSED = [
     ({"format": "vqav2", "annotations": "a", "images": "i", "split": SHARES}, r"datasets\.more\.questions is missing"),
     (
         {**OFFICIAL, "format": "vizwiz", "split": SHARES},
-        r"datasets\.more\.questions is given; allowed: nothing, VizWiz",
+        r"datasets\.more\.questions is given; allowed: nothing, vizwiz has",
+    ),
+    (
+        {**OFFICIAL, "format": "gqa", "split": SHARES},
+        r"datasets\.more\.questions is given; allowed: nothing, gqa has",
+    ),
+    ({"format": "gqa", "images": "i", "split": SHARES}, r"datasets\.more\.annotations is missing"),
+    (
+        {"format": "multiple_choice", "annotations": "a", "images": "i", "split": SHARES, "image_name": "{image_id}"},
+        r"datasets\.more\.image_name is given; allowed: nothing, multiple_choice names the image of every question",
     ),
     ({"format": "vqav2", "splits": {"test": {}}}, r"datasets\.more\.splits\.test\.questions is missing"),
     ({**OFFICIAL, "splits": {"test": FILES}}, r"datasets\.more\.questions is given beside datasets\.more\.splits"),

@@ -17,6 +17,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.envi
 
 from quantrust.config import CANDIDATES, EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learned
+from quantrust.data.format import format_module, load_format
 from quantrust.digest import code_digest, code_files, source_digest
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
@@ -33,6 +34,7 @@ from quantrust.report.contents import (
     learning_estimators,
     tables_of,
 )
+from quantrust.tasks.task import task_module
 
 try:
     check_config(config, BASE / "workflow" / "schemas" / "config.schema.yaml")
@@ -236,6 +238,27 @@ def dataset_settings(wildcards):
 def is_embedded(dataset):
     """Whether a dataset is written by the workflow; its other datasets lie in files that the config names."""
     return dataset == CANDIDATES or config["datasets"][dataset]["format"] == EMBEDDED
+
+
+def format_code(wildcards):
+    """Digest of the readers of a dataset's formats, which are found by their names and not by imports."""
+    return [source_digest(format_module(name)) for name in formats_of(wildcards)]
+
+
+def formats_of(wildcards):
+    """The formats of a dataset's files, each once."""
+    return sorted({files["format"] for files in official_files(wildcards).values()})
+
+
+def task_name(wildcards):
+    """The name of the task that a dataset's questions are of, which follows from the format of its files."""
+    (name,) = {load_format(name).task for name in formats_of(wildcards)}
+    return name
+
+
+def task_code(wildcards):
+    """Digest of the task of a dataset, which is found by its name and not by an import."""
+    return source_digest(task_module(task_name(wildcards)))
 
 
 def official_files(wildcards):

@@ -64,6 +64,7 @@ rule divide_dataset:
         runtime=10,
     params:
         code=code("divide_dataset"),
+        format_code=format_code,
         files=lambda wildcards: official_files(wildcards)["all"],
         division=division_settings,
     script:
@@ -87,6 +88,9 @@ rule build_questions:
         runtime=60,
     params:
         code=code("build_questions"),
+        format_code=format_code,
+        task=task_name,
+        task_code=task_code,
         splits=official_files,
         on_bad_image=config["on_bad_image"],
         max_aspect_ratio=max_aspect_ratio_of,

@@ -25,6 +25,8 @@ rule dump_features:
     params:
         code=code("dump_features"),
         family_code=family_code,
+        task=task_name,
+        task_code=task_code,
         settings=features_settings,
     script:
         "../scripts/dump_features.py"
@@ -54,6 +56,8 @@ rule dump_shard:
     params:
         code=code("dump_features"),
         family_code=family_code,
+        task=task_name,
+        task_code=task_code,
         settings=features_settings,
     script:
         "../scripts/dump_features.py"

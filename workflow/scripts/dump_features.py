@@ -3,6 +3,7 @@
 from quantrust.inference.features import dump_features
 from quantrust.inference.settings import DumpSettings
 from quantrust.job import job_log
+from quantrust.tasks.task import load_task
 
 with job_log(snakemake.log[0]):
     dump_features(
@@ -10,6 +11,7 @@ with job_log(snakemake.log[0]):
         snakemake.input.questions,
         snakemake.output[0],
         DumpSettings.from_config(snakemake.params.settings),
+        load_task(snakemake.params.task),
         # Not a parameter: files do not depend on it, and another number is no reason to dump them again.
         workers=snakemake.config["features"]["workers"],
         shard=int(snakemake.wildcards.get("shard", 1)),

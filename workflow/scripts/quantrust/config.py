@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK, check_estimator, main_estimators
+from quantrust.data.format import format_names, load_format
 from quantrust.data.official import SPLITS as ID_SPLITS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
@@ -96,8 +97,14 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
             yield f"study.shifts[{number}] is {name!r}, the dataset in distribution; allowed: any other dataset"
         elif name in datasets and _splits_lacking(datasets[name], (SHIFT_SPLIT,)):
             yield f"study.shifts[{number}] is {name!r}, which has no split {SHIFT_SPLIT}; allowed: a dataset with one"
+    formats = format_names()
     for name, dataset in datasets.items():
-        if dataset["format"] != EMBEDDED:
+        # The schema knows the embedded datasets by their names, and only they have a seed.
+        if dataset["format"] == EMBEDDED and "seed" in dataset:
+            continue
+        if dataset["format"] not in formats:
+            yield f"datasets.{name}.format is {dataset['format']!r}; allowed: {', '.join(formats)}"
+        else:
             yield from _official_faults(f"datasets.{name}", dataset)
     for path, section in (
         *((f"models.{name}", model) for name, model in config["models"].items()),
@@ -291,11 +298,16 @@ def _official_faults(path: str, dataset: dict[str, Any]) -> Iterator[str]:
         parts = {path: dataset}
     elif misplaced := [key for key in ("questions", "annotations", "images") if key in dataset]:
         yield f"{path}.{misplaced[0]} is given beside {path}.splits; allowed: files under each split only"
-    needed = ("questions", "annotations", "images") if dataset["format"] == "vqav2" else ("annotations", "images")
+    file_format = load_format(dataset["format"])
     for part, files in parts.items():
-        yield from (f"{part}.{key} is missing" for key in needed if key not in files)
-        if "questions" in files and "questions" not in needed:
-            yield f"{part}.questions is given; allowed: nothing, VizWiz has its questions among the annotations"
+        yield from (f"{part}.{key} is missing" for key in (*file_format.parts, "images") if key not in files)
+        if "questions" in files and "questions" not in file_format.parts:
+            yield (
+                f"{part}.questions is given; allowed: nothing, {dataset['format']} has its questions among the "
+                "annotations"
+            )
+    if "image_name" in dataset and file_format.image_name is None:
+        yield f"{path}.image_name is given; allowed: nothing, {dataset['format']} names the image of every question"
     if "split" in dataset:
         total = sum(dataset["split"][split] for split in ID_SPLITS)
         if abs(total - 1) > 1e-9:

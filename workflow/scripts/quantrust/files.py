@@ -90,18 +90,28 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         sync(path.parent)
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, unique_keys: bool = False) -> Any:
     """Read a JSON file.
+
+    Parameters
+    ----------
+    path : str or Path
+    unique_keys : bool
+        Whether a key that an object has twice is an error. Otherwise the last one counts.
 
     Raises
     ------
     QuantrustError
-        If the file is missing, unreadable, truncated or otherwise not JSON, or damaged and of an artifact.
+        If the file is missing, unreadable, truncated or otherwise not JSON, or damaged and of an artifact; or if an
+        object has a key twice where keys must be unique.
     """
     check_file(path)
     try:
         # Some editors put a byte order mark before UTF-8.
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        content = Path(path).read_text(encoding="utf-8-sig")
+        return json.loads(content, object_pairs_hook=_unique if unique_keys else None)
+    except _RepeatedKeyError as error:
+        raise QuantrustError(f"{path}: has the key {error.args[0]!a:.200} twice; expected it once") from None
     except FileNotFoundError:
         raise QuantrustError(f"{path}: no such file; expected a JSON file") from None
     except OSError as error:
@@ -118,6 +128,21 @@ def read_json(path: str | Path) -> Any:
     except ValueError as error:
         # An integer of thousands of digits, or a path that no file can have.
         raise QuantrustError(f"{path}: cannot be read ({error}); expected a JSON file") from None
+
+
+class _RepeatedKeyError(Exception):
+    """A key that a JSON object has twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _RepeatedKeyError(key)
+            seen.add(key)
+    return content
 
 
 def read_object(path: str | Path) -> dict[str, Any]:

@@ -13,9 +13,11 @@ from quantrust.errors import QuantrustError
 
 ESTIMATORS = "quantrust.confidence.estimators"
 FAMILIES = "quantrust.models.families"
+FORMATS = "quantrust.data.formats"
 METHODS = "quantrust.quantization.methods"
 FIGURES = "quantrust.report.figures"
 TABLES = "quantrust.report.tables"
+TASKS = "quantrust.tasks"
 
 
 def module_names(package: str) -> list[str]:

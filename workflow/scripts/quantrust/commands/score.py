@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
-from quantrust.data.official import Question, read_official
+from quantrust.data.format import format_names, read_official, recognised
+from quantrust.data.official import Files, Question, place_of, uneven_references
 from quantrust.data.predictions import Prediction, read_predictions
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
@@ -23,7 +24,7 @@ from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
 from quantrust.files import atomic_path, write_json
-from quantrust.tasks.accuracy import soft_accuracy
+from quantrust.tasks.task import Quality, Task, task_of_format
 
 PROBABILITY, SCORE = KINDS = ("probability", "score")
 OF_PROBABILITIES = ("ece", "ece_mass", "brier")
@@ -36,7 +37,8 @@ LARGEST_COST = 1e12
 DESCRIPTION = """\
 Score predictions in the official VQA result format with an added confidence:
 accuracy, risk-coverage, effective reliability and calibration, with intervals
-from resampling the images. Reads VQAv2, AdVQA and VizWiz files as published."""
+from resampling the images. Reads VQAv2, AdVQA, VizWiz and GQA files as published,
+and multiple-choice questions. The format decides how answers are judged."""
 
 EPILOG = """\
 a prediction is a record of P.json (VizWiz: question_id is the image's name):
@@ -60,8 +62,16 @@ def add_parser(subparsers: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--questions", type=Path, required=True, metavar="Q.json", help="official questions")
+    parser.add_argument(
+        "--questions",
+        type=Path,
+        metavar="Q.json",
+        help="official questions; may be left out where the annotations have them",
+    )
     parser.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="official annotations")
+    parser.add_argument(
+        "--format", choices=format_names(), help="format of these files (default: the one they look like)"
+    )
     parser.add_argument("--predictions", type=Path, required=True, metavar="P.json", help="predictions to report on")
     parser.add_argument(
         "--threshold-predictions",
@@ -101,7 +111,11 @@ def run(arguments: argparse.Namespace) -> None:
     # A value given twice is one row.
     risks, costs = list(dict.fromkeys(arguments.risks)), list(dict.fromkeys(arguments.costs))
     _check_outputs(arguments)
-    questions = {q.question_id: q for q in read_official(arguments.questions, arguments.annotations)}
+    files = Files(arguments.annotations, arguments.questions)
+    file_format = arguments.format or recognised(files)
+    task = task_of_format(file_format)
+    questions = {question.question_id: question for question in read_official(file_format, files)}
+    quality = _quality(task, questions, arguments.annotations)
     predictions = read_predictions(arguments.predictions, questions)
     threshold_predictions = None
     if arguments.threshold_predictions is not None:
@@ -112,10 +126,10 @@ def run(arguments: argparse.Namespace) -> None:
     files = [(arguments.predictions, predictions), (arguments.threshold_predictions, threshold_predictions or {})]
     kind = _kind(files, arguments.confidence)
     is_probability = kind == PROBABILITY
-    scored = _score(questions, predictions)
+    scored = _score(questions, predictions, quality)
     deployment, notes = None, [NOTE]
     if threshold_predictions is not None:
-        val = _score(questions, threshold_predictions)
+        val = _score(questions, threshold_predictions, quality)
         deployment = deploy(val.ranking, risks, costs)
         notes.append(DEPLOYED_NOTE)
         chance = chance_note(risks, np.unique(val.images).size, LEVEL)
@@ -139,9 +153,11 @@ def run(arguments: argparse.Namespace) -> None:
     }
     undefined = {key: int(np.count_nonzero(np.isnan(resampled[key]))) for key in intervals}
 
+    notes.append(f"judged by {task.quality_name}, the answers being to questions in the format {file_format}")
+    corpus = _corpus_metrics(task, questions, predictions)
     document = _document(scored, kind, risks, costs, deployment, values, intervals, undefined, arguments)
-    _write(arguments, document, predictions, scored)
-    print(_table(scored, values, intervals, notes))
+    _write(arguments, {"format": file_format, **document, **corpus}, predictions, scored)
+    print(_table(scored, values | {(name, None): value for name, value in corpus.items()}, intervals, notes))
 
 
 @dataclass(frozen=True)
@@ -151,8 +167,32 @@ class _Scored:
     ranking: Ranking
 
 
-def _score(questions: Mapping[str, Question], predictions: Mapping[str, Prediction]) -> _Scored:
-    accuracy = np.array([soft_accuracy(p.answer, questions[key].answers) for key, p in predictions.items()])
+def _quality(task: Task, questions: Mapping[str, Question], path: Path) -> Quality:
+    """Return what judges the answers; note on standard error where questions differ in how many references they have.
+
+    Raises
+    ------
+    QuantrustError
+        If the task cannot judge answers by the references of a question.
+    """
+    for question_id, question in questions.items():
+        task.check_references(question.answers, place_of(path, question_id))
+    if note := uneven_references(questions.values()):
+        print(f"note: {path}: {note}", file=sys.stderr)
+    return task.judge([question.answers for question in questions.values()])
+
+
+def _corpus_metrics(
+    task: Task, questions: Mapping[str, Question], predictions: Mapping[str, Prediction]
+) -> dict[str, float]:
+    """Return the figures that a task has of all answers together."""
+    answers = [prediction.answer for prediction in predictions.values()]
+    references = [questions[key].answers for key in predictions]
+    return {name: metric(answers, references) for name, metric in task.corpus_metrics.items()}
+
+
+def _score(questions: Mapping[str, Question], predictions: Mapping[str, Prediction], quality: Quality) -> _Scored:
+    accuracy = np.array([quality(p.answer, questions[key].answers) for key, p in predictions.items()])
     confidence = np.array([p.confidence for p in predictions.values()])
     images = np.array([questions[key].image_id for key in predictions])
     return _Scored(accuracy=accuracy, images=images, ranking=rank(accuracy, confidence))
@@ -206,8 +246,9 @@ def _check_partition(
     for question_id in questions:
         if question_id not in predictions and question_id not in (threshold_predictions or {}):
             both = "" if threshold_predictions is None else f" nor in {arguments.threshold_predictions}"
+            asked = arguments.questions or arguments.annotations
             raise QuantrustError(
-                f"{arguments.predictions}: question {question_id}: is asked in {arguments.questions}, but has no "
+                f"{arguments.predictions}: question {question_id}: is asked in {asked}, but has no "
                 f"prediction here{both}; predict every question or pass --subset"
             )
 

@@ -1,9 +1,15 @@
-"""Readers of the official JSON formats: VQAv2 and AdVQA questions and annotations, VizWiz lists."""
+"""What readers of official files share: questions, the files of a dataset, and the checks of records and images.
+
+The formats themselves are the modules of `quantrust.data.formats`.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from quantrust.data.texts import identifier, shown, text
@@ -12,9 +18,6 @@ from quantrust.files import path_inside, read_json
 
 SPLITS = ("dev", "val", "test")
 """The Selector trains on the first, everything is chosen on the second and reported on the third."""
-
-REFERENCES = 10
-"""How many reference answers a question has in VQAv2, AdVQA and VizWiz."""
 
 COCO_IMAGE_NAME = "COCO_val2014_{image_id:012d}.jpg"
 """How COCO val2014, which VQAv2 and AdVQA validation questions refer to, names its files."""
@@ -26,6 +29,33 @@ IMAGE_NAME_PATTERN = (
 """What a template of file names looks like; the config's schema has it too."""
 IMAGE_NAMES = "a file name with {image_id} in it, such as {image_id:012d}.jpg, and no other braces"
 _IMAGE_NAME = re.compile(IMAGE_NAME_PATTERN)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a dataset, or of one of its splits.
+
+    Attributes
+    ----------
+    annotations : str or Path
+        The file with the reference answers; in most formats the questions are in it as well.
+    questions : str or Path or None
+        A file of the questions alone.
+    images : str or Path or None
+        The folder of the images, which is only joined to their names. None leaves the images out.
+    image_name : str or None
+        Template of the names of image files, with the field ``image_id``. None stands for the format's own.
+    """
+
+    annotations: str | Path
+    questions: str | Path | None = None
+    images: str | Path | None = None
+    image_name: str | None = None
+
+    @cached_property
+    def annotated(self) -> Any:
+        """What the annotations file holds, parsed once."""
+        return read_json(self.annotations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +72,12 @@ class Question:
     question : str
         The question's text.
     answers : tuple of str
-        The ten reference answers, as published.
+        The reference answers, as published; at least one.
     answer_type : str or None
-        ``yes/no``, ``number``, ``other`` or ``unanswerable``; None where the file does not say.
+        What the format has as the type of the answer or question: ``yes/no``, ``number``, ``other`` or ``unanswerable``
+        in VQAv2 and VizWiz. None where the file does not say.
     question_kind : str or None
-        A finer kind, which only the embedded datasets have.
+        Another kind of question, which the embedded datasets and GQA have.
     """
 
     question_id: str
@@ -68,27 +99,6 @@ def list_of_objects(value: Any, path: str | Path) -> list[dict[str, Any]]:
     return value
 
 
-def listed_questions(parsed: Any, file_format: str, path: str | Path) -> list[dict[str, Any]]:
-    """Return the questions of a parsed official file as it lists them: VizWiz's list, or what VQAv2 has under a key.
-
-    Parameters
-    ----------
-    parsed : object
-    file_format : {"vqav2", "vizwiz"}
-    path : str or Path
-        Where it was read, for messages.
-
-    Raises
-    ------
-    QuantrustError
-        If it is not of the format, or there are none.
-    """
-    records = list_of_objects(parsed, path) if file_format == "vizwiz" else _list_under(parsed, "questions", path)
-    if not records:
-        raise QuantrustError(f"{path}: holds no questions; expected at least one")
-    return records
-
-
 def place_of(path: str | Path, question: str) -> str:
     """Return how messages name a question of a file."""
     return f"{path}: question {question}"
@@ -99,162 +109,7 @@ def occurs_twice(path: str | Path, question_id: str) -> QuantrustError:
     return QuantrustError(f"{path}: question {question_id}: occurs twice; expected each question once")
 
 
-def read_vqav2(
-    questions_path: str | Path,
-    annotations_path: str | Path,
-    images_dir: str | Path | None,
-    image_name: str = COCO_IMAGE_NAME,
-) -> list[Question]:
-    """Read questions and annotations in the VQAv2 format, which AdVQA shares.
-
-    Parameters
-    ----------
-    questions_path : str or Path
-        JSON object whose ``questions`` list holds ``question_id``, ``image_id`` and ``question``.
-    annotations_path : str or Path
-        JSON object whose ``annotations`` list holds ``question_id``, ``image_id``, ``answers`` (ten objects with
-        ``answer``) and, where published, ``answer_type``; the embedded datasets add ``question_kind``.
-    images_dir : str or Path or None
-        Folder of the images, which is only joined to their names; None leaves the images out.
-    image_name : str
-        Template of the file name, with the field ``image_id``. A question's own ``image`` key wins.
-
-    Returns
-    -------
-    list of Question
-        In the order of the questions file.
-
-    Raises
-    ------
-    QuantrustError
-        If a file is not of the format or has no questions, an identifier occurs twice, questions and annotations do not
-        match, two images have one file or two files one image, or a question has not ten reference answers. The message
-        names file and question.
-    """
-    return _vqav2(read_json(annotations_path), questions_path, annotations_path, images_dir, image_name)
-
-
-def read_vizwiz(annotations_path: str | Path, images_dir: str | Path | None) -> list[Question]:
-    """Read a VizWiz list: one object an image, with question and answers in it.
-
-    Parameters
-    ----------
-    annotations_path : str or Path
-        JSON list of objects with ``image`` (file name), ``question``, ``answers`` (ten objects with ``answer``; no
-        ``answer_id``) and, where published, ``answer_type`` and ``answerable``. The embedded datasets, which ask
-        several questions of an image, add ``question_id`` and ``question_kind``.
-    images_dir : str or Path or None
-        Folder of the images, which is only joined to their names; None leaves the images out.
-
-    Returns
-    -------
-    list of Question
-        In the order of the file; the identifier of a question is its ``question_id`` where it has one and the image's
-        file name otherwise.
-
-    Raises
-    ------
-    QuantrustError
-        If the file is not of the format or has no questions, an identifier occurs twice, two images have one file, or a
-        question has not ten reference answers. The message names file and question.
-    """
-    return _vizwiz(read_json(annotations_path), annotations_path, images_dir)
-
-
-def read_official(questions_path: str | Path, annotations_path: str | Path) -> list[Question]:
-    """Read a pair of files of either format, without images: a list is VizWiz's, an object VQAv2's or AdVQA's.
-
-    Parameters
-    ----------
-    questions_path, annotations_path : str or Path
-        The two files. VizWiz publishes questions and answers in one; then both may be the same file, or the
-        questions a list with the same ``image`` values.
-
-    Returns
-    -------
-    list of Question
-        In the order of the questions file.
-
-    Raises
-    ------
-    QuantrustError
-        As `read_vqav2` and `read_vizwiz`, and if the two files list different questions.
-    """
-    parsed = read_json(annotations_path)
-    if not isinstance(parsed, list):
-        return _vqav2(parsed, questions_path, annotations_path, None, COCO_IMAGE_NAME)
-    annotated = {question.question_id: question for question in _vizwiz(parsed, annotations_path, None)}
-    asked: dict[str, Any] = {}
-    for position, record in enumerate(list_of_objects(read_json(questions_path), questions_path)):
-        key = "question_id" if "question_id" in record else "image"
-        question_id = identifier(record.get(key), key, place_of(questions_path, f"number {position + 1}"))
-        if question_id in asked:
-            raise occurs_twice(questions_path, question_id)
-        asked[question_id] = record
-    _same_ids(asked, questions_path, annotated, annotations_path)
-    return [annotated[question_id] for question_id in asked]
-
-
-def _vqav2(
-    parsed_annotations: Any,
-    questions_path: str | Path,
-    annotations_path: str | Path,
-    images_dir: str | Path | None,
-    image_name: str,
-) -> list[Question]:
-    questions = _by_id(listed_questions(read_json(questions_path), "vqav2", questions_path), questions_path)
-    annotations = _by_id(_list_under(parsed_annotations, "annotations", annotations_path), annotations_path)
-    _same_ids(questions, questions_path, annotations, annotations_path)
-
-    result = []
-    for question_id, question in questions.items():
-        annotation = annotations[question_id]
-        asked, annotated = place_of(questions_path, question_id), place_of(annotations_path, question_id)
-        image_id = identifier(question.get("image_id"), "image_id", asked)
-        if "image_id" in annotation:
-            found = identifier(annotation["image_id"], "image_id", annotated)
-            if found != image_id:
-                raise QuantrustError(
-                    f"{annotated}: has image_id {found}, but {questions_path} has {image_id}; use questions and "
-                    "annotations of the same release"
-                )
-        result.append(
-            Question(
-                question_id=question_id,
-                image_id=image_id,
-                image=None if images_dir is None else _image_path(question, image_id, images_dir, image_name, asked),
-                question=text(question.get("question"), "question", asked),
-                answers=reference_answers(annotation, annotated),
-                answer_type=_optional_text(annotation, "answer_type", annotated),
-                question_kind=_optional_text(annotation, "question_kind", annotated),
-            )
-        )
-    return _each_image_one_file(result, questions_path)
-
-
-def _vizwiz(parsed: Any, annotations_path: str | Path, images_dir: str | Path | None) -> list[Question]:
-    records = listed_questions(parsed, "vizwiz", annotations_path)
-    result: dict[str, Question] = {}
-    for position, record in enumerate(records):
-        image = identifier(record.get("image"), "image", place_of(annotations_path, f"number {position + 1}"))
-        where = place_of(annotations_path, image)
-        question_id = identifier(record["question_id"], "question_id", where) if "question_id" in record else image
-        if question_id in result:
-            raise occurs_twice(annotations_path, question_id)
-        where = place_of(annotations_path, question_id)
-        result[question_id] = Question(
-            question_id=question_id,
-            image_id=image,
-            image=None if images_dir is None else str(path_inside(images_dir, image, where)),
-            question=text(record.get("question"), "question", where),
-            answers=reference_answers(record, where),
-            answer_type=_optional_text(record, "answer_type", where),
-            question_kind=_optional_text(record, "question_kind", where),
-        )
-    return _each_image_one_file(list(result.values()), annotations_path)
-
-
-def _each_image_one_file(questions: list[Question], path: str | Path) -> list[Question]:
+def each_image_one_file(questions: list[Question], path: str | Path) -> list[Question]:
     """Return questions unless two of their images have one file, or one image two files.
 
     Splits are kept apart and images resampled by identifiers, but it is the file that a model sees.
@@ -279,13 +134,21 @@ def _each_image_one_file(questions: list[Question], path: str | Path) -> list[Qu
     return questions
 
 
-def _list_under(value: Any, key: str, path: str | Path) -> list[dict[str, Any]]:
+def some_questions(records: Collection[Any], path: str | Path) -> None:
+    """Raise a `QuantrustError` where a file holds no questions."""
+    if not records:
+        raise QuantrustError(f"{path}: holds no questions; expected at least one")
+
+
+def list_under(value: Any, key: str, path: str | Path) -> list[dict[str, Any]]:
+    """Return the list of objects that a parsed JSON object has under a key; else a `QuantrustError` names the file."""
     if not isinstance(value, dict) or key not in value:
         raise QuantrustError(f'{path}: expected a JSON object with the key "{key}", as in the VQAv2 release')
     return list_of_objects(value[key], path)
 
 
-def _by_id(records: Iterable[dict[str, Any]], path: str | Path) -> dict[str, dict[str, Any]]:
+def by_id(records: Iterable[dict[str, Any]], path: str | Path) -> dict[str, dict[str, Any]]:
+    """Return records by their ``question_id``; a `QuantrustError` names one that is missing or occurs twice."""
     result: dict[str, dict[str, Any]] = {}
     for position, record in enumerate(records):
         question_id = identifier(record.get("question_id"), "question_id", place_of(path, f"number {position + 1}"))
@@ -295,9 +158,10 @@ def _by_id(records: Iterable[dict[str, Any]], path: str | Path) -> dict[str, dic
     return result
 
 
-def _same_ids(
-    questions: dict[str, Any], questions_path: str | Path, annotations: dict[str, Any], annotations_path: str | Path
+def same_ids(
+    questions: Collection[str], questions_path: str | Path, annotations: Collection[str], annotations_path: str | Path
 ) -> None:
+    """Raise a `QuantrustError` unless questions and annotations, each by identifier, are about the same questions."""
     for question_id in questions:
         if question_id not in annotations:
             raise QuantrustError(
@@ -312,31 +176,56 @@ def _same_ids(
             )
 
 
-def _optional_text(record: dict[str, Any], key: str, where: str) -> str | None:
+def optional_text(record: dict[str, Any], key: str, where: str) -> str | None:
+    """Return a text that a record may have; None where it has none."""
     return None if record.get(key) is None else text(record[key], key, where)
 
 
-def _image_path(record: dict[str, Any], image_id: str, images_dir: str | Path, template: str, where: str) -> str:
-    if "image" in record:
-        return str(path_inside(images_dir, text(record["image"], "image", where), where))
-    if not _IMAGE_NAME.fullmatch(template):
-        raise QuantrustError(f"the name of images {shown(template)} is not {IMAGE_NAMES}")
-    try:
-        number = int(image_id)
-    except ValueError:
-        raise QuantrustError(
-            f'{where}: image_id {shown(image_id)} is not a COCO number and there is no "image"; expected one of the two'
-        ) from None
-    return str(path_inside(images_dir, template.format(image_id=number), where))
-
-
-def reference_answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Return the ten reference answers of a record; raise unless it has ten.
+def image_path(record: Mapping[str, Any], image_id: str, files: Files, template: str, where: str) -> str | None:
+    """Return the path of a question's image: of its record's own ``image``, or by the template of names.
 
     Parameters
     ----------
     record : mapping
-        With `answers`, a list of objects with ``answer``.
+    image_id : str
+        Its identifier, which stands in the name as a number where the template gives a width or ``d``.
+    files : Files
+    template : str
+        The format's own template, in the place of which the files may have another.
+    where : str
+        The file and the question, for messages.
+
+    Returns
+    -------
+    str or None
+        None where the folder of images is not given.
+    """
+    if files.images is None:
+        return None
+    if "image" in record:
+        return str(path_inside(files.images, text(record["image"], "image", where), where))
+    template = template if files.image_name is None else files.image_name
+    if not _IMAGE_NAME.fullmatch(template):
+        raise QuantrustError(f"the name of images {shown(template)} is not {IMAGE_NAMES}")
+    name: str | int = image_id
+    if any(format_spec for _, _, format_spec, _ in Formatter().parse(template)):
+        try:
+            name = int(image_id)
+        except ValueError:
+            raise QuantrustError(
+                f'{where}: image_id {shown(image_id)} is not a COCO number and there is no "image"; expected one of '
+                "the two"
+            ) from None
+    return str(path_inside(files.images, template.format(image_id=name), where))
+
+
+def reference_answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """Return the reference answers of a record in the VQAv2 form, of which there must be one or more.
+
+    Parameters
+    ----------
+    record : mapping
+        With ``answers``, a list of objects with ``answer``.
     where : str
         The file and the question, for messages.
 
@@ -345,16 +234,30 @@ def reference_answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
     QuantrustError
     """
     answers = record.get("answers")
-    if not isinstance(answers, list):
+    if not isinstance(answers, list) or not answers:
         raise QuantrustError(
-            f'{where}: expected {REFERENCES} reference answers in "answers", got none; use a split whose answers are '
-            "published"
+            f'{where}: expected reference answers in "answers", got none; use a split whose answers are published'
         )
-    if len(answers) != REFERENCES:
-        raise QuantrustError(f"{where}: expected {REFERENCES} reference answers, got {len(answers)}")
     for answer in answers:
         if not isinstance(answer, dict) or not isinstance(answer.get("answer"), str):
             raise QuantrustError(
                 f'{where}: expected reference answers that are objects with a string in "answer", got {shown(answer)}'
             )
     return tuple(text(answer["answer"], "answer", where) for answer in answers)
+
+
+def uneven_references(questions: Iterable[Question]) -> str | None:
+    """Return a note where questions have different numbers of reference answers; None where all have as many.
+
+    Examples
+    --------
+    >>> def asked(*answers):
+    ...     return Question("1", "a", None, "What?", answers, None, None)
+    >>> uneven_references([asked("red", "blue"), asked("red"), asked("red", "pink")])
+    'questions have different numbers of reference answers: 2 (2 questions), 1 (1 question)'
+    """
+    counts = Counter(len(question.answers) for question in questions).most_common()
+    if len(counts) < 2:
+        return None
+    shares = (f"{number} ({count:,} question{'s' if count > 1 else ''})" for number, count in counts)
+    return f"questions have different numbers of reference answers: {', '.join(shares)}"

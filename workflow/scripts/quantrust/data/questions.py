@@ -1,16 +1,21 @@
-"""The questions table: one row a question, whatever official format it came from."""
+"""The questions table: one row per question, whatever official format it came from."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_table, write_tables
+from quantrust.data.format import file_of_questions, files_of, load_format
 from quantrust.data.images import find_bad_images, refuse_bad_images
-from quantrust.data.official import COCO_IMAGE_NAME, Question, place_of, read_vizwiz, read_vqav2
+from quantrust.data.official import Question, place_of, uneven_references
 from quantrust.data.splits import read_split_file, split_by_image
 from quantrust.errors import QuantrustError
+
+CheckReferences = Callable[[Sequence[str], str], None]
+"""Raises a `QuantrustError` that begins with the given place where reference answers cannot be judged by."""
 
 SCHEMA = pl.Schema(
     {
@@ -36,6 +41,7 @@ SKIPPED_SCHEMA = pl.Schema(
         "reason": pl.String,
     }
 )
+_log = logging.getLogger(__name__)
 _REASONS = {"image": pl.String, "reason": pl.String}
 
 
@@ -100,6 +106,7 @@ def build_questions_table(
     out_path: str | Path,
     skipped_path: str | Path,
     *,
+    check_references: CheckReferences | None = None,
     division_path: str | Path | None = None,
     on_bad_image: Literal["stop", "skip"] = "stop",
     max_aspect_ratio: float | None = None,
@@ -111,14 +118,17 @@ def build_questions_table(
     dataset : str
         The dataset's name.
     splits : mapping of str to mapping
-        For each split ``format`` (``vqav2`` or ``vizwiz``), ``annotations``, ``images`` (folder), for ``vqav2`` also
-        ``questions`` and, where the images are not COCO val2014's, ``image_name``. With `division_path` one entry, of
-        any name, whose questions are divided.
+        For each split ``format`` (a module of `quantrust.data.formats`), ``annotations``, ``images`` (folder),
+        ``questions`` where the format has a file of its own for them, and ``image_name`` where images are called
+        otherwise than the format has it. With `division_path` one entry, of any name, whose questions are divided.
     out_path : str or Path
         The Parquet file to write, with the columns of `SCHEMA`.
     skipped_path : str or Path
         A Parquet file of the questions that are left out, with the columns of `SKIPPED_SCHEMA`; it has no rows where
         all images can be used.
+    check_references : callable, optional
+        What the dataset's task asks of the reference answers of a question; see `quantrust.tasks.task.Task`. None
+        takes whatever the format's reader returns.
     division_path : str or Path, optional
         The split of every image, as `write_division` writes it.
     on_bad_image : {"stop", "skip"}
@@ -133,11 +143,14 @@ def build_questions_table(
         As the readers and `questions_table`; also for an unknown format, for a question without text, for an image that
         cannot be used unless they are skipped, and for a split that would be left without a question.
     """
+    parts = {split: _read_part(dataset, spec) for split, spec in splits.items()}
+    for split, questions in parts.items():
+        _check_references(questions, splits[split]["annotations"], check_references)
     if division_path is None:
-        table = questions_table(dataset, {split: _read_part(dataset, spec) for split, spec in splits.items()})
+        table = questions_table(dataset, parts)
     else:
-        (spec,) = splits.values()
-        table = _divided_table(dataset, _read_part(dataset, spec), read_table(division_path))
+        (questions,) = parts.values()
+        table = _divided_table(dataset, questions, read_table(division_path))
     bad = find_bad_images(dataset, table["image"].unique(maintain_order=True), max_aspect_ratio)
     if on_bad_image == "stop":
         about = table.filter(pl.col("image").is_in(list(bad))).group_by("image").agg("question_id")
@@ -152,6 +165,14 @@ def build_questions_table(
             f"({next(iter(bad.values()))}); correct the folder of images in the config"
         )
     write_tables({skipped_path: skipped, out_path: kept})
+
+
+def _check_references(questions: Sequence[Question], path: str | Path, check: CheckReferences | None) -> None:
+    if check is not None:
+        for question in questions:
+            check(question.answers, place_of(path, question.question_id))
+    if note := uneven_references(questions):
+        _log.warning("%s: %s", path, note)
 
 
 def write_division(dataset: str, spec: Mapping[str, Any], division: Mapping[str, Any], out_path: str | Path) -> None:
@@ -200,20 +221,15 @@ def _divided_table(dataset: str, questions: Sequence[Question], division: pl.Dat
 
 
 def _read_part(dataset: str, spec: Mapping[str, Any]) -> list[Question]:
-    match spec["format"]:
-        case "vqav2":
-            path = spec["questions"]
-            image_name = spec.get("image_name", COCO_IMAGE_NAME)
-            questions = read_vqav2(path, spec["annotations"], spec["images"], image_name)
-        case "vizwiz":
-            path = spec["annotations"]
-            questions = read_vizwiz(path, spec["images"])
-        case other:
-            raise QuantrustError(f"{dataset}: unknown format {other!r}; expected one of vqav2, vizwiz")
+    try:
+        file_format = load_format(spec["format"])
+    except QuantrustError as error:
+        raise QuantrustError(f"{dataset}: {error}") from None
+    questions = file_format.read(files_of(spec))
     # Of no text a model has no state; what other texts leave no token, its tokenizer says.
     if mute := [question.question_id for question in questions if not question.question]:
         raise QuantrustError(
-            f"{place_of(path, mute[0])}: has no text (of {len(mute)} like it); take it out of the files, with its "
-            "annotation"
+            f"{place_of(file_of_questions(spec['format'], spec), mute[0])}: has no text (of {len(mute)} like it); take "
+            "it out of the files, with its annotation"
         )
     return questions

@@ -30,7 +30,7 @@ def write_official(files: Sequence[str | Path], form: str, folder: str | Path) -
     ----------
     files : sequence of str or Path
         Parquet files as `datasets` writes them, in the order of the rows. Every row has ``question_id``, ``question``,
-        ``answers`` (ten objects with ``answer``, or ten strings) and ``image``; of VQAv2 also ``image_id``. What else a
+        ``answers`` (objects with ``answer``, or strings) and ``image``; of VQAv2 also ``image_id``. What else a
         row has is kept among its annotations, as far as JSON can hold it; ``category`` is taken as the ``answer_type``
         where there is none.
     form : {"vqav2", "vizwiz"}

@@ -45,7 +45,7 @@ from quantrust.models.model_config import attention_of, read_model_config
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
 from quantrust.quantization.kernels.packed import describe_kernels
-from quantrust.tasks.accuracy import soft_accuracy
+from quantrust.tasks.task import Quality, Task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STATES = ("image_state", "question_state", "answer_state")
@@ -61,10 +61,15 @@ class FeatureDumper:
         On the device that it computes on.
     processor : object
     settings : DumpSettings
+    quality : callable
+        What an answer is worth, given the reference answers of its question.
     """
 
-    def __init__(self, family: Family, model: nn.Module, processor: Any, settings: DumpSettings) -> None:
+    def __init__(
+        self, family: Family, model: nn.Module, processor: Any, settings: DumpSettings, quality: Quality
+    ) -> None:
         self.family, self.model, self.processor, self.settings = family, model, processor, settings
+        self.quality = quality
         self.hidden = model.get_submodule(family.head).in_features
         self.end_token_ids = family.end_token_ids(model, processor)
         self.halving = Halving()
@@ -137,7 +142,7 @@ class FeatureDumper:
                     for place, value in zip(places, values, strict=True):
                         columns[column][place] = value
         columns["accuracy"] = [
-            soft_accuracy(answer, references)
+            self.quality(answer, references)
             for answer, references in zip(columns["answer"], chunk["answers"].to_list(), strict=True)
         ]
         kept = {name: chunk[name].to_list() for name in schema.names if name in chunk.columns}
@@ -185,6 +190,7 @@ def dump_features(
     questions_path: str | Path,
     out_path: str | Path,
     settings: DumpSettings,
+    task: Task,
     *,
     workers: int = 0,
     shard: int = 1,
@@ -205,6 +211,8 @@ def dump_features(
         the plan of chunks, the settings, the attention of the model that ran, the device, the kernels by the quantized
         layers that use them, the batches that were halved, and the library versions.
     settings : DumpSettings
+    task : Task
+        Of the dataset: it judges the answers.
     workers : int
         Processes that prepare images ahead of the device; 0 prepares them in this one.
     shard, shards : int
@@ -222,7 +230,8 @@ def dump_features(
     dtype = DTYPES[settings.dtype]
     check_kernel(settings.kernel, dtype)
     check_device(settings.device, settings.attention, dtype)
-    chunks = cut_into_chunks(read_table(questions_path), settings.images_per_chunk)
+    questions = read_table(questions_path)
+    chunks = cut_into_chunks(questions, settings.images_per_chunk)
     chosen = shard_chunks([len(chunk) for chunk in chunks], shard, shards)
     count = sum(len(chunks[number]) for number in chosen)
     needed = _bytes_needed(checkpoint_folder, count, settings)
@@ -243,7 +252,9 @@ def dump_features(
     for number in chosen:
         _refuse_tokens(chunks[number], processor, questions_path)
         _refuse_silence(chunks[number], family, processor, settings.prompt, questions_path)
-    dumper = FeatureDumper(family, model, processor, settings)
+    # A task may learn from the whole dataset, whichever of its chunks are answered here.
+    quality = task.judge(questions["answers"].to_list())
+    dumper = FeatureDumper(family, model, processor, settings, quality)
     notes = {
         "scheme": record["scheme"],
         "weights_sha256": record["sha256"],
@@ -262,7 +273,7 @@ def dump_features(
     inputs = preprocessed_batches(family, processor, [batch for part in batches.values() for batch in part], workers)
     with (
         writing_features(out_path, features_schema(dumper.hidden)) as writer,
-        progress(f"answering {name}", count, "questions") as bar,
+        progress(f"answering {name}", count, f"{task.item}s") as bar,
     ):
         for number in chosen:
             where = f"{name}, chunk {number + 1}"

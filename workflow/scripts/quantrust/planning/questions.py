@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
-from quantrust.data.official import listed_questions, place_of
+from quantrust.data.format import file_of_questions, load_format
 from quantrust.data.splits import read_split_file, split_by_image
-from quantrust.data.texts import identifier
-from quantrust.files import read_json
 
 SPLIT_OF_ALL = "all"
 
@@ -63,10 +61,10 @@ def count_questions(dataset: Mapping[str, Any], is_id_dataset: bool) -> Question
     if dataset["format"] == EMBEDDED:
         return _embedded(dataset)
     parts = dataset.get("splits", {SPLIT_OF_ALL: dataset})
-    # VizWiz has its questions among the annotations
-    paths = {split: Path(files.get("questions", files["annotations"])) for split, files in parts.items()}
+    paths = {split: Path(file_of_questions(dataset["format"], files)) for split, files in parts.items()}
     if all(path.is_file() for path in paths.values()):
-        images = {split: _images(path, dataset["format"]) for split, path in paths.items()}
+        listed = load_format(dataset["format"]).listed
+        images = {split: [asked.image_id for asked in listed(path)] for split, path in paths.items()}
         return _counted(dataset, images, is_id_dataset)
     if "size" not in dataset:
         return None
@@ -84,16 +82,6 @@ def _embedded(dataset: Mapping[str, Any]) -> Questions:
     else:
         by_split = {SHIFT_SPLIT: dataset["questions"] if "adversary" in dataset else dataset["images"]}
     return Questions(sum(by_split.values()), by_split, exact=True, source="config")
-
-
-def _images(path: Path, file_format: str) -> list[str]:
-    """Return the image of each question of an official file."""
-    content = read_json(path)
-    key = "image" if file_format == "vizwiz" else "image_id"
-    return [
-        identifier(record.get(key), key, place_of(path, f"number {position + 1}"))
-        for position, record in enumerate(listed_questions(content, file_format, path))
-    ]
 
 
 def _counted(dataset: Mapping[str, Any], images: Mapping[str, list[str]], is_id_dataset: bool) -> Questions:

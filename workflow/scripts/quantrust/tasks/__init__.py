@@ -1,1 +1,4 @@
-"""What is asked and how an answer is judged: one module per task."""
+"""What is asked and how an answer is judged.
+
+A task is a module that defines ``TASK``, a `quantrust.tasks.task.Task`; it is found by its name.
+"""

@@ -1,0 +1,67 @@
+"""What a task consists of, and how it is found by its name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from quantrust.data.format import load_format
+from quantrust.named_modules import TASKS, load_module
+
+Quality = Callable[[str, Sequence[str]], float]
+"""What an answer is worth, in [0, 1], given the reference answers of its question."""
+CorpusMetric = Callable[[Sequence[str], Sequence[Sequence[str]]], float]
+"""A figure of all answers together, which is no mean over them, given the reference answers of each."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked and how an answer is judged. A module of `quantrust.tasks` has one, called ``TASK``.
+
+    Attributes
+    ----------
+    item : str
+        What one item is called, in the singular.
+    quality_name : str
+        What quality is called in figures and tables.
+    check_references : callable
+        Takes the reference answers of a question and its place, for messages. Raises a `QuantrustError` where an answer
+        cannot be judged by them.
+    judge : callable
+        Takes the reference answers of every question of a dataset, of which a task may learn what it needs, such as the
+        frequencies of words, and returns its `Quality`.
+    prompt : str
+        The user's text around ``{question}``, where the config has none.
+    max_new_tokens : int
+        Limit on the tokens of an answer, the end token included, where the config has none.
+    corpus_metrics : mapping of str to callable
+        Figures of all answers together, by their names.
+    """
+
+    item: str
+    quality_name: str
+    check_references: Callable[[Sequence[str], str], None]
+    judge: Callable[[Sequence[Sequence[str]]], Quality]
+    prompt: str = "{question}"
+    max_new_tokens: int = 8
+    corpus_metrics: Mapping[str, CorpusMetric] = field(default_factory=dict)
+
+
+def task_module(name: str) -> str:
+    """Return the dotted name of a task's module."""
+    return f"{TASKS}.{name}"
+
+
+def load_task(name: str) -> Task:
+    """Return the task of a name.
+
+    Raises
+    ------
+    QuantrustError
+        If its module defines no task.
+    """
+    found: Task = load_module(TASKS, name, ("TASK",)).TASK
+    return found
+
+
+def task_of_format(name: str) -> Task:
+    """Return the task whose questions the files of a format hold."""
+    return load_task(load_format(name).task)
