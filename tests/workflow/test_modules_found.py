@@ -1,0 +1,33 @@
+"""What is found by its name is imported by nothing: the digest that a rule carries is all that depends on it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from quantrust.data.format import format_names
+from quantrust.digest import SCRIPTS, code_files
+
+RULES = Path(__file__).parents[2] / "workflow" / "rules"
+TASKS = ("exact_match", "vqa")
+
+
+@pytest.mark.parametrize(
+    ("script", "rule", "digests"),
+    [
+        ("build_questions", "data.smk", ("format_code", "task_code")),
+        ("divide_dataset", "data.smk", ("format_code",)),
+        ("dump_features", "inference.smk", ("task_code",)),
+    ],
+)
+def test_tasks_and_formats_are_imported_by_no_script_that_finds_them(
+    script: str, rule: str, digests: tuple[str, ...]
+) -> None:
+    files = {path.relative_to(SCRIPTS).as_posix() for path in code_files(SCRIPTS / f"{script}.py", SCRIPTS)}
+    found = {f"quantrust/data/formats/{name}.py" for name in format_names()}
+    found |= {f"quantrust/tasks/{name}.py" for name in TASKS}
+    assert all((SCRIPTS / name).is_file() for name in found)
+    assert "quantrust/errors.py" in files and not files & found
+    rules = re.split(r"^rule ", (RULES / rule).read_text(), flags=re.MULTILINE)
+    using = [text for text in rules if f'code=code("{script}")' in text]
+    assert using and all(f"{digest}={digest}" in text for text in using for digest in digests)
