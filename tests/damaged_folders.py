@@ -120,7 +120,7 @@ def _each(file: str, values: list[tuple[str, Any]]) -> Iterator[tuple[str, Damag
 def _config_values(family: str) -> list[tuple[str, Any]]:
     heads = f"vision_config.{HEADS[family]}"
     common: list[tuple[str, Any]] = [
-        ("model_type", "llava"),
+        ("model_type", "mllama"),
         ("model_type", None),
         ("model_type", ["qwen2_vl"]),
         ("text_config", []),

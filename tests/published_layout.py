@@ -1,4 +1,4 @@
-"""Random models in the layout in which Qwen2-VL-7B-Instruct and Idefics3-8B-Llama3 are published, at any size.
+"""Random models in the layout in which Qwen2-VL-7B, Idefics3-8B-Llama3 and LLaVA-1.5-7B are published, at any size.
 
 Files have the names, keys and token ids of the published ones; only sizes, weights and vocabulary are our own. Sources,
 all read where others quote them and not at the hub itself:
@@ -12,9 +12,15 @@ all read where others quote them and not at the hub itself:
   `generation_config.json` by https://github.com/Blaizzy/mlx-vlm/issues/1932. The three tokens that it adds follow
   Llama's 128,256, which makes the published 128,259; the names of rows and columns of tiles are ordinary text.
 
+* LLaVA: the defaults of `LlavaConfig` in `transformers`, which are those of the hub's llava-hf/llava-1.5-7b-hf; its
+  conversion script convert_llava_weights_to_hf.py; the tokenizer of Llama 2, to which `<image>` and `<pad>` are added
+  and whose embedding is padded to a multiple of 64 rows. Its weights bear the names from before `transformers` put all
+  parts under `model`, and the tower's those from before it took `vision_model` out of them.
+
 The vocabulary is a byte-level BPE trained on `CORPUS` and filled up with tokens that no text contains, so that special
-tokens have their published ids. Weights are uniform. In the head the rows of `ANSWER_WORDS` and of the end token are
-the largest: greedy answers are a few of these words, they differ, many end, and some are right.
+tokens have their published ids; that of LLaVA writes spaces out and falls back on bytes. Weights are uniform. In the
+head the rows of `ANSWER_WORDS` and of the end token are the largest: greedy answers are a few of these words, they
+differ, many end, and some are right.
 """
 
 import json
@@ -24,7 +30,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from quantrust.models.loading import load_family
 from quantrust.planning.published import TEMPLATES
@@ -57,7 +63,7 @@ class Size:
     vocabulary : int
         Rows of embedding and head.
     tile : int
-        Side of the squares that Idefics3 cuts pictures into; 0 where there are none.
+        Side of the squares that Idefics3 cuts pictures into, and that LLaVA makes of them; 0 where there are none.
     rotary : tuple of int
         Rotary channels of time, height and width in Qwen2-VL.
     shard_bytes : int
@@ -83,10 +89,12 @@ class Size:
 FULL_WIDTH = {
     "qwen2_vl": Size(151643, 152064, 3584, 18944, 28, 4, 1280, 5120, 16, shard_bytes=2**30),
     "idefics3": Size(128000, 128259, 4096, 14336, 32, 8, 1152, 4304, 16, shard_bytes=2**30, tile=364),
+    "llava": Size(32000, 32064, 4096, 11008, 32, 32, 1024, 4096, 16, shard_bytes=2**30, tile=336, vision_blocks=3),
 }
 MINI = {
     "qwen2_vl": Size(640, 704, 64, 128, 4, 2, 64, 128, 4, shard_bytes=2**18, rotary=(2, 3, 3)),
     "idefics3": Size(640, 899, 64, 128, 4, 2, 64, 128, 4, shard_bytes=2**18, tile=56),
+    "llava": Size(640, 704, 64, 128, 4, 4, 64, 128, 4, shard_bytes=2**18, tile=56, vision_blocks=3),
 }
 
 QWEN2_VL_SPECIAL = (
@@ -121,13 +129,19 @@ def special_tokens(family: str) -> list[str]:
     """Return the special tokens of a family, by their ids from the first on."""
     if family == "qwen2_vl":
         return list(QWEN2_VL_SPECIAL)
+    if family == "llava":
+        return ["<image>", "<pad>"]
     reserved = iter(range(256))
     llama = [LLAMA3_NAMED.get(k) or f"<|reserved_special_token_{next(reserved)}|>" for k in range(256)]
     return [*llama, "<fake_token_around_image>", "<image>", "<end_of_utterance>"]
 
 
-END_TOKENS = {"qwen2_vl": "<|im_end|>", "idefics3": "<end_of_utterance>"}
-PAD_TOKENS = {"qwen2_vl": "<|endoftext|>", "idefics3": "<|reserved_special_token_0|>"}
+LLAMA2_SPECIAL = ("<unk>", "<s>", "</s>")
+"""At the beginning of the vocabulary."""
+END_TOKENS = {"qwen2_vl": "<|im_end|>", "idefics3": "<end_of_utterance>", "llava": "</s>"}
+PAD_TOKENS = {"qwen2_vl": "<|endoftext|>", "idefics3": "<|reserved_special_token_0|>", "llava": "<pad>"}
+SPACES = {"qwen2_vl": "Ġ", "idefics3": "Ġ", "llava": "▁"}
+"""What stands for a space in the tokens of words."""
 
 
 def model_config(family: str, size: Size) -> dict:
@@ -178,6 +192,37 @@ def model_config(family: str, size: Size) -> dict:
                 "spatial_merge_size": 2,
                 "spatial_patch_size": 14,
                 "temporal_patch_size": 2,
+            },
+        }
+    if family == "llava":
+        return {
+            "architectures": ["LlavaForConditionalGeneration"],
+            "model_type": "llava",
+            "ignore_index": -100,
+            "image_token_index": ids["<image>"],
+            "pad_token_id": ids["<pad>"],
+            "projector_hidden_act": "gelu",
+            "tie_word_embeddings": False,
+            "torch_dtype": "bfloat16",
+            "vision_feature_layer": -2,
+            "vision_feature_select_strategy": "default",
+            "text_config": {
+                "architectures": ["LlamaForCausalLM"],
+                "model_type": "llama",
+                **text,
+                "max_position_embeddings": 4096,
+                "rms_norm_eps": 1e-05,
+            },
+            "vision_config": {
+                "model_type": "clip_vision_model",
+                "hidden_size": size.vision_hidden,
+                "image_size": size.tile,
+                "intermediate_size": size.vision_mlp,
+                "num_attention_heads": size.vision_heads,
+                "num_hidden_layers": size.vision_blocks,
+                "patch_size": 14,
+                "projection_dim": size.vision_hidden,
+                "vocab_size": size.ordinary,
             },
         }
     return {
@@ -233,6 +278,22 @@ def preprocessor_config(family: str, size: Size) -> dict:
             "image_processor_type": "Qwen2VLImageProcessor",
             "processor_class": "Qwen2VLProcessor",
         }
+    if family == "llava":
+        return {
+            "crop_size": {"height": size.tile, "width": size.tile},
+            "do_center_crop": True,
+            "do_convert_rgb": True,
+            "do_normalize": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "image_processor_type": "CLIPImageProcessor",
+            "processor_class": "LlavaProcessor",
+            "resample": 3,
+            "rescale_factor": 1 / 255,
+            "size": {"shortest_edge": size.tile},
+        }
     return {
         "do_convert_rgb": True,
         "do_image_splitting": True,
@@ -252,7 +313,9 @@ def preprocessor_config(family: str, size: Size) -> dict:
 
 
 def build_tokenizer(family: str, size: Size) -> Tokenizer:
-    """Return a byte-level BPE in which every special token has its published id."""
+    """Return a BPE in which every special token has its published id."""
+    if family == "llava":
+        return _build_llama2_tokenizer(size)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -273,6 +336,33 @@ def build_tokenizer(family: str, size: Size) -> Tokenizer:
     return filled
 
 
+def _build_llama2_tokenizer(size: Size) -> Tokenizer:
+    """Return a BPE that puts a space before every text, spells spaces out and falls back on bytes."""
+    space = SPACES["llava"]
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.Metaspace(replacement=space, prepend_scheme="always")
+    words.train_from_iterator(CORPUS * 2, trainers.BpeTrainer(vocab_size=size.ordinary // 2, show_progress=False))
+    trained = json.loads(words.to_str())["model"]
+    tokens = [*LLAMA2_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *trained["vocab"]]
+    tokens += [f"unused{k}" for k in range(len(tokens), size.ordinary)]
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={token: k for k, token in enumerate(tokens)},
+            merges=[tuple(pair) for pair in trained["merges"]],
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(space), normalizers.Replace(" ", space)])
+    tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(space, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer.add_special_tokens([*LLAMA2_SPECIAL, *special_tokens("llava")])
+    return tokenizer
+
+
 def write_model_folder(folder: Path, family: str, size: Size, seed: int = 0) -> None:
     """Write a model folder in the published layout; memory holds one file of weights at a time.
 
@@ -280,7 +370,7 @@ def write_model_folder(folder: Path, family: str, size: Size, seed: int = 0) -> 
     ----------
     folder : Path
         Made, with its parents.
-    family : {"qwen2_vl", "idefics3"}
+    family : {"qwen2_vl", "idefics3", "llava"}
     size : Size
     seed : int
         Of the weights.
@@ -296,17 +386,33 @@ def write_model_folder(folder: Path, family: str, size: Size, seed: int = 0) -> 
         pad, end = size.ordinary, size.ordinary + special_tokens(family).index("<|im_end|>")
         generation = {"bos_token_id": pad, "pad_token_id": pad, "do_sample": True, "eos_token_id": [end, pad]}
         _write_json(folder / "generation_config.json", generation)
+    elif family == "llava":
+        generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": size.ordinary + 1}
+        _write_json(folder / "generation_config.json", generation)
+        processor = {
+            "image_token": "<image>",
+            "num_additional_image_tokens": 1,
+            "patch_size": 14,
+            "processor_class": "LlavaProcessor",
+            "vision_feature_select_strategy": "default",
+        }
+        _write_json(folder / "processor_config.json", processor)
     else:
         processor = {"image_seq_len": (size.tile // 28) ** 2, "processor_class": "Idefics3Processor"}
         _write_json(folder / "processor_config.json", processor)
-    answers = [tokenizer.token_to_id(f"Ġ{word}") for word in ANSWER_WORDS]
+    answers = [tokenizer.token_to_id(SPACES[family] + word) for word in ANSWER_WORDS]
     end = tokenizer.token_to_id(END_TOKENS[family])
     assert None not in answers, "the tokenizer splits an answer"
     _write_weights(folder, family, size, seed, answers, end)
 
 
-def published_name(name: str) -> str:
+def published_name(family: str, name: str) -> str:
     """Return the name under which a tensor of `transformers` is published."""
+    if family == "llava":
+        name = name.replace("model.language_model.", "language_model.model.").replace(
+            "lm_head", "language_model.lm_head"
+        )
+        return name.replace("model.vision_tower.", "vision_tower.vision_model.").replace("model.multi_", "multi_")
     return name.replace("model.language_model.", "model.").replace("model.visual.", "visual.")
 
 
@@ -319,6 +425,18 @@ def _tokenizer_config(family: str, size: Size) -> dict:
         "clean_up_tokenization_spaces": family == "idefics3",
         "pad_token": PAD_TOKENS[family],
     }
+    if family == "llava":
+        return {
+            **common,
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "legacy": False,
+            "model_max_length": 10**30,
+            "padding_side": "left",
+            "processor_class": "LlavaProcessor",
+            "tokenizer_class": "LlamaTokenizer",
+            "unk_token": "<unk>",
+        }
     if family == "qwen2_vl":
         return {
             **common,
@@ -355,8 +473,8 @@ def _write_weights(folder: Path, family: str, size: Size, seed: int, answers: li
     generator = torch.Generator().manual_seed(seed)
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {published_name(name): _weight(name, shapes[name], generator) for name in names}
-        if (head := tensors.get("lm_head.weight")) is not None:
+        tensors = {published_name(family, name): _weight(name, shapes[name], generator) for name in names}
+        if (head := tensors.get(published_name(family, "lm_head.weight"))) is not None:
             head[answers] *= 8
             head[end] *= 16
         save_file(tensors, folder / file, metadata={"format": "pt"})

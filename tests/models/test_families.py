@@ -158,8 +158,11 @@ def test_a_folder_that_lacks_a_part_is_refused_by_name(model_folders, tmp_path):
 def test_an_architecture_without_an_adapter_is_named(model_folders, tmp_path):
     folder = _copy(model_folders["qwen2_vl"], tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "llava"}))
-    with pytest.raises(QuantrustError, match="'llava' has no adapter; there are idefics3, qwen2_vl"):
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "mllama"}))
+    message = (
+        r"config\.json: there is no adapter for models of type 'mllama'; supported: idefics3, llava, qwen2_vl\. docs/"
+    )
+    with pytest.raises(QuantrustError, match=message):
         load_model(folder)
 
 

@@ -92,7 +92,11 @@ FAULTS = [
     ("study/id_dataset", "vqa", r"study\.id_dataset is 'vqa'; allowed: a name under datasets"),
     ("study/estimators", ["maxprop"], r"study\.estimators\[0\] is 'maxprop': no estimator .*; allowed: .*margin"),
     ("models/adversary", {"source": "x"}, r"models\.adversary is .*; allowed: either source and family, or stress"),
-    ("models/adversary/family", "llama", r"models\.adversary\.family is 'llama'; allowed: idefics3, qwen2_vl"),
+    (
+        "models/adversary/family",
+        "llama",
+        r"models\.adversary\.family: there is no adapter for models of type 'llama'; supported: idefics3, llava,",
+    ),
     (
         "models/more",
         {"stress": {"model": "x", "share": 0.5, "factor": 8}},

@@ -9,8 +9,7 @@ from quantrust.data.format import format_names, load_format
 from quantrust.data.official import SPLITS as ID_SPLITS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
-from quantrust.models.processor_settings import unknown_settings
-from quantrust.named_modules import FAMILIES, module_names
+from quantrust.models.processor_settings import unknown_settings, unsupported
 from quantrust.quantization.scheme import resolve_scheme
 from quantrust.schema import schema_faults
 
@@ -67,10 +66,9 @@ def _study_faults(config: dict[str, Any]) -> Iterator[str]:
             check_estimator(name)
         except QuantrustError as error:
             yield f"study.estimators[{number}] is {name!r}: {error}"
-    families = module_names(FAMILIES)
     for name, model in config["models"].items():
-        if "family" in model and model["family"] not in families:
-            yield f"models.{name}.family is {model['family']!r}; allowed: {', '.join(families)}"
+        if "family" in model and (fault := unsupported(model["family"])) is not None:
+            yield f"models.{name}.family: {fault}"
         elif "family" in model:
             for fault in unknown_settings(model["family"], model.get("processor", {})):
                 yield f"models.{name}.processor: {fault}"

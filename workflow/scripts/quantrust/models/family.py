@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import nn
+from transformers import PreTrainedConfig
 
 from quantrust.errors import QuantrustError
 from quantrust.models.components import COMPONENTS, Component, GroupRule, NormKind
@@ -270,6 +271,31 @@ class Family(ABC):
         others = published if isinstance(published, list) else [] if published is None else [published]
         return tuple(dict.fromkeys([own, *others]))
 
+    def leave_out_idle(self, config: PreTrainedConfig) -> list[str]:
+        """Take the blocks out of a config that never run.
+
+        Parameters
+        ----------
+        config : transformers.PreTrainedConfig
+            Of the family's model; changed in place.
+
+        Returns
+        -------
+        list of str
+            Regular expressions of the names that their tensors have in the whole model. A folder may hold these.
+
+        Raises
+        ------
+        QuantrustError
+            If the config describes a model that the adapter does not cover.
+        """
+        return []
+
+    def answer_tokens(self, processor: Any, answer: str) -> list[int]:
+        """Return the tokens that an answer adds to the assistant's turn, the end token included."""
+        text = self.answer_prefix + answer + self.end_token(processor)
+        return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+
     def image_token(self, processor: Any) -> str:
         """Return the token that stands for one row of image features."""
         return processor.image_token
@@ -353,8 +379,7 @@ class Family(ABC):
         prompts = self._tokenized(processor, questions, [image.placeholder for image in images], template)
         for k, (ids, role) in enumerate(prompts):
             if answers is not None:
-                answer = self.answer_prefix + answers[k] + self.end_token(processor)
-                answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+                answer_ids = self.answer_tokens(processor, answers[k])
                 ids, role = ids + answer_ids, role + [Role.ANSWER] * len(answer_ids)
             rows.append(ids)
             roles.append(role)

@@ -15,8 +15,9 @@ from quantrust.files import read_object
 from quantrust.models.companions import WEIGHT_SUFFIX
 from quantrust.models.family import Family
 from quantrust.models.model_config import build_model
+from quantrust.models.processor_settings import unsupported
 from quantrust.models.weights import stored_tensors
-from quantrust.named_modules import FAMILIES, load_module, module_names
+from quantrust.named_modules import FAMILIES, load_module
 
 
 def load_family(name: str) -> Family:
@@ -27,9 +28,8 @@ def load_family(name: str) -> Family:
     QuantrustError
         If there is none.
     """
-    known = module_names(FAMILIES)
-    if name not in known:
-        raise QuantrustError(f"model_type {name!r} has no adapter; there are {', '.join(known)}")
+    if (fault := unsupported(name)) is not None:
+        raise QuantrustError(fault)
     return load_module(FAMILIES, name, ("FAMILY",)).FAMILY
 
 
@@ -103,7 +103,7 @@ def load_model(folder: str | Path, dtype: torch.dtype = torch.float32) -> tuple[
     """
     family = family_of(folder)
     with torch.device("meta"):
-        described = build_model(folder, family.model_class)
+        described = build_model(folder, family)
     stored_tensors(folder, described)
     with quiet_library():
         model = family.model_class.from_pretrained(folder, config=described.config, dtype=dtype)

@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
+from quantrust.models.family import Family
 from quantrust.models.named_errors import blaming
 
 CONFIG = "config.json"
@@ -119,31 +120,35 @@ def read_model_config(
     return config
 
 
-def build_model(folder: str | Path, model_class: type[PreTrainedModel], attention: str = "sdpa") -> PreTrainedModel:
-    """Build the model that a folder's config describes, with float32 weights that nothing has written to.
+def build_model(folder: str | Path, family: Family, attention: str = "sdpa") -> PreTrainedModel:
+    """Build what runs of the model that a folder's config describes, with float32 weights that nothing has written to.
 
     Parameters
     ----------
     folder : str or Path
-    model_class : type
+    family : Family
     attention : {"eager", "sdpa", "flash_attention_2"}
         How its vision tower and language model attend.
 
     Returns
     -------
     transformers.PreTrainedModel
-        With the weights tied that the config ties.
+        With the weights tied that the config ties, and without blocks that never run.
 
     Raises
     ------
     QuantrustError
-        As `read_model_config` does, or if the library runs the model with another attention.
+        As `read_model_config` does, or if the adapter does not cover this model, or the library runs it with another
+        attention.
     """
-    config = read_model_config(folder, model_class.config_class, attention)
-    with _describing(Path(folder) / CONFIG, model_class.config_class):
+    config = read_model_config(folder, family.model_class.config_class, attention)
+    with _describing(Path(folder) / CONFIG, family.model_class.config_class):
+        idle = family.leave_out_idle(config)
         with no_init_weights():
-            model = model_class(config)
+            model = family.model_class(config)
         model.tie_weights()
+    # folders hold the weights of blocks that never run
+    model._keys_to_ignore_on_load_unexpected = [*(model._keys_to_ignore_on_load_unexpected or []), *idle]
     if (found := attention_of(model)) != attention:
         raise QuantrustError(
             f"{folder}: the library runs this model with the attention {found}, not with {attention}; set "

@@ -1,4 +1,4 @@
-"""What a config may set of a family's processor, and which pictures the processor takes.
+"""What is known of a family without its adapter: whether there is one, its settings, and the pictures that it takes.
 
 The adapter says so in `processor_keys` and `max_aspect_ratio`. They are read here without importing the adapter, which
 takes the model library: the config is checked, and questions are read, where that is not installed.
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from quantrust.digest import SCRIPTS
-from quantrust.named_modules import FAMILIES
+from quantrust.named_modules import FAMILIES, module_names
 
 
 def processor_keys(family: str) -> tuple[str, ...]:
@@ -38,6 +38,23 @@ def max_aspect_ratio(families: Iterable[str]) -> float | None:
     """
     limits = [_declared(family, "max_aspect_ratio", None) for family in families]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def unsupported(family: object) -> str | None:
+    """Return what is wrong with the name of a family that has no adapter, None if it has one.
+
+    Parameters
+    ----------
+    family : object
+        A `model_type`, as a `config.json` or a config gives it.
+    """
+    known = module_names(FAMILIES)
+    if family in known:
+        return None
+    return (
+        f"there is no adapter for models of type {family!r}; supported: {', '.join(known)}. docs/extending.md shows "
+        "how to write an adapter"
+    )
 
 
 def _declared(family: str, name: str, default: Any) -> Any:

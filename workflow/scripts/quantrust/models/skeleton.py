@@ -40,7 +40,7 @@ def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family,
     """
     family = family_of(folder)
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
-    model = build_model(folder, family.model_class, attention)
+    model = build_model(folder, family, attention)
     if (Path(folder) / GENERATION_CONFIG_NAME).is_file():
         with blaming(f"{Path(folder) / GENERATION_CONFIG_NAME}: can not be read", "get the file again"):
             model.generation_config = GenerationConfig.from_pretrained(folder)

@@ -43,9 +43,8 @@ def try_model(folder: str, processor: Any) -> None:
     family, model = build_skeleton(folder)
     inputs = try_processor(folder, family, model, processor)
     for component in ("vision", "language"):
-        first, *others = family.blocks(model, component)
-        stack = model.get_submodule(first.rpartition(".")[0])
-        del stack[1 : 1 + len(others)]
+        for name in family.blocks(model, component)[1:]:
+            model.get_submodule(name).forward = _pass_on
     advice = "config.json and the files of the processor must be of one model: get the folder again"
     with torch.inference_mode():
         with blaming(f"{folder}: the vision tower can not read a picture that the processor made", advice):
@@ -66,6 +65,10 @@ def try_model(folder: str, processor: Any) -> None:
                 )
             hidden, _ = family.decode(model, prompts.inputs_embeds, prompts.attention_mask, prompts.position_ids)
             family.logits(model, hidden[:, -1])
+
+
+def _pass_on(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    return hidden_states
 
 
 def try_processor(folder: str, family: Family, model: nn.Module, processor: Any) -> VisionInputs:

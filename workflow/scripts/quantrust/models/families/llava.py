@@ -1,0 +1,122 @@
+"""The LLaVA 1.5 family (arXiv 2310.03744)."""
+
+from typing import Any
+
+from PIL import Image
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.llava.modeling_llava import LlavaForConditionalGeneration
+from transformers.models.llava.processing_llava import LlavaProcessor
+
+from quantrust.errors import QuantrustError
+from quantrust.models.components import Blocks, Component, GroupRule, NormKind
+from quantrust.models.families.shared.clip import clip_blocks
+from quantrust.models.families.shared.llama import llama_blocks
+from quantrust.models.family import Family, VisionInputs
+from quantrust.models.model_config import read_model_config
+from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
+
+BEGIN, END = "<s>", "</s>"
+"""Of a text, as Llama 2 has them. The chat template names neither."""
+
+TURN = "ASSISTANT:"
+"""What an answer follows."""
+
+PARTS = {"vision_config": "clip_vision_model", "text_config": "llama"}
+"""The `model_type` of the parts that this adapter knows, by their key in the config."""
+
+VISION_BLOCKS = "model.vision_tower.encoder.layers"
+
+CONNECTOR = Blocks(
+    "model.multi_modal_projector",
+    {"linear_1": "mlp", "linear_2": "mlp"},
+    # what the projector reads comes from no norm, and GELU does not pass a scale on
+    (GroupRule(None, (".linear_1",), "mlp"), GroupRule(None, (".linear_2",), "mlp")),
+    single=True,
+)
+
+
+class Llava(Family):
+    """Adapter of `LlavaForConditionalGeneration` with a CLIP tower and a Llama decoder."""
+
+    name = "llava"
+    model_class = LlavaForConditionalGeneration
+    vision = Component(("model.vision_tower",), (clip_blocks(VISION_BLOCKS),))
+    connector = Component(("model.multi_modal_projector",), (CONNECTOR,))
+    language = Component(("model.language_model",), (llama_blocks("model.language_model.layers"),))
+    embedding = "model.language_model.embed_tokens"
+    head = "lm_head"
+    final_norm = "model.language_model.norm"
+    norms = ((nn.LayerNorm, NormKind.WEIGHT), (LlamaRMSNorm, NormKind.WEIGHT))
+    answer_prefix = " "
+
+    def leave_out_idle(self, config: PreTrainedConfig) -> list[str]:
+        """Cut the vision tower after the block whose output the connector reads: the published one has one more."""
+        for part, expected in PARTS.items():
+            if (found := getattr(config, part).model_type) != expected:
+                raise QuantrustError(
+                    f"{part} has model_type {found!r}, but the adapter of llava knows only {expected!r} there, as in "
+                    "LLaVA 1.5; write an adapter of its own for this model"
+                )
+        layer, blocks = config.vision_feature_layer, config.vision_config.num_hidden_layers
+        if not isinstance(layer, int):
+            raise QuantrustError(
+                f"vision_feature_layer is {layer!r}, but the adapter of llava reads the output of one block; write an "
+                "adapter of its own for this model"
+            )
+        # state 0 is what enters the first block
+        running = layer if layer >= 0 else blocks + 1 + layer
+        if not 1 <= running <= blocks:
+            raise QuantrustError(
+                f"vision_feature_layer is {layer}, but the vision tower has {blocks} blocks; expected a number from 1 "
+                f"to {blocks}, or from -{blocks} to -1: get config.json again"
+            )
+        config.vision_config.num_hidden_layers = config.vision_feature_layer = running
+        return [rf"^{VISION_BLOCKS}\.{index}\." for index in range(running, blocks)]
+
+    def load_processor(self, folder: str) -> LlavaProcessor:
+        """Load image processor, tokenizer and chat template of a model folder."""
+        config = read_model_config(folder, self.model_class.config_class)
+        return LlavaProcessor(
+            load_image_processor(CLIPImageProcessorPil, folder),
+            load_tokenizer(folder),
+            patch_size=config.vision_config.patch_size,
+            vision_feature_select_strategy=config.vision_feature_select_strategy,
+            chat_template=load_chat_template(folder),
+            # the class token, which the strategy "default" drops
+            num_additional_image_tokens=1,
+        )
+
+    def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
+        """Turn RGB images into pixels."""
+        output = processor.image_processor(images, return_tensors="pt")
+        placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
+        return VisionInputs({"pixel_values": output["pixel_values"]}, placeholders, (None,) * len(images))
+
+    def prompt_frame(self, processor: Any, template: str) -> tuple[str, str]:
+        """Return what comes before and after the question; the token that begins a text comes first."""
+        before, after = super().prompt_frame(processor, template)
+        return before if before.startswith(BEGIN) else BEGIN + before, after
+
+    def answer_tokens(self, processor: Any, answer: str) -> list[int]:
+        """Return the tokens that an answer adds to the assistant's turn.
+
+        The published tokenizer puts a space before every text, so that an answer by itself would get one too many.
+        """
+        tokenizer = processor.tokenizer
+        texts = [TURN, TURN + self.answer_prefix + answer + END]
+        turn, answered = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return answered[len(turn) :]
+
+    def prompt_tokens(self, processor: Any) -> tuple[str, ...]:
+        """Return the tokens that prompts and answers are put together with."""
+        return (*super().prompt_tokens(processor), BEGIN)
+
+    def end_token(self, processor: Any) -> str:
+        """Return the token that ends an answer."""
+        return END
+
+
+FAMILY = Llava()
