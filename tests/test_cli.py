@@ -1,5 +1,6 @@
 """The console command: help that a newcomer can follow, with examples that the parsers take."""
 
+import json
 import os
 import re
 import shlex
@@ -74,3 +75,18 @@ def test_a_file_that_the_system_refuses_is_named_in_one_line(monkeypatch, capsys
     assert cli.main(["plan"]) == 2
     (printed,) = capsys.readouterr().err.splitlines()
     assert printed.startswith("error: data/\\udcff.parquet: Permission denied; make it readable")
+
+
+def test_running_out_of_memory_is_one_line(tmp_path, capsys):
+    """No machine holds so many resamples: what is asked for is 4 petabytes, whatever the data."""
+    files = []
+    for name, content in {
+        "questions": {"questions": [{"question_id": 1, "image_id": 1, "question": "what?"}]},
+        "annotations": {"annotations": [{"question_id": 1, "image_id": 1, "answers": [{"answer": "a cat"}] * 10}]},
+        "predictions": [{"question_id": 1, "answer": "a cat", "confidence": 0.5}],
+    }.items():
+        (tmp_path / name).write_text(json.dumps(content))
+        files += [f"--{name}", str(tmp_path / name)]
+    assert cli.main(["score", *files, "--resamples", str(10**15)]) == 1
+    (printed,) = capsys.readouterr().err.splitlines()
+    assert printed.startswith("error: out of memory (Unable to allocate ")

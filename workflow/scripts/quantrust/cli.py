@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from quantrust.commands import compare, export, plan, score, verify
-from quantrust.errors import INTERRUPTED, QuantrustError, refused_by_system
+from quantrust.errors import INTERRUPTED, QuantrustError, out_of_memory, refused_by_system
 
 COMMANDS = (plan, score, compare, export, verify)
 DESCRIPTION = """\
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code. 0 is success. 2 comes with a message on standard error: bad input, a file that cannot be read or
-        written, or a package that is not installed. 130 means that the user interrupted it. A command may state others.
+        written, or a package that is not installed. 1 means that memory ran out, and 130 that the user interrupted it. A
+        command may state others.
     """
     parser = argparse.ArgumentParser(
         prog="quantrust",
@@ -78,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except Exception as error:
+        if (fault := out_of_memory(error)) is None:
+            raise
+        print(f"error: {fault}; ask for less, such as fewer --resamples, or use a larger machine", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -28,3 +28,22 @@ def refused_by_system(error: OSError) -> str | None:
         return None
     path = ascii(str(error.filename))[1:-1]
     return f"{path}: {error.strerror}; make it readable, and its folder writable where it is written, and run again"
+
+
+def out_of_memory(error: Exception) -> str | None:
+    """Return what is said where memory ran out, the host's or a GPU's; None for any other error.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    str or None
+        The beginning of a line, which the caller ends with what to do.
+    """
+    # torch's own has no other base that tells it from other errors, and torch is not imported by every job
+    if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+        return None
+    reason = str(error).split("\n")[0] or "no more of the host's"
+    return f"out of memory ({reason})"

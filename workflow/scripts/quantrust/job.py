@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from quantrust.errors import INTERRUPTED, QuantrustError, refused_by_system
+from quantrust.errors import INTERRUPTED, QuantrustError, out_of_memory, refused_by_system
 
 
 @contextmanager
@@ -59,11 +59,9 @@ def job_log(path: str | Path) -> Iterator[None]:
         if isinstance(error, OSError) and (refused := refused_by_system(error)) is not None:
             os.write(saved[1], f"error: {refused}\n".encode())
             raise SystemExit(2) from None
-        # torch's own has no other base that tells it from other errors, and torch is not imported by every job
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+        if (fault := out_of_memory(error)) is None:
             raise
-        reason = str(error).split("\n")[0] or "no more of the host's"
-        message = f"error: out of memory ({reason}); `quantrust plan` says what the study's jobs take"
+        message = f"error: {fault}; `quantrust plan` says what the study's jobs take"
         os.write(saved[1], f"{message}\n".encode())
         raise SystemExit(1) from None
     finally:
