@@ -23,6 +23,7 @@ VALUES: list[Any] = [
     *(None, True, 0, 1, -1, 10**30, 10**5000),
     *(0.5, 2.0, -0.5, 1e300, float("nan"), float("inf")),
     *("", "x", "1e-4", "{x}", "a\nb", "a\n", "../up", "a" * 10_000),
+    *("\ud800", "\u00e9" * 130),
     *([], [None], ["x"], {}, {"x": 1}, {1: 2}),
     *(datetime.date(2020, 1, 1), b"x", ENDLESS),
 ]
@@ -39,7 +40,8 @@ NAMES_A_PATH = {
     *("source", "chat_template", "questions", "annotations", "images", "split_file", "folder", "captions", "only"),
     *("image_name", "files", "models", "schemes", "shifts", "id_dataset", "adversary", "downloads", "model"),
 }
-UNFIT_FOR_PATHS = ("", "{x}", "a\nb", "a\n", "a" * 10_000)
+# The last is of 260 bytes, of which no file system makes a name.
+UNFIT_FOR_PATHS = ("", "{x}", "a\nb", "a\n", "a" * 10_000, "\u00e9" * 130)
 
 
 def whole_config() -> dict:
@@ -149,6 +151,8 @@ def is_wrong(path: Path, present: Any, value: Any) -> bool:
         return value != value or abs(value) == float("inf")
     if type(value) is not type(present):
         return True
+    if value == "\ud800":
+        return True
     return isinstance(value, str) and keys[-1] in NAMES_A_PATH and value in UNFIT_FOR_PATHS
 
 
@@ -240,6 +244,14 @@ MESSAGES = {
         "config: selector.dropout is nan; allowed: a number from 0 to below 1",
     ),
     "braces": ("report: {folder: 'a{x}'}", "config: report.folder is 'a{x}'; allowed: a folder below the project"),
+    "a lone surrogate": (
+        r'features: {prompt: "{question} \ud800"}',
+        r"config: features.prompt is '{question} \ud800', which has a lone surrogate; allowed: Unicode text",
+    ),
+    "a name that no file system holds": (
+        f"report: {{folder: mine/{'a' * 256}}}",
+        f"config: report.folder is 'mine/{'a' * 114}...; allowed: a folder below the project",
+    ),
     "a folder above": (
         "report: {folder: ../a}",
         "config: report.folder is '../a'; allowed: a folder below the project",

@@ -6,6 +6,7 @@ is no number, and a number is finite.
 
 import datetime
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -16,6 +17,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
+
+from quantrust.files import LONGEST_NAME, LONGEST_PATH
 
 DEEPEST = 40
 """Maps and lists in one another, at most."""
@@ -42,7 +45,18 @@ def _is_number(_: Any, value: Any) -> bool:
 
 
 _CHECKER = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
-_Validator = extend(Draft202012Validator, type_checker=_CHECKER)
+
+
+def _fits_file_systems(_: Any, wanted: bool, value: Any, schema: Any) -> Iterator[ValidationError]:
+    """Check the keyword `onDisk`: that file systems can hold a path, which they measure in bytes."""
+    if not wanted or not isinstance(value, str):
+        return
+    whole = os.fsencode(value)
+    if len(whole) > LONGEST_PATH or max(map(len, whole.split(b"/"))) > LONGEST_NAME:
+        yield ValidationError(f"is longer than {LONGEST_NAME} bytes a part and {LONGEST_PATH} in all")
+
+
+_Validator = extend(Draft202012Validator, {"onDisk": _fits_file_systems}, type_checker=_CHECKER)
 
 
 def schema_faults(content: Any, schema_path: str | Path) -> list[str]:
@@ -76,6 +90,8 @@ def _foreign_faults(
             f"{path} is {shown(content)}, which YAML reads as {kind}; allowed: text (in quotes), numbers, true, false, "
             "null, lists and maps"
         )
+    if isinstance(content, str) and not _is_unicode(content):
+        yield f"{path} is {shown(content)}, which has a lone surrogate; allowed: Unicode text"
     if isinstance(content, int) and abs(content) >= LARGEST:
         yield f"{path} is a whole number of {content.bit_length()} bits; allowed: one of at most 63"
     if not isinstance(content, dict | list):
@@ -92,6 +108,14 @@ def _foreign_faults(
             yield f"{path} has the key {shown(key)}, which YAML does not read as text; allowed: names, in quotes if so"
         else:
             yield from _foreign_faults(value, (*keys, key), (*above, id(content)), seen)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _in_words(error: ValidationError) -> Iterator[str]:
