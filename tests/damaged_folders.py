@@ -92,6 +92,7 @@ def _of_content(family: str) -> dict[str, list[tuple[str, Damage]]]:
         "preprocessor_config.json": [
             *_each("preprocessor_config.json", _processor_values(family)),
             ("the pixels by other names alone", _pixels_by_other_names),
+            *([("small pictures made large", _small_pictures_made_large)] if family == "qwen2_vl" else []),
         ],
         "tokenizer.json": [*_tokenizers(family)],
         "tokenizer_config.json": [*_each("tokenizer_config.json", _tokenizer_values())],
@@ -140,6 +141,8 @@ def _config_values(family: str) -> list[tuple[str, Any]]:
         ("text_config.num_hidden_layers", 2),
         ("text_config.num_hidden_layers", -1),
         ("text_config.num_hidden_layers", 10**9),
+        ("text_config.num_hidden_layers", 9_999),
+        ("text_config.head_dim", 10**7),
         ("text_config.vocab_size", 10),
         ("text_config.vocab_size", None),
         ("text_config.hidden_act", "zz"),
@@ -252,6 +255,7 @@ def _processor_values(family: str) -> list[tuple[str, Any]]:
             ("size", {"longest_edge": 0}),
             ("size", {"longest_edge": "x"}),
             ("size", {"longest_edge": -64}),
+            ("size", {"longest_edge": 4097}),
             ("max_image_size", {"longest_edge": 32}),
             ("max_image_size", {"longest_edge": 128}),
             ("max_image_size", {"longest_edge": 10**9}),
@@ -269,6 +273,12 @@ def _pixels_by_other_names(folder: Path) -> None:
     for key in ("min_pixels", "max_pixels"):
         content.pop(key, None)
     path.write_text(json.dumps({**content, "size": {"min_pixels": 64, "max_pixels": 4096}}))
+
+
+def _small_pictures_made_large(folder: Path) -> None:
+    """Scale them so that the smallest becomes tens of thousands of tokens, over which attention takes for ever."""
+    for key in ("min_pixels", "max_pixels"):
+        put("preprocessor_config.json", key, 10**7, folder)
 
 
 def _tokenizer_values() -> list[tuple[str, Any]]:
@@ -344,6 +354,8 @@ def _templates(family: str) -> Iterator[tuple[str, Damage]]:
         "the picture after the question": TEXT + image,
         "no question": image,
         "the question twice": image + TEXT + TEXT,
+        "a loop without an end": image + "{% for a in range(9**5) %}" * 9 + "{% endfor %}" * 9 + TEXT,
+        "a text that fills the memory": image + "{{ 'a' * 10**11 }}" + TEXT,
         "an attribute of Python": image + "{{ ''.__class__.__mro__ }}" + TEXT,
     }.items():
         yield name, lambda folder, text=text: (folder / TEMPLATE).write_text(text)

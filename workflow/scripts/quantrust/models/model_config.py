@@ -60,14 +60,14 @@ HOW_IT_RUNS = frozenset(
 """Keys that are not read. The last would let the library read another file in the place of this one."""
 
 MOST = {
-    **dict.fromkeys(("num_hidden_layers", "depth"), 10_000),
+    **dict.fromkeys(("num_hidden_layers", "depth"), 1_000),
+    **dict.fromkeys(("head_dim",), 10_000),
     **dict.fromkeys(
         (
             "hidden_size",
             "embed_dim",
             "intermediate_size",
             "mlp_ratio",
-            "head_dim",
             "num_heads",
             "num_attention_heads",
             "num_key_value_heads",

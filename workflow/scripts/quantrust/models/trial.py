@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.bounded import MEMORY, SECONDS, ends_soon
 from quantrust.models.family import Family, Role, VisionInputs
 from quantrust.models.named_errors import blaming
 from quantrust.models.processing import load_tokenizer
@@ -20,6 +21,9 @@ PROMPT = "{question}"
 QUESTION = "What is in the picture?"
 SIZE = (96, 16)
 """Width and height of the trial pictures. So wide, they become few tiles where pictures are cut to squares."""
+MOST_TOKENS = 1 << 14
+"""Image tokens that a trial picture may become: what published processors make of their largest ones. The vision tower
+takes time and memory by their square."""
 
 
 def try_model(folder: str, processor: Any) -> None:
@@ -91,10 +95,16 @@ def try_processor(folder: str, family: Family, model: nn.Module, processor: Any)
     Raises
     ------
     QuantrustError
-        If a token has no row in the embedding or is not in the vocabulary, the chat template does not show one picture
-        and one question, or the processor makes of pictures what is not finite, or the same of different ones.
+        If a token has no row in the embedding or is not in the vocabulary, the chat template does not end or does not
+        show one picture and one question, or the processor makes of pictures what is not finite, the same of different
+        ones, or more than `MOST_TOKENS` of a small one.
     """
     _check_tokens(folder, family, model, processor)
+    if not ends_soon(lambda: family.prompt_frame(processor, PROMPT)):
+        raise QuantrustError(
+            f"{folder}: the chat template {processor.chat_template[:60]!r}... does not end within {SECONDS} seconds "
+            f"and {MEMORY >> 30} GiB of memory; give the model another chat_template"
+        )
     try:
         family.prompt_frame(processor, PROMPT)
     except QuantrustError as error:
@@ -102,8 +112,16 @@ def try_processor(folder: str, family: Family, model: nn.Module, processor: Any)
     ramp = Image.linear_gradient("L").resize(SIZE)
     pictures = [Image.merge("RGB", [grey] * 3) for grey in (ramp, ramp.point(lambda value: 255 - value))]
     with blaming(f"{folder}: the image processor can not read a picture", "correct its file, or get it again"):
+        first = family.preprocess(processor, pictures[:1])
+    tokens = first.placeholders[0].count(family.image_token(processor))
+    if tokens > MOST_TOKENS:
+        raise QuantrustError(
+            f"{folder}: the image processor makes {tokens:,} tokens of a picture of {SIZE[0]} x {SIZE[1]} pixels; "
+            f"expected at most {MOST_TOKENS:,}: correct its sizes, or get its file again"
+        )
+    with blaming(f"{folder}: the image processor can not read a picture", "correct its file, or get it again"):
         inputs = family.preprocess(processor, pictures)
-        alone = [family.preprocess(processor, [picture]).tensors["pixel_values"] for picture in pictures]
+        alone = [first.tensors["pixel_values"], family.preprocess(processor, pictures[1:]).tensors["pixel_values"]]
     if not all(bool(tensor.isfinite().all()) for tensor in inputs.tensors.values()):
         raise QuantrustError(f"{folder}: the image processor makes NaN or infinite values of a picture; get it again")
     if torch.equal(*alone):

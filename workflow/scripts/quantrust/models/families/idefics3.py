@@ -24,6 +24,8 @@ CONNECTOR = Blocks(
     (GroupRule("model.vision_model.post_layernorm", (".proj",), "mlp", merged=True),),
     single=True,
 )
+LONGEST_SIDE = 4096
+"""Pixels that pictures may be scaled to before they are cut into tiles; the library cuts larger numbers off."""
 
 
 class Idefics3(Family):
@@ -51,6 +53,12 @@ class Idefics3(Family):
             raise QuantrustError(
                 f"{folder}: the image processor makes tiles of {tile!r} pixels a side (max_image_size), but the vision "
                 f"tower reads {square} (image_size in config.json); both must be of one model: get the folder again"
+            )
+        longest = getattr(image_processor.size, "longest_edge", None)
+        if longest is not None and longest > LONGEST_SIDE:
+            raise QuantrustError(
+                f"{folder}: the image processor scales pictures to {longest:,} pixels a side (size.longest_edge); "
+                f"expected at most {LONGEST_SIDE:,}: correct the file, or get it again"
             )
         template = load_chat_template(folder)
         tokens_per_tile = (square // config.vision_config.patch_size // config.scale_factor) ** 2

@@ -16,8 +16,8 @@ from quantrust.models.families.shared.llama import llama_blocks
 from quantrust.models.family import EncodedImage, Family, Role, VisionInputs
 from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
 
-LARGEST_LEAST = 1 << 28
-"""Pixels that the smallest picture may be scaled to: with more no memory holds it."""
+LARGEST_LEAST = 12_845_056
+"""Pixels that the smallest picture may be scaled to: the published max_pixels, 16,384 tokens of 28 x 28 pixels."""
 
 VISION = Blocks(
     "model.visual.blocks",
