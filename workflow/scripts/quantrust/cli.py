@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code. 0 is success. 2 comes with a message on standard error: bad input, a file that cannot be read or
-        written, or a package that is not installed. 1 means that memory ran out, and 130 that the user interrupted it. A
+        written, or a package that is not installed. 1 means that memory ran out, 130 that the user interrupted it. A
         command may state others.
     """
     parser = argparse.ArgumentParser(
