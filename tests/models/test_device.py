@@ -1,4 +1,4 @@
-"""Where models compute and how they attend: what can not be had is refused, the rest reaches every part."""
+"""Where models compute and how they attend: what cannot be had is refused, the rest reaches every part."""
 
 import pytest
 import torch

@@ -110,7 +110,7 @@ def test_a_shard_that_the_index_names_and_the_disk_lacks_is_named_with_a_key(fol
 def test_a_shard_that_was_cut_short_is_named(folder):
     content = (folder / SHARDS[1]).read_bytes()
     (folder / SHARDS[1]).write_bytes(content[:-7])
-    refused(folder, rf"{SHARDS[1]} is no whole safetensors file \(")
+    refused(folder, rf"{SHARDS[1]} is not a complete safetensors file \(")
 
 
 def test_an_index_that_does_not_describe_its_shards_is_refused(folder):
@@ -274,5 +274,5 @@ def test_weights_that_can_not_be_read_are_named(model_folders, monkeypatch):
         return opened(path, *how, **more)
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(QuantrustError, match=r"model\.safetensors can not be read \(Permission denied\); make it"):
+    with pytest.raises(QuantrustError, match=r"model\.safetensors cannot be read \(Permission denied\); make it"):
         weight_files(model_folders["qwen2_vl"])

@@ -21,7 +21,7 @@ def test_schemes_that_differ_in_bits_alone_are_one_series() -> None:
         ("MBQ, groups of 64, all components", "mbq-w4g64-full"),
         ("MBQ, per channel, symmetric, 8 bits outside the language model", "mbq-w4cs-mixed"),
     ]
-    # Three series of one method can not share its marker.
+    # Three series of one method cannot share its marker.
     assert len({look.marker for look in shown}) == 5
 
 

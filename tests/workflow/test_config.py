@@ -81,7 +81,7 @@ FAULTS = [
     (
         "schemes/mix",
         MIX | {"method": "int"},
-        r"config: schemes\.mix\.method is 'int'; allowed: rtn, awq, mbq, gptq, hqq",
+        r"config: schemes\.mix\.method is 'int'; allowed: awq, gptq, hqq, mbq, rtn",
     ),
     ("schemes/rtn-w4g64", MIX, r"config: schemes\.rtn-w4g64 is a name with a meaning of its own"),
     ("study/schemes", ["bf16", "bf16"], r"study\.schemes is .*; allowed: a list of different names"),
@@ -110,13 +110,13 @@ FAULTS = [
     (
         "models/adversary/processor",
         {"min_pixels": 3136, "size": {"longest_edge": 64}},
-        r"models\.adversary\.processor: min_pixels is no setting of the processor of idefics3; allowed: "
+        r"models\.adversary\.processor: unknown setting min_pixels of the processor of idefics3; allowed: "
         r"do_image_splitting, size\.longest_edge$",
     ),
     (
         "models/qwen2-vl-tiny/processor",
         {"size": {"shortest_edge": 64}},
-        r"processor: size\.shortest_edge is no setting of the processor of qwen2_vl; allowed: min_pixels, max_pixels$",
+        r"unknown setting size\.shortest_edge of the processor of qwen2_vl; allowed: min_pixels, max_pixels$",
     ),
     (
         "models/qwen2-vl-tiny/processor",

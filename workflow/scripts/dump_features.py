@@ -12,7 +12,7 @@ with job_log(snakemake.log[0]):
         snakemake.output[0],
         DumpSettings.from_config(snakemake.params.settings),
         load_task(snakemake.params.task),
-        # Not a parameter: files do not depend on it, and another number is no reason to dump them again.
+        # Not a parameter: files do not depend on it, so another number must not dump them again.
         workers=snakemake.config["features"]["workers"],
         shard=int(snakemake.wildcards.get("shard", 1)),
         shards=int(snakemake.wildcards.get("shards", 1)),

@@ -14,7 +14,7 @@ FLASH_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def check_device(device: str, attention: str, dtype: torch.dtype) -> None:
-    """Raise when a model can not compute as it is asked to.
+    """Raise when a model cannot compute as it is asked to.
 
     Parameters
     ----------

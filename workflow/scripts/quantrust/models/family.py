@@ -458,12 +458,12 @@ class Family(ABC):
         Raises
         ------
         QuantrustError
-            If the template is no Jinja, or shows the user's text not at all, or more than once, or anything but one
+            If the template is not Jinja, or shows the user's text not at all, or more than once, or anything but one
             image before the question.
         """
         content = [{"type": "image"}, {"type": "text", "text": template.replace("{question}", _SENTINEL)}]
         which = f"the chat template {processor.chat_template[:60]!r}..."
-        with blaming(f"{which} can not be rendered", "correct it, or give the model another chat_template"):
+        with blaming(f"{which} cannot be rendered", "correct it, or give the model another chat_template"):
             text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         around = text.split(_SENTINEL)
         if len(around) != 2:

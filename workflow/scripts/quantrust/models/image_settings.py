@@ -45,7 +45,7 @@ def faults_of_settings(processor: ImageProcessingMixin) -> Iterator[str]:
 
 
 def _channels(value: Any) -> list[Any]:
-    """Return the value of each channel; of another number of values, one that is no number."""
+    """Return the value of each channel, or one None if there is another number of values."""
     if not isinstance(value, (list, tuple)):
         return [value]
     return list(value) if len(value) == CHANNELS else [None]

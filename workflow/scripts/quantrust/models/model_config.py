@@ -172,7 +172,7 @@ def _check_numbers(path: Path, content: Mapping[str, Any], prefix: str = "") -> 
                 f"{path}: {prefix}{key} is {value}; expected a number from 1 to {MOST[key]:,}: get the file again"
             )
         if isinstance(value, float) and not math.isfinite(value):
-            raise QuantrustError(f"{path}: {prefix}{key} is {value}, which is no number: get the file again")
+            raise QuantrustError(f"{path}: {prefix}{key} is {value}, which is not a finite number: get the file again")
 
 
 def without_run_settings(content: Any) -> Any:

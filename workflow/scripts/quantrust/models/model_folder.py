@@ -58,7 +58,7 @@ def prepare_model(
         If a listed file is missing, has another digest or lies outside the folder, the model is of another family, a
         shard or a key of the weights is missing, unexpected or of another shape, weights are quantized already or not
         finite, a setting is none of the family's processor, the folder lacks a part of its processor or holds a damaged
-        one, or the model can not read a prompt about a picture.
+        one, or the model cannot read a prompt about a picture.
     """
     source = Path(source)
     with artifact_folder(out_dir) as folder:
@@ -95,7 +95,7 @@ def prepare_model(
 
 
 def _check_text(path: Path) -> None:
-    """Raise when a file is no UTF-8 text, or begins with a mark that the library takes for a part of it."""
+    """Raise when a file is not UTF-8 text, or begins with a mark that the library takes for a part of it."""
     content = path.read_bytes()
     if content.startswith(codecs.BOM_UTF8):
         raise QuantrustError(f"{path}: begins with a byte order mark, which the library does not read; save it without")
@@ -107,7 +107,7 @@ def _check_text(path: Path) -> None:
 
 @contextmanager
 def _named_as(source: Path, folder: Path) -> Iterator[None]:
-    """Say in errors where what is wrong came from: the folder itself is gone when they are read."""
+    """Name the source folder in errors, because the prepared folder is gone when they are read."""
     try:
         yield
     except QuantrustError as error:

@@ -36,7 +36,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
         try:
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, padding_side="left")
         except Exception:
-            # a file that is no JSON can be named
+            # a file that is not JSON can be named
             for file in (path, path.with_name("tokenizer_config.json")):
                 if file.is_file():
                     read_object(file)

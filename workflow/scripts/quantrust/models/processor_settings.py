@@ -85,7 +85,7 @@ def unknown_settings(family: str, settings: Mapping[str, Any]) -> Iterator[str]:
     allowed = processor_keys(family)
     for name in _leaves(settings):
         if name not in allowed:
-            yield f"{name} is no setting of the processor of {family}; allowed: {', '.join(allowed) or 'nothing'}"
+            yield f"unknown setting {name} of the processor of {family}; allowed: {', '.join(allowed) or 'nothing'}"
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

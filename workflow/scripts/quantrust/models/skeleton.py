@@ -42,6 +42,6 @@ def build_skeleton(folder: str | Path, attention: str = "sdpa") -> tuple[Family,
     logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
     model = build_model(folder, family, attention)
     if (Path(folder) / GENERATION_CONFIG_NAME).is_file():
-        with blaming(f"{Path(folder) / GENERATION_CONFIG_NAME}: can not be read", "get the file again"):
+        with blaming(f"{Path(folder) / GENERATION_CONFIG_NAME}: cannot be read", "get the file again"):
             model.generation_config = GenerationConfig.from_pretrained(folder)
     return family, model.eval()

@@ -41,7 +41,7 @@ def try_model(folder: str, processor: Any) -> None:
     Raises
     ------
     QuantrustError
-        As `try_processor` does, or if the vision tower, the connector or the language model can not run, or pictures
+        As `try_processor` does, or if the vision tower, the connector or the language model cannot run, or pictures
         become another number of features than of tokens in the prompt.
     """
     family, model = build_skeleton(folder)
@@ -51,7 +51,7 @@ def try_model(folder: str, processor: Any) -> None:
             model.get_submodule(name).forward = _pass_on
     advice = "config.json and the files of the processor must be of one model: get the folder again"
     with torch.inference_mode():
-        with blaming(f"{folder}: the vision tower can not read a picture that the processor made", advice):
+        with blaming(f"{folder}: the vision tower cannot read a picture that the processor made", advice):
             encoded = family.encode_images(model, inputs)
         for image in encoded:
             tokens = image.placeholder.count(family.image_token(processor))
@@ -60,7 +60,7 @@ def try_model(folder: str, processor: Any) -> None:
                     f"{folder}: a picture becomes {tokens} tokens in the prompt, but {len(image.features)} features in "
                     f"the model; {advice}"
                 )
-        with blaming(f"{folder}: the language model can not read a prompt about a picture", advice):
+        with blaming(f"{folder}: the language model cannot read a prompt about a picture", advice):
             questions = [QUESTION] * len(encoded)
             prompts = family.language_inputs(model, processor, questions, encoded, template=PROMPT)
             if not bool((prompts.roles == Role.QUESTION).any()):
@@ -111,7 +111,7 @@ def try_processor(folder: str, family: Family, model: nn.Module, processor: Any)
         raise QuantrustError(f"{folder}: {error}") from None
     ramp = Image.linear_gradient("L").resize(SIZE)
     pictures = [Image.merge("RGB", [grey] * 3) for grey in (ramp, ramp.point(lambda value: 255 - value))]
-    with blaming(f"{folder}: the image processor can not read a picture", "correct its file, or get it again"):
+    with blaming(f"{folder}: the image processor cannot read a picture", "correct its file, or get it again"):
         first = family.preprocess(processor, pictures[:1])
     tokens = first.placeholders[0].count(family.image_token(processor))
     if tokens > MOST_TOKENS:
@@ -119,7 +119,7 @@ def try_processor(folder: str, family: Family, model: nn.Module, processor: Any)
             f"{folder}: the image processor makes {tokens:,} tokens of a picture of {SIZE[0]} x {SIZE[1]} pixels; "
             f"expected at most {MOST_TOKENS:,}: correct its sizes, or get its file again"
         )
-    with blaming(f"{folder}: the image processor can not read a picture", "correct its file, or get it again"):
+    with blaming(f"{folder}: the image processor cannot read a picture", "correct its file, or get it again"):
         inputs = family.preprocess(processor, pictures)
         alone = [first.tensors["pixel_values"], family.preprocess(processor, pictures[1:]).tensors["pixel_values"]]
     if not all(bool(tensor.isfinite().all()) for tensor in inputs.tensors.values()):
@@ -141,7 +141,7 @@ def _check_tokens(folder: str, family: Family, model: nn.Module, processor: Any)
         ids = published(str(token), add_special_tokens=False)["input_ids"]
         if token not in published.get_vocab() or ids != [vocabulary[token]]:
             raise QuantrustError(
-                f"{folder}: {token!r} is no token of tokenizer.json, which prompts and answers need; get the tokenizer "
+                f"{folder}: tokenizer.json has no token {token!r}, which prompts and answers need; get the tokenizer "
                 "of this model"
             )
     last = max(vocabulary, key=vocabulary.__getitem__)

@@ -296,16 +296,16 @@ def _read_index(path: Path) -> dict[str, str]:
 def _keys(path: Path) -> list[str]:
     check_file(path)
     try:
-        # the library says of every file that it can not open that there is none
+        # the library reports every file that it cannot open as missing
         with open(path, "rb"):
             pass
     except OSError as error:
-        raise QuantrustError(f"{path} can not be read ({error.strerror}); make it readable, or get it again") from None
+        raise QuantrustError(f"{path} cannot be read ({error.strerror}); make it readable, or get it again") from None
     try:
         with safe_open(path, "pt") as file:
             return list(file.keys())
     except SafetensorError as error:
-        raise QuantrustError(f"{path} is no whole safetensors file ({error}); get it again") from None
+        raise QuantrustError(f"{path} is not a complete safetensors file ({error}); get it again") from None
 
 
 def _shown(keys: Iterable[str]) -> str:

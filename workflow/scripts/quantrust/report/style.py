@@ -94,7 +94,7 @@ class Look:
     series : Series or None
         None where nothing is quantized.
     bits : int or None
-        Bits of the language model's weights; None where there is no one number.
+        Bits of the language model's weights; None if they differ.
     label : str
         For a legend that has the series' name beside it.
     colour, marker : str

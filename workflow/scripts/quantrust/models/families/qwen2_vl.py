@@ -43,7 +43,7 @@ CONNECTOR = Blocks(
 
 
 class ImageOnlyQwen2VLProcessor(Qwen2VLProcessor):
-    """Qwen2-VL's processor without its video processor, which can not be built without torchvision."""
+    """Qwen2-VL's processor without its video processor, which cannot be built without torchvision."""
 
     def __init__(
         self,

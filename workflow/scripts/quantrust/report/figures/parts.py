@@ -79,7 +79,7 @@ def in_percent(*axes: Axis, unit: str = " %") -> None:
 
 
 def bars(rows: pl.DataFrame) -> list[list[float]]:
-    """Lengths of the error bars; a bootstrap interval need not contain the point, and a bar can not be negative."""
+    """Lengths of the error bars; a bootstrap interval need not contain the point, and a bar cannot be negative."""
     below = (rows["value"] - rows["low"]).clip(lower_bound=0)
     above = (rows["high"] - rows["value"]).clip(lower_bound=0)
     return [below.to_list(), above.to_list()]

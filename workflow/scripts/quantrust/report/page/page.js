@@ -229,7 +229,7 @@ const draw = async (chart) => {
     value: { ...chosen(chart), shown: shownSchemes(chart), limit: currentLimit() }[name] ?? value,
   }));
   // The interpreter of expressions, because the page forbids itself to evaluate text as code.
-  // Warnings are left out: without a scheme to show there is no extent of values, which is no fault.
+  // Warnings are left out: without a scheme to show there is no extent of values, which is not a fault.
   const options = { actions: false, renderer: "svg", ast: true, tooltip: { theme: "custom" }, logLevel: LOG_ERRORS };
   const { view } = await vegaEmbed(`#${chart}-chart`, spec, options);
   views[chart] = view;

@@ -244,7 +244,7 @@ def _p_values(comparisons: pl.DataFrame, model: str, scheme: str, estimator: str
 
 
 def as_shown(value: float) -> float:
-    """Return a figure in percent rounded like the printed one, so that no difference is marked that can not be seen."""
+    """Return a figure in percent rounded like the printed one, so that no difference is marked that cannot be seen."""
     return float(one_decimal(value))
 
 

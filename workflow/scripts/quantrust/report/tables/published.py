@@ -200,7 +200,7 @@ def _latex(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
         for column in columns:
             cell = row.cells[column.key]
             gap, interval = difference(cell), _interval(difference(cell))
-            # Signs in math mode: a hyphen is no minus.
+            # Signs in math mode: a hyphen is not a minus sign.
             shown = "--" if gap.value is None else f"${_points(gap.value)}$"
             ours, theirs = ("--" if value is None else one_decimal(value) for value in (cell.value, cell.published))
             figures += [ours, theirs, shown]
