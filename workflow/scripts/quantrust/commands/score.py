@@ -37,8 +37,9 @@ LARGEST_COST = 1e12
 DESCRIPTION = """\
 Score predictions in the official VQA result format with an added confidence:
 accuracy, risk-coverage, effective reliability and calibration, with intervals
-from resampling the images. Reads VQAv2, AdVQA, VizWiz and GQA files as published,
-and multiple-choice questions. The format decides how answers are judged."""
+from resampling the images. Reads VQAv2, AdVQA, VizWiz and GQA files as
+published, and multiple-choice questions. The format decides how answers are
+judged."""
 
 EPILOG = """\
 a prediction is a record of P.json (VizWiz: question_id is the image's name):
@@ -66,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
         "--questions",
         type=Path,
         metavar="Q.json",
-        help="official questions; may be left out where the annotations have them",
+        help="official questions; not needed if the annotations have them",
     )
     parser.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="official annotations")
     parser.add_argument(
