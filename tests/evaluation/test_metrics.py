@@ -46,6 +46,22 @@ def test_aurc_is_the_trapezoid_over_the_n_points(answers):
     assert metrics.aurc(rank(*answers)) == pytest.approx(auc(np.arange(1, 6) / 5, risks))
 
 
+# Of five references: multiples of 1/15, whose sums floating-point numbers do not hold exactly.
+FIFTEENTHS = ([1.0, 4 / 15, 0.0, 8 / 15, 0.8], [0.9, 0.8, 0.7, 0.7, 0.5])
+
+
+def test_any_quality_between_0_and_1_is_ranked():
+    ranking = rank(*FIFTEENTHS)
+    # Risks in fifteenths 0 11 15 7 3, of which the third and fourth, 22 together, are tied.
+    assert metrics.mean_accuracy(ranking) == pytest.approx(39 / 75)
+    np.testing.assert_allclose(curve(FIFTEENTHS), [0, 11 / 30, 22 / 45, 33 / 60, 36 / 75])
+    at = metrics.coverage_at_risk(ranking, 0.5)
+    assert (at.coverage, at.threshold, at.risk) == (1.0, 0.5, pytest.approx(36 / 75))
+    # Phi at cost 1: 15 + 4 - 15 + 8 + 12 fifteenths.
+    assert metrics.effective_reliability_no_abstention(ranking, 1) == pytest.approx(24 / 75)
+    assert metrics.augrc(ranking) == pytest.approx((0 + 0.5 * 11 + (11 + 33) + 33 + 1.5) / 15 / 25)
+
+
 def test_aurc_by_hand():
     assert metrics.aurc(rank(*DISTINCT)) == pytest.approx((0 + 1 / 3 + 0.35 + 0.21) / 5)
     assert metrics.aurc(rank(*ALL_TIED)) == pytest.approx(0.42 * 4 / 5)

@@ -1,4 +1,4 @@
-"""Scores: every answer of a variant with its soft accuracy and one confidence column per estimator."""
+"""Scores: every answer of a variant with its quality and one confidence column per estimator."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The Selector: a learned estimate of an answer's soft accuracy (Whitehead et al., ECCV 2022, section 4).
+"""The Selector: a learned estimate of an answer's quality (Whitehead et al., ECCV 2022, section 4).
 
 An MLP with two hidden layers reads the max-pooled image and question states, the state that produces the first answer
-token, and the joint answer probability, and is trained by binary cross-entropy on the soft accuracy. One Selector
+token, and the joint answer probability, and is trained by binary cross-entropy on the quality. One Selector
 belongs to one variant. Inputs are standardised with the training questions' moments, which are stored with the weights.
 
 The same features give the same networks on every processor. In float32 one rounds otherwise than another, which is
@@ -172,7 +172,7 @@ class Selectors:
 
 @dataclass(frozen=True)
 class _Questions:
-    """A network's inputs (float32), MaxProb's log-odds, and the soft accuracy to train on (float64)."""
+    """A network's inputs (float32), MaxProb's log-odds, and the quality to train on (float64)."""
 
     inputs: torch.Tensor
     log_odds: torch.Tensor

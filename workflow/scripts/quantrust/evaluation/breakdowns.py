@@ -83,8 +83,8 @@ def break_down(
     bins : polars.DataFrame
         Columns of `BINS_SCHEMA`: for each estimator whose confidences are probabilities and each test set the
         equal-width bins of the calibration error, ``(lower, upper]`` and the first one with its lower edge; how many
-        answers fall in, how many of these are right (soft accuracy of at least one half), and their mean confidence and
-        soft accuracy, null in an empty bin.
+        answers fall in, how many of these are right (quality of at least one half), and their mean confidence and
+        quality, null in an empty bin.
 
     Raises
     ------

@@ -19,7 +19,7 @@ Calibrator = Callable[[Floats], Floats]
 
 
 def fit_temperature(confidence: Floats, accuracy: Floats) -> Calibrator:
-    """Fit one temperature T > 0 to divide logit(c) by, least cross-entropy against the soft accuracies.
+    """Fit one temperature T > 0 to divide logit(c) by, least cross-entropy against the qualities.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def fit_temperature(confidence: Floats, accuracy: Floats) -> Calibrator:
 
 
 def fit_platt(confidence: Floats, accuracy: Floats) -> Calibrator:
-    """Fit slope and intercept on logit(c), least cross-entropy against the soft accuracies.
+    """Fit slope and intercept on logit(c), least cross-entropy against the qualities.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ def hoeffding_bentkus(mean: ArrayLike, n: ArrayLike, risk: float) -> Floats:
     below = np.minimum(mean, risk)
     divergence = xlogy(below, below / risk) + xlogy(1.0 - below, (1.0 - below) / (1.0 - risk))
     hoeffding = np.exp(-n * divergence)
-    # Sums of soft accuracies are whole tenths: without rounding to them 30 * 0.1 would count as four.
+    # Sums of tenths are whole tenths: without rounding to them 30 * 0.1 would count as four.
     bentkus = math.e * bdtr(np.ceil(np.round(n * mean, 9)), n, risk)
     return np.where(n > 0, np.minimum(1.0, np.minimum(hoeffding, bentkus)), 1.0)
 

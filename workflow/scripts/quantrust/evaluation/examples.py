@@ -30,7 +30,7 @@ SCHEMA = pl.Schema(
     }
 )
 KINDS = ("right and kept", "right and abstained", "wrong and abstained", "wrong and kept")
-"""What may become of an answer; right is a soft accuracy of at least `quantrust.evaluation.metrics.CORRECT`."""
+"""What may become of an answer; right is a quality of at least `quantrust.evaluation.metrics.CORRECT`."""
 LONGEST_SIDE = 320
 """Pixels that a picture has at most on its longer side."""
 

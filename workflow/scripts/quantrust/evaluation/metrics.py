@@ -1,8 +1,9 @@
 """Reliability metrics of one set of answers, each a pure function of answers ranked by confidence once.
 
-Throughout, a_i in [0, 1] is the soft accuracy of answer i, r_i = 1 - a_i its risk and c_i its confidence. Sums run over
-10 a_i, which is an integer for soft VQA accuracies: cumulative sums are then exact, so that a risk that equals its
-limit, or two thresholds of equal worth, are recognised as such.
+Throughout, a_i in [0, 1] is the quality of answer i (its soft accuracy in visual question answering), r_i = 1 - a_i its
+risk and c_i its confidence. Sums run over 10 a_i, which is an integer where qualities are tenths, as soft accuracies of
+ten references and exact matches are: cumulative sums are then exact, so that a risk that equals its limit, or two
+thresholds of equal worth, are recognised as such. Sums of other qualities are those of floating-point numbers.
 """
 
 import math
@@ -19,7 +20,7 @@ BINS = 15
 """Bins of both calibration errors."""
 
 CORRECT = 0.5
-"""The soft accuracy from which on an answer counts as right where a metric needs two classes."""
+"""The quality from which on an answer counts as right where a metric needs two classes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Ranking:
     order : ndarray of int64, shape (n,)
         The rows as they were given, most confident first.
     accuracy, confidence : ndarray of float64, shape (n,)
-        Soft accuracies and confidences in that order.
+        Qualities and confidences in that order.
     ends : ndarray of int64, shape (blocks,)
         For each block of equal confidences, how many answers lie in it and the blocks before it. The last is n.
     """
@@ -110,7 +111,7 @@ def rank(accuracy: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> 
     Parameters
     ----------
     accuracy : array_like, shape (n,)
-        Soft accuracies in [0, 1].
+        Qualities in [0, 1].
     confidence : array_like, shape (n,)
         Finite confidences of any range; higher is surer.
 
@@ -147,7 +148,7 @@ def rank(accuracy: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> 
 
 
 def mean_accuracy(ranking: Ranking) -> float:
-    """Return the mean soft accuracy.
+    """Return the mean quality.
 
     Parameters
     ----------
@@ -243,7 +244,7 @@ def e_aurc(ranking: Ranking) -> float:
     Notes
     -----
     Geifman, Uziel and El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers" (ICLR 2019). The
-    ideal order is that of the soft accuracies themselves.
+    ideal order is that of the qualities themselves.
 
     Examples
     --------
@@ -503,7 +504,7 @@ def effective_reliability_best(ranking: Ranking) -> float:
 
 
 def ece(ranking: Ranking) -> float:
-    """Return the expected calibration error on soft accuracy with 15 bins of equal width.
+    """Return the expected calibration error on quality with 15 bins of equal width.
 
     The sum over bins of |sum of (c_i - a_i)| over n. Bins are open to the left and closed to the right, the first also
     to the left.
@@ -519,7 +520,7 @@ def ece(ranking: Ranking) -> float:
 
     Notes
     -----
-    Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), with soft accuracy for correctness.
+    Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), with quality for correctness.
 
     Examples
     --------
@@ -539,7 +540,7 @@ def width_bins(confidence: Floats) -> NDArray[np.int64]:
 
 
 def ece_mass(ranking: Ranking) -> float:
-    """Return the expected calibration error on soft accuracy with 15 bins of equal mass.
+    """Return the expected calibration error on quality with 15 bins of equal mass.
 
     Answers are divided by ascending confidence into 15 bins whose sizes differ by one at most, the larger first. Each
     answer counts as the mean of its block of equal confidences, so that the order of rows does not matter where an
@@ -557,7 +558,7 @@ def ece_mass(ranking: Ranking) -> float:
     Notes
     -----
     Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language processing models" (EMNLP
-    2015), with soft accuracy for correctness.
+    2015), with quality for correctness.
 
     Examples
     --------
@@ -579,7 +580,7 @@ def mass_edges(n: int) -> NDArray[np.int64]:
 
 
 def brier(ranking: Ranking) -> float:
-    """Return the Brier score on soft accuracy: the mean of (c_i - a_i)^2.
+    """Return the Brier score on quality: the mean of (c_i - a_i)^2.
 
     Parameters
     ----------

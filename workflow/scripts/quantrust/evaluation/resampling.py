@@ -65,7 +65,7 @@ class Resampler:
     Parameters
     ----------
     accuracy : ndarray of float64, shape (n,)
-        Soft accuracies in [0, 1].
+        Qualities in [0, 1].
     draws : ImageDraws
         Resamples of their images.
     """

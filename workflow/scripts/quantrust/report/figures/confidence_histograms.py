@@ -83,8 +83,8 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Ite
                 Patch(color=WRONG_COLOUR, label="wrong (below)" + taller),
             ],
             f"{settings.id_dataset}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 "
-            "bins of equal width, on the scale at the right, which all panels share; right: a soft accuracy of at "
-            "least one half",
+            "bins of equal width, on the scale at the right, which all panels share; right: a quality of at least "
+            "one half",
         )
         save_figure(figure, pdf, png)
 

@@ -43,7 +43,7 @@ class Settings:
 
 
 def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Iterable[str | Path]) -> None:
-    """Draw soft accuracy against confidence in distribution: a column per model and estimator, a row per series.
+    """Draw mean quality against confidence in distribution: a column per model and estimator, a row per series.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Ite
         for axes in grid[-1]:
             axes.set_xlabel("confidence")
         for line in grid:
-            line[0].set_ylabel("soft accuracy")
+            line[0].set_ylabel("mean quality")
         count = bins.group_by("model", "scheme", "estimator").agg(pl.col("n").sum())["n"].max()
         legend(
             figure,

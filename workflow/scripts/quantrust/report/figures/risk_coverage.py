@@ -100,7 +100,7 @@ def draw(
             in_column[-1].set_xlabel("coverage")
             in_column[-1].tick_params(labelbottom=True)
         for line in grid:
-            line[0].set_ylabel("risk (1 - soft accuracy)")
+            line[0].set_ylabel("risk (1 - quality)")
         count = accuracy["n"].max()
         limits = " and ".join(in_words(risk) for risk in settings.risks)
         legend(

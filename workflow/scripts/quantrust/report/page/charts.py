@@ -144,7 +144,7 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
         "axis": _percent_axis("coverage: share of questions answered"),
         "scale": {"domain": [0, 1]},
     }
-    axis = _percent_axis("risk: 1 - soft accuracy of what is answered")
+    axis = _percent_axis("risk: 1 - quality of what is answered")
     y = {"field": "risk", "type": "quantitative", "axis": axis}
     spec["transform"] = [
         {

@@ -21,7 +21,7 @@ class Settings:
 
 
 def write(csv: str | Path, settings: Settings, *, metric_paths: Iterable[str | Path]) -> None:
-    """Write soft accuracy with its interval, a row per variant and dataset.
+    """Write the mean quality of answers with its interval, a row per variant and dataset.
 
     Parameters
     ----------
