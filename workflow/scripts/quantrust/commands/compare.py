@@ -18,15 +18,17 @@ from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, fewest_resamples, figures_of
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.limits import too_low_to_judge
+from quantrust.evaluation.metric_records import Key, metric_named
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
-from quantrust.evaluation.summary import Key
 
 RISKS = (0.01, 0.05)
 RESAMPLES, MOST_RESAMPLES = 2000, 20_000
 """Taken where none are asked for: the first, or as many up to the second as Holm's correction wants."""
-OF_PROBABILITIES = ("ece", "brier")
+SHOWN = ("aurc", "auroc", "ece", "brier")
+"""Metrics without a parameter that are compared, beside the accuracy where the answers differ."""
+OF_PROBABILITIES = tuple(name for name in SHOWN if metric_named(name).needs_probability)
 """Compared metrics of confidences that are probabilities."""
 KEYS = ("dataset", "split", "question_id", "image_id")
 TABLE = ("dataset", "metric", "parameter", "a", "b", "difference", "low", "high", "p_value", "p_holm", "n")
@@ -262,7 +264,7 @@ def _check_same_questions(
 
 def _metrics(risks: Sequence[float], answers_differ: bool) -> list[Key]:
     metrics: list[Key] = [("accuracy", None)] if answers_differ else []
-    metrics += [(name, None) for name in ("aurc", "auroc", *OF_PROBABILITIES)]
+    metrics += [(name, None) for name in SHOWN]
     at_risk = ("coverage_at_risk", "deployed_coverage", "deployed_risk")
     return metrics + [(name, risk) for risk in risks for name in at_risk]
 

@@ -20,15 +20,14 @@ from quantrust.data.official import Files, Question, place_of, uneven_references
 from quantrust.data.predictions import Prediction, read_predictions
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
+from quantrust.evaluation.metric_records import OF_PROBABILITIES, SCALARS, Deployment, Key
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
+from quantrust.evaluation.summary import deploy, summarise
 from quantrust.files import atomic_path, write_json
 from quantrust.tasks.task import Quality, Task, task_of_format
 
 PROBABILITY, SCORE = KINDS = ("probability", "score")
-OF_PROBABILITIES = ("ece", "ece_mass", "brier")
-"""Metrics of confidences that are probabilities."""
 RISKS = (0.005, 0.01, 0.05, 0.1, 0.2)
 COSTS = (1.0, 10.0, 100.0)
 LARGEST_COST = 1e12
@@ -279,7 +278,6 @@ DEPLOYED_NOTE = (
 
 SCORE_NOTE = f"{', '.join(OF_PROBABILITIES)} are undefined: the confidences are scores, not probabilities"
 
-SCALARS = ("accuracy", "aurc", "e_aurc", "augrc", "auroc", "ece", "ece_mass", "brier")
 AT_RISK = {
     "coverage_at_risk": {"coverage": "coverage_at_risk", "threshold": "threshold_at_risk"},
     "deployed": {"threshold": "deployed_threshold", "coverage": "deployed_coverage", "risk": "deployed_risk"},

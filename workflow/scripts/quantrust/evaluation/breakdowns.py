@@ -12,10 +12,10 @@ from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, figures_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.members import in_turn
+from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
-from quantrust.evaluation.summary import Key
 
 GROUPINGS = ("answer_type", "question_kind")
 """Columns of the scores by which questions are grouped."""

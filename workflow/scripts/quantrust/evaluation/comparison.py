@@ -17,10 +17,10 @@ from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, interval, metric_interval
 from quantrust.evaluation.members import Members, values_of
+from quantrust.evaluation.metric_records import METRICS, OF_ANSWERS_ALONE, Key
 from quantrust.evaluation.metrics import Floats
 from quantrust.evaluation.resampling import ImageDraws, Resampler
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, settings_of, whole_test_sets
-from quantrust.evaluation.summary import Key
 
 _log = logging.getLogger(__name__)
 
@@ -111,8 +111,6 @@ def compare(
 
 
 NAMES = ("model", "scheme", "estimator")
-OF_ANSWERS_ALONE = ("accuracy", "effective_reliability_no_abstention", "effective_reliability_best")
-"""Metrics that no confidence enters."""
 
 
 def write_comparisons(
@@ -264,7 +262,7 @@ def figures_of(
     """
     scores, estimator = estimates.scores, estimates.estimator
     val = val_answers(scores, id_dataset, "comparison", "thresholds are set on")
-    risks, costs = _parameters(metrics, "risk"), _parameters(metrics, "effective_reliability")
+    risks, costs = _parameters(metrics, "risk"), _parameters(metrics, "cost")
     members = Members.of(scores, val, estimator, risks, costs)
     figures = []
     for setting in settings:
@@ -310,13 +308,10 @@ def differences(
     return table.with_columns(pl.col("difference", "low", "high", "p_value").fill_nan(None))
 
 
-def _parameters(metrics: Sequence[Key], word: str) -> list[float]:
-    given = [parameter for name, parameter in metrics if parameter is not None and _kind(name) == word]
+def _parameters(metrics: Sequence[Key], kind: str) -> list[float]:
+    kinds = {metric.name: metric.parameter for metric in METRICS}
+    given = [parameter for name, parameter in metrics if parameter is not None and kinds.get(name) == kind]
     return list(dict.fromkeys(given))
-
-
-def _kind(name: str) -> str:
-    return "effective_reliability" if name.startswith("effective_reliability") else "risk"
 
 
 def two_sided_p_value(differences: Floats) -> float:

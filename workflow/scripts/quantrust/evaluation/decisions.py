@@ -9,9 +9,10 @@ from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.certification import evaluate_certification
 from quantrust.evaluation.comparison import Estimates, figures_of
 from quantrust.evaluation.intervals import LEVEL, null_if_nan
+from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.study import check_confidences, draw_setting, whole_test_sets
-from quantrust.evaluation.summary import Key, deploy
+from quantrust.evaluation.summary import deploy
 
 SCHEMA = pl.Schema(
     {

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from quantrust.evaluation.metric_records import metric_named
 from quantrust.evaluation.metrics import Floats
 
 LEVEL = 0.95
@@ -49,7 +50,7 @@ def metric_interval(
     """
     if math.isnan(value):
         return math.nan, math.nan
-    if name not in ("ece", "ece_mass"):
+    if not metric_named(name).biased_upwards:
         return interval(resampled, level)
     own = np.full(1, value) if members is None else members
     low, high = interval(2 * own[np.arange(resampled.size) % own.size] - resampled, level)

@@ -11,9 +11,9 @@ from quantrust.evaluation.comparison import SCHEMA as DIFFERENCES
 from quantrust.evaluation.comparison import Estimates, Figures, differences, figures_of
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.members import values_of
+from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
-from quantrust.evaluation.summary import Key
 
 REFERENCE = "maxprob"
 

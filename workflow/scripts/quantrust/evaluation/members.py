@@ -15,9 +15,10 @@ import polars as pl
 
 from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.metric_records import Deployment, Key
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler
-from quantrust.evaluation.summary import Deployment, Key, deploy, summarise
+from quantrust.evaluation.summary import deploy, summarise
 
 
 def with_members(columns: Collection[str], estimators: Iterable[str]) -> list[str]:

@@ -5,15 +5,27 @@ count as often as their image was drawn, so that each metric becomes a few weigh
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from quantrust.evaluation.metrics import BINS, CORRECT, Floats, Ranking, gain_tenths, mass_edges, rank, width_bins
-from quantrust.evaluation.summary import Deployment, Key
+from quantrust.evaluation.metric_records import (
+    TENTHS,
+    At,
+    Deployment,
+    Key,
+    Metric,
+    N,
+    OfOrder,
+    OfSums,
+    Term,
+    asked_of,
+)
+from quantrust.evaluation.metrics import Floats, Ranking, rank
+from quantrust.evaluation.resampled_metrics import Blocks, harmonic_sums
 
 CHUNK = 1 << 18
 """Entries of one (resamples, answers) matrix worked on at a time: 2 MiB, so that the few of them stay near the core."""
@@ -99,8 +111,8 @@ class Resampler:
             whole, chosen = self._whole
             return whole.ideal_aurc[chosen]
         ideal = rank(self.accuracy, self.accuracy)
-        harmonic = _harmonic_sums(self._most_answers)
-        parts = [_aurc(_Blocks(ideal, weights), harmonic) for weights in self._weights(ideal)]
+        harmonic = harmonic_sums(self._most_answers)
+        parts = [Blocks(ideal, weights, harmonic).aurc for weights in self._weights(ideal)]
         return np.concatenate(parts)
 
     def evaluate(
@@ -133,28 +145,31 @@ class Resampler:
         dict
             For each `Key` an array of shape (resamples,); NaN where undefined on a resample.
         """
-        values = self._linear(ranking, risks, costs, deployment, is_probability)
-        harmonic = _harmonic_sums(self._most_answers)
-        functions: dict[Key, Callable[[_Blocks], Floats]] = {
-            ("aurc", None): partial(_aurc, harmonic=harmonic),
-            ("augrc", None): _augrc,
-            ("auroc", None): _auroc,
-            ("ece_mass", None): _ece_mass if is_probability else _undefined,
-        }
-        functions |= {("coverage_at_risk", risk): partial(_coverage_at_risk, risk=risk) for risk in risks}
-        needs_ideal = wanted is None or ("e_aurc", None) in wanted
-        if wanted is not None:
-            needed = {*wanted, ("aurc", None)} if needs_ideal else set(wanted)
-            functions = {key: function for key, function in functions.items() if key in needed}
-        ordered: dict[Key, list[Floats]] = {key: [] for key in functions}
+        measured = list(asked_of(risks, costs, deployment))
+        asked = [one for one in measured if is_probability or not one[0].needs_probability]
+        values = self._from_sums(ranking, asked)
+        harmonic = harmonic_sums(self._most_answers)
+        by_order = [
+            (key, metric.resampled.value, at)
+            for metric, key, at in asked
+            if isinstance(metric.resampled, OfOrder) and (wanted is None or key in wanted)
+        ]
+        parts: dict[Key, list[Floats]] = {key: [] for key, _, _ in by_order}
+        first = 0
         for weights in self._weights(ranking):
-            blocks = _Blocks(ranking, weights)
-            for key, function in functions.items():
-                ordered[key].append(function(blocks))
+            here = slice(first, first + len(weights))
+            blocks = Blocks(ranking, weights, harmonic, lambda here=here: self.ideal_aurc[here])
+            for key, value, at in by_order:
+                parts[key].append(value(blocks, at))
             progress(len(weights))
-        values |= {key: np.concatenate(parts) for key, parts in ordered.items()}
-        if needs_ideal:
-            values["e_aurc", None] = values["aurc", None] - self.ideal_aurc
+            first = here.stop
+        values |= {key: np.concatenate(found) for key, found in parts.items()}
+        undefined = np.full(len(self.draws.counts), math.nan)
+        values |= {
+            key: undefined
+            for metric, key, _ in measured
+            if metric.needs_probability and not is_probability and metric.resampled is not None
+        }
         return values
 
     def risks_at(self, ranking: Ranking, coverage: Floats) -> Floats:
@@ -171,8 +186,9 @@ class Resampler:
         ndarray of float64, shape (resamples, points)
         """
         parts = []
+        harmonic = harmonic_sums(self._most_answers)
         for weights in self._weights(ranking):
-            blocks = _Blocks(ranking, weights)
+            blocks = Blocks(ranking, weights, harmonic)
             counts = np.maximum(coverage * blocks.total[:, None], 1.0)
             sums = [np.interp(*row) for row in zip(counts, blocks.ends, blocks.risk_tenth_sums, strict=True)]
             parts.append(np.stack(sums) / (10.0 * counts))
@@ -183,39 +199,21 @@ class Resampler:
         per_image = np.bincount(self.draws.image)
         return int((self.draws.counts @ per_image).max())
 
-    def _weights(self, ranking: Ranking):
+    def _weights(self, ranking: Ranking) -> Iterator[Floats]:
         image = self.draws.image[ranking.order]
         rows = max(1, CHUNK // ranking.n)
         for start in range(0, len(self.draws.counts), rows):
             yield np.take(self.draws.counts[start : start + rows], image, axis=1).astype(np.float64)
 
-    def _linear(
-        self,
-        ranking: Ranking,
-        risks: Sequence[float],
-        costs: Sequence[float],
-        deployment: Deployment | None,
-        is_probability: bool,
-    ) -> dict[Key, Floats]:
-        """Compute the metrics that are ratios of sums over answers: one matrix product over images."""
-        accuracy, confidence = ranking.accuracy, ranking.confidence
-        columns: dict[object, Floats] = {"n": np.ones(ranking.n), "tenths": 10.0 * accuracy}
-        if deployment is not None:
-            thresholds = [(("risk", risk), deployment.risk_thresholds[risk]) for risk in risks]
-            thresholds += [(("cost", cost), deployment.cost_thresholds[cost]) for cost in costs]
-            for name, threshold in thresholds:
-                answered = _answered(confidence, threshold)
-                columns["answered", *name] = answered
-                columns["risk_tenths", *name] = answered * (10.0 - 10.0 * accuracy)
-                if name[0] == "cost":
-                    columns["gain_tenths", *name] = answered * gain_tenths(accuracy, name[1])
-        for cost in costs:
-            columns["all_gain_tenths", cost] = gain_tenths(accuracy, cost)
-        if is_probability:
-            gaps = confidence - accuracy
-            columns["brier"] = gaps**2
-            bins = width_bins(confidence)
-            columns |= {("bin", index): np.where(bins == index, gaps, 0.0) for index in range(BINS)}
+    def _from_sums(self, ranking: Ranking, asked: Iterable[tuple[Metric, Key, At]]) -> dict[Key, Floats]:
+        """Compute the metrics that are made of sums over answers: one matrix product over images."""
+        forms = [
+            (key, metric, metric.resampled, at) for metric, key, at in asked if isinstance(metric.resampled, OfSums)
+        ]
+        columns: dict[Term, Floats] = {N: np.ones(ranking.n), TENTHS: 10.0 * ranking.accuracy}
+        # Terms that are no whole numbers come last, so that rounding does not depend on how many metrics there are.
+        for _, _, form, at in sorted(reversed(forms), key=lambda one: one[1].needs_probability):
+            columns |= form.terms(ranking, at)
 
         image = self.draws.image[ranking.order]
         images = self.draws.counts.shape[1]
@@ -224,137 +222,4 @@ class Resampler:
         starts = range(0, len(self.draws.counts), rows)
         products = [self.draws.counts[start : start + rows].astype(np.float64) @ by_image for start in starts]
         sums = dict(zip(columns, np.concatenate(products).T, strict=True))
-
-        n = sums["n"]
-        undefined = np.full(n.size, math.nan)
-        values: dict[Key, Floats] = {("accuracy", None): sums["tenths"] / (10 * n)}
-        values["brier", None] = sums["brier"] / n if is_probability else undefined
-        bin_gaps = [np.abs(sums["bin", index]) for index in range(BINS)] if is_probability else []
-        values["ece", None] = np.sum(bin_gaps, axis=0) / n if is_probability else undefined
-        if deployment is not None:
-            for kind, parameters, prefix in (("risk", risks, "deployed"), ("cost", costs, "effective_reliability")):
-                for parameter in parameters:
-                    answered = sums["answered", kind, parameter]
-                    risk_sum = sums["risk_tenths", kind, parameter]
-                    values[f"{prefix}_coverage", parameter] = answered / n
-                    values[f"{prefix}_risk", parameter] = _ratio(risk_sum, 10 * answered)
-            for cost in costs:
-                values["effective_reliability", cost] = sums["gain_tenths", "cost", cost] / (10 * n)
-        for cost in costs:
-            values["effective_reliability_no_abstention", cost] = sums["all_gain_tenths", cost] / (10 * n)
-            values["effective_reliability_best", cost] = values["accuracy", None]
-        return values
-
-
-class _Blocks:
-    """Weighted sums over the blocks of equal confidences of a ranking, shape (resamples, blocks)."""
-
-    def __init__(self, ranking: Ranking, weights: Floats):
-        self._ranking = ranking
-        self._weights = weights
-        self.sizes = self.sums()
-        self.risk_tenths = self.sums(10.0 - 10.0 * ranking.accuracy)
-        self.ends = _cumulated(self.sizes)
-        self.total = self.ends[:, -1]
-
-    def sums(self, values: Floats | None = None) -> Floats:
-        """Sum the weights, times `values` where given, over each block."""
-        ranking = self._ranking
-        weighted = self._weights if values is None else self._weights * values
-        if ranking.ends.size == ranking.n:
-            return weighted
-        return np.add.reduceat(weighted, ranking.ends - ranking.sizes, axis=1)
-
-    @cached_property
-    def risk_tenth_sums(self) -> Floats:
-        """Sum of 10 r_i up to the end of each block, with a leading 0, shape (resamples, blocks + 1)."""
-        return _cumulated(self.risk_tenths)
-
-    @cached_property
-    def middles(self) -> Floats:
-        """Number of answers up to the middle of each block, shape (resamples, blocks)."""
-        return self.ends[:, 1:] - 0.5 * self.sizes
-
-    @cached_property
-    def risks(self) -> Floats:
-        """Risk up to the end of each block; NaN before the first drawn answer, shape (resamples, blocks)."""
-        return _ratio(self.risk_tenth_sums[:, 1:], 10.0 * self.ends[:, 1:])
-
-    def positives(self) -> Floats:
-        """Return the number of right answers in each block."""
-        return self.sums((self._ranking.accuracy >= CORRECT).astype(np.float64))
-
-    def gap_sums(self) -> Floats:
-        """Return the sum of c_i - a_i up to the end of each block, with a leading 0."""
-        return _cumulated(self.sums(self._ranking.confidence - self._ranking.accuracy))
-
-
-def _cumulated(sums: Floats) -> Floats:
-    result = np.zeros((sums.shape[0], sums.shape[1] + 1))
-    np.cumsum(sums, axis=1, out=result[:, 1:])
-    return result
-
-
-def _ratio(numerator: Floats, denominator: Floats, otherwise: float = math.nan) -> Floats:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, otherwise), where=denominator > 0)
-
-
-def _harmonic_sums(largest: int) -> tuple[Floats, Floats]:
-    """Return H_k = 1 + 1/2 + .. + 1/k and H_0 + .. + H_{k-1}, each for k from 0 to `largest`."""
-    harmonic = np.concatenate(([0.0], np.cumsum(1.0 / np.arange(1, largest + 1))))
-    return harmonic, np.concatenate(([0.0], np.cumsum(harmonic[:-1])))
-
-
-def _aurc(blocks: _Blocks, harmonic: tuple[Floats, Floats]) -> Floats:
-    """Compute AURC without visiting the answers inside a block.
-
-    The risk r at position j enters the running means at positions j to n with weight 1/k each, H_n - H_{j-1} in all.
-    Summed over the positions j of a block this is (its size) * H_n - (H_{start} + .. + H_{end - 1}).
-    """
-    single, double = harmonic
-    total = blocks.total.astype(np.int64)
-    means = _ratio(blocks.risk_tenths, blocks.sizes, otherwise=0.0)
-    spans = np.diff(np.take(double, blocks.ends.astype(np.int64)), axis=1)
-    risk_sum = blocks.risk_tenths.sum(axis=1)
-    curve_sum = risk_sum * single[total] - np.einsum("rb,rb->r", means, spans)
-    first = means[np.arange(len(means)), np.argmax(blocks.sizes > 0, axis=1)]
-    last = risk_sum / blocks.total
-    area = (curve_sum - 0.5 * (first + last)) / (10.0 * blocks.total)
-    return np.where(total > 1, area, math.nan)
-
-
-def _augrc(blocks: _Blocks) -> Floats:
-    """Compute AUGRC: a block's risk counts from its middle to full coverage."""
-    beyond = blocks.total[:, None] - blocks.middles
-    return np.einsum("rb,rb->r", blocks.risk_tenths, beyond) / (10.0 * blocks.total**2)
-
-
-def _auroc(blocks: _Blocks) -> Floats:
-    """Compute AUROC from the positions of right answers, less their pairs among themselves."""
-    right = blocks.positives()
-    rights = right.sum(axis=1)
-    below = np.einsum("rb,rb->r", right, blocks.total[:, None] - blocks.middles)
-    return _ratio(below - 0.5 * rights**2, rights * (blocks.total - rights))
-
-
-def _coverage_at_risk(blocks: _Blocks, risk: float) -> Floats:
-    within = blocks.risks <= risk
-    last = within.shape[1] - 1 - np.argmax(within[:, ::-1], axis=1)
-    rows = np.arange(len(within))
-    return np.where(within[rows, last], blocks.ends[rows, last + 1] / blocks.total, 0.0)
-
-
-def _ece_mass(blocks: _Blocks) -> Floats:
-    rows = zip(blocks.total, blocks.ends, blocks.gap_sums(), strict=True)
-    at_edges = np.stack([np.interp(mass_edges(int(total)), ends, gaps) for total, ends, gaps in rows])
-    return np.abs(np.diff(at_edges, axis=1)).sum(axis=1) / blocks.total
-
-
-def _undefined(blocks: _Blocks) -> Floats:
-    return np.full(blocks.total.size, math.nan)
-
-
-def _answered(confidence: Floats, threshold: float | None) -> Floats:
-    if threshold is None:
-        return np.zeros(confidence.size)
-    return (confidence >= threshold).astype(np.float64)
+        return {key: form.value(sums, at) for key, _, form, at in forms}

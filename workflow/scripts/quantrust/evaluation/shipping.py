@@ -13,10 +13,10 @@ from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Figures, figures_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.limits import fewest_to_judge
+from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import Floats
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
-from quantrust.evaluation.summary import Key
 
 SCHEMA = pl.Schema(
     {

@@ -8,11 +8,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from quantrust.evaluation.intervals import metric_interval
+from quantrust.evaluation.metric_records import METRICS, Deployment, Key
 from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.summary import Deployment, Key, summarise
+from quantrust.evaluation.summary import summarise
 
-SMOOTH = ("accuracy", "aurc", "e_aurc", "augrc", "auroc", "brier")
+SMOOTH = tuple(metric.name for metric in METRICS if metric.smooth)
 """Metrics that change little when an answer does, whose intervals are held to 93 to 97 %.
 
 Coverage at a risk and calibration errors do not belong to them. Neither do metrics under a fixed threshold: their risk

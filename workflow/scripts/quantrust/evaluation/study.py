@@ -13,9 +13,9 @@ from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
 from quantrust.evaluation.members import Members, in_turn, values_of, with_members
+from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import Floats, Ranking, risk_coverage_curve
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
-from quantrust.evaluation.summary import Key
 
 CURVE_POINTS = 200
 """Points at most that a curve is stored with."""

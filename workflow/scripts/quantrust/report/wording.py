@@ -2,6 +2,8 @@
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
+from quantrust.evaluation.metric_records import metric_named
+
 SHOWN_DIGITS = 4
 """Significant digits of a threshold where it is shown rounded."""
 NEAR_ONE, WRITTEN_OUT = Decimal("0.99"), Decimal("0.0001")
@@ -30,6 +32,20 @@ def in_words(share: float) -> str:
     ('5 %', '0.5 %')
     """
     return f"{round(100 * share, 6):g} %"
+
+
+def metric_label(name: str, parameter: float | None = None) -> str:
+    """Return how headings write a metric at its risk limit or cost.
+
+    Examples
+    --------
+    >>> metric_label("ece"), metric_label("coverage_at_risk", 0.01), metric_label("effective_reliability", 10.0)
+    ('ECE', 'C@1 %', 'Φ10')
+    """
+    metric = metric_named(name)
+    if parameter is None:
+        return metric.label
+    return metric.label.format(in_words(parameter) if metric.parameter == "risk" else f"{parameter:g}")
 
 
 def threshold_in_words(threshold: float | None, digits: int = SHOWN_DIGITS) -> str:

@@ -32,7 +32,7 @@ from quantrust.report.style import (
     series_markers,
     styled_figure,
 )
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, metric_label
 
 REFERENCE_COLOUR = "#999999"
 
@@ -73,8 +73,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
     rows = [
         ("accuracy", rows_of(metrics, "accuracy"), estimators[-1:]),
         *((risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in settings.risks),
-        ("AURC", rows_of(metrics, "aurc"), estimators),
-        ("ECE", rows_of(metrics, "ece"), estimators),
+        *((metric_label(name), rows_of(metrics, name), estimators) for name in ("aurc", "ece")),
     ]
     bits = sorted({look.bits for look in shown if look.bits is not None}, reverse=True)
     # Schemes without one number of bits follow, each in a place of its own.

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from quantrust.report.figures.parts import NEUTRAL, in_percent, legend, risk_label, title
+from quantrust.evaluation.metric_records import Key
+from quantrust.report.figures.parts import NEUTRAL, gain, in_percent, legend, title
 from quantrust.report.results import distinct, pick, read_tables
 from quantrust.report.style import Look, looks, save_figure, styled_figure
 from quantrust.report.wording import in_words
@@ -48,11 +49,8 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, curve_paths: I
     at_limit = pl.col("parameter").is_null() | (pl.col("parameter") == settings.risk)
     table = read_tables(curve_paths).filter(pl.col("difference").is_not_null(), at_limit)
     # A gain points up in every panel: more coverage, less area, less error.
-    columns = [
-        (f"gain in {risk_label(settings.risk)}", "coverage_at_risk", 1),
-        ("fall of AURC", "aurc", -1),
-        ("fall of ECE", "ece", -1),
-    ]
+    shown_metrics: list[Key] = [("coverage_at_risk", settings.risk), ("aurc", None), ("ece", None)]
+    columns = [(key[0], *gain(*key)) for key in shown_metrics]
     shown = looks(distinct(table, "scheme"))
     estimators = [name for name in DASHES if name in distinct(table, "estimator")]
     rows = [(model, dataset) for model in distinct(table, "model") for dataset in distinct(table, "dataset")]
@@ -60,7 +58,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, curve_paths: I
     with styled_figure(height=1.0 + 1.75 * len(rows)) as figure:
         grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True)
         for row, (model, dataset) in enumerate(rows):
-            for column, (label, metric, sign) in enumerate(columns):
+            for column, (metric, label, sign) in enumerate(columns):
                 axes = grid[row][column]
                 axes.axhline(0, color=NEUTRAL, linewidth=0.8)
                 lines = [(look, estimator) for look in shown for estimator in estimators]

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.metric_records import metric_named
 from quantrust.quantization.method_traits import method_traits
 from quantrust.report.results import distinct
 from quantrust.report.style import (
@@ -25,7 +26,7 @@ from quantrust.report.style import (
     by_series,
     series_markers,
 )
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, metric_label
 
 NEUTRAL = "#555555"
 FEWEST = 10
@@ -55,7 +56,19 @@ def columns_of(shown: Iterable[Look]) -> list[tuple[Series | None, list[Look]]]:
 
 def risk_label(risk: float) -> str:
     """Return the name of the coverage at a risk limit, for example `C@5 %` and `C@0.5 %`."""
-    return f"C@{in_words(risk)}"
+    return metric_label("coverage_at_risk", risk)
+
+
+def gain(metric: str, parameter: float | None = None) -> tuple[str, int]:
+    """Return what an improvement of a metric is called, and the sign that a difference has where it is one.
+
+    Examples
+    --------
+    >>> gain("coverage_at_risk", 0.01), gain("ece")
+    (('gain in C@1 %', 1), ('fall of ECE', -1))
+    """
+    label = metric_label(metric, parameter)
+    return (f"gain in {label}", 1) if metric_named(metric).higher_is_better else (f"fall of {label}", -1)
 
 
 def risks_note(risks: Sequence[float]) -> str:

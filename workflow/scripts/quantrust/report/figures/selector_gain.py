@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from quantrust.artifacts.tables import read_table
-from quantrust.report.figures.parts import NEUTRAL, in_percent, legend, only_say, risk_label, title
+from quantrust.evaluation.metric_records import Key
+from quantrust.report.figures.parts import NEUTRAL, gain, in_percent, legend, only_say, title
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import DATASET_COLOURS, DATASET_MARKERS, looks, save_figure, styled_figure
 from quantrust.report.wording import SIGNIFICANT, in_words
@@ -53,25 +54,20 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, comparisons_pa
             save_figure(figure, pdf, png)
         return
     # A gain points to the right in every panel: more coverage, less area, less error.
-    columns = [
-        *(
-            (f"gain in {risk_label(risk)}", "coverage_at_risk", pl.col("parameter") == risk, 1)
-            for risk in settings.risks
-        ),
-        ("fall of AURC", "aurc", pl.col("parameter").is_null(), -1),
-        ("fall of ECE", "ece", pl.col("parameter").is_null(), -1),
-    ]
+    columns: list[Key] = [*(("coverage_at_risk", risk) for risk in settings.risks), ("aurc", None), ("ece", None)]
     models, datasets = distinct(table, "first_model"), distinct(table, "dataset")
     names = [look.name for look in looks(distinct(table, "first_scheme"))]
     pitch = 0.06 + 0.07 * len(datasets)
     with styled_figure(height=1.1 + len(models) * (0.35 + pitch * len(names))) as figure:
         grid = figure.subplots(len(models), len(columns), squeeze=False, sharex="col", sharey=True)
         for row, model in enumerate(models):
-            for column, (label, metric, parameter, sign) in enumerate(columns):
+            for column, (metric, parameter) in enumerate(columns):
+                label, sign = gain(metric, parameter)
                 axes = grid[row][column]
                 axes.axvline(0, color=NEUTRAL, linewidth=0.8)
                 for place, dataset in enumerate(datasets):
-                    here = pick(table, first_model=model, dataset=dataset, metric=metric).filter(parameter)
+                    here = pick(table, first_model=model, dataset=dataset, metric=metric)
+                    here = here.filter(pl.col("parameter").eq_missing(pl.lit(parameter)))
                     shift = (place - (len(datasets) - 1) / 2) * 0.8 / len(datasets)
                     _draw(axes, here, names, shift, sign, DATASET_COLOURS[place % 5], DATASET_MARKERS[place % 5])
                 in_percent(axes.xaxis, unit="")

@@ -31,7 +31,7 @@ from quantrust.report.page import charts
 from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, whole_test_sets
-from quantrust.report.wording import in_words, threshold_in_words, told_apart
+from quantrust.report.wording import in_words, metric_label, threshold_in_words, told_apart
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -299,8 +299,8 @@ def _heading(metric: str) -> str:
     ('Accuracy', 'ECE', 'C@1 %')
     """
     if metric.startswith(COVERAGE):
-        return f"C@{in_words(float(metric.removeprefix(COVERAGE)))}"
-    return metric.capitalize() if metric == "accuracy" else metric.upper()
+        return metric_label("coverage_at_risk", float(metric.removeprefix(COVERAGE)))
+    return metric_label(metric)
 
 
 def _checkpoint(model: str, scheme: str, folder: Path) -> dict[str, Any]:

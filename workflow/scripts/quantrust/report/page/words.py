@@ -8,10 +8,11 @@ import polars as pl
 from quantrust.evaluation.certification import fewest_faultless
 from quantrust.evaluation.comparison import fewest_resamples
 from quantrust.evaluation.limits import fewest_to_judge
+from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.shipping import FAILS, MEETS, OPEN, fewest_images
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.results import distinct, pick
-from quantrust.report.wording import SIGNIFICANT, in_words
+from quantrust.report.wording import SIGNIFICANT, in_words, metric_label
 
 Group = tuple[str, list[str]]
 """A heading and the sentences under it."""
@@ -251,12 +252,14 @@ def _trainings(metrics: pl.DataFrame, risk: float) -> list[str]:
     for estimator in distinct(several, "estimator"):
         here = pick(several, estimator=estimator)
         parts = []
-        for name, metric, parameter in ((f"C@{in_words(risk)}", "coverage_at_risk", risk), *PLAIN):
+        for metric, parameter in (("coverage_at_risk", risk), *PLAIN):
             same = pl.col("parameter").is_null() if parameter is None else pl.col("parameter") == parameter
             values = here.filter((pl.col("metric") == metric) & same)["members"].list
             apart = values.max() - values.min()
             if apart.count():
-                parts.append(f"in {name} {100 * apart.median():.1f} and {100 * apart.max():.1f}")
+                parts.append(
+                    f"in {metric_label(metric, parameter)} {100 * apart.median():.1f} and {100 * apart.max():.1f}"
+                )
         sentences.append(
             f"The {here['members'].list.len()[0]} trainings of {estimator}, alike but for their seeds, lie apart in "
             f"distribution by so many points, in the median and the widest scheme: {'; '.join(parts)}."
@@ -264,14 +267,14 @@ def _trainings(metrics: pl.DataFrame, risk: float) -> list[str]:
     return sentences
 
 
-PLAIN = (("AURC", "aurc", None), ("ECE", "ece", None))
-"""Beside the coverage at the criterion's limit, what another training is judged by: names, metrics, parameters."""
+PLAIN: tuple[Key, ...] = (("aurc", None), ("ece", None))
+"""Metrics by which another training is judged, beside the coverage at the criterion's limit."""
 
 
 def _keep(rows: pl.DataFrame, risk: float) -> str:
     return "; ".join(
         f"{row['scheme']}, which keeps {percent(row['accuracy_kept'])} of accuracy and {percent(row['kept'])} of "
-        f"C@{in_words(risk)} ({span(row['kept_low'], row['kept_high'])})"
+        f"{metric_label('coverage_at_risk', risk)} ({span(row['kept_low'], row['kept_high'])})"
         for row in rows.iter_rows(named=True)
     )
 

@@ -11,18 +11,16 @@ import polars as pl
 from quantrust.artifacts.documents import writing_document
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.comparison import fewest_resamples
+from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE, Key, metric_named
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, Look, looks
-from quantrust.report.wording import SIGNIFICANT, in_words, one_decimal
+from quantrust.report.wording import SIGNIFICANT, in_words, metric_label, one_decimal
 
 FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
 UNTESTED = "°"
 """Marks figures for which the study tests no difference, so that no mark means that none was found."""
-LOWER_IS_BETTER = ("ece", "aurc")
-OF_ANSWERS_ALONE = ("accuracy",)
-Key = tuple[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -168,12 +166,13 @@ def write(
 
 def table_columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
     """Return the columns of the tables, with a coverage for each risk and an effective reliability for each cost."""
-    columns = [Column(("accuracy", None), "accuracy", "Acc."), Column(("ece", None), "ece", "ECE")]
-    columns += [Column(("coverage_at_risk", risk), f"coverage_at_risk_{risk}", f"C@{in_words(risk)}") for risk in risks]
-    columns.append(Column(("aurc", None), "aurc", "AURC"))
-    return columns + [
-        Column(("effective_reliability", cost), f"effective_reliability_{cost:g}", f"Φ{cost:g}") for cost in costs
-    ]
+    keys: list[tuple[Key, str]] = [(("ece", None), "ece")]
+    keys += [(("coverage_at_risk", risk), f"coverage_at_risk_{risk}") for risk in risks]
+    keys += [(("aurc", None), "aurc")]
+    keys += [(("effective_reliability", cost), f"effective_reliability_{cost:g}") for cost in costs]
+    # Abbreviated, as the paper does it.
+    accuracy = Column(("accuracy", None), "accuracy", "Acc.")
+    return [accuracy, *(Column(key, name, metric_label(*key)) for key, name in keys)]
 
 
 def shown_variants(metrics: pl.DataFrame) -> Iterator[tuple[str, Look, str, pl.DataFrame]]:
@@ -259,7 +258,7 @@ def mark_best(rows: Sequence[Row]) -> None:
             row for row in rows if (row.model, row.scheme == UNQUANTIZED, row.bits) == (model, unquantized, bits)
         ]
         for key in together[0].cells:
-            sign = -1 if key[0] in LOWER_IS_BETTER else 1
+            sign = 1 if metric_named(key[0]).higher_is_better else -1
             worth = [sign * as_shown(row.cells[key].value) for row in together if row.cells[key].value is not None]
             if len(set(worth)) < 2:
                 continue

@@ -1,0 +1,88 @@
+"""Metrics are added by one record: whoever computes or writes them asks the records."""
+
+import numpy as np
+import pytest
+
+from quantrust.commands.score import AT_COST, AT_RISK
+from quantrust.evaluation import metric_records
+from quantrust.evaluation.intervals import metric_interval
+from quantrust.evaluation.metric_records import METRICS, TENTHS, Metric, N, OfOrder, OfSums, metric_named
+from quantrust.evaluation.metrics import mean_accuracy, rank
+from quantrust.evaluation.resampling import Resampler, draw_images
+from quantrust.evaluation.summary import deploy, summarise
+
+ANSWERS = 40
+
+
+def by_sums(needs_probability: bool = False) -> Metric:
+    """The mean loss of answers, which is 1 less the accuracy."""
+    return Metric(
+        "loss",
+        "Loss",
+        lambda ranking, at: 1 - mean_accuracy(ranking),
+        OfSums(lambda ranking, at: {}, lambda sums, at: 1 - sums[TENTHS] / (10 * sums[N])),
+        higher_is_better=False,
+        needs_probability=needs_probability,
+        biased_upwards=True,
+    )
+
+
+def by_order() -> Metric:
+    """The same, at each risk limit, from the blocks of a ranking."""
+    return Metric(
+        "loss_at_risk",
+        "Loss at {}",
+        lambda ranking, at: at.limit + 1 - mean_accuracy(ranking),
+        OfOrder(lambda blocks, at: at.limit + blocks.risk_tenths.sum(axis=1) / (10 * blocks.total)),
+        parameter="risk",
+        higher_is_better=False,
+    )
+
+
+def test_a_metric_is_added_by_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_records, "METRICS", (*METRICS, by_sums(), by_order()))
+    rng = np.random.default_rng(0)
+    accuracy, confidence = rng.choice([0.0, 0.3, 1.0], ANSWERS), rng.random(ANSWERS)
+    ranking = rank(accuracy, confidence)
+    values = summarise(ranking, [0.1], [], deploy(ranking, [0.1], []), True)
+    assert values["loss", None] == pytest.approx(1 - accuracy.mean())
+    assert values["loss_at_risk", 0.1] == pytest.approx(1.1 - accuracy.mean())
+    # It stands where the tables have metrics of its kind.
+    keys = list(values)
+    assert keys.index(("loss", None)) == keys.index(("brier", None)) + 1
+    assert keys[-1] == ("loss_at_risk", 0.1)
+
+    draws = draw_images(np.arange(ANSWERS), 30, 0)
+    resampled = Resampler(accuracy, draws).evaluate(ranking, [0.1], [], None, True)
+    expected = 1 - (draws.counts @ accuracy) / ANSWERS
+    np.testing.assert_allclose(resampled["loss", None], expected)
+    np.testing.assert_allclose(resampled["loss_at_risk", 0.1], 0.1 + expected)
+    # Reflected, because the record says that it is biased.
+    low, high = np.quantile(2 * values["loss", None] - expected, [0.025, 0.975])
+    assert metric_interval("loss", values["loss", None], resampled["loss", None]) == pytest.approx((low, high))
+
+
+def test_a_metric_of_probabilities_is_undefined_for_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_records, "METRICS", (*METRICS, by_sums(needs_probability=True)))
+    ranking = rank(np.array([1.0, 0.0]), np.array([3.0, 2.0]))
+    assert np.isnan(summarise(ranking, [], [], None, False)["loss", None])
+    resampled = Resampler(np.array([1.0, 0.0]), draw_images([0, 1], 5, 0)).evaluate(ranking, [], [], None, False)
+    assert np.isnan(resampled["loss", None]).all() and np.isnan(resampled["ece_mass", None]).all()
+    assert not np.isnan(resampled["aurc", None]).any()
+
+
+def test_names_and_labels_are_those_of_one_metric_each() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len({metric.label for metric in METRICS}) == len(names)
+    for metric in METRICS:
+        assert metric_named(metric.name) is metric
+        assert (metric.parameter is not None) == ("{}" in metric.label)
+        # A threshold has no interval, and neither a high nor a low one is better.
+        assert (metric.resampled is None) == metric.name.endswith(("threshold", "threshold_at_risk"))
+        assert (metric.resampled is None) == (metric.higher_is_better is None)
+
+
+def test_the_command_line_writes_every_metric() -> None:
+    groups = [fields.values() for fields in AT_RISK.values()]
+    written = {name for fields in (*groups, AT_COST.values()) for name in fields}
+    assert written == {metric.name for metric in METRICS if metric.parameter is not None}
