@@ -1,10 +1,12 @@
-"""Progress lines: a log gets one a minute and the last, a terminal renews one line."""
+"""Progress: a log gets its start, a line a minute and its end, a terminal renews one line."""
 
 import io
+import re
 
 import pytest
+import tqdm.std
 
-from quantrust.progress import Progress, progress
+from quantrust.progress import progress
 
 
 class Terminal(io.StringIO):
@@ -12,38 +14,51 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_log_gets_a_line_a_minute_and_the_last():
-    now = [0.0]
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, which a test sets."""
+    now = [1000.0]
+    monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
+    return now
+
+
+def test_a_log_gets_its_start_a_line_a_minute_and_its_end(clock: list[float]) -> None:
     stream = io.StringIO()
-    bar = Progress("quantizing", 100, "layers", stream, lambda: now[0])
-    for _ in range(100):
-        now[0] += 2.0
-        bar.update()
-    bar.close()
-    assert stream.getvalue().splitlines() == [
-        "quantizing: 30 of 100 layers in 1 min 00 s, 0.5/s, 2 min 20 s left",
-        "quantizing: 60 of 100 layers in 2 min 00 s, 0.5/s, 1 min 20 s left",
-        "quantizing: 90 of 100 layers in 3 min 00 s, 0.5/s, 20 s left",
-        "quantizing: 100 of 100 layers in 3 min 20 s, 0.5/s",
-    ]
-
-
-def test_a_terminal_renews_its_line():
-    now = [0.0]
-    stream = Terminal()
-    bar = Progress("answers", 4, "questions", stream, lambda: now[0])
-    for count in (1, 3):
-        now[0] += 1.0
-        bar.update(count)
-    bar.close()
+    with progress("quantizing", 100, "layers", stream=stream) as bar:
+        for _ in range(100):
+            clock[0] += 2.0
+            bar.update()
     assert stream.getvalue() == (
-        "\r\x1b[Kanswers: 1 of 4 questions in 1 s, 1/s, 3 s left"
-        "\r\x1b[Kanswers: 4 of 4 questions in 2 s, 2/s"
-        "\r\x1b[Kanswers: 4 of 4 questions in 2 s, 2/s\n"
+        "quantizing: 0 of 100 layers in 00:00, ? left\n"
+        "quantizing: 30 of 100 layers in 01:00, 02:20 left\n"
+        "quantizing: 60 of 100 layers in 02:00, 01:20 left\n"
+        "quantizing: 90 of 100 layers in 03:00, 00:20 left\n"
+        "quantizing: 100 of 100 layers in 03:20, 00:00 left\n"
     )
 
 
-def test_work_that_fails_still_says_how_far_it_came(capsys):
+def test_a_terminal_renews_its_line(clock: list[float]) -> None:
+    stream = Terminal()
+    with progress("answers", 4, "questions", stream=stream) as bar:
+        for count in (1, 3):
+            clock[0] += 1.0
+            bar.update(count)
+    written = stream.getvalue()
+    assert written.count("\n") == 1 and written.endswith("\n")
+    states = re.findall(r"\ranswers: +(\d+) %\|.*?\| (\d) of 4 questions in 00:0(\d), (\S+) left", written)
+    assert states[:3] == [("0", "0", "0", "?"), ("25", "1", "1", "00:03"), ("100", "4", "2", "00:00")]
+    assert set(states) == set(states[:3])
+
+
+def test_what_is_for_terminals_alone_leaves_a_log_empty(clock: list[float]) -> None:
+    for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
+        with progress("resampling", 1, "resamples", only_on_terminals=True, stream=stream) as bar:
+            clock[0] += 100.0
+            bar.update()
+        assert (stream.getvalue() != "") == shown
+
+
+def test_work_that_fails_still_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError), progress("quantizing", 3, "layers") as bar:
         bar.update()
         raise RuntimeError

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from quantrust.artifacts.tables import read_others_table
 from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
@@ -22,6 +21,7 @@ from quantrust.evaluation.metric_records import Key, metric_named
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.progress import progress
 
 RISKS = (0.01, 0.05)
 RESAMPLES, MOST_RESAMPLES = 2000, 20_000
@@ -138,9 +138,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     sides: list[list[Figures]] = []
     notes: list[str] = []
-    # None: no bar where standard error is not a terminal.
     total = 2 * len(datasets) * resamples
-    with tqdm(total=total, desc="resampling images", unit="resample", disable=None) as bar:
+    with progress("resampling images", total, "resamples", only_on_terminals=True) as bar:
         for name, path, table, estimator in zip("AB", (arguments.a, arguments.b), scores, estimators, strict=True):
             calibrated = _with_estimator(table, estimator, id_dataset, path)
             outside = calibrated.height - int(calibrated[estimator].is_between(0.0, 1.0).sum())

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
@@ -25,6 +24,7 @@ from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.summary import deploy, summarise
 from quantrust.files import atomic_path, write_json
+from quantrust.progress import progress
 from quantrust.tasks.task import Quality, Task, task_of_format
 
 PROBABILITY, SCORE = KINDS = ("probability", "score")
@@ -265,8 +265,7 @@ def _resample(
     if resamples == 0:
         return {}
     resampler = Resampler(scored.accuracy, draw_images(scored.images, resamples, seed))
-    # None: no bar where standard error is not a terminal.
-    with tqdm(total=resamples, desc="resampling images", unit="resample", disable=None) as bar:
+    with progress("resampling images", resamples, "resamples", only_on_terminals=True) as bar:
         return resampler.evaluate(scored.ranking, risks, costs, deployment, is_probability, progress=bar.update)
 
 
