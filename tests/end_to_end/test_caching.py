@@ -3,22 +3,35 @@
 from collections import Counter
 from pathlib import Path
 
+from quantrust.digest import SCRIPTS, code_files
+from quantrust.report import contents
+
 MODEL = "adversary"
 VARIANTS, DATASETS = 3, 3
+NO_PART = ("published", "learning_curve")
+ENTRIES = [entry for entry in contents.ENTRIES if entry.name not in NO_PART]
+
+
+def shows(*folders: str) -> Counter:
+    """Figures and tables that read what lies in these folders of results."""
+    read = {entry.rule: " ".join(map(str, entry.inputs.values())) for entry in ENTRIES}
+    return Counter(rule for rule, inputs in read.items() if any(f"/{folder}/" in inputs for folder in folders))
+
+
+def drawn_with(module: str) -> Counter:
+    """Figures whose modules import a module."""
+    path = SCRIPTS.joinpath(*module.split(".")).with_suffix(".py")
+    return Counter(
+        figure.rule
+        for figure in contents.FIGURES
+        if figure.name not in NO_PART
+        and path in code_files(SCRIPTS.joinpath(*figure.dotted_module.split(".")).with_suffix(".py"), SCRIPTS)
+    )
+
+
 # What follows from metrics; the main tables and the page also from comparisons, sizes and decisions.
-REPORT = Counter(
-    risk_coverage=1,
-    mixtures=1,
-    degradation=1,
-    efficiency=1,
-    tabulate_accuracy=1,
-    tabulate_reliability=1,
-    tabulate_members=1,
-    tabulate_quantization=1,
-    tabulate_selector=1,
-    build_page=1,
-)
-GROUP_FIGURES = Counter(reliability_diagrams=1, confidence_histograms=1, answer_types=1, question_kinds=1)
+REPORT = shows("metrics") + Counter(build_page=1)
+GROUP_FIGURES = shows("groups", "bins")
 EVALUATION = (
     Counter(
         evaluate_in_distribution=VARIANTS,
@@ -115,8 +128,9 @@ def test_editing_the_figures_redraws_them(scratch) -> None:
     # The page shows every figure.
     assert scratch.plan()[0] == Counter(degradation=1, build_page=1)
     edit(scratch, "report/figures/parts.py")
-    drawn = Counter(risk_coverage=1, mixtures=1, degradation=1, efficiency=1, selector_gain=1)
-    assert scratch.plan()[0] == drawn + GROUP_FIGURES + Counter(build_page=1)
+    drawn = drawn_with("quantrust.report.figures.parts")
+    assert {"risk_coverage", "degradation", "selector_gain", "question_kinds"} <= set(drawn)
+    assert scratch.plan()[0] == drawn + Counter(build_page=1)
 
 
 def test_editing_the_page_builds_it_alone(scratch) -> None:
