@@ -13,7 +13,8 @@ from quantrust.cli import main
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, compare
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import evaluate_variant
+from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from settings_given import given
 
 METRICS = ["accuracy", "aurc", "auroc", "ece", "brier", "coverage_at_risk", "deployed_coverage", "deployed_risk"]
 
@@ -75,7 +76,7 @@ def test_the_figures_are_those_of_the_comparison_module_and_of_the_metrics_table
         assert table[name].to_list() == pytest.approx(expected[name].to_list(), nan_ok=True)
     for name, side in (("a", one), ("b", other)):
         study = {"model": "m", "scheme": "s", "estimators": ["maxprob"], "risks": [0.2], "costs": []}
-        values, _ = evaluate_variant(side, mixtures, **study, **settings)
+        values, _ = evaluate_variant(side, mixtures, **given(EvaluationSettings, **study, **settings))
         joined = table.join(values, on=["dataset", "metric", "parameter"], how="left", nulls_equal=True)
         assert joined[name].to_list() == pytest.approx(joined["value"].to_list())
 
@@ -130,7 +131,7 @@ def test_two_estimators_of_one_file_do_not_differ_in_accuracy_which_is_left_out(
     ece = table.filter((pl.col("metric") == "ece") & (pl.col("dataset") == "id"))
     calibrated = add_calibrated(scores(0.0), ["maxprob+platt"], "id")
     settings = {"model": "m", "scheme": "s", "id_dataset": "id", "risks": [], "costs": [], "resamples": 1, "seed": 0}
-    values, _ = evaluate_variant(calibrated, {}, estimators=["maxprob+platt"], **settings)
+    values, _ = evaluate_variant(calibrated, {}, **given(EvaluationSettings, estimators=["maxprob+platt"], **settings))
     assert ece["a"].item() == pytest.approx(values.filter(pl.col("metric") == "ece")["value"].item())
     # The entropy is not a probability and has no calibration error, and the command says so.
     assert "note: 480 confidences of B, entropy, are outside [0, 1]" in capsys.readouterr().out

@@ -10,9 +10,10 @@ from polars.testing import assert_frame_equal
 from quantrust.artifacts.tables import write_table
 from quantrust.evaluation import metrics
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA, break_down
+from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA, BreakdownSettings, break_down
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
+from settings_given import given
 
 SETTINGS = {
     "model": "m",
@@ -56,7 +57,7 @@ def mixtures(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def tables(scores: pl.DataFrame, mixtures: dict[str, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    return break_down(scores, mixtures, **SETTINGS)
+    return break_down(scores, mixtures, **given(BreakdownSettings, **SETTINGS))
 
 
 def test_groups_hold_the_metrics_of_their_questions_alone(scores, tables) -> None:
@@ -117,7 +118,9 @@ def test_bins_count_the_answers_and_give_the_calibration_error(scores, tables) -
 
 def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) -> None:
     """Against drawing images with replacement and averaging each time, to within the noise of the resamples."""
-    _, bins = break_down(scores, mixtures, **{**SETTINGS, "resamples": 2000, "estimators": ["maxprob"]})
+    _, bins = break_down(
+        scores, mixtures, **given(BreakdownSettings, **{**SETTINGS, "resamples": 2000, "estimators": ["maxprob"]})
+    )
     fullest = bins.filter(dataset="id").sort("n", descending=True).row(0, named=True)
     own = scores.filter(dataset="id", split="test")
     inside = own.with_columns(inside=(pl.col("maxprob") > fullest["lower"]) & (pl.col("maxprob") <= fullest["upper"]))
@@ -136,8 +139,8 @@ def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) 
 
 
 def test_what_was_broken_down_in_distribution_before_is_as_if_all_was_at_once(scores, mixtures, tables) -> None:
-    id_rows = break_down(scores.filter(pl.col("dataset") == "id"), {}, **SETTINGS)
-    rest = break_down(scores, mixtures, with_id_dataset=False, **SETTINGS)
+    id_rows = break_down(scores.filter(pl.col("dataset") == "id"), {}, **given(BreakdownSettings, **SETTINGS))
+    rest = break_down(scores, mixtures, **given(BreakdownSettings, with_id_dataset=False, **SETTINGS))
     for parts, table in zip(zip(id_rows, rest, strict=True), tables, strict=True):
         assert_frame_equal(pl.concat(parts), table, check_row_order=False)
 
@@ -147,6 +150,8 @@ def test_files_hold_the_tables(tmp_path, scores, mixtures, tables) -> None:
     write_table(mixtures["shift"], tmp_path / "shift.parquet")
     paths = (tmp_path / "groups.parquet", tmp_path / "bins.parquet")
     mixture_paths = {"shift": tmp_path / "shift.parquet"}
-    write_from_scores(break_down, tmp_path / "scores.parquet", mixture_paths, paths, **SETTINGS)
+    write_from_scores(
+        break_down, tmp_path / "scores.parquet", mixture_paths, paths, **given(BreakdownSettings, **SETTINGS)
+    )
     for path, table in zip(paths, tables, strict=True):
         assert pl.read_parquet(path).equals(table)

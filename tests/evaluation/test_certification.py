@@ -10,6 +10,7 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.certification import (
     SCHEMA,
+    CertificationSettings,
     Population,
     candidate_thresholds,
     certify,
@@ -19,6 +20,7 @@ from quantrust.evaluation.certification import (
 )
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
+from settings_given import given
 
 
 def test_the_fewest_faultless_answers_just_suffice():
@@ -137,7 +139,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def table(scores, mixtures):
-    return evaluate_certification(scores, mixtures, **SETTINGS)
+    return evaluate_certification(scores, mixtures, **given(CertificationSettings, **SETTINGS))
 
 
 def test_there_is_a_row_for_each_setting_and_limit(table):
@@ -218,7 +220,10 @@ def test_every_split_draws_other_images(scores):
     # With one question an image there is nothing else to draw.
     single = scores.with_columns(image_id="question_id")
     settings = {**SETTINGS, "risks": [0.1], "splits": 1}
-    found = {evaluate_certification(single, {}, **{**settings, "seed": seed})["coverage"][0] for seed in range(5)}
+    found = {
+        evaluate_certification(single, {}, **given(CertificationSettings, **{**settings, "seed": seed}))["coverage"][0]
+        for seed in range(5)
+    }
     assert len(found) > 3
 
 
@@ -227,7 +232,9 @@ def test_too_few_images_certify_nothing(scores, mixtures):
     few = scores.filter(
         (pl.col("split") == "val") | pl.col("image_id").is_in([f"test-{index}" for index in range(300)])
     )
-    table = evaluate_certification(few, {}, **{**SETTINGS, "risks": [0.01], "splits": 5})
+    table = evaluate_certification(
+        few, {}, **given(CertificationSettings, **{**SETTINGS, "risks": [0.01], "splits": 5})
+    )
     columns = ["threshold", "coverage", "risk", "certified_share", "median_coverage", "median_risk", "violation_rate"]
     assert table.select(columns).rows() == [(None, 0.0, None, 0.0, 0.0, None, 0.0)]
 
@@ -235,7 +242,10 @@ def test_too_few_images_certify_nothing(scores, mixtures):
 def test_the_same_seed_gives_the_same_table(scores, mixtures, table):
     settings = {**SETTINGS, "splits": 3}
     shuffled = scores.sample(fraction=1, shuffle=True, seed=4)
-    one, two = (evaluate_certification(rows, mixtures, **settings) for rows in (scores, shuffled))
+    one, two = (
+        evaluate_certification(rows, mixtures, **given(CertificationSettings, **settings))
+        for rows in (scores, shuffled)
+    )
     assert one.equals(two)
     assert one["threshold"].to_list() == table["threshold"].to_list()
 
@@ -244,19 +254,21 @@ def test_the_file_holds_the_table(tmp_path, scores, mixtures, table):
     write_table(scores, tmp_path / "scores.parquet")
     write_table(mixtures["shift"], tmp_path / "shift.parquet")
     paths = tmp_path / "scores.parquet", {"shift": tmp_path / "shift.parquet"}, [tmp_path / "out.parquet"]
-    write_from_scores(evaluate_certification, *paths, **SETTINGS)
+    write_from_scores(evaluate_certification, *paths, **given(CertificationSettings, **SETTINGS))
     assert pl.read_parquet(tmp_path / "out.parquet").equals(table)
 
 
 def test_missing_val_answers_are_named(scores, mixtures):
     with pytest.raises(QuantrustError, match="m/bf16: no answers of id in split val"):
-        evaluate_certification(scores.filter(pl.col("split") == "test"), mixtures, **SETTINGS)
+        evaluate_certification(
+            scores.filter(pl.col("split") == "test"), mixtures, **given(CertificationSettings, **SETTINGS)
+        )
 
 
 @pytest.mark.parametrize("impossible", [{"risks": [0.0]}, {"risks": [1.0]}, {"delta": 0.0}])
 def test_impossible_limits_are_refused(scores, mixtures, impossible):
     with pytest.raises(QuantrustError, match=r"outside \(0, 1\)"):
-        evaluate_certification(scores, mixtures, **{**SETTINGS, **impossible})
+        evaluate_certification(scores, mixtures, **given(CertificationSettings, **{**SETTINGS, **impossible}))
 
 
 @pytest.mark.slow

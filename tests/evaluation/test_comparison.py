@@ -6,9 +6,18 @@ import pytest
 
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.comparison import SCHEMA, Estimates, compare, holm, two_sided_p_value, write_comparisons
+from quantrust.evaluation.comparison import (
+    SCHEMA,
+    ComparisonSettings,
+    Estimates,
+    compare,
+    holm,
+    two_sided_p_value,
+    write_comparisons,
+)
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import evaluate_variant
+from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from settings_given import given
 
 METRICS = [("accuracy", None), ("aurc", None), ("coverage_at_risk", 0.2), ("effective_reliability", 10.0)]
 SETTINGS = {"id_dataset": "id", "resamples": 99, "seed": 0}
@@ -72,8 +81,8 @@ def test_differences_are_those_of_the_metrics_table(good, mixtures):
     bad = variant(0.6, 0.3, 2)
     table = compare(Estimates(good, "maxprob"), Estimates(bad, "blurred"), mixtures, metrics=METRICS, **SETTINGS)
     settings = {"model": "m", "scheme": "s", "risks": [0.2], "costs": [10.0], **SETTINGS}
-    one, _ = evaluate_variant(good, mixtures, estimators=["maxprob"], **settings)
-    other, _ = evaluate_variant(bad, mixtures, estimators=["blurred"], **settings)
+    one, _ = evaluate_variant(good, mixtures, **given(EvaluationSettings, estimators=["maxprob"], **settings))
+    other, _ = evaluate_variant(bad, mixtures, **given(EvaluationSettings, estimators=["blurred"], **settings))
     keys = ["dataset", "id_share", "metric", "parameter"]
     joined = table.join(one, on=keys, nulls_equal=True).join(other, on=keys, nulls_equal=True, suffix="_other")
     assert joined.height == table.height
@@ -85,7 +94,9 @@ def test_pairing_makes_the_interval_of_a_difference_narrower(good, mixtures):
     blurred = compare(Estimates(good, "maxprob"), Estimates(good, "blurred"), mixtures, metrics=METRICS, **SETTINGS)
     row = blurred.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "id")).row(0, named=True)
     settings = {"model": "m", "scheme": "s", "risks": [0.2], "costs": [10.0], **SETTINGS}
-    table, _ = evaluate_variant(good, mixtures, estimators=["maxprob", "blurred"], **settings)
+    table, _ = evaluate_variant(
+        good, mixtures, **given(EvaluationSettings, estimators=["maxprob", "blurred"], **settings)
+    )
     single = table.filter((pl.col("metric") == "aurc") & (pl.col("dataset") == "id"))
     widths = (single["high"] - single["low"]).to_list()
     assert row["high"] - row["low"] < 0.9 * math.hypot(*widths)
@@ -128,7 +139,9 @@ def test_a_file_of_comparisons_is_corrected_as_a_whole(tmp_path, good, mixtures)
         (("m", "bf16", "blurred"), ("m", "rtn-w2c", "blurred")),
     ]
     settings = {"pairs": pairs, "metrics": METRICS, **SETTINGS}
-    write_comparisons(paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **settings)
+    write_comparisons(
+        paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **given(ComparisonSettings, **settings)
+    )
     table = pl.read_parquet(tmp_path / "out.parquet")
     names = [f"{place}_{name}" for place in ("first", "second") for name in ("model", "scheme", "estimator")]
     assert table.columns == [*names, *SCHEMA.names()]
@@ -154,7 +167,9 @@ def test_resamples_that_are_too_few_for_the_correction_are_named_in_the_log(
     paths = {("m", name): tmp_path / f"{name}.parquet" for name in ("bf16", "rtn-w2c")}
     pairs = [(("m", "bf16", "maxprob"), ("m", "rtn-w2c", "maxprob"))]
     settings = SETTINGS | {"pairs": pairs, "metrics": METRICS, "resamples": resamples}
-    write_comparisons(paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **settings)
+    write_comparisons(
+        paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **given(ComparisonSettings, **settings)
+    )
     assert ("comparison.resamples is 318, and 8 differences" in caplog.text) == too_few
     lowest = pl.read_parquet(tmp_path / "out.parquet")["p_holm"].min()
     assert lowest == pytest.approx(16 / (resamples + 1))
@@ -162,7 +177,9 @@ def test_resamples_that_are_too_few_for_the_correction_are_named_in_the_log(
 
 
 def test_nothing_to_compare_is_an_empty_table(tmp_path):
-    write_comparisons({}, {}, tmp_path / "out.parquet", pairs=[], metrics=METRICS, **SETTINGS)
+    write_comparisons(
+        {}, {}, tmp_path / "out.parquet", **given(ComparisonSettings, pairs=[], metrics=METRICS, **SETTINGS)
+    )
     assert pl.read_parquet(tmp_path / "out.parquet").height == 0
 
 
@@ -173,7 +190,7 @@ def test_a_shift_of_which_a_mixture_holds_a_part_is_compared_as_a_whole(tmp_path
     pairs = [(("m", "bf16", "blurred"), ("m", "bf16", "maxprob"))]
     paths = {("m", "bf16"): tmp_path / "scores.parquet"}, {"shift": tmp_path / "shift.parquet"}
     settings = {"pairs": pairs, "metrics": [("aurc", None)], **SETTINGS}
-    write_comparisons(*paths, tmp_path / "out.parquet", **settings)
+    write_comparisons(*paths, tmp_path / "out.parquet", **given(ComparisonSettings, **settings))
     table = pl.read_parquet(tmp_path / "out.parquet")
     assert table.select("dataset", "id_share", "n").rows() == [("id", 1.0, 600), ("shift", None, 300)]
 

@@ -10,13 +10,14 @@ from PIL import Image
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.certification import evaluate_certification
-from quantrust.evaluation.decisions import SCHEMA, decide_variant
-from quantrust.evaluation.examples import KINDS, LONGEST_SIDE, write_examples
+from quantrust.evaluation.certification import CertificationSettings, evaluate_certification
+from quantrust.evaluation.decisions import SCHEMA, DecisionSettings, decide_variant
+from quantrust.evaluation.examples import KINDS, LONGEST_SIDE, ExampleSettings, write_examples
 from quantrust.evaluation.limits import fewest_to_judge, risk_limits
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.shipping import verdict, write_shipping
-from quantrust.evaluation.study import evaluate_variant
+from quantrust.evaluation.shipping import ShippingSettings, verdict, write_shipping
+from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from settings_given import given
 
 VARIANT = {"model": "m", "scheme": "s", "id_dataset": "id", "estimators": ["maxprob", "blurred"], "seed": 3}
 RISKS = [0.05, 0.1, 0.3]
@@ -60,7 +61,9 @@ def mixtures(scores) -> dict[str, pl.DataFrame]:
 
 @pytest.fixture(scope="module")
 def table(scores, mixtures) -> pl.DataFrame:
-    return decide_variant(scores, mixtures, risks=RISKS, delta=0.1, splits=20, resamples=30, **VARIANT)
+    return decide_variant(
+        scores, mixtures, **given(DecisionSettings, risks=RISKS, delta=0.1, splits=20, resamples=30, **VARIANT)
+    )
 
 
 def test_there_is_a_row_for_each_estimator_dataset_and_limit(table) -> None:
@@ -70,7 +73,9 @@ def test_there_is_a_row_for_each_estimator_dataset_and_limit(table) -> None:
 
 
 def test_figures_are_those_of_the_metrics(table, scores, mixtures) -> None:
-    metrics, _ = evaluate_variant(scores, mixtures, risks=RISKS, costs=[], resamples=30, **VARIANT)
+    metrics, _ = evaluate_variant(
+        scores, mixtures, **given(EvaluationSettings, risks=RISKS, costs=[], resamples=30, **VARIANT)
+    )
     share = {"id": 1.0, "shift": 0.0}
     for row in table.iter_rows(named=True):
         here = metrics.filter(
@@ -90,7 +95,9 @@ def test_figures_are_those_of_the_metrics(table, scores, mixtures) -> None:
 
 
 def test_certificates_are_those_of_the_first_half(table, scores, mixtures) -> None:
-    certified = evaluate_certification(scores, mixtures, risks=RISKS, delta=0.1, splits=20, **VARIANT)
+    certified = evaluate_certification(
+        scores, mixtures, **given(CertificationSettings, risks=RISKS, delta=0.1, splits=20, **VARIANT)
+    )
     certified = certified.filter((pl.col("id_share") == 1) | (pl.col("id_share") == 0))
     assert certified["threshold"].is_not_null().any()
     for row in table.iter_rows(named=True):
@@ -128,7 +135,9 @@ def test_so_many_answers_tell_a_risk_limit_from_twice_the_limit() -> None:
 
 def test_a_limit_outside_zero_and_one_is_refused(scores, mixtures) -> None:
     with pytest.raises(QuantrustError, match="outside"):
-        decide_variant(scores, mixtures, risks=[1.0], delta=0.1, splits=1, resamples=5, **VARIANT)
+        decide_variant(
+            scores, mixtures, **given(DecisionSettings, risks=[1.0], delta=0.1, splits=1, resamples=5, **VARIANT)
+        )
 
 
 def test_limits_are_decimal_fractions_and_include_the_ends() -> None:
@@ -154,7 +163,7 @@ def shipped(scores, mixtures, tmp_path):
             {("m", name): tmp_path / f"{name}.parquet" for name in names},
             {"shift": tmp_path / "mixture.parquet"},
             tmp_path / "shipping.parquet",
-            **settings | {"id_dataset": "id", "resamples": 60, "seed": 0} | changes,
+            **given(ShippingSettings, **settings | {"id_dataset": "id", "resamples": 60, "seed": 0} | changes),
         )
         return pl.read_parquet(tmp_path / "shipping.parquet")
 
@@ -171,7 +180,10 @@ def test_a_scheme_that_answers_alike_keeps_everything(shipped) -> None:
 def test_a_worse_scheme_keeps_the_ratio_of_the_metrics_and_fails(shipped, scores, mixtures) -> None:
     worse = shipped().filter(pl.col("scheme") == "worse")
     settings = VARIANT | {"estimators": ["maxprob"], "risks": [0.1], "costs": [], "resamples": 2}
-    metrics = [evaluate_variant(one, mixtures, **settings)[0] for one in (answers(1, lost=0.3), scores)]
+    metrics = [
+        evaluate_variant(one, mixtures, **given(EvaluationSettings, **settings))[0]
+        for one in (answers(1, lost=0.3), scores)
+    ]
     for dataset, share in (("id", 1.0), ("shift", 0.0)):
         for metric in ("accuracy", "coverage_at_risk"):
             own, base = (
@@ -247,7 +259,9 @@ def test_the_verdicts_of_a_small_study_are_open(scores, tmp_path) -> None:
     write_table(few, tmp_path / "few.parquet")
     paths = {("m", name): tmp_path / "few.parquet" for name in ("bf16", "same")}
     settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.3, "keeps": 0.95, "id_dataset": "id"}
-    write_shipping(paths, {}, tmp_path / "shipping.parquet", **settings, resamples=60, seed=0)
+    write_shipping(
+        paths, {}, tmp_path / "shipping.parquet", **given(ShippingSettings, **settings, resamples=60, seed=0)
+    )
     row = pl.read_parquet(tmp_path / "shipping.parquet").filter(pl.col("metric") == "coverage_at_risk")
     assert row.select("kept_low", "kept_high", "verdict", "n", "images").rows() == [(1.0, 1.0, "open", 20, 10)]
 
@@ -267,11 +281,7 @@ def examples(scores, mixtures, tmp_path):
             paths[name]["scores"],
             {"shift": tmp_path / "mixture.parquet"},
             [paths[name]["decisions"]],
-            risks=RISKS,
-            delta=0.1,
-            splits=1,
-            resamples=5,
-            **VARIANT,
+            **given(DecisionSettings, risks=RISKS, delta=0.1, splits=1, resamples=5, **VARIANT),
         )
         for dataset in ("id", "shift"):
             of_dataset = one.filter(pl.col("dataset") == dataset)
@@ -298,7 +308,7 @@ def examples(scores, mixtures, tmp_path):
             {("m", name, dataset): paths[name][dataset] for name in paths for dataset in ("id", "shift")},
             {("m", name): paths[name]["decisions"] for name in paths},
             tmp_path / "examples.parquet",
-            **settings | changes,
+            **given(ExampleSettings, **settings | changes),
         )
         return pl.read_parquet(tmp_path / "examples.parquet")
 

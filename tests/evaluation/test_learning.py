@@ -7,9 +7,10 @@ from polars.testing import assert_frame_equal
 
 from quantrust.artifacts.tables import write_table
 from quantrust.evaluation.comparison import Estimates, compare
-from quantrust.evaluation.learning import SCHEMA, write_learning_curve
+from quantrust.evaluation.learning import SCHEMA, LearningSettings, write_learning_curve
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import evaluate_variant
+from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from settings_given import given
 
 METRICS = [("aurc", None), ("coverage_at_risk", 0.2)]
 DRAWS = {"id_dataset": "id", "resamples": 24, "seed": 1}
@@ -44,11 +45,7 @@ def test_a_row_is_the_difference_from_maxprob_of_the_selectors_of_so_many_labels
         paths,
         {"shift": tmp_path / "mixture.parquet"},
         tmp_path / "curve.parquet",
-        model="m",
-        scheme="s",
-        estimators=["selector"],
-        metrics=METRICS,
-        **DRAWS,
+        **given(LearningSettings, model="m", scheme="s", estimators=["selector"], metrics=METRICS, **DRAWS),
     )
     table = pl.read_parquet(tmp_path / "curve.parquet")
     assert table.schema == SCHEMA
@@ -60,7 +57,17 @@ def test_a_row_is_the_difference_from_maxprob_of_the_selectors_of_so_many_labels
         columns = [name for name in expected.columns if name != "p_holm"]
         assert_frame_equal(here.select(columns), expected.select(columns))
         values, _ = evaluate_variant(
-            one, mixtures, model="m", scheme="s", estimators=["maxprob", "selector"], risks=[0.2], costs=[], **DRAWS
+            one,
+            mixtures,
+            **given(
+                EvaluationSettings,
+                model="m",
+                scheme="s",
+                estimators=["maxprob", "selector"],
+                risks=[0.2],
+                costs=[],
+                **DRAWS,
+            ),
         )
         for row in here.iter_rows(named=True):
             same = values.filter(

@@ -7,18 +7,19 @@ from polars.testing import assert_frame_equal
 
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.breakdowns import break_down
+from quantrust.evaluation.breakdowns import BreakdownSettings, break_down
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.certification import evaluate_certification
+from quantrust.evaluation.certification import CertificationSettings, evaluate_certification
 from quantrust.evaluation.comparison import Estimates, compare
-from quantrust.evaluation.decisions import decide_variant
+from quantrust.evaluation.decisions import DecisionSettings, decide_variant
 from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import Resampler
-from quantrust.evaluation.shipping import write_shipping
-from quantrust.evaluation.study import draw_setting, evaluate_variant, settings_of
+from quantrust.evaluation.shipping import ShippingSettings, write_shipping
+from quantrust.evaluation.study import EvaluationSettings, draw_setting, evaluate_variant, settings_of
 from quantrust.evaluation.summary import deploy
+from settings_given import given
 
 MEMBERS = ("selector", "selector@2", "selector@3")
 RISKS, COSTS = [0.05, 0.2], [10.0]
@@ -72,7 +73,7 @@ def mixtures(scores: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 def test_every_resample_is_one_of_one_member_in_turn(scores, mixtures):
     """Against each member on all resamples, of which its own are taken."""
-    metrics, curves = evaluate_variant(scores, mixtures, costs=COSTS, **SETTINGS)
+    metrics, curves = evaluate_variant(scores, mixtures, **given(EvaluationSettings, costs=COSTS, **SETTINGS))
     val = scores.filter(pl.col("split") == "val")
     for setting in settings_of(scores, mixtures, "home"):
         draws = draw_setting(setting, 30, 4)
@@ -103,9 +104,13 @@ def test_every_resample_is_one_of_one_member_in_turn(scores, mixtures):
 
 
 def test_the_value_is_that_of_the_first_member_and_the_others_stand_beside_it(scores, mixtures):
-    metrics, _ = evaluate_variant(scores, mixtures, costs=[], **SETTINGS | {"estimators": ["selector", "maxprob"]})
+    metrics, _ = evaluate_variant(
+        scores, mixtures, **given(EvaluationSettings, costs=[], **SETTINGS | {"estimators": ["selector", "maxprob"]})
+    )
     alone, _ = evaluate_variant(
-        scores.drop(MEMBERS[1:]), mixtures, costs=[], **SETTINGS | {"estimators": ["selector", "maxprob"]}
+        scores.drop(MEMBERS[1:]),
+        mixtures,
+        **given(EvaluationSettings, costs=[], **SETTINGS | {"estimators": ["selector", "maxprob"]}),
     )
     assert metrics["value"].equals(alone["value"])
     learned = metrics.filter(pl.col("estimator") == "selector")
@@ -137,8 +142,14 @@ def test_members_that_agree_change_nothing(scores, alike, mixtures):
 
 
 def test_breakdowns_decisions_and_certificates_draw_members_too(scores, alike, mixtures):
-    groups, bins = ([break_down(table, mixtures, **SETTINGS)[place] for table in (scores, alike)] for place in range(2))
-    decisions = [decide_variant(table, mixtures, delta=0.1, splits=3, **SETTINGS) for table in (scores, alike)]
+    groups, bins = (
+        [break_down(table, mixtures, **given(BreakdownSettings, **SETTINGS))[place] for table in (scores, alike)]
+        for place in range(2)
+    )
+    decisions = [
+        decide_variant(table, mixtures, **given(DecisionSettings, delta=0.1, splits=3, **SETTINGS))
+        for table in (scores, alike)
+    ]
     for (drawn, fixed), key in (
         ((table.filter(pl.col("metric") == "aurc") for table in groups), "high"),
         ((table.filter(pl.col("risk_limit") == 0.2) for table in decisions), "coverage_high"),
@@ -149,7 +160,8 @@ def test_breakdowns_decisions_and_certificates_draw_members_too(scores, alike, m
     assert not bins[0].equals(bins[1])
     settings = {"model": "m", "scheme": "s", "estimators": ["selector"], "risks": [0.2], "delta": 0.1, "seed": 0}
     certificates = [
-        evaluate_certification(table, mixtures, id_dataset="home", splits=9, **settings) for table in (scores, alike)
+        evaluate_certification(table, mixtures, **given(CertificationSettings, id_dataset="home", splits=9, **settings))
+        for table in (scores, alike)
     ]
     # the first split is of the estimator itself, and the last network ranks too badly to be certified
     assert certificates[0]["threshold"].equals(certificates[1]["threshold"])
@@ -183,11 +195,14 @@ def test_a_verdict_is_settled_only_if_it_is_under_every_member(scores, mixtures,
         {("m", name): tmp_path / f"{name}.parquet" for name in schemes},
         {"shift": tmp_path / "mixture.parquet"},
         tmp_path / "shipping.parquet",
-        reference="bf16",
-        estimators=["selector"],
-        risk=0.2,
-        keeps=0.9,
-        **DRAWS | {"resamples": 60},
+        **given(
+            ShippingSettings,
+            reference="bf16",
+            estimators=["selector"],
+            risk=0.2,
+            keeps=0.9,
+            **DRAWS | {"resamples": 60},
+        ),
     )
     table = pl.read_parquet(tmp_path / "shipping.parquet").filter(dataset="home", metric="coverage_at_risk")
     columns = ("scheme", "verdict", "members", "members_meet", "members_fail")
@@ -214,10 +229,10 @@ def test_the_calibration_errors_of_members_are_reflected_at_their_own_values():
 
 def test_fewer_resamples_than_members_are_refused(scores, mixtures):
     with pytest.raises(QuantrustError, match="2 resamples of images are too few for selector, which has 3 members"):
-        evaluate_variant(scores, mixtures, costs=[], **SETTINGS | {"resamples": 2})
+        evaluate_variant(scores, mixtures, **given(EvaluationSettings, costs=[], **SETTINGS | {"resamples": 2}))
 
 
 def test_a_member_without_a_confidence_is_named(scores, mixtures):
     broken = scores.with_columns(pl.lit(None, pl.Float64).alias("selector@3"))
     with pytest.raises(QuantrustError, match=r"m/s: question val-0 of home: selector@3 is None"):
-        evaluate_variant(broken, mixtures, costs=[], **SETTINGS)
+        evaluate_variant(broken, mixtures, **given(EvaluationSettings, costs=[], **SETTINGS))

@@ -12,10 +12,12 @@ from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.study import (
     CURVES_SCHEMA,
     METRICS_SCHEMA,
+    EvaluationSettings,
     draw_setting,
     evaluate_variant,
     settings_of,
 )
+from settings_given import given
 
 SETTINGS = {
     "model": "m",
@@ -67,7 +69,7 @@ def mixtures(scores):
 
 @pytest.fixture(scope="module")
 def tables(scores, mixtures):
-    return evaluate_variant(scores, mixtures, **SETTINGS)
+    return evaluate_variant(scores, mixtures, **given(EvaluationSettings, **SETTINGS))
 
 
 def value(table, metric, parameter=None, estimator="maxprob", dataset="id", share=1.0, column="value"):
@@ -134,7 +136,9 @@ def test_intervals_surround_the_values_and_thresholds_have_none(tables):
 
 def test_the_same_seed_gives_the_same_tables_whatever_the_order_of_rows(tables, scores, mixtures):
     shuffled = scores.sample(fraction=1, shuffle=True, seed=1)
-    for before, after in zip(tables, evaluate_variant(shuffled, mixtures, **SETTINGS), strict=True):
+    for before, after in zip(
+        tables, evaluate_variant(shuffled, mixtures, **given(EvaluationSettings, **SETTINGS)), strict=True
+    ):
         assert_frame_equal(before, after)
 
 
@@ -175,7 +179,7 @@ def test_answers_of_two_datasets_to_one_picture_are_drawn_together(scores, mixtu
 
 def test_calibrated_estimators_are_made_where_they_are_asked_for(scores, mixtures, tables):
     settings = {**SETTINGS, "estimators": ["maxprob", "maxprob+isotonic", "maxprob+temperature"]}
-    table, _ = evaluate_variant(scores, mixtures, **settings)
+    table, _ = evaluate_variant(scores, mixtures, **given(EvaluationSettings, **settings))
     assert table["estimator"].unique(maintain_order=True).to_list() == settings["estimators"]
     assert value(table, "ece", estimator="maxprob+isotonic") < value(table, "ece")
     assert value(table, "aurc", estimator="maxprob+temperature") == pytest.approx(value(table, "aurc"))
@@ -187,17 +191,17 @@ def test_a_missing_answer_is_named(scores, mixtures):
     lost = mixtures["shift"].filter(pl.col("dataset") == "shift")["question_id"][0]
     fewer = scores.filter((pl.col("dataset") != "shift") | (pl.col("question_id") != lost))
     with pytest.raises(QuantrustError, match=f"question {lost} of shift"):
-        evaluate_variant(fewer, mixtures, **SETTINGS)
+        evaluate_variant(fewer, mixtures, **given(EvaluationSettings, **SETTINGS))
 
 
 def test_missing_val_answers_are_named(scores, mixtures):
     with pytest.raises(QuantrustError, match="m/bf16: no answers of id in split val"):
-        evaluate_variant(scores.filter(pl.col("split") == "test"), mixtures, **SETTINGS)
+        evaluate_variant(scores.filter(pl.col("split") == "test"), mixtures, **given(EvaluationSettings, **SETTINGS))
 
 
 def test_an_unknown_estimator_is_named(scores, mixtures):
     with pytest.raises(QuantrustError, match="no estimator 'margin'"):
-        evaluate_variant(scores, mixtures, **{**SETTINGS, "estimators": ["margin"]})
+        evaluate_variant(scores, mixtures, **given(EvaluationSettings, **{**SETTINGS, "estimators": ["margin"]}))
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
@@ -206,7 +210,7 @@ def test_an_unusable_confidence_is_named(scores, mixtures, bad):
         maxprob=pl.when(pl.col("question_id") == "test-5").then(pl.lit(bad)).otherwise(pl.col("maxprob"))
     )
     with pytest.raises(QuantrustError, match="question test-5 of id: maxprob is"):
-        evaluate_variant(broken, mixtures, **SETTINGS)
+        evaluate_variant(broken, mixtures, **given(EvaluationSettings, **SETTINGS))
 
 
 def test_what_was_evaluated_in_distribution_before_is_as_if_all_was_at_once(tmp_path, scores, mixtures, tables):
@@ -215,10 +219,15 @@ def test_what_was_evaluated_in_distribution_before_is_as_if_all_was_at_once(tmp_
     write_table(scores, tmp_path / "scores.parquet")
     write_table(mixtures["shift"], tmp_path / "shift.parquet")
     begun, whole = ([tmp_path / name / f"{kind}.parquet" for kind in ("metrics", "curves")] for name in ("id", "all"))
-    write_from_scores(evaluate_variant, tmp_path / "id.parquet", {}, begun, **SETTINGS)
+    write_from_scores(evaluate_variant, tmp_path / "id.parquet", {}, begun, **given(EvaluationSettings, **SETTINGS))
     shift = {"shift": tmp_path / "shift.parquet"}
     write_from_scores(
-        evaluate_variant, tmp_path / "scores.parquet", shift, whole, begun, with_id_dataset=False, **SETTINGS
+        evaluate_variant,
+        tmp_path / "scores.parquet",
+        shift,
+        whole,
+        begun,
+        **given(EvaluationSettings, with_id_dataset=False, **SETTINGS),
     )
     for first, both, table in zip(begun, whole, tables, strict=True):
         assert_frame_equal(pl.read_parquet(first), table.filter(dataset="id"))
@@ -234,7 +243,7 @@ def test_files_hold_the_tables_and_are_the_same_bytes_twice(tmp_path, scores, mi
             tmp_path / "scores.parquet",
             {"shift": tmp_path / "shift.parquet"},
             [tmp_path / run / "metrics.parquet", tmp_path / run / "curves.parquet"],
-            **SETTINGS,
+            **given(EvaluationSettings, **SETTINGS),
         )
     for name, table in zip(("metrics.parquet", "curves.parquet"), tables, strict=True):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

@@ -12,9 +12,12 @@ import pytest
 
 from quantrust.artifacts.tables import write_table
 from quantrust.evaluation import certification, comparison, decisions, shipping
+from quantrust.evaluation.certification import CertificationSettings
+from quantrust.evaluation.decisions import DecisionSettings
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.report import contents
 from quantrust.report.tables import accuracy, as_is, data, members, paper, published, reliability, sizes
+from settings_given import given
 
 ID_DATASET = "vqav2"
 PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "paper_reference.yaml"
@@ -271,8 +274,10 @@ def test_a_threshold_read_back_answers_the_questions_that_the_computed_one_answe
     common = {"model": "m", "scheme": "s", "id_dataset": ID_DATASET, "estimators": ["maxprob"], "seed": 0, "delta": 0.1}
     common |= {"risks": [0.01, 0.05, 0.1], "splits": 5}
     tables_of = {
-        "decisions": decisions.decide_variant(scores, mixtures, resamples=5, **common),
-        "certification": certification.evaluate_certification(scores, mixtures, **common),
+        "decisions": decisions.decide_variant(scores, mixtures, **given(DecisionSettings, resamples=5, **common)),
+        "certification": certification.evaluate_certification(
+            scores, mixtures, **given(CertificationSettings, **common)
+        ),
     }
     read, rounded = 0, 0
     for name, computed in tables_of.items():

@@ -1,7 +1,7 @@
 """Break a variant's test answers down by kind of question and by bin of confidence."""
 
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.breakdowns import break_down
+from quantrust.evaluation.breakdowns import BreakdownSettings, break_down
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
@@ -15,5 +15,5 @@ with job_log(snakemake.log[0]):
         with_id_dataset=not begun,
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
-        **snakemake.params.settings,
+        settings=BreakdownSettings(**snakemake.params.settings),
     )

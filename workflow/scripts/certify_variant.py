@@ -1,7 +1,7 @@
 """Certify a variant's thresholds and count how often their promise is broken."""
 
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.certification import evaluate_certification
+from quantrust.evaluation.certification import CertificationSettings, evaluate_certification
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
@@ -12,5 +12,5 @@ with job_log(snakemake.log[0]):
         snakemake.output,
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
-        **snakemake.params.settings,
+        settings=CertificationSettings(**snakemake.params.settings),
     )

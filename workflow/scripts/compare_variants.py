@@ -1,6 +1,6 @@
 """Compare schemes with no quantization, and estimators with maxprob, question by question."""
 
-from quantrust.evaluation.comparison import write_comparisons
+from quantrust.evaluation.comparison import ComparisonSettings, write_comparisons
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
@@ -8,5 +8,5 @@ with job_log(snakemake.log[0]):
         dict(zip(map(tuple, snakemake.params.variants), snakemake.input.scores, strict=True)),
         dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
         snakemake.output[0],
-        **snakemake.params.settings,
+        ComparisonSettings(**snakemake.params.settings),
     )

@@ -1,7 +1,7 @@
 """Tabulate a variant's thresholds and coverages over a grid of risk limits."""
 
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.decisions import decide_variant
+from quantrust.evaluation.decisions import DecisionSettings, decide_variant
 from quantrust.evaluation.limits import risk_limits
 from quantrust.job import job_log
 
@@ -13,6 +13,5 @@ with job_log(snakemake.log[0]):
         snakemake.output,
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
-        risks=risk_limits(**snakemake.params.limits),
-        **snakemake.params.settings,
+        settings=DecisionSettings(risks=risk_limits(**snakemake.params.limits), **snakemake.params.settings),
     )

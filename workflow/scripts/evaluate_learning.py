@@ -1,6 +1,6 @@
 """Compare Selectors that were trained on parts of dev with MaxProb."""
 
-from quantrust.evaluation.learning import write_learning_curve
+from quantrust.evaluation.learning import LearningSettings, write_learning_curve
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
@@ -10,5 +10,5 @@ with job_log(snakemake.log[0]):
         snakemake.output[0],
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
-        **snakemake.params.settings,
+        settings=LearningSettings(**snakemake.params.settings),
     )

@@ -1,6 +1,6 @@
 """Hold what every scheme keeps of the unquantized model against the shipping criterion."""
 
-from quantrust.evaluation.shipping import write_shipping
+from quantrust.evaluation.shipping import ShippingSettings, write_shipping
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
@@ -8,5 +8,5 @@ with job_log(snakemake.log[0]):
         dict(zip(map(tuple, snakemake.params.variants), snakemake.input.scores, strict=True)),
         dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
         snakemake.output[0],
-        **snakemake.params.settings,
+        ShippingSettings(**snakemake.params.settings),
     )

@@ -2,7 +2,7 @@
 
 from itertools import product
 
-from quantrust.evaluation.examples import write_examples
+from quantrust.evaluation.examples import ExampleSettings, write_examples
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
@@ -14,5 +14,5 @@ with job_log(snakemake.log[0]):
         dict(zip(cells, snakemake.input.features, strict=True)),
         dict(zip(variants, snakemake.input.decisions, strict=True)),
         snakemake.output[0],
-        **snakemake.params.settings,
+        ExampleSettings(**snakemake.params.settings),
     )

@@ -14,16 +14,17 @@ from PIL import Image
 from quantrust.artifacts.row_groups import writing_row_groups
 from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.comparison import write_comparisons
-from quantrust.evaluation.decisions import decide_variant
-from quantrust.evaluation.examples import write_examples
+from quantrust.evaluation.comparison import ComparisonSettings, write_comparisons
+from quantrust.evaluation.decisions import DecisionSettings, decide_variant
+from quantrust.evaluation.examples import ExampleSettings, write_examples
 from quantrust.evaluation.limits import risk_limits
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.shipping import write_shipping
-from quantrust.evaluation.study import evaluate_variant
+from quantrust.evaluation.shipping import ShippingSettings, write_shipping
+from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
 from quantrust.files import write_json
 from quantrust.report.page.build import Sources, write_page
 from quantrust.report.tables import as_is, data, published, sizes
+from settings_given import given
 
 ROOT = Path(__file__).resolve().parents[3]
 ID_DATASET, SHIFT = "scenes", "scenes-language"
@@ -212,25 +213,31 @@ def write_study(folder: Path) -> PageStudy:
             paths["scores"][variant],
             mixtures,
             [paths["metrics"][variant], paths["curves"][variant]],
-            model=model,
-            scheme=scheme,
-            estimators=ESTIMATORS,
-            risks=config["evaluation"]["risks"],
-            costs=config["evaluation"]["costs"],
-            **common,
+            **given(
+                EvaluationSettings,
+                model=model,
+                scheme=scheme,
+                estimators=ESTIMATORS,
+                risks=config["evaluation"]["risks"],
+                costs=config["evaluation"]["costs"],
+                **common,
+            ),
         )
         write_from_scores(
             decide_variant,
             paths["scores"][variant],
             mixtures,
             [paths["decisions"][variant]],
-            model=model,
-            scheme=scheme,
-            estimators=ESTIMATORS,
-            risks=risk_limits(**config["report"]["limits"]),
-            delta=0.1,
-            splits=config["certification"]["splits"],
-            **common,
+            **given(
+                DecisionSettings,
+                model=model,
+                scheme=scheme,
+                estimators=ESTIMATORS,
+                risks=risk_limits(**config["report"]["limits"]),
+                delta=0.1,
+                splits=config["certification"]["splits"],
+                **common,
+            ),
         )
         for dataset in (ID_DATASET, SHIFT):
             features[*variant, dataset] = folder / "features" / model / f"{scheme}-{dataset}.parquet"
@@ -241,15 +248,18 @@ def write_study(folder: Path) -> PageStudy:
                 writer.write(rows)
                 writer.describe({"torch": "2.0", "transformers": "5.0"})
     shipping = config["report"]["shipping"]
-    write_shipping(paths["scores"], mixtures, folder / "shipping.parquet", reference="bf16", **shipping, **common)
+    write_shipping(
+        paths["scores"],
+        mixtures,
+        folder / "shipping.parquet",
+        **given(ShippingSettings, reference="bf16", **shipping, **common),
+    )
     pairs = [((*variant, "selector"), (*variant, "maxprob")) for variant in variants]
     write_comparisons(
         paths["scores"],
         mixtures,
         folder / "comparisons.parquet",
-        pairs=pairs,
-        metrics=[("aurc", None)],
-        **common | {"resamples": 99},
+        **given(ComparisonSettings, pairs=pairs, metrics=[("aurc", None)], **common | {"resamples": 99}),
     )
     questions = {
         name: write_questions(answers(*variants[0]), name, folder / "questions") for name in (ID_DATASET, SHIFT)
@@ -260,11 +270,14 @@ def write_study(folder: Path) -> PageStudy:
         features,
         paths["decisions"],
         folder / "examples.parquet",
-        id_dataset=ID_DATASET,
-        estimator=shipping["estimators"][0],
-        risk=shipping["risk"],
-        each=2,
-        seed=0,
+        **given(
+            ExampleSettings,
+            id_dataset=ID_DATASET,
+            estimator=shipping["estimators"][0],
+            risk=shipping["risk"],
+            each=2,
+            seed=0,
+        ),
     )
     checkpoints = {
         (model, scheme): write_checkpoint(folder / "checkpoints" / model / scheme, scheme) for model, scheme in variants

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -54,26 +55,46 @@ BINS_SCHEMA = pl.Schema(
 )
 
 
+@dataclass(frozen=True)
+class BreakdownSettings:
+    """What a variant is broken down with.
+
+    Attributes
+    ----------
+    id_dataset : str
+    estimators : sequence of str
+    risks : sequence of float
+    resamples : int
+        Bootstrap resamples of images.
+    seed : int
+    level : float in (0, 1)
+        Nominal coverage of the intervals.
+    """
+
+    id_dataset: str
+    estimators: Sequence[str]
+    risks: Sequence[float]
+    resamples: int
+    seed: int
+    level: float = LEVEL
+
+
 def break_down(
     scores: pl.DataFrame,
     mixtures: Mapping[str, pl.DataFrame],
     *,
     model: str,
     scheme: str,
-    id_dataset: str,
-    estimators: Sequence[str],
-    risks: Sequence[float],
-    resamples: int,
-    seed: int,
-    level: float = LEVEL,
+    settings: BreakdownSettings,
     with_id_dataset: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Break the whole test sets of a variant down by group of questions and by bin of confidence.
 
     Parameters
     ----------
-    scores, mixtures, model, scheme, id_dataset, estimators, risks, resamples, seed, level, with_id_dataset
+    scores, mixtures, model, scheme, with_id_dataset
         As in `quantrust.evaluation.study.evaluate_variant`; the scores also have the columns of `GROUPINGS`.
+    settings : BreakdownSettings
 
     Returns
     -------
@@ -97,33 +118,35 @@ def break_down(
     (`quantrust.evaluation.members`). The images of a group are resampled by themselves, so that every resample has
     questions of the group; a bin may be empty in a resample, which then does not count.
     """
-    scores = add_calibrated(scores, estimators, id_dataset)
-    check_confidences(scores, estimators, f"{model}/{scheme}")
-    settings = list(whole_test_sets(scores, mixtures, id_dataset, with_id_dataset=with_id_dataset))
-    draw = partial(draw_setting, resamples=resamples, seed=seed)
-    groups = list(_groups(settings))
+    scores = add_calibrated(scores, settings.estimators, settings.id_dataset)
+    check_confidences(scores, settings.estimators, f"{model}/{scheme}")
+    test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset, with_id_dataset=with_id_dataset))
+    draw = partial(draw_setting, resamples=settings.resamples, seed=settings.seed)
+    groups = list(_groups(test_sets))
     metrics: list[Key] = [("accuracy", None), ("ece", None), ("aurc", None)]
-    metrics += [(name, risk) for risk in risks for name in ("coverage_at_risk", "deployed_coverage", "deployed_risk")]
+    metrics += [
+        (name, risk) for risk in settings.risks for name in ("coverage_at_risk", "deployed_coverage", "deployed_risk")
+    ]
     group_rows: list[tuple[object, ...]] = []
     bin_rows: list[tuple[object, ...]] = []
-    for estimator in estimators:
+    for estimator in settings.estimators:
         figures = figures_of(
             Estimates(scores, estimator),
             [setting for _, _, setting in groups],
-            id_dataset=id_dataset,
+            id_dataset=settings.id_dataset,
             metrics=metrics,
             draw=draw,
         )
         for (grouping, group, setting), found in zip(groups, figures, strict=True):
             head = (model, scheme, estimator, setting.dataset, grouping, group)
             for key in metrics:
-                numbers = (found.values[key], *found.interval(key, level))
+                numbers = (found.values[key], *found.interval(key, settings.level))
                 group_rows.append((*head, *key, *map(null_if_nan, numbers), setting.answers.height))
         if scores[estimator].is_between(0.0, 1.0).all():
-            for setting in settings:
+            for setting in test_sets:
                 head = (model, scheme, estimator, setting.dataset)
                 columns = member_columns(scores.columns, estimator)
-                bin_rows += [(*head, *row) for row in _bins(setting.answers, columns, draw(setting), level)]
+                bin_rows += [(*head, *row) for row in _bins(setting.answers, columns, draw(setting), settings.level)]
     return (
         pl.DataFrame(group_rows, schema=GROUPS_SCHEMA, orient="row"),
         pl.DataFrame(bin_rows, schema=BINS_SCHEMA, orient="row"),

@@ -224,18 +224,39 @@ class Population:
         return np.stack([count / max(1.0, counts[0]), risk], axis=1)
 
 
+@dataclass(frozen=True)
+class CertificationSettings:
+    """What a variant's thresholds are certified with.
+
+    Attributes
+    ----------
+    id_dataset : str
+    estimators : sequence of str
+    risks : sequence of float
+        Limits R, in (0, 1).
+    delta : float
+        Probability of failure, in (0, 1).
+    splits : int
+        Random halves.
+    seed : int
+        Seed of the halves.
+    """
+
+    id_dataset: str
+    estimators: Sequence[str]
+    risks: Sequence[float]
+    delta: float
+    splits: int
+    seed: int
+
+
 def evaluate_certification(
     scores: pl.DataFrame,
     mixtures: Mapping[str, pl.DataFrame],
     *,
     model: str,
     scheme: str,
-    id_dataset: str,
-    estimators: Sequence[str],
-    risks: Sequence[float],
-    delta: float,
-    splits: int,
-    seed: int,
+    settings: CertificationSettings,
 ) -> pl.DataFrame:
     """Certify thresholds on one half of the ID test images and measure them on the other answers, over random halves.
 
@@ -246,16 +267,9 @@ def evaluate_certification(
 
     Parameters
     ----------
-    scores, mixtures, model, scheme, id_dataset, estimators
+    scores, mixtures, model, scheme
         As in `quantrust.evaluation.study.evaluate_variant`.
-    risks : sequence of float
-        Limits R, in (0, 1).
-    delta : float
-        Probability of failure, in (0, 1).
-    splits : int
-        Random halves.
-    seed : int
-        Seed of the halves.
+    settings : CertificationSettings
 
     Returns
     -------
@@ -275,19 +289,19 @@ def evaluate_certification(
     QuantrustError
         As `evaluate_variant`, and for a limit or delta outside (0, 1).
     """
-    for value in (*risks, delta):
+    for value in (*settings.risks, settings.delta):
         if not 0.0 < value < 1.0:
             raise QuantrustError(
                 f"certification: {value} is outside (0, 1); expected risk limits and a delta strictly between 0 and 1"
             )
-    scores = add_calibrated(scores, estimators, id_dataset)
-    check_confidences(scores, estimators, f"{model}/{scheme}")
-    val = val_answers(scores, id_dataset, f"{model}/{scheme}", "candidates are set on")
-    settings = list(settings_of(scores, mixtures, id_dataset))
-    names = pl.concat([setting.answers["image_id"] for setting in settings]).unique().sort()
-    images = [names.search_sorted(setting.answers["image_id"]).to_numpy().astype(np.int64) for setting in settings]
+    scores = add_calibrated(scores, settings.estimators, settings.id_dataset)
+    check_confidences(scores, settings.estimators, f"{model}/{scheme}")
+    val = val_answers(scores, settings.id_dataset, f"{model}/{scheme}", "candidates are set on")
+    test_sets = list(settings_of(scores, mixtures, settings.id_dataset))
+    names = pl.concat([setting.answers["image_id"] for setting in test_sets]).unique().sort()
+    images = [names.search_sorted(setting.answers["image_id"]).to_numpy().astype(np.int64) for setting in test_sets]
     rows: list[tuple[object, ...]] = []
-    for estimator in estimators:
+    for estimator in settings.estimators:
         columns = member_columns(scores.columns, estimator)
         members = [
             (
@@ -299,16 +313,16 @@ def evaluate_certification(
                         confidence=setting.answers[column].to_numpy(),
                         image=image,
                     )
-                    for setting, image in zip(settings, images, strict=True)
+                    for setting, image in zip(test_sets, images, strict=True)
                 ],
             )
             for column in columns
         ]
-        figures = _split_figures(members, names.len(), risks, delta, splits, seed)
-        for risk, of_risk in zip(risks, figures, strict=True):
-            for setting, figure in zip(settings, of_risk, strict=True):
+        figures = _split_figures(members, names.len(), settings.risks, settings.delta, settings.splits, settings.seed)
+        for risk, of_risk in zip(settings.risks, figures, strict=True):
+            for setting, figure in zip(test_sets, of_risk, strict=True):
                 head = (model, scheme, estimator, setting.dataset, setting.id_share)
-                rows.append((*head, risk, delta, *figure))
+                rows.append((*head, risk, settings.delta, *figure))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 

@@ -113,17 +113,37 @@ def compare(
 NAMES = ("model", "scheme", "estimator")
 
 
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """What is compared, and how.
+
+    Attributes
+    ----------
+    pairs : sequence of pairs of (model, scheme, estimator)
+        What to compare; the difference is the first minus the second. Calibrated estimators are made on the way.
+    id_dataset : str
+    metrics : sequence of Key
+        As in `compare`.
+    resamples : int
+        Bootstrap resamples of images.
+    seed : int
+    level : float in (0, 1)
+        Nominal coverage of the intervals.
+    """
+
+    pairs: Sequence[tuple[tuple[str, str, str], tuple[str, str, str]]]
+    id_dataset: str
+    metrics: Sequence[Key]
+    resamples: int
+    seed: int
+    level: float = LEVEL
+
+
 def write_comparisons(
     scores_paths: Mapping[tuple[str, str], str | Path],
     mixture_paths: Mapping[str, str | Path],
     out_path: str | Path,
-    *,
-    pairs: Sequence[tuple[tuple[str, str, str], tuple[str, str, str]]],
-    id_dataset: str,
-    metrics: Sequence[Key],
-    resamples: int,
-    seed: int,
-    level: float = LEVEL,
+    settings: ComparisonSettings,
 ) -> None:
     """Compare pairs of variants or estimators on whole test sets from their files and write one table.
 
@@ -137,10 +157,7 @@ def write_comparisons(
         Parquet file to write: ``first_model``, ``first_scheme``, ``first_estimator``, the same of the second, and the
         columns of `SCHEMA`. ``p_holm`` is corrected for all rows of the file. Metrics of the answers alone are compared
         for the first pair of two variants only, and not between estimators of one variant, whose answers are the same.
-    pairs : sequence of pairs of (model, scheme, estimator)
-        What to compare; the difference is the first minus the second. Calibrated estimators are made on the way.
-    id_dataset, metrics, resamples, seed, level
-        As in `compare`.
+    settings : ComparisonSettings
 
     Raises
     ------
@@ -149,47 +166,47 @@ def write_comparisons(
     """
     mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
     estimators: dict[tuple[str, str], list[str]] = {}
-    for model, scheme, estimator in dict.fromkeys(side for pair in pairs for side in pair):
+    for model, scheme, estimator in dict.fromkeys(side for pair in settings.pairs for side in pair):
         estimators.setdefault((model, scheme), []).append(estimator)
     draws: dict[tuple[object, ...], ImageDraws] = {}
 
     def draw(setting: Setting) -> ImageDraws:
         key = (setting.dataset, setting.id_share, *setting.answers["image_id"])
         if key not in draws:
-            draws[key] = draw_setting(setting, resamples, seed)
+            draws[key] = draw_setting(setting, settings.resamples, settings.seed)
         return draws[key]
 
-    # Every side is resampled once, however many pairs it is in.
+    # Every side is resampled once, however many settings.pairs it is in.
     figures: dict[tuple[str, str, str], list[Figures]] = {}
     for (model, scheme), columns in estimators.items():
-        scores = add_calibrated(read_table(scores_paths[model, scheme]), columns, id_dataset)
+        scores = add_calibrated(read_table(scores_paths[model, scheme]), columns, settings.id_dataset)
         check_confidences(scores, columns, f"{model}/{scheme}")
-        settings = list(whole_test_sets(scores, mixtures, id_dataset))
+        test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset))
         for estimator in columns:
             figures[model, scheme, estimator] = figures_of(
                 Estimates(scores, estimator),
-                settings,
-                id_dataset=id_dataset,
-                metrics=metrics,
+                test_sets,
+                id_dataset=settings.id_dataset,
+                metrics=settings.metrics,
                 draw=draw,
             )
     names = [f"{place}_{name}" for place in ("first", "second") for name in NAMES]
     tables = [pl.DataFrame(schema={**dict.fromkeys(names, pl.String), **SCHEMA})]
     answers_compared = set()
-    for first, second in pairs:
+    for first, second in settings.pairs:
         variants = (first[:2], second[:2])
         repeated = variants[0] == variants[1] or variants in answers_compared
         answers_compared.add(variants)
-        compared = [key for key in metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
+        compared = [key for key in settings.metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
         columns = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
-        tables.append(differences(figures[first], figures[second], compared, level).select(*columns, pl.all()))
+        tables.append(differences(figures[first], figures[second], compared, settings.level).select(*columns, pl.all()))
     table = corrected(pl.concat(tables))
-    tests, alpha = table["p_holm"].count(), 1 - level
-    if resamples < fewest_resamples(tests, alpha):
+    tests, alpha = table["p_holm"].count(), 1 - settings.level
+    if settings.resamples < fewest_resamples(tests, alpha):
         _log.warning(
             "comparison.resamples is %d, and %d differences are corrected together: no p-value can be at most %.4g, "
-            "which takes %d resamples or more",
-            *(resamples, tests, alpha, fewest_resamples(tests, alpha)),
+            "which takes %d settings.resamples or more",
+            *(settings.resamples, tests, alpha, fewest_resamples(tests, alpha)),
         )
     write_table(table, out_path)
 

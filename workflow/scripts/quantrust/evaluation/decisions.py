@@ -1,12 +1,13 @@
 """The coverage that each risk limit of a grid leaves a variant, and the threshold for it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.certification import evaluate_certification
+from quantrust.evaluation.certification import CertificationSettings, evaluate_certification
 from quantrust.evaluation.comparison import Estimates, figures_of
 from quantrust.evaluation.intervals import LEVEL, null_if_nan
 from quantrust.evaluation.metric_records import Key
@@ -60,34 +61,58 @@ RESAMPLED = {"coverage_at_risk": "coverage", "deployed_coverage": "deployed_cove
 """Metrics with an interval, and their columns."""
 
 
-def decide_variant(
-    scores: pl.DataFrame,
-    mixtures: Mapping[str, pl.DataFrame],
-    *,
-    model: str,
-    scheme: str,
-    id_dataset: str,
-    estimators: Sequence[str],
-    risks: Sequence[float],
-    delta: float,
-    splits: int,
-    resamples: int,
-    seed: int,
-    level: float = LEVEL,
-) -> pl.DataFrame:
-    """Tabulate thresholds and coverages of a variant on whole test sets, for every risk limit of a grid.
+@dataclass(frozen=True)
+class DecisionSettings:
+    """What the thresholds of a variant are tabulated with.
 
-    Parameters
+    Attributes
     ----------
-    scores, mixtures, model, scheme, id_dataset, estimators, resamples, seed, level
-        As in `quantrust.evaluation.study.evaluate_variant`; where its metrics hold a limit of the grid, the figures
-        here are the same.
+    id_dataset : str
+    estimators : sequence of str
     risks : sequence of float
         Limits R, in (0, 1).
     delta : float
         Probability, in (0, 1), with which a certificate may fail.
     splits : int
         Random halves of the ID test images, each of which certifies.
+    resamples : int
+        Bootstrap resamples of images.
+    seed : int
+    level : float in (0, 1)
+        Nominal coverage of the intervals.
+    """
+
+    id_dataset: str
+    estimators: Sequence[str]
+    risks: Sequence[float]
+    delta: float
+    splits: int
+    resamples: int
+    seed: int
+    level: float = LEVEL
+
+    @property
+    def certification(self) -> CertificationSettings:
+        """The same limits and halves, for the certificates."""
+        return CertificationSettings(self.id_dataset, self.estimators, self.risks, self.delta, self.splits, self.seed)
+
+
+def decide_variant(
+    scores: pl.DataFrame,
+    mixtures: Mapping[str, pl.DataFrame],
+    *,
+    model: str,
+    scheme: str,
+    settings: DecisionSettings,
+) -> pl.DataFrame:
+    """Tabulate thresholds and coverages of a variant on whole test sets, for every risk limit of a grid.
+
+    Parameters
+    ----------
+    scores, mixtures, model, scheme
+        As in `quantrust.evaluation.study.evaluate_variant`; where its metrics hold a limit of the grid, the figures
+        here are the same.
+    settings : DecisionSettings
 
     Returns
     -------
@@ -106,32 +131,27 @@ def decide_variant(
     QuantrustError
         As `evaluate_variant` and `evaluate_certification`.
     """
-    scores = add_calibrated(scores, estimators, id_dataset)
-    check_confidences(scores, estimators, f"{model}/{scheme}")
-    settings = list(whole_test_sets(scores, mixtures, id_dataset))
-    draws = {setting.dataset: draw_setting(setting, resamples, seed) for setting in settings}
+    scores = add_calibrated(scores, settings.estimators, settings.id_dataset)
+    check_confidences(scores, settings.estimators, f"{model}/{scheme}")
+    test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset))
+    draws = {setting.dataset: draw_setting(setting, settings.resamples, settings.seed) for setting in test_sets}
     certified = evaluate_certification(
         scores,
         {dataset: table.filter(pl.col("id_share") == 0.0) for dataset, table in mixtures.items()},
         model=model,
         scheme=scheme,
-        id_dataset=id_dataset,
-        estimators=estimators,
-        risks=risks,
-        delta=delta,
-        splits=splits,
-        seed=seed,
+        settings=settings.certification,
     )
-    val = val_answers(scores, id_dataset, f"{model}/{scheme}", "thresholds are set on")
+    val = val_answers(scores, settings.id_dataset, f"{model}/{scheme}", "thresholds are set on")
     val_images = val["image_id"].n_unique()
-    wanted: list[Key] = [(metric, risk) for metric in RESAMPLED for risk in risks]
+    wanted: list[Key] = [(metric, risk) for metric in RESAMPLED for risk in settings.risks]
     rows: list[tuple[object, ...]] = []
-    for estimator in estimators:
-        thresholds = deploy(rank(val["accuracy"], val[estimator]), risks, []).risk_thresholds
+    for estimator in settings.estimators:
+        thresholds = deploy(rank(val["accuracy"], val[estimator]), settings.risks, []).risk_thresholds
         for figures in figures_of(
             Estimates(scores, estimator),
-            settings,
-            id_dataset=id_dataset,
+            test_sets,
+            id_dataset=settings.id_dataset,
             metrics=wanted,
             draw=lambda setting: draws[setting.dataset],
         ):
@@ -142,11 +162,11 @@ def decide_variant(
                 pl.col("dataset") == setting.dataset,
                 pl.col("id_share").eq_missing(setting.id_share),
             )
-            for risk in risks:
+            for risk in settings.risks:
                 certificate = here.row(by_predicate=pl.col("risk_limit") == risk, named=True)
                 triples = []
                 for metric in RESAMPLED:
-                    triples.append((figures.values[metric, risk], *figures.interval((metric, risk), level)))
+                    triples.append((figures.values[metric, risk], *figures.interval((metric, risk), settings.level)))
                 coverage, deployed_coverage, deployed_risk = triples
                 numbers = (*coverage, thresholds[risk], *deployed_coverage, *deployed_risk)
                 answered = 0 if thresholds[risk] is None else int((surest >= thresholds[risk]).sum())

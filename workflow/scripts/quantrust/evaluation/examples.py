@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -35,18 +36,38 @@ LONGEST_SIDE = 320
 """Pixels that a picture has at most on its longer side."""
 
 
+@dataclass(frozen=True)
+class ExampleSettings:
+    """How example questions are drawn.
+
+    Attributes
+    ----------
+    id_dataset : str
+        The in-distribution dataset, whose val answers set the threshold.
+    estimator : str
+        By whose confidence answers are kept; one of the decisions.
+    risk : float
+        The risk limit of the threshold; one of the decisions.
+    each : int
+        Questions at most of a kind, for a variant and dataset.
+    seed : int
+        Seed of the order.
+    """
+
+    id_dataset: str
+    estimator: str
+    risk: float
+    each: int
+    seed: int
+
+
 def write_examples(
     questions_paths: Mapping[str, str | Path],
     scores_paths: Mapping[tuple[str, str], str | Path],
     features_paths: Mapping[tuple[str, str, str], str | Path],
     decisions_paths: Mapping[tuple[str, str], str | Path],
     out_path: str | Path,
-    *,
-    id_dataset: str,
-    estimator: str,
-    risk: float,
-    each: int,
-    seed: int,
+    settings: ExampleSettings,
 ) -> None:
     """Draw test questions of every kind for every variant and dataset, with their pictures.
 
@@ -63,16 +84,7 @@ def write_examples(
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`. Pictures are WebP files of at most `LONGEST_SIDE` pixels.
         It is null if no threshold keeps the limit, so that nothing is kept.
-    id_dataset : str
-        The in-distribution dataset, whose val answers set the threshold.
-    estimator : str
-        By whose confidence answers are kept; one of the decisions.
-    risk : float
-        The risk limit of the threshold; one of the decisions.
-    each : int
-        Questions at most of a kind, for a variant and dataset.
-    seed : int
-        Seed of the order.
+    settings : ExampleSettings
 
     Raises
     ------
@@ -82,17 +94,19 @@ def write_examples(
     tables = []
     for dataset, questions_path in questions_paths.items():
         questions = read_table(questions_path).filter(pl.col("split") == "test")
-        order = pl.Series([_place(seed, dataset, name) for name in questions["question_id"]], dtype=pl.String)
+        order = pl.Series([_place(settings.seed, dataset, name) for name in questions["question_id"]], dtype=pl.String)
         questions = questions.with_columns(place=order).select("question_id", "image", "question", "answers", "place")
         for (model, scheme), scores_path in scores_paths.items():
-            scores = add_calibrated(read_table(scores_path), [estimator], id_dataset)
-            threshold = _threshold(decisions_paths[model, scheme], id_dataset, estimator, risk)
+            scores = add_calibrated(read_table(scores_path), [settings.estimator], settings.id_dataset)
+            threshold = _threshold(
+                decisions_paths[model, scheme], settings.id_dataset, settings.estimator, settings.risk
+            )
             given = read_table(features_paths[model, scheme, dataset], columns=["question_id", "split", "answer"])
             right = pl.col("accuracy") >= CORRECT
             kept = pl.lit(False) if threshold is None else pl.col("confidence") >= threshold
             drawn = (
                 scores.filter((pl.col("dataset") == dataset) & (pl.col("split") == "test"))
-                .select("question_id", "accuracy", pl.col(estimator).alias("confidence"))
+                .select("question_id", "accuracy", pl.col(settings.estimator).alias("confidence"))
                 .join(questions, on="question_id")
                 .join(given.filter(pl.col("split") == "test").drop("split"), on="question_id")
                 .with_columns(
@@ -108,7 +122,7 @@ def write_examples(
                 )
                 .sort("kind", "place")
                 .group_by("kind", maintain_order=True)
-                .head(each)
+                .head(settings.each)
             )
             columns = {"model": model, "scheme": scheme, "dataset": dataset}
             tables.append(

@@ -1,6 +1,7 @@
 """The gain of learned estimators over MaxProb by the number of labels that they are trained on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -30,6 +31,32 @@ SCHEMA = pl.Schema(
 )
 
 
+@dataclass(frozen=True)
+class LearningSettings:
+    """What Selectors on parts of dev are compared with MaxProb by.
+
+    Attributes
+    ----------
+    estimators : sequence of str
+        Learned ones.
+    id_dataset : str
+    metrics : sequence of Key
+        As in `compare`.
+    resamples : int
+        Bootstrap resamples of images.
+    seed : int
+    level : float in (0, 1)
+        Nominal coverage of the intervals.
+    """
+
+    estimators: Sequence[str]
+    id_dataset: str
+    metrics: Sequence[Key]
+    resamples: int
+    seed: int
+    level: float = LEVEL
+
+
 def write_learning_curve(
     scores_paths: Mapping[int, str | Path],
     mixture_paths: Mapping[str, str | Path],
@@ -37,12 +64,7 @@ def write_learning_curve(
     *,
     model: str,
     scheme: str,
-    estimators: Sequence[str],
-    id_dataset: str,
-    metrics: Sequence[Key],
-    resamples: int,
-    seed: int,
-    level: float = LEVEL,
+    settings: LearningSettings,
 ) -> None:
     """Compare a variant's learned estimators with MaxProb on whole test sets, for each number of labels.
 
@@ -60,10 +82,7 @@ def write_learning_curve(
         members, the estimator's own first.
     model, scheme : str
         Names for the table.
-    estimators : sequence of str
-        Learned ones.
-    id_dataset, metrics, resamples, seed, level
-        As in `quantrust.evaluation.comparison.compare`.
+    settings : LearningSettings
 
     Raises
     ------
@@ -76,29 +95,31 @@ def write_learning_curve(
     def draw(setting: Setting) -> ImageDraws:
         # All scores are of the same questions.
         if setting.dataset not in draws:
-            draws[setting.dataset] = draw_setting(setting, resamples, seed)
+            draws[setting.dataset] = draw_setting(setting, settings.resamples, settings.seed)
         return draws[setting.dataset]
 
     def figures(scores: pl.DataFrame, estimator: str) -> list[Figures]:
-        settings = whole_test_sets(scores, mixtures, id_dataset)
-        return figures_of(Estimates(scores, estimator), settings, id_dataset=id_dataset, metrics=metrics, draw=draw)
+        test_sets = whole_test_sets(scores, mixtures, settings.id_dataset)
+        return figures_of(
+            Estimates(scores, estimator), test_sets, id_dataset=settings.id_dataset, metrics=settings.metrics, draw=draw
+        )
 
     tables = [pl.DataFrame(schema=SCHEMA)]
     base: list[Figures] | None = None
     for labels, path in scores_paths.items():
-        scores = add_calibrated(read_table(path), estimators, id_dataset)
-        check_confidences(scores, [REFERENCE, *estimators], f"{model}/{scheme} on {labels} labels")
+        scores = add_calibrated(read_table(path), settings.estimators, settings.id_dataset)
+        check_confidences(scores, [REFERENCE, *settings.estimators], f"{model}/{scheme} on {labels} labels")
         base = figures(scores, REFERENCE) if base is None else base
-        for estimator in estimators:
+        for estimator in settings.estimators:
             own = figures(scores, estimator)
-            table = differences(own, base, metrics, level).with_columns(
-                pl.Series("reference", [of.values[key] for of in base for key in metrics]).fill_nan(None),
+            table = differences(own, base, settings.metrics, settings.level).with_columns(
+                pl.Series("reference", [of.values[key] for of in base for key in settings.metrics]).fill_nan(None),
                 pl.Series(
                     "members",
                     [
                         (values_of(one.members, key) - of.values[key]).tolist()
                         for one, of in zip(own, base, strict=True)
-                        for key in metrics
+                        for key in settings.metrics
                     ],
                     dtype=pl.List(pl.Float64),
                 ),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -121,19 +122,43 @@ def judge(ratios: Floats, members: int, keeps: float, images: int, level: float 
     return settled, members, found.count(MEETS), found.count(FAILS)
 
 
+@dataclass(frozen=True)
+class ShippingSettings:
+    """What schemes are held against their reference by.
+
+    Attributes
+    ----------
+    reference : str
+        The scheme that the others are held against.
+    estimators : sequence of str
+        By whose confidence answers are kept, on both sides; each has verdicts of its own.
+    risk : float
+        The risk limit R, in [0, 1].
+    keeps : float
+        Share of the reference's coverage at risk that a scheme has to keep, in (0, 1].
+    id_dataset : str
+    resamples : int
+        Bootstrap resamples of images.
+    seed : int
+    level : float in (0, 1)
+        Nominal coverage of the intervals.
+    """
+
+    reference: str
+    estimators: Sequence[str]
+    risk: float
+    keeps: float
+    id_dataset: str
+    resamples: int
+    seed: int
+    level: float = LEVEL
+
+
 def write_shipping(
     scores_paths: Mapping[tuple[str, str], str | Path],
     mixture_paths: Mapping[str, str | Path],
     out_path: str | Path,
-    *,
-    reference: str,
-    estimators: Sequence[str],
-    risk: float,
-    keeps: float,
-    id_dataset: str,
-    resamples: int,
-    seed: int,
-    level: float = LEVEL,
+    settings: ShippingSettings,
 ) -> None:
     """Tabulate the shares of a model's accuracy and coverage at risk that every scheme keeps, on whole test sets.
 
@@ -153,16 +178,7 @@ def write_shipping(
         every dataset, a row for accuracy, without a verdict, and one for coverage at the risk limit. Beside the verdict
         stands how many members the estimator has, and how many of them meet and fail the criterion by their own
         intervals. No rows where the scores have no reference.
-    reference : str
-        The scheme that the others are held against.
-    estimators : sequence of str
-        By whose confidence answers are kept, on both sides; each has verdicts of its own.
-    risk : float
-        The risk limit R, in [0, 1].
-    keeps : float
-        Share of the reference's coverage at risk that a scheme has to keep, in (0, 1].
-    id_dataset, resamples, seed, level
-        As in `quantrust.evaluation.study.evaluate_variant`.
+    settings : ShippingSettings
 
     Raises
     ------
@@ -170,54 +186,54 @@ def write_shipping(
         As `evaluate_variant`; also where two schemes of a model do not answer the same questions.
     """
     mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
-    metrics: list[Key] = [("accuracy", None), ("coverage_at_risk", risk)]
+    metrics: list[Key] = [("accuracy", None), ("coverage_at_risk", settings.risk)]
     draws: dict[tuple[str, ...], ImageDraws] = {}
 
     def draw(setting: Setting) -> ImageDraws:
         key = (setting.dataset, *setting.answers["image_id"])
         if key not in draws:
-            draws[key] = draw_setting(setting, resamples, seed)
+            draws[key] = draw_setting(setting, settings.resamples, settings.seed)
         return draws[key]
 
     def figures(model: str, scheme: str) -> dict[str, list[Figures]]:
-        scores = add_calibrated(read_table(scores_paths[model, scheme]), estimators, id_dataset)
-        check_confidences(scores, estimators, f"{model}/{scheme}")
-        settings = list(whole_test_sets(scores, mixtures, id_dataset))
+        scores = add_calibrated(read_table(scores_paths[model, scheme]), settings.estimators, settings.id_dataset)
+        check_confidences(scores, settings.estimators, f"{model}/{scheme}")
+        test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset))
         return {
             estimator: figures_of(
-                Estimates(scores, estimator), settings, id_dataset=id_dataset, metrics=metrics, draw=draw
+                Estimates(scores, estimator), test_sets, id_dataset=settings.id_dataset, metrics=metrics, draw=draw
             )
-            for estimator in estimators
+            for estimator in settings.estimators
         }
 
     rows: list[tuple[object, ...]] = []
     for model in dict.fromkeys(model for model, _ in scores_paths):
-        schemes = [scheme for name, scheme in scores_paths if name == model and scheme != reference]
-        if (model, reference) not in scores_paths:
+        schemes = [scheme for name, scheme in scores_paths if name == model and scheme != settings.reference]
+        if (model, settings.reference) not in scores_paths:
             continue
-        bases = figures(model, reference)
+        bases = figures(model, settings.reference)
         for scheme in schemes:
             found = figures(model, scheme)
             pairs = [
                 (estimator, *pair)
-                for estimator in estimators
+                for estimator in settings.estimators
                 for pair in zip(bases[estimator], found[estimator], strict=True)
             ]
             for estimator, base, own in pairs:
                 setting = base.setting
                 if not setting.answers["question_id"].equals(own.setting.answers["question_id"]):
                     raise QuantrustError(
-                        f"{model}/{scheme} and {model}/{reference} do not answer the same questions of "
+                        f"{model}/{scheme} and {model}/{settings.reference} do not answer the same questions of "
                         f"{setting.dataset}; expected scores made from the same questions tables"
                     )
                 images = setting.answers["image_id"].n_unique()
                 for key in metrics:
                     kept, ratios = _kept(base, own, key)
-                    numbers = (base.values[key], own.values[key], kept, *interval(ratios, level))
+                    numbers = (base.values[key], own.values[key], kept, *interval(ratios, settings.level))
                     judged = (None, None, None, None)
                     if key[0] == "coverage_at_risk":
                         members = math.lcm(len(base.members), len(own.members))
-                        judged = judge(ratios, members, keeps, images, level)
+                        judged = judge(ratios, members, settings.keeps, images, settings.level)
                     rows.append(
                         (
                             *(model, scheme, estimator, setting.dataset, *key),

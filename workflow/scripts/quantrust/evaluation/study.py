@@ -122,19 +122,46 @@ def whole_test_sets(
     yield from {setting.dataset: setting for setting in settings}.values()
 
 
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What every estimator of a variant is evaluated with.
+
+    Attributes
+    ----------
+    id_dataset : str
+        The in-distribution dataset.
+    estimators : sequence of str
+        Columns of the scores, or calibrated ones that `quantrust.evaluation.calibrators.add_calibrated` can add. An
+        estimator with a confidence outside [0, 1] in the scores is not a probability; it has neither calibration errors
+        nor a Brier score.
+    risks : sequence of float
+        Risk limits in [0, 1].
+    costs : sequence of float
+        At least 0.
+    resamples : int
+        Bootstrap resamples.
+    seed : int
+        Seed of the resamples.
+    level : float
+        Nominal coverage of the intervals and bands.
+    """
+
+    id_dataset: str
+    estimators: Sequence[str]
+    risks: Sequence[float]
+    costs: Sequence[float]
+    resamples: int
+    seed: int
+    level: float = LEVEL
+
+
 def evaluate_variant(
     scores: pl.DataFrame,
     mixtures: Mapping[str, pl.DataFrame],
     *,
     model: str,
     scheme: str,
-    id_dataset: str,
-    estimators: Sequence[str],
-    risks: Sequence[float],
-    costs: Sequence[float],
-    resamples: int,
-    seed: int,
-    level: float = LEVEL,
+    settings: EvaluationSettings,
     with_id_dataset: bool = True,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Evaluate every estimator of a variant on every mixture.
@@ -154,20 +181,7 @@ def evaluate_variant(
         For each shifted dataset the table of `quantrust.evaluation.mixtures.mixture_table`.
     model, scheme : str
         Names for the tables.
-    id_dataset : str
-        The in-distribution dataset.
-    estimators : sequence of str
-        Columns of `scores`, or calibrated ones that `quantrust.evaluation.calibrators.add_calibrated` can add. An
-        estimator with a confidence outside [0, 1] in `scores` is not a probability; it has neither calibration errors
-        nor a Brier score.
-    risks, costs : sequence of float
-        Risk limits in [0, 1] and costs >= 0.
-    resamples : int
-        Bootstrap resamples.
-    seed : int
-        Seed of the resamples.
-    level : float
-        Nominal coverage of the intervals and bands.
+    settings : EvaluationSettings
     with_id_dataset : bool
         Whether to evaluate on the test set in distribution as well.
 
@@ -182,22 +196,29 @@ def evaluate_variant(
     QuantrustError
         If an estimator has no column or an unusable value, there are no ID val answers, or as `settings_of`.
     """
-    scores = add_calibrated(scores, estimators, id_dataset)
-    check_confidences(scores, estimators, f"{model}/{scheme}")
-    val = val_answers(scores, id_dataset, f"{model}/{scheme}", "thresholds are set on")
-    members = {estimator: Members.of(scores, val, estimator, risks, costs) for estimator in estimators}
+    scores = add_calibrated(scores, settings.estimators, settings.id_dataset)
+    check_confidences(scores, settings.estimators, f"{model}/{scheme}")
+    val = val_answers(scores, settings.id_dataset, f"{model}/{scheme}", "thresholds are set on")
+    members = {
+        estimator: Members.of(scores, val, estimator, settings.risks, settings.costs)
+        for estimator in settings.estimators
+    }
 
     metric_rows: list[tuple[object, ...]] = []
     curve_rows: list[tuple[object, ...]] = []
-    for setting in settings_of(scores, mixtures, id_dataset, with_id_dataset=with_id_dataset):
-        resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw_setting(setting, resamples, seed))
-        for estimator in estimators:
+    for setting in settings_of(scores, mixtures, settings.id_dataset, with_id_dataset=with_id_dataset):
+        resampler = Resampler(
+            setting.answers["accuracy"].to_numpy(), draw_setting(setting, settings.resamples, settings.seed)
+        )
+        for estimator in settings.estimators:
             head = (model, scheme, estimator, setting.dataset, setting.id_share)
             rankings = members[estimator].rankings(setting.answers)
-            values = members[estimator].summarise(rankings, risks, costs)
-            resampled = members[estimator].resample(resampler, rankings, risks, costs)
-            metric_rows += [(*head, *row) for row in _metric_rows(values, resampled, level, setting.answers.height)]
-            curve_rows += [(*head, *row) for row in _curve_rows(rankings, resampler, level)]
+            values = members[estimator].summarise(rankings, settings.risks, settings.costs)
+            resampled = members[estimator].resample(resampler, rankings, settings.risks, settings.costs)
+            metric_rows += [
+                (*head, *row) for row in _metric_rows(values, resampled, settings.level, setting.answers.height)
+            ]
+            curve_rows += [(*head, *row) for row in _curve_rows(rankings, resampler, settings.level)]
     return (
         pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
         pl.DataFrame(curve_rows, schema=CURVES_SCHEMA, orient="row"),
