@@ -125,16 +125,17 @@ def test_the_value_is_that_of_the_first_member_and_the_others_stand_beside_it(sc
 def test_members_that_agree_change_nothing(scores, alike, mixtures):
     one = scores.drop(MEMBERS[1:])
     certificates = {"delta": 0.1, "seed": 0, "splits": 6, "id_dataset": "home"}
-    for evaluate, settings in (
-        (evaluate_variant, {"costs": COSTS, **SETTINGS}),
-        (break_down, SETTINGS),
-        (decide_variant, {"delta": 0.1, "splits": 3, **SETTINGS}),
+    for evaluate, kind, settings in (
+        (evaluate_variant, EvaluationSettings, {"costs": COSTS, **SETTINGS}),
+        (break_down, BreakdownSettings, SETTINGS),
+        (decide_variant, DecisionSettings, {"delta": 0.1, "splits": 3, **SETTINGS}),
         (
             evaluate_certification,
+            CertificationSettings,
             {"model": "m", "scheme": "s", "estimators": ["selector"], "risks": [0.2], **certificates},
         ),
     ):
-        tables = [evaluate(table, mixtures, **settings) for table in (one, alike)]
+        tables = [evaluate(table, mixtures, **given(kind, **settings)) for table in (one, alike)]
         pairs = zip(*(table if isinstance(table, tuple) else (table,) for table in tables), strict=True)
         for first, second in pairs:
             same = [name for name in first.columns if name != "members"]

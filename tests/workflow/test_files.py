@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from quantrust.digest import SCRIPTS, code_files
+from quantrust.report.contents import ENTRIES, Figure, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
@@ -43,12 +44,24 @@ IN_CONDA = {"matplotlib": "matplotlib-base"}
 
 
 def rules() -> dict[str, str]:
-    """Text of every rule by its name."""
+    """Text of every rule by its name, and of those that a loop makes by the name of their script."""
     found = {}
     for path in RULES:
-        parts = re.split(r"^rule (\w+):\n", path.read_text(), flags=re.MULTILINE)
-        found |= dict(zip(parts[1::2], parts[2::2], strict=True))
+        parts = re.split(r"^(?: {4})?rule(?: (\w+))?:\n", path.read_text(), flags=re.MULTILINE)
+        found |= {name or script_of(text): text for name, text in zip(parts[1::2], parts[2::2], strict=True)}
     return found
+
+
+def script_of(text: str) -> str:
+    """The script that a rule runs."""
+    return re.search(r'script:\s+"\.\./scripts/(\w+)\.py"', text)[1]
+
+
+def modules_of(rule: str) -> list[Path]:
+    """What a rule of a loop runs beside its script: the modules of all figures or tables."""
+    kind = {"plot_figure": Figure, "tabulate": Table}.get(rule)
+    dotted = [entry.dotted_module for entry in ENTRIES if kind is not None and isinstance(entry, kind)]
+    return [SCRIPTS.joinpath(*name.split(".")).with_suffix(".py") for name in dotted]
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -83,9 +96,12 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize("rule", rules())
 def test_a_rule_has_environment_log_threads_resources_and_its_codes_digest(rule: str) -> None:
     text = rules()[rule]
-    script = re.search(r'script:\s+"\.\./scripts/(\w+)\.py"', text)[1]
-    code = "quantization_code" if rule == "quantize_model" else f'code("{script}")'
-    for needed in ("conda:", "log:", "mem_mb=memory(", "runtime=", f"code={code},"):
+    code = f'code("{script_of(text)}"),'
+    if rule == "quantize_model":
+        code = "quantization_code,"
+    elif modules_of(rule):
+        code = f"[{code} *entry_code("
+    for needed in ("conda:", "log:", "mem_mb=memory(", "runtime=", f"code={code}"):
         assert needed in text
     # More threads in a computation would change bytes; workers only prepare pictures.
     assert ("threads: 1 + WORKERS\n" if rule.startswith("dump_") else "threads: 1\n") in text
@@ -135,8 +151,13 @@ def test_what_the_snakefile_imports_is_light() -> None:
 
 @pytest.mark.parametrize("rule", rules())
 def test_an_environment_declares_every_import_of_its_stage(rule: str) -> None:
-    script = SCRIPTS / (re.search(r'"\.\./scripts/(\w+)\.py"', rules()[rule])[1] + ".py")
-    needed = set().union(*(imports(path) for path in code_files(script, SCRIPTS) if path.suffix == ".py"))
+    files = {
+        path
+        for run in (SCRIPTS / f"{script_of(rules()[rule])}.py", *modules_of(rule))
+        for path in code_files(run, SCRIPTS)
+        if path.suffix == ".py"
+    }
+    needed = set().union(*map(imports, files))
     assert needed <= set(environment(rule))
 
 
