@@ -1,5 +1,6 @@
 """Folders with a copy of the workflow, in which tests run studies as a user would."""
 
+import copy
 import os
 import re
 import shutil
@@ -17,6 +18,25 @@ WORKFLOW = ("Snakefile", "config.yaml", "config", "workflow", "profiles", "envs"
 # The shipped studies; beside them lie figures that the report shows.
 OVERLAYS = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.name != "paper_reference.yaml")
 STUDY = "study.yaml"
+
+
+def merge(base: dict, overlay: dict) -> dict:
+    """Merge as Snakemake does: maps into maps, anything else replaces."""
+    merged = copy.deepcopy(base)
+    for key, value in overlay.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def shipped_config(name: str) -> dict:
+    """Return the default config, or the default under an overlay."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    return (
+        config if name == "default" else merge(config, yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()))
+    )
 
 
 def link_workflow(folder: Path) -> None:

@@ -16,8 +16,8 @@ from quantrust.artifacts.parquet_seal import check_seal
 from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
 from quantrust.errors import QuantrustError
-from quantrust.planning.configs import read_study
 from quantrust.planning.integrity import study_files
+from quantrust.study.reading import read_study
 from study_workspace import link_workflow
 
 CONFIG = "config/quick.yaml"

@@ -82,7 +82,7 @@ import sys
 from pathlib import Path
 import yaml
 from snakemake.utils import update_config
-from quantrust.config import check_config
+from quantrust.study.config import check_config
 
 root = Path(sys.argv[1])
 checked = {}

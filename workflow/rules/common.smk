@@ -15,7 +15,7 @@ sys.path.insert(0, str(SCRIPTS))
 # Jobs import the package that is digested here, even where the environment has that of another checkout installed.
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])))
 
-from quantrust.config import CANDIDATES, EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
+from quantrust.study.config import CANDIDATES, EMBEDDED, ID_SPLITS, SHIFT_SPLIT, check_config, completed, splits_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module, has_learned
 from quantrust.data.format import format_module, load_format
 from quantrust.digest import code_digest, code_files, source_digest

@@ -92,9 +92,9 @@ def run(arguments: argparse.Namespace) -> None:
         For a faulty config; and, after what is known was printed, if something could not be planned or does not fit.
     """
     # torch takes seconds to import, which the other commands need not wait for
-    from quantrust.planning.configs import DEFAULT, read_study
     from quantrust.planning.estimates import check_fit, plan_study, with_fit
     from quantrust.planning.text import disk_text, plan_text, summary_text
+    from quantrust.study.reading import DEFAULT, read_study
 
     if arguments.out is not None:
         check_table(arguments.out, (DEFAULT, *arguments.config))

@@ -61,8 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         For a faulty config, or if nothing of the study is there.
     """
     # polars takes a while to import, which the other commands' help need not wait for
-    from quantrust.planning.configs import read_study
     from quantrust.planning.integrity import verify_study
+    from quantrust.study.reading import read_study
 
     found = verify_study(read_study(arguments.config))
     count = len(found.whole) + len(found.damaged)

@@ -14,7 +14,6 @@ from typing import Any
 import polars as pl
 
 from quantrust.confidence.catalogue import OF_ONE_NETWORK
-from quantrust.config import EMBEDDED
 from quantrust.embedded.models import IMAGE_SIZE
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.examples import KINDS
@@ -25,15 +24,6 @@ from quantrust.inference.sizes import features_bytes
 from quantrust.inference.working_memory import dump_footprint
 from quantrust.models.footprint import LIBRARIES, Footprint
 from quantrust.models.pictures import PictureCost
-from quantrust.planning.jobs import (
-    CANDIDATES,
-    LANGUAGE_SHIFT,
-    Job,
-    datasets_of,
-    downloads_of,
-    study_jobs,
-    variants_of,
-)
 from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration_memory import ANSWER_TOKENS
@@ -42,6 +32,16 @@ from quantrust.quantization.method import Samples
 from quantrust.quantization.quantizing_memory import quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.report.contents import FIGURES, TABLES, learning_estimators
+from quantrust.study.config import EMBEDDED
+from quantrust.study.jobs import (
+    CANDIDATES,
+    LANGUAGE_SHIFT,
+    Job,
+    datasets_of,
+    downloads_of,
+    study_jobs,
+    variants_of,
+)
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""

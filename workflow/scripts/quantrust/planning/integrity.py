@@ -10,8 +10,8 @@ from quantrust.artifacts.documents import check_document
 from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.parquet_seal import check_seal
 from quantrust.errors import QuantrustError
-from quantrust.planning.jobs import downloads_of, study_jobs
 from quantrust.progress import progress
+from quantrust.study.jobs import downloads_of, study_jobs
 
 
 @dataclass(frozen=True)

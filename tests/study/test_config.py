@@ -9,9 +9,9 @@ import yaml
 from snakemake.utils import update_config
 
 from quantrust.confidence.catalogue import LEARNED, plain_estimators
-from quantrust.config import check_config, completed, estimators_of
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import METHODS
+from quantrust.study.config import check_config, completed, estimators_of
 from study_workspace import OVERLAYS, ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"

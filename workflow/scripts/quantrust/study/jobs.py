@@ -6,9 +6,9 @@ from itertools import product
 from typing import Any
 
 from quantrust.confidence.catalogue import has_learned
-from quantrust.config import CANDIDATES, EMBEDDED
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.report.contents import figures_of, tables_of
+from quantrust.study.config import CANDIDATES, EMBEDDED
 
 LANGUAGE_SHIFT = "scenes-language"
 

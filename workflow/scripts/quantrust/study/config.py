@@ -11,7 +11,7 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import unknown_settings, unsupported
 from quantrust.quantization.scheme import resolve_scheme
-from quantrust.schema import schema_faults
+from quantrust.study.schema import schema_faults
 
 SHIFT_SPLIT = "test"
 EMBEDDED = "embedded"

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from quantrust.config import check_config, completed
 from quantrust.digest import SCRIPTS
 from quantrust.errors import QuantrustError
+from quantrust.study.config import check_config, completed
 
 DEFAULT = Path("config.yaml")
 SCHEMA = SCRIPTS.parent / "schemas" / "config.schema.yaml"

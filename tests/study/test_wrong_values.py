@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from quantrust.config import check_config, completed
 from quantrust.errors import QuantrustError
-from quantrust.planning.jobs import study_jobs
+from quantrust.study.config import check_config, completed
+from quantrust.study.jobs import study_jobs
 from study_workspace import ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"

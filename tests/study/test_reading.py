@@ -6,9 +6,9 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from quantrust.config import completed
 from quantrust.errors import QuantrustError
-from quantrust.planning.configs import merged, read_study
+from quantrust.study.config import completed
+from quantrust.study.reading import merged, read_study
 from study_workspace import OVERLAYS, ROOT
 
 
