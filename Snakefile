@@ -7,7 +7,7 @@ min_version("9.0")
 include: "workflow/rules/start.smk"
 
 
-configfile: "config.yaml"
+configfile: CONFIG
 
 
 report: "workflow/report/study.rst"
@@ -38,10 +38,10 @@ onstart:
 rule all:
     default_target: True
     input:
-        study_artifacts(),
+        jobs.study_artifacts(config),
 
 
 # What the datasets, the calibration and the models of the study are downloaded from; `all` asks for none of it.
 rule download:
     input:
-        study_downloads(),
+        jobs.study_downloads(config),

@@ -17,7 +17,7 @@ from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
 from quantrust.errors import QuantrustError
 from quantrust.planning.integrity import study_files
-from quantrust.study.reading import read_study
+from quantrust.study.config import read_study
 from study_workspace import link_workflow
 
 CONFIG = "config/quick.yaml"

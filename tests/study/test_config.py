@@ -11,7 +11,8 @@ from snakemake.utils import update_config
 from quantrust.confidence.catalogue import LEARNED, plain_estimators
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import METHODS
-from quantrust.study.config import check_config, completed, estimators_of
+from quantrust.study.config import check_config, completed
+from quantrust.study.contents import estimators_of
 from study_workspace import OVERLAYS, ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"

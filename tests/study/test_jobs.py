@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from quantrust.study.config import read_study
 from quantrust.study.jobs import study_jobs
-from quantrust.study.reading import read_study
 from study_workspace import link_workflow, record_models
 
 OVERLAYS = {

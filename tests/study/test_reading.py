@@ -7,8 +7,7 @@ import yaml
 from snakemake.utils import update_config
 
 from quantrust.errors import QuantrustError
-from quantrust.study.config import completed
-from quantrust.study.reading import merged, read_study
+from quantrust.study.config import completed, merged, read_study
 from study_workspace import OVERLAYS, ROOT
 
 

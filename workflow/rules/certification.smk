@@ -3,10 +3,10 @@
 
 rule certify_variant:
     input:
-        scores="data/scores/{model}/{scheme}.parquet",
-        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        scores=paths.SCORES,
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
     output:
-        "data/certification/{model}/{scheme}.parquet",
+        paths.CERTIFICATION,
     log:
         "logs/certify_variant/{model}/{scheme}.log",
     benchmark:
@@ -19,7 +19,7 @@ rule certify_variant:
         runtime=30,
     params:
         code=code("certify_variant"),
-        shifts=STUDY["shifts"],
-        settings=certification_settings(),
+        shifts=SHIFTS,
+        settings=settings.certification(config),
     script:
         "../scripts/certify_variant.py"

@@ -3,9 +3,9 @@
 
 rule train_selector:
     input:
-        f"data/features/{{model}}/{{scheme}}/{ID_DATASET}.parquet",
+        expand(paths.FEATURES, dataset=ID_DATASET, allow_missing=True),
     output:
-        directory("data/selectors/{model}/{scheme}"),
+        directory(paths.SELECTOR),
     log:
         "logs/train_selector/{model}/{scheme}.log",
     benchmark:
@@ -18,7 +18,7 @@ rule train_selector:
         runtime=30,
     params:
         code=code("train_selector"),
-        settings=selector_settings(),
+        settings=settings.selector(config),
     script:
         "../scripts/train_selector.py"
 
@@ -26,10 +26,10 @@ rule train_selector:
 # In distribution first and apart, so that what is asked about it alone waits for no shift.
 rule score_in_distribution:
     input:
-        features=[f"data/features/{{model}}/{{scheme}}/{ID_DATASET}.parquet"],
-        selector="data/selectors/{model}/{scheme}" if has_learned(STUDY["estimators"]) else [],
+        features=expand(paths.FEATURES, dataset=ID_DATASET, allow_missing=True),
+        selector=paths.SELECTOR if has_learned(config["study"]["estimators"]) else [],
     output:
-        "data/in_distribution/scores/{model}/{scheme}.parquet",
+        paths.ID_SCORES,
     log:
         "logs/score_in_distribution/{model}/{scheme}.log",
     conda:
@@ -40,19 +40,19 @@ rule score_in_distribution:
         runtime=15,
     params:
         code=code("write_scores"),
-        estimator_code=estimator_code(),
-        estimators=scored_estimators(),
+        estimator_code=digests.estimator_code(config),
+        estimators=contents.scored_estimators(config),
     script:
         "../scripts/write_scores.py"
 
 
 rule write_scores:
     input:
-        begun="data/in_distribution/scores/{model}/{scheme}.parquet",
-        features=expand("data/features/{{model}}/{{scheme}}/{dataset}.parquet", dataset=STUDY["shifts"]),
-        selector="data/selectors/{model}/{scheme}" if has_learned(STUDY["estimators"]) else [],
+        begun=paths.ID_SCORES,
+        features=expand(paths.FEATURES, dataset=SHIFTS, allow_missing=True),
+        selector=paths.SELECTOR if has_learned(config["study"]["estimators"]) else [],
     output:
-        "data/scores/{model}/{scheme}.parquet",
+        paths.SCORES,
     log:
         "logs/write_scores/{model}/{scheme}.log",
     conda:
@@ -63,7 +63,7 @@ rule write_scores:
         runtime=15,
     params:
         code=code("write_scores"),
-        estimator_code=estimator_code(),
-        estimators=scored_estimators(),
+        estimator_code=digests.estimator_code(config),
+        estimators=contents.scored_estimators(config),
     script:
         "../scripts/write_scores.py"

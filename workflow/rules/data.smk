@@ -3,7 +3,7 @@
 
 rule write_dataset:
     output:
-        directory("data/embedded/{dataset}"),
+        directory(paths.EMBEDDED_DATASET),
     log:
         "logs/write_dataset/{dataset}.log",
     benchmark:
@@ -18,17 +18,17 @@ rule write_dataset:
         runtime=10,
     params:
         code=code("write_dataset"),
-        settings=dataset_settings,
+        settings=of(settings.dataset),
     script:
         "../scripts/write_dataset.py"
 
 
 rule select_adversarial:
     input:
-        candidates=f"data/embedded/{CANDIDATES}",
-        features=f"data/features/{config['datasets']['scenes-language']['adversary']}/{UNQUANTIZED}/{CANDIDATES}.parquet",
+        candidates=paths.EMBEDDED_DATASET.format(dataset=contents.CANDIDATES),
+        features=inputs.features_of_candidates(config),
     output:
-        directory("data/embedded/scenes-language"),
+        directory(paths.EMBEDDED_DATASET.format(dataset=contents.LANGUAGE_SHIFT)),
     log:
         "logs/select_adversarial.log",
     conda:
@@ -48,14 +48,14 @@ rule select_adversarial:
 
 rule divide_dataset:
     input:
-        files=sources_of,
-        split_file=split_file_of,
+        files=of(inputs.sources),
+        split_file=of(inputs.split_file),
     output:
-        "data/splits/{dataset}.parquet",
+        paths.DIVISION,
     log:
         "logs/divide_dataset/{dataset}.log",
     wildcard_constraints:
-        dataset=one_of(DIVIDED),
+        dataset=one_of(name for name in config["datasets"] if contents.is_divided(config, name)),
     conda:
         "../../envs/data.yaml"
     threads: 1
@@ -64,20 +64,20 @@ rule divide_dataset:
         runtime=10,
     params:
         code=code("divide_dataset"),
-        format_code=format_code,
-        files=lambda wildcards: official_files(wildcards)["all"],
-        division=division_settings,
+        format_code=of(digests.format_code),
+        files=of(inputs.files_to_divide),
+        division=of(settings.division),
     script:
         "../scripts/divide_dataset.py"
 
 
 rule build_questions:
     input:
-        sources_of,
-        division=division_of,
+        of(inputs.sources),
+        division=of(inputs.division),
     output:
-        questions="data/questions/{dataset}.parquet",
-        skipped="data/skipped/{dataset}.parquet",
+        questions=paths.QUESTIONS,
+        skipped=paths.SKIPPED,
     log:
         "logs/build_questions/{dataset}.log",
     conda:
@@ -88,11 +88,11 @@ rule build_questions:
         runtime=60,
     params:
         code=code("build_questions"),
-        format_code=format_code,
-        task=task_name,
-        task_code=task_code,
-        splits=official_files,
+        format_code=of(digests.format_code),
+        task=of(inputs.task_of),
+        task_code=of(digests.task_code),
+        splits=of(inputs.official_files),
         on_bad_image=config["on_bad_image"],
-        max_aspect_ratio=max_aspect_ratio_of,
+        max_aspect_ratio=of(settings.max_aspect_ratio),
     script:
         "../scripts/build_questions.py"

@@ -4,7 +4,7 @@ import time
 
 rule fetch_download:
     output:
-        "data/downloads/{download}.json",
+        paths.DOWNLOAD,
     log:
         "logs/fetch_download/{download}.log",
     wildcard_constraints:
@@ -19,10 +19,7 @@ rule fetch_download:
         runtime=1440,
     params:
         code=code("fetch_download"),
-        # Only a plan reads how large it is.
-        settings=lambda wildcards: {
-            key: value for key, value in config["downloads"][wildcards.download].items() if key != "bytes"
-        },
+        settings=of(settings.download),
         lock=lambda wildcards: f"config/lock/{wildcards.download}.json",
         # Another value each time: who asks for a record that is there wants the files behind it checked.
         asked=time.time_ns(),

@@ -3,10 +3,10 @@
 
 rule build_mixtures:
     input:
-        id_dataset=f"data/questions/{ID_DATASET}.parquet",
-        shift="data/questions/{dataset}.parquet",
+        id_dataset=paths.QUESTIONS.format(dataset=ID_DATASET),
+        shift=paths.QUESTIONS,
     output:
-        "data/mixtures/{dataset}.parquet",
+        paths.MIXTURES,
     log:
         "logs/build_mixtures/{dataset}.log",
     conda:
@@ -25,11 +25,11 @@ rule build_mixtures:
 
 rule evaluate_in_distribution:
     input:
-        scores="data/in_distribution/scores/{model}/{scheme}.parquet",
+        scores=paths.ID_SCORES,
         mixtures=[],
     output:
-        metrics="data/in_distribution/metrics/{model}/{scheme}.parquet",
-        curves="data/in_distribution/curves/{model}/{scheme}.parquet",
+        metrics=paths.ID_METRICS,
+        curves=paths.ID_CURVES,
     log:
         "logs/evaluate_in_distribution/{model}/{scheme}.log",
     benchmark:
@@ -43,22 +43,22 @@ rule evaluate_in_distribution:
     params:
         code=code("evaluate_variant"),
         shifts=[],
-        settings=evaluation_settings(),
+        settings=settings.evaluation(config),
     script:
         "../scripts/evaluate_variant.py"
 
 
 rule evaluate_variant:
     input:
-        scores="data/scores/{model}/{scheme}.parquet",
-        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        scores=paths.SCORES,
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
         begun=[
-            "data/in_distribution/metrics/{model}/{scheme}.parquet",
-            "data/in_distribution/curves/{model}/{scheme}.parquet",
+            paths.ID_METRICS,
+            paths.ID_CURVES,
         ],
     output:
-        metrics="data/metrics/{model}/{scheme}.parquet",
-        curves="data/curves/{model}/{scheme}.parquet",
+        metrics=paths.METRICS,
+        curves=paths.CURVES,
     log:
         "logs/evaluate_variant/{model}/{scheme}.log",
     benchmark:
@@ -71,19 +71,19 @@ rule evaluate_variant:
         runtime=30,
     params:
         code=code("evaluate_variant"),
-        shifts=STUDY["shifts"],
-        settings=evaluation_settings(),
+        shifts=SHIFTS,
+        settings=settings.evaluation(config),
     script:
         "../scripts/evaluate_variant.py"
 
 
 rule break_down_in_distribution:
     input:
-        scores="data/in_distribution/scores/{model}/{scheme}.parquet",
+        scores=paths.ID_SCORES,
         mixtures=[],
     output:
-        groups="data/in_distribution/groups/{model}/{scheme}.parquet",
-        bins="data/in_distribution/bins/{model}/{scheme}.parquet",
+        groups=paths.ID_GROUPS,
+        bins=paths.ID_BINS,
     log:
         "logs/break_down_in_distribution/{model}/{scheme}.log",
     benchmark:
@@ -97,22 +97,22 @@ rule break_down_in_distribution:
     params:
         code=code("break_down_variant"),
         shifts=[],
-        settings=breakdown_settings(),
+        settings=settings.breakdown(config),
     script:
         "../scripts/break_down_variant.py"
 
 
 rule break_down_variant:
     input:
-        scores="data/scores/{model}/{scheme}.parquet",
-        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        scores=paths.SCORES,
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
         begun=[
-            "data/in_distribution/groups/{model}/{scheme}.parquet",
-            "data/in_distribution/bins/{model}/{scheme}.parquet",
+            paths.ID_GROUPS,
+            paths.ID_BINS,
         ],
     output:
-        groups="data/groups/{model}/{scheme}.parquet",
-        bins="data/bins/{model}/{scheme}.parquet",
+        groups=paths.GROUPS,
+        bins=paths.BINS,
     log:
         "logs/break_down_variant/{model}/{scheme}.log",
     benchmark:
@@ -125,18 +125,18 @@ rule break_down_variant:
         runtime=30,
     params:
         code=code("break_down_variant"),
-        shifts=STUDY["shifts"],
-        settings=breakdown_settings(),
+        shifts=SHIFTS,
+        settings=settings.breakdown(config),
     script:
         "../scripts/break_down_variant.py"
 
 
 rule compare_variants:
     input:
-        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
-        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        scores=of_variants(paths.SCORES),
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
     output:
-        f"{STUDY_DATA}/comparisons.parquet",
+        paths.COMPARISONS.format(reports=REPORTS),
     log:
         f"logs/{REPORTS}/compare_variants.log",
     benchmark:
@@ -149,8 +149,8 @@ rule compare_variants:
         runtime=60,
     params:
         code=code("compare_variants"),
-        variants=compared_variants(),
-        shifts=STUDY["shifts"],
-        settings=comparison_settings(),
+        variants=contents.variants_of(config),
+        shifts=SHIFTS,
+        settings=settings.comparison(config),
     script:
         "../scripts/compare_variants.py"

@@ -3,18 +3,18 @@
 
 rule dump_features:
     input:
-        checkpoint="data/checkpoints/{model}/{scheme}",
-        questions="data/questions/{dataset}.parquet",
+        checkpoint=paths.CHECKPOINT,
+        questions=paths.QUESTIONS,
         # The questions table names the images in these folders.
-        images=images_of,
+        images=of(inputs.image_folders),
     output:
-        "data/features/{model}/{scheme}/{dataset}.parquet",
+        paths.FEATURES,
     log:
         "logs/dump_features/{model}/{scheme}/{dataset}.log",
     benchmark:
         "benchmarks/runs/dump_features/{model}/{scheme}/{dataset}.tsv"
     wildcard_constraints:
-        dataset=one_of(DUMPED if SHARDS == 1 else []),
+        dataset=one_of([] if SHARDED else contents.dumped_datasets(config)),
     conda:
         "../../envs/torch.yaml"
     threads: 1 + WORKERS
@@ -24,21 +24,21 @@ rule dump_features:
         runtime=120,
     params:
         code=code("dump_features"),
-        family_code=family_code,
-        task=task_name,
-        task_code=task_code,
-        settings=features_settings,
+        family_code=of(digests.family_code),
+        task=of(inputs.task_of),
+        task_code=of(digests.task_code),
+        settings=of(settings.features),
     script:
         "../scripts/dump_features.py"
 
 
 rule dump_shard:
     input:
-        checkpoint="data/checkpoints/{model}/{scheme}",
-        questions="data/questions/{dataset}.parquet",
-        images=images_of,
+        checkpoint=paths.CHECKPOINT,
+        questions=paths.QUESTIONS,
+        images=of(inputs.image_folders),
     output:
-        temp("data/shards/{model}/{scheme}/{dataset}/{shard}-of-{shards}.parquet"),
+        temp(paths.SHARD),
     log:
         "logs/dump_shard/{model}/{scheme}/{dataset}/{shard}-of-{shards}.log",
     benchmark:
@@ -55,24 +55,24 @@ rule dump_shard:
         runtime=120,
     params:
         code=code("dump_features"),
-        family_code=family_code,
-        task=task_name,
-        task_code=task_code,
-        settings=features_settings,
+        family_code=of(digests.family_code),
+        task=of(inputs.task_of),
+        task_code=of(digests.task_code),
+        settings=of(settings.features),
     script:
         "../scripts/dump_features.py"
 
 
 rule gather_features:
     input:
-        shards=shards_of,
-        questions="data/questions/{dataset}.parquet",
+        shards=of(inputs.shards),
+        questions=paths.QUESTIONS,
     output:
-        "data/features/{model}/{scheme}/{dataset}.parquet",
+        paths.FEATURES,
     log:
         "logs/gather_features/{model}/{scheme}/{dataset}.log",
     wildcard_constraints:
-        dataset=one_of(DUMPED if SHARDS > 1 else []),
+        dataset=one_of(contents.dumped_datasets(config) if SHARDED else []),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -81,6 +81,6 @@ rule gather_features:
         runtime=30,
     params:
         code=code("gather_features"),
-        settings=features_settings,
+        settings=of(settings.features),
     script:
         "../scripts/gather_features.py"

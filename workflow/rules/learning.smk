@@ -3,9 +3,9 @@
 
 rule train_on_labels:
     input:
-        f"data/features/{{model}}/{{scheme}}/{ID_DATASET}.parquet",
+        expand(paths.FEATURES, dataset=ID_DATASET, allow_missing=True),
     output:
-        directory("data/learning/selectors/{model}/{scheme}/{labels}"),
+        directory(paths.LABELS_SELECTOR),
     log:
         "logs/train_on_labels/{model}/{scheme}/{labels}.log",
     benchmark:
@@ -20,17 +20,17 @@ rule train_on_labels:
         runtime=30,
     params:
         code=code("train_selector"),
-        settings=selector_settings(),
+        settings=settings.selector(config),
     script:
         "../scripts/train_selector.py"
 
 
 rule score_on_labels:
     input:
-        features=expand("data/features/{{model}}/{{scheme}}/{dataset}.parquet", dataset=DATASETS),
-        selector="data/learning/selectors/{model}/{scheme}/{labels}",
+        features=expand(paths.FEATURES, dataset=DATASETS, allow_missing=True),
+        selector=paths.LABELS_SELECTOR,
     output:
-        "data/learning/scores/{model}/{scheme}/{labels}.parquet",
+        paths.LABELS_SCORES,
     log:
         "logs/score_on_labels/{model}/{scheme}/{labels}.log",
     wildcard_constraints:
@@ -51,10 +51,10 @@ rule score_on_labels:
 
 rule evaluate_learning:
     input:
-        scores=expand("data/learning/scores/{{model}}/{{scheme}}/{labels}.parquet", labels=LABELS),
-        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        scores=expand(paths.LABELS_SCORES, labels=LABELS, allow_missing=True),
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
     output:
-        "data/learning/curves/{model}/{scheme}.parquet",
+        paths.LEARNING_CURVE,
     log:
         "logs/evaluate_learning/{model}/{scheme}.log",
     benchmark:
@@ -68,7 +68,7 @@ rule evaluate_learning:
     params:
         code=code("evaluate_learning"),
         labels=LABELS,
-        shifts=STUDY["shifts"],
-        settings=learning_settings(),
+        shifts=SHIFTS,
+        settings=settings.learning(config),
     script:
         "../scripts/evaluate_learning.py"

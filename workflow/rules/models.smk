@@ -4,14 +4,14 @@
 
 rule prepare_model:
     input:
-        files=model_files,
-        chat_template=chat_template_of,
+        files=of(inputs.model_files),
+        chat_template=of(inputs.chat_template),
     output:
-        directory("data/models/{model}"),
+        directory(paths.MODEL),
     log:
         "logs/prepare_model/{model}.log",
     wildcard_constraints:
-        model=one_of(SOURCED),
+        model=one_of(contents.models_with(config, "source")),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -20,7 +20,7 @@ rule prepare_model:
         runtime=30,
     params:
         code=code("prepare_model"),
-        family_code=family_code,
+        family_code=of(digests.family_code),
         source=lambda wildcards: config["models"][wildcards.model]["source"],
         family=lambda wildcards: config["models"][wildcards.model]["family"],
         processor=lambda wildcards: config["models"][wildcards.model].get("processor"),
@@ -30,13 +30,13 @@ rule prepare_model:
 
 rule train_model:
     output:
-        directory("data/trained/{model}"),
+        directory(paths.TRAINED),
     log:
         "logs/train_model/{model}.log",
     benchmark:
         "benchmarks/runs/train_model/{model}.tsv"
     wildcard_constraints:
-        model=one_of(TRAINED),
+        model=one_of(contents.models_with(config, "training")),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -45,7 +45,7 @@ rule train_model:
         runtime=240,
     params:
         code=code("train_model"),
-        family_code=family_code,
+        family_code=of(digests.family_code),
         settings=lambda wildcards: config["models"][wildcards.model]["training"],
     script:
         "../scripts/train_model.py"
@@ -53,13 +53,13 @@ rule train_model:
 
 rule stress_model:
     input:
-        lambda wildcards: f"data/models/{config['models'][wildcards.model]['stress']['model']}",
+        of(inputs.stressed_model),
     output:
-        directory("data/models/{model}"),
+        directory(paths.MODEL),
     log:
         "logs/stress_model/{model}.log",
     wildcard_constraints:
-        model=one_of(STRESSED),
+        model=one_of(contents.models_with(config, "stress")),
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -68,10 +68,8 @@ rule stress_model:
         runtime=10,
     params:
         code=code("stress_model"),
-        family_code=family_code,
-        settings=lambda wildcards: {
-            key: config["models"][wildcards.model]["stress"][key] for key in ("share", "factor")
-        },
+        family_code=of(digests.family_code),
+        settings=of(settings.stress),
         seed=config["seed"],
     script:
         "../scripts/stress_model.py"

@@ -3,10 +3,10 @@
 
 rule decide_variant:
     input:
-        scores="data/scores/{model}/{scheme}.parquet",
-        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        scores=paths.SCORES,
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
     output:
-        "data/decisions/{model}/{scheme}.parquet",
+        paths.DECISIONS,
     log:
         "logs/decide_variant/{model}/{scheme}.log",
     conda:
@@ -17,19 +17,19 @@ rule decide_variant:
         runtime=15,
     params:
         code=code("decide_variant"),
-        shifts=STUDY["shifts"],
+        shifts=SHIFTS,
         limits=config["report"]["limits"],
-        settings=decision_settings(),
+        settings=settings.decisions(config),
     script:
         "../scripts/decide_variant.py"
 
 
 rule judge_schemes:
     input:
-        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
-        mixtures=expand("data/mixtures/{dataset}.parquet", dataset=STUDY["shifts"]),
+        scores=of_variants(paths.SCORES),
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
     output:
-        f"{STUDY_DATA}/shipping.parquet",
+        paths.SHIPPING.format(reports=REPORTS),
     log:
         f"logs/{REPORTS}/judge_schemes.log",
     benchmark:
@@ -42,22 +42,22 @@ rule judge_schemes:
         runtime=30,
     params:
         code=code("judge_schemes"),
-        variants=compared_variants(),
-        shifts=STUDY["shifts"],
-        settings=shipping_settings(),
+        variants=contents.variants_of(config),
+        shifts=SHIFTS,
+        settings=settings.shipping(config),
     script:
         "../scripts/judge_schemes.py"
 
 
 rule pick_examples:
     input:
-        unpack(images_of_datasets),
-        questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
-        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
-        decisions=of_variants("data/decisions/{model}/{scheme}.parquet"),
-        features=features_of_variants(),
+        images=inputs.all_image_folders(config),
+        questions=expand(paths.QUESTIONS, dataset=DATASETS),
+        scores=of_variants(paths.SCORES),
+        decisions=of_variants(paths.DECISIONS),
+        features=inputs.features_of_variants(config),
     output:
-        f"{STUDY_DATA}/examples.parquet",
+        paths.EXAMPLES.format(reports=REPORTS),
     log:
         f"logs/{REPORTS}/pick_examples.log",
     conda:
@@ -68,23 +68,23 @@ rule pick_examples:
         runtime=15,
     params:
         code=code("pick_examples"),
-        variants=compared_variants(),
+        variants=contents.variants_of(config),
         datasets=DATASETS,
-        settings=example_settings(),
+        settings=settings.examples(config),
     script:
         "../scripts/pick_examples.py"
 
 
 rule build_page:
     input:
-        metrics=of_variants("data/metrics/{model}/{scheme}.parquet"),
-        curves=of_variants("data/curves/{model}/{scheme}.parquet"),
-        scores=of_variants("data/scores/{model}/{scheme}.parquet"),
-        checkpoints=of_variants("data/checkpoints/{model}/{scheme}"),
-        features=features_of_variants(),
-        questions=expand("data/questions/{dataset}.parquet", dataset=DATASETS),
-        comparisons=f"{STUDY_DATA}/comparisons.parquet",
-        examples=f"{STUDY_DATA}/examples.parquet",
+        metrics=of_variants(paths.METRICS),
+        curves=of_variants(paths.CURVES),
+        scores=of_variants(paths.SCORES),
+        checkpoints=of_variants(paths.CHECKPOINT),
+        features=inputs.features_of_variants(config),
+        questions=expand(paths.QUESTIONS, dataset=DATASETS),
+        comparisons=paths.COMPARISONS.format(reports=REPORTS),
+        examples=paths.EXAMPLES.format(reports=REPORTS),
         decisions=f"{REPORTS}/tables/decisions.csv",
         shipping=f"{REPORTS}/tables/shipping.csv",
         sizes=f"{REPORTS}/tables/sizes.csv",
@@ -93,7 +93,7 @@ rule build_page:
         published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if is_in_the_paper(config) else [],
     output:
         report(
-            f"{REPORTS}/index.html",
+            paths.PAGE.format(reports=REPORTS),
             caption="../report/index.rst",
             category="Page",
             labels={"page": "The page to decide from"},
@@ -108,10 +108,10 @@ rule build_page:
         runtime=5,
     params:
         code=code("build_page"),
-        variants=compared_variants(),
+        variants=contents.variants_of(config),
         datasets=DATASETS,
-        captions=figure_captions(),
-        study=shown_config(),
+        captions=settings.figure_captions(config),
+        study=settings.shown_config(config),
         workflow={"snakemake": snakemake_version},
     script:
         "../scripts/build_page.py"

@@ -3,10 +3,10 @@
 
 rule build_calibration:
     input:
-        **calibration_files(),
-        model="data/models/{model}",
+        **inputs.calibration_files(config),
+        model=paths.MODEL,
     output:
-        "data/calibration/{model}.parquet",
+        paths.CALIBRATION,
     log:
         "logs/build_calibration/{model}.log",
     conda:
@@ -17,9 +17,9 @@ rule build_calibration:
         runtime=10,
     params:
         code=code("build_calibration"),
-        family_code=family_code,
+        family_code=of(digests.family_code),
         samples=config["calibration"]["samples"],
-        source=calibration_source(),
+        source=settings.calibration_source(config),
         on_bad_image=config["on_bad_image"],
         seed=config["seed"],
     script:
@@ -28,11 +28,11 @@ rule build_calibration:
 
 rule quantize_model:
     input:
-        model="data/models/{model}",
-        calibration=calibration_of,
-        images=calibration_images,
+        model=paths.MODEL,
+        calibration=of(inputs.calibration_table),
+        images=of(inputs.calibration_images),
     output:
-        directory("data/checkpoints/{model}/{scheme}"),
+        directory(paths.CHECKPOINT),
     log:
         "logs/quantize_model/{model}/{scheme}.log",
     benchmark:
@@ -46,9 +46,9 @@ rule quantize_model:
         mem_mb=memory(4000 + ACTIVATIONS.get("activations_mb", 0)),
         runtime=60,
     params:
-        code=quantization_code,
-        family_code=family_code,
-        table=scheme_table,
+        code=of(digests.quantization_code),
+        family_code=of(digests.family_code),
+        table=of(settings.scheme_table),
         device=config["compute"]["device"],
     script:
         "../scripts/quantize_model.py"

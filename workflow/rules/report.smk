@@ -17,7 +17,7 @@ for figure in FIGURES:
             mem_mb=memory(1000),
             runtime=5,
         params:
-            code=[code("plot_figure"), *entry_code(figure.dotted_module)],
+            code=[code("plot_figure"), *digests.entry_code(config, figure.dotted_module)],
             module=figure.dotted_module,
             settings=figure.settings(config),
         script:
@@ -42,7 +42,7 @@ for table in TABLES:
             mem_mb=memory(1000),
             runtime=5,
         params:
-            code=[code("tabulate"), *entry_code(table.dotted_module)],
+            code=[code("tabulate"), *digests.entry_code(config, table.dotted_module)],
             module=table.dotted_module,
             settings=table.settings(config),
         script:

@@ -1,10 +1,10 @@
-# Before the config is read: where a study runs, and how it ends when it cannot.
-import os
+# Before the config is read: where the project lies, and how a study ends when it cannot run.
 import shlex
 import sys
 from pathlib import Path
 
-BASE = Path(workflow.basedir)
+# Of this file and not of the workflow, which may be another one that uses this one as a module.
+BASE = Path(str(workflow.current_basedir)).parents[1]
 
 
 def stop(message):
@@ -17,12 +17,9 @@ if {"{", "}"} & set(str(BASE)):
     stop(
         f"the project lies in {BASE}, and Snakemake takes braces in a path for wildcards; give the folder another name"
     )
-if not Path("config.yaml").is_file():
-    stop(
-        f"{Path.cwd()} holds no config.yaml, which every study is laid over; go to the folder of the project, {BASE}, or "
-        "name it with --directory"
-    )
 # Snakemake writes the interpreter into shell commands as it is. Quoted, its path may hold spaces; an environment in a
 # project folder has them in its path as well.
 if Path(sys.executable).is_file():
     sys.executable = shlex.quote(sys.executable)
+# A config in the folder where the study runs is laid over the project's own.
+CONFIG = "config.yaml" if Path("config.yaml").is_file() else str(BASE / "config.yaml")

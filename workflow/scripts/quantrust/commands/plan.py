@@ -94,10 +94,11 @@ def run(arguments: argparse.Namespace) -> None:
     # torch takes seconds to import, which the other commands need not wait for
     from quantrust.planning.estimates import check_fit, plan_study, with_fit
     from quantrust.planning.text import disk_text, plan_text, summary_text
-    from quantrust.study.reading import DEFAULT, read_study
+    from quantrust.study.config import HERE, read_study
+    from quantrust.study.places import DEFAULT
 
     if arguments.out is not None:
-        check_table(arguments.out, (DEFAULT, *arguments.config))
+        check_table(arguments.out, (HERE, DEFAULT, *arguments.config))
     config = read_study(arguments.config)
     limit = arguments.device_memory
     if limit is not None and config["compute"]["device"] == "cpu":

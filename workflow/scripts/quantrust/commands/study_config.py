@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config``: overlays, of which a command reads the study with `quantrust.study.reading.read_study`."""
+    """Add ``--config``: overlays, of which a command reads the study with `quantrust.study.config.read_study`."""
     parser.add_argument(
         "--config",
         type=Path,

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     # polars takes a while to import, which the other commands' help need not wait for
     from quantrust.planning.integrity import verify_study
-    from quantrust.study.reading import read_study
+    from quantrust.study.config import read_study
 
     found = verify_study(read_study(arguments.config))
     count = len(found.whole) + len(found.damaged)

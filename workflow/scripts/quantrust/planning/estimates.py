@@ -31,17 +31,9 @@ from quantrust.quantization.calibration_samples import BATCH_SIZE
 from quantrust.quantization.method import Samples
 from quantrust.quantization.quantizing_memory import quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import FIGURES, TABLES, learning_estimators
-from quantrust.study.config import EMBEDDED
-from quantrust.study.jobs import (
-    CANDIDATES,
-    LANGUAGE_SHIFT,
-    Job,
-    datasets_of,
-    downloads_of,
-    study_jobs,
-    variants_of,
-)
+from quantrust.report.contents import FIGURES, TABLES, datasets_of, learning_estimators
+from quantrust.study.contents import CANDIDATES, LANGUAGE_SHIFT, downloads_of, is_embedded, scheme_of, variants_of
+from quantrust.study.jobs import Job, study_jobs
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -318,7 +310,7 @@ class _Planner:
         return None if None in counts else sum(counts)
 
     def _picture(self, model: PlannedModel, dataset: str) -> PictureCost | None:
-        embedded = dataset == CANDIDATES or self.config["datasets"][dataset]["format"] == EMBEDDED
+        embedded = is_embedded(self.config, dataset)
         try:
             return model.picture(IMAGE_SIZE if embedded else LARGEST_PICTURE)
         except QuantrustError as error:
@@ -379,7 +371,7 @@ class _Planner:
         model = self._model(job.model)
         if model is None:
             return Estimate(**self._on_device(None))
-        scheme = resolve_scheme(job.scheme, self.config["schemes"].get(job.scheme))
+        scheme = scheme_of(self.config, job.scheme)
         plan, sizes = model.checkpoint(scheme)
         samples = self._samples(model) if scheme.needs_calibration else None
         footprint = None
@@ -413,7 +405,7 @@ class _Planner:
         picture = self._picture(model, job.dataset)
         footprint = None
         if picture is not None:
-            plan, sizes = model.checkpoint(resolve_scheme(job.scheme, self.config["schemes"].get(job.scheme)))
+            plan, sizes = model.checkpoint(scheme_of(self.config, job.scheme))
             workers = self.config["features"]["workers"]
             footprint = dump_footprint(*model.family_and_model, plan, sizes, picture, settings, workers)
         disk = None if asked is None else self._features_bytes(asked.total, model)
@@ -602,7 +594,7 @@ class _Planner:
         return each * len(names) * EXAMPLE_BYTES, each * sum(EXAMPLE_PICTURE[self._embedded(name)] for name in names)
 
     def _embedded(self, dataset: str) -> bool:
-        return self.config["datasets"][dataset]["format"] == EMBEDDED
+        return is_embedded(self.config, dataset)
 
     @property
     def _settings(self) -> int:

@@ -11,7 +11,7 @@ from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.parquet_seal import check_seal
 from quantrust.errors import QuantrustError
 from quantrust.progress import progress
-from quantrust.study.jobs import downloads_of, study_jobs
+from quantrust.study.jobs import study_downloads, study_jobs
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ def study_files(config: Mapping[str, Any]) -> list[str]:
     config : mapping
         Checked.
     """
-    downloads = [f"data/downloads/{name}.json" for name in downloads_of(config)]
-    return list(dict.fromkeys([*downloads, *(path for job in study_jobs(config) for path in job.outputs)]))
+    return list(
+        dict.fromkeys([*study_downloads(config), *(path for job in study_jobs(config) for path in job.outputs)])
+    )
 
 
 def verify_study(config: Mapping[str, Any]) -> Integrity:

@@ -22,6 +22,7 @@ from quantrust.planning.published import PUBLISHED
 from quantrust.quantization.checkpoint import planned_bytes
 from quantrust.quantization.layer_plan import build_plan
 from quantrust.quantization.scheme import Scheme
+from quantrust.study.contents import base_name
 
 CONFIG = "config.json"
 
@@ -46,7 +47,7 @@ class PlannedModel:
     """
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
-        base = config["models"][name].get("stress", {}).get("model", name)
+        base = base_name(config, name)
         self.name, self.section = name, config["models"][base]
         self.source = Path(self.section["source"])
         self.template = self.section.get("prompt", config["features"]["prompt"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from quantrust.data.format import file_of_questions, load_format
 from quantrust.data.splits import read_split_file, split_by_image
-from quantrust.study.config import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
+from quantrust.study.contents import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
 
 SPLIT_OF_ALL = "all"
 

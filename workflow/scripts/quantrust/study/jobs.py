@@ -1,16 +1,33 @@
 """The jobs of a study, in the order of its stages: what Snakemake would run on nothing, named by rule and output."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from pathlib import PurePath
 
 from quantrust.confidence.catalogue import has_learned
-from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
-from quantrust.report.contents import figures_of, tables_of
-from quantrust.study.config import CANDIDATES, EMBEDDED
+from quantrust.quantization.scheme import UNQUANTIZED
+from quantrust.report.contents import datasets_of, figures_of, tables_of
+from quantrust.study import paths
+from quantrust.study.contents import (
+    CANDIDATES,
+    LANGUAGE_SHIFT,
+    Config,
+    base_name,
+    downloads_of,
+    is_divided,
+    is_embedded,
+    reads_calibration,
+    variants_of,
+)
+from quantrust.study.inputs import shards
 
-LANGUAGE_SHIFT = "scenes-language"
+INTERMEDIATE = frozenset(
+    {
+        *("write_dataset", "select_adversarial", "divide_dataset", "prepare_model", "stress_model"),
+        *("build_calibration", "dump_shard", "train_on_labels", "score_on_labels"),
+    }
+)
+"""Rules whose artifacts are not made again for their own sake."""
 
 
 @dataclass(frozen=True)
@@ -49,138 +66,120 @@ class Job:
         return " ".join(filter(None, (self.rule, self.model, self.scheme, self.dataset, self.shard)))
 
 
-def study_jobs(config: Mapping[str, Any]) -> list[Job]:
+def study_jobs(config: Config) -> list[Job]:
     """Return all jobs that a study's `snakemake` runs, from data to page; downloads are none of them.
 
     Parameters
     ----------
     config : mapping
-        Checked.
+        Checked and completed.
     """
     stages = (_data_jobs, _model_jobs, _evaluation_jobs, _report_jobs)
-    # the adversary may be one of the study's models
+    # The adversary may be one of the study's models.
     return list(dict.fromkeys(job for stage in stages for job in stage(config)))
 
 
-def downloads_of(config: Mapping[str, Any]) -> dict[str, int | None]:
-    """Return what `snakemake download` gets for a study, by name, with the bytes that the config states or None.
+def study_artifacts(config: Config) -> list[str]:
+    """Return what a study leaves behind, which `all` asks for: what is missing of it is made again.
 
     Parameters
     ----------
     config : mapping
-        Checked.
+        Checked and completed.
     """
-    sections = [
-        *(config["datasets"][dataset] for dataset in datasets_of(config)),
-        config["calibration"],
-        *(config["models"][model] for model in config["study"]["models"]),
+    of_study = {(None, None), *variants_of(config)}
+    kept = [
+        job
+        for job in study_jobs(config)
+        if job.rule not in INTERMEDIATE and job.dataset != CANDIDATES and (job.model, job.scheme) in of_study
     ]
-    names = dict.fromkeys(name for section in sections for name in section.get("downloads", []))
-    return {name: config["downloads"][name].get("bytes") for name in names}
+    return [path for job in kept for path in job.outputs]
 
 
-def datasets_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the datasets of a study, the one in distribution first."""
-    return [config["study"]["id_dataset"], *config["study"]["shifts"]]
+def study_downloads(config: Config) -> list[str]:
+    """Return the records of the downloads that a study's datasets, calibration and models name."""
+    return [paths.DOWNLOAD.format(download=name) for name in downloads_of(config)]
 
 
-def variants_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the variants of a study as (model, scheme)."""
-    return list(product(config["study"]["models"], config["study"]["schemes"]))
+def _job(rule: str, *patterns: str, shard: str | None = None, **wildcards: str) -> Job:
+    """Return a job that writes the artifacts of some patterns."""
+    output, *also = (pattern.format(**wildcards) for pattern in patterns)
+    about = {key: wildcards.get(key) for key in ("model", "scheme", "dataset")}
+    return Job(rule, output, **about, shard=shard, also=tuple(also))
 
 
-def _data_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+def _data_jobs(config: Config) -> Iterator[Job]:
     for name in datasets_of(config):
-        dataset = config["datasets"][name]
-        if dataset["format"] == EMBEDDED:
-            if name == LANGUAGE_SHIFT:
-                adversary = dataset["adversary"]
-                yield Job("write_dataset", f"data/embedded/{CANDIDATES}", dataset=CANDIDATES)
-                yield _build_questions(CANDIDATES)
-                yield _prepare(adversary)
-                yield _quantize(adversary, UNQUANTIZED)
-                yield from _dump(config, adversary, UNQUANTIZED, CANDIDATES)
-                yield Job("select_adversarial", f"data/embedded/{name}", dataset=name)
-            else:
-                yield Job("write_dataset", f"data/embedded/{name}", dataset=name)
-        elif dataset.keys() & {"split", "split_file"}:
-            yield Job("divide_dataset", f"data/splits/{name}.parquet", dataset=name)
-        yield _build_questions(name)
+        if name == LANGUAGE_SHIFT:
+            adversary = config["datasets"][name]["adversary"]
+            yield _job("write_dataset", paths.EMBEDDED_DATASET, dataset=CANDIDATES)
+            yield _job("build_questions", paths.QUESTIONS, paths.SKIPPED, dataset=CANDIDATES)
+            yield _job("prepare_model", paths.MODEL, model=adversary)
+            yield _job("quantize_model", paths.CHECKPOINT, model=adversary, scheme=UNQUANTIZED)
+            yield from _dump(config, adversary, UNQUANTIZED, CANDIDATES)
+            yield _job("select_adversarial", paths.EMBEDDED_DATASET, dataset=name)
+        elif is_embedded(config, name):
+            yield _job("write_dataset", paths.EMBEDDED_DATASET, dataset=name)
+        elif is_divided(config, name):
+            yield _job("divide_dataset", paths.DIVISION, dataset=name)
+        yield _job("build_questions", paths.QUESTIONS, paths.SKIPPED, dataset=name)
 
 
-def _model_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+def _model_jobs(config: Config) -> Iterator[Job]:
     schemes = config["study"]["schemes"]
     for model in config["study"]["models"]:
-        base = config["models"][model].get("stress", {}).get("model", model)
-        yield _prepare(base)
+        base = base_name(config, model)
+        yield _job("prepare_model", paths.MODEL, model=base)
         if model != base:
-            yield Job("stress_model", f"data/models/{model}", model=model)
-        if any(resolve_scheme(scheme, config["schemes"].get(scheme)).needs_calibration for scheme in schemes):
-            yield Job("build_calibration", f"data/calibration/{model}.parquet", model=model)
+            yield _job("stress_model", paths.MODEL, model=model)
+        if any(reads_calibration(config, scheme) for scheme in schemes):
+            yield _job("build_calibration", paths.CALIBRATION, model=model)
         for scheme in schemes:
-            yield _quantize(model, scheme)
+            variant = {"model": model, "scheme": scheme}
+            yield _job("quantize_model", paths.CHECKPOINT, **variant)
             for dataset in datasets_of(config):
                 yield from _dump(config, model, scheme, dataset)
             if has_learned(config["study"]["estimators"]):
-                yield Job("train_selector", f"data/selectors/{model}/{scheme}", model, scheme)
-            yield Job("score_in_distribution", f"data/in_distribution/scores/{model}/{scheme}.parquet", model, scheme)
-            yield Job("write_scores", f"data/scores/{model}/{scheme}.parquet", model, scheme)
+                yield _job("train_selector", paths.SELECTOR, **variant)
+            yield _job("score_in_distribution", paths.ID_SCORES, **variant)
+            yield _job("write_scores", paths.SCORES, **variant)
             for labels in config["selector"]["learning_curve"]:
-                of_labels = f"{model}/{scheme}/{labels}"
-                yield Job("train_on_labels", f"data/learning/selectors/{of_labels}", model, scheme)
-                yield Job("score_on_labels", f"data/learning/scores/{of_labels}.parquet", model, scheme)
+                yield _job("train_on_labels", paths.LABELS_SELECTOR, **variant, labels=str(labels))
+                yield _job("score_on_labels", paths.LABELS_SCORES, **variant, labels=str(labels))
 
 
-def _evaluation_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+def _evaluation_jobs(config: Config) -> Iterator[Job]:
     for dataset in config["study"]["shifts"]:
-        yield Job("build_mixtures", f"data/mixtures/{dataset}.parquet", dataset=dataset)
+        yield _job("build_mixtures", paths.MIXTURES, dataset=dataset)
     for model, scheme in variants_of(config):
-        for rule, *folders in (
-            ("evaluate_in_distribution", "in_distribution/metrics", "in_distribution/curves"),
-            ("break_down_in_distribution", "in_distribution/groups", "in_distribution/bins"),
-            ("evaluate_variant", "metrics", "curves"),
-            ("break_down_variant", "groups", "bins"),
-            ("certify_variant", "certification"),
-            ("decide_variant", "decisions"),
-        ):
-            first, *others = (f"data/{name}/{model}/{scheme}.parquet" for name in folders)
-            yield Job(rule, first, model, scheme, also=tuple(others))
+        variant = {"model": model, "scheme": scheme}
+        yield _job("evaluate_in_distribution", paths.ID_METRICS, paths.ID_CURVES, **variant)
+        yield _job("break_down_in_distribution", paths.ID_GROUPS, paths.ID_BINS, **variant)
+        yield _job("evaluate_variant", paths.METRICS, paths.CURVES, **variant)
+        yield _job("break_down_variant", paths.GROUPS, paths.BINS, **variant)
+        yield _job("certify_variant", paths.CERTIFICATION, **variant)
+        yield _job("decide_variant", paths.DECISIONS, **variant)
         if config["selector"]["learning_curve"]:
-            yield Job("evaluate_learning", f"data/learning/curves/{model}/{scheme}.parquet", model, scheme)
-    of_study = f"data/studies/{config['report']['folder']}"
-    yield Job("compare_variants", f"{of_study}/comparisons.parquet")
-    yield Job("judge_schemes", f"{of_study}/shipping.parquet")
-    yield Job("pick_examples", f"{of_study}/examples.parquet")
+            yield _job("evaluate_learning", paths.LEARNING_CURVE, **variant)
+    reports = config["report"]["folder"]
+    yield _job("compare_variants", paths.COMPARISONS, reports=reports)
+    yield _job("judge_schemes", paths.SHIPPING, reports=reports)
+    yield _job("pick_examples", paths.EXAMPLES, reports=reports)
 
 
-def _report_jobs(config: Mapping[str, Any]) -> Iterator[Job]:
+def _report_jobs(config: Config) -> Iterator[Job]:
     folder = config["report"]["folder"]
     for entry in (*tables_of(config), *figures_of(config)):
         first, *others = entry.files(folder).values()
         yield Job(entry.rule, first, also=tuple(others))
-    yield Job("build_page", f"{folder}/index.html")
+    yield _job("build_page", paths.PAGE, reports=folder)
 
 
-def _build_questions(dataset: str) -> Job:
-    skipped = f"data/skipped/{dataset}.parquet"
-    return Job("build_questions", f"data/questions/{dataset}.parquet", dataset=dataset, also=(skipped,))
-
-
-def _prepare(model: str) -> Job:
-    return Job("prepare_model", f"data/models/{model}", model)
-
-
-def _quantize(model: str, scheme: str) -> Job:
-    return Job("quantize_model", f"data/checkpoints/{model}/{scheme}", model, scheme)
-
-
-def _dump(config: Mapping[str, Any], model: str, scheme: str, dataset: str) -> Iterator[Job]:
-    shards = config["features"]["shards"]
-    output = f"data/features/{model}/{scheme}/{dataset}.parquet"
-    if shards == 1:
-        yield Job("dump_features", output, model, scheme, dataset)
+def _dump(config: Config, model: str, scheme: str, dataset: str) -> Iterator[Job]:
+    variant = {"model": model, "scheme": scheme, "dataset": dataset}
+    if config["features"]["shards"] == 1:
+        yield _job("dump_features", paths.FEATURES, **variant)
         return
-    for shard in range(1, shards + 1):
-        part = f"{shard}-of-{shards}"
-        yield Job("dump_shard", f"data/shards/{model}/{scheme}/{dataset}/{part}.parquet", model, scheme, dataset, part)
-    yield Job("gather_features", output, model, scheme, dataset)
+    for path in shards(config, model, scheme, dataset):
+        yield _job("dump_shard", path, **variant, shard=PurePath(path).stem)
+    yield _job("gather_features", paths.FEATURES, **variant)

@@ -1,0 +1,323 @@
+"""What a schema cannot say of a config: a check for every section that needs one.
+
+A check takes the whole config, which the schema allows, and yields a line for every fault: the key's path, its value
+and what is allowed there.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK, check_estimator
+from quantrust.data.format import format_names, load_format
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.limits import risk_limits
+from quantrust.models.processor_settings import unknown_settings, unsupported
+from quantrust.quantization.scheme import resolve_scheme
+from quantrust.study.contents import (
+    CANDIDATES,
+    EMBEDDED,
+    ID_SPLITS,
+    SHIFT_SPLIT,
+    estimators_of,
+    reads_calibration,
+    splits_of,
+)
+
+MOST_LIMITS = 1000
+"""Risk limits of the decision table."""
+
+Config = Mapping[str, Any]
+Faults = Iterator[str]
+
+
+def study_faults(config: Config) -> Faults:
+    """Yield what is wrong with a config that the schema allows, section by section."""
+    for check in CHECKS:
+        yield from check(config)
+
+
+def _models_of_the_study(config: Config) -> Faults:
+    yield from _unknown_names("study.models", config["study"]["models"], config["models"], "models")
+
+
+def _schemes_of_the_study(config: Config) -> Faults:
+    tables = config["schemes"]
+    for number, name in enumerate(config["study"]["schemes"]):
+        if name in tables:
+            # What is wrong with a table is said once, whoever names it.
+            continue
+        for fault in _scheme_faults(name, None):
+            known = f"; or a name under schemes: {', '.join(tables)}" if tables else ""
+            yield f"study.schemes[{number}] is {name!r}: {fault}{known}"
+
+
+def _id_dataset(config: Config) -> Faults:
+    name, datasets = config["study"]["id_dataset"], config["datasets"]
+    if name not in datasets:
+        yield f"study.id_dataset is {name!r}; allowed: a name under datasets: {', '.join(datasets)}"
+    elif lacking := _splits_lacking(datasets[name], ID_SPLITS):
+        yield (
+            f"study.id_dataset is {name!r}, which has no split {lacking[0]}; allowed: a dataset with the splits "
+            f"{', '.join(ID_SPLITS)}"
+        )
+
+
+def _shifts(config: Config) -> Faults:
+    study, datasets = config["study"], config["datasets"]
+    yield from _unknown_names("study.shifts", study["shifts"], datasets, "datasets")
+    for number, name in enumerate(study["shifts"]):
+        if name == study["id_dataset"]:
+            yield f"study.shifts[{number}] is {name!r}, which is the ID dataset; allowed: any other dataset"
+        elif name in datasets and _splits_lacking(datasets[name], (SHIFT_SPLIT,)):
+            yield f"study.shifts[{number}] is {name!r}, which has no split {SHIFT_SPLIT}; allowed: a dataset with one"
+
+
+def _estimators_of_the_study(config: Config) -> Faults:
+    estimators = config["study"]["estimators"]
+    for number, name in enumerate(estimators):
+        try:
+            check_estimator(name)
+        except QuantrustError as error:
+            yield f"study.estimators[{number}] is {name!r}: {error}"
+    if not {*COMPARED} & {*estimators}:
+        yield (
+            f"study.estimators is {estimators}; allowed: a list with {' or '.join(COMPARED)} in it, which the figures "
+            "and the tables of a paper show"
+        )
+
+
+def _schemes(config: Config) -> Faults:
+    for name, table in config["schemes"].items():
+        yield from _scheme_faults(name, table)
+
+
+def _models(config: Config) -> Faults:
+    models = config["models"]
+    for name, model in models.items():
+        if "family" in model:
+            yield from _family_faults(f"models.{name}", model)
+        if "stress" in model:
+            yield from _stress_faults(f"models.{name}", model, models)
+        yield from _unknown_downloads(f"models.{name}", model, config)
+
+
+def _family_faults(path: str, model: Mapping[str, Any]) -> Faults:
+    if (fault := unsupported(model["family"])) is not None:
+        yield f"{path}.family: {fault}"
+        return
+    for fault in unknown_settings(model["family"], model.get("processor", {})):
+        yield f"{path}.processor: {fault}"
+
+
+def _stress_faults(path: str, model: Mapping[str, Any], models: Mapping[str, Any]) -> Faults:
+    """Yield what a model with outlier channels cannot have: it is written in the layout of the embedded models."""
+    base = models.get(model["stress"]["model"], {})
+    if "source" not in base:
+        known = ", ".join(name for name, other in models.items() if "source" in other)
+        yield f"{path}.stress.model is {model['stress']['model']!r}; allowed: a model with a source: {known}"
+    for key in ("processor", "chat_template", "prompt"):
+        if key in model:
+            yield f"{path}.{key} is given beside stress; allowed: with source only"
+    for key in ("processor", "chat_template"):
+        if key in base:
+            yield f"{path}.stress.model is {model['stress']['model']!r}, which has {key}; allowed: a model without one"
+
+
+def _datasets(config: Config) -> Faults:
+    if CANDIDATES in config["datasets"]:
+        yield f"datasets.{CANDIDATES} is the name of a dataset that the workflow writes; allowed: another name"
+    formats = format_names()
+    for name, dataset in config["datasets"].items():
+        # The schema knows the embedded datasets by their names, and only they have a seed.
+        if dataset["format"] == EMBEDDED and "seed" in dataset:
+            pass
+        elif dataset["format"] not in formats:
+            yield f"datasets.{name}.format is {dataset['format']!r}; allowed: {', '.join(formats)}"
+        else:
+            yield from _official_faults(f"datasets.{name}", dataset)
+        if "adversary" in dataset and dataset["adversary"] not in config["models"]:
+            yield (
+                f"datasets.{name}.adversary is {dataset['adversary']!r}; allowed: a name under models: "
+                f"{', '.join(config['models'])}"
+            )
+        yield from _unknown_downloads(f"datasets.{name}", dataset, config)
+
+
+def _official_faults(path: str, dataset: Mapping[str, Any]) -> Faults:
+    ways = [way for way in ("splits", "split", "split_file") if way in dataset]
+    if len(ways) != 1:
+        given = " and ".join(f"{path}.{way}" for way in ways) or "none of them"
+        yield (
+            f"{path} needs splits (files for each), split (shares and a seed) or split_file, one of the three; "
+            f"given: {given}"
+        )
+        return
+    parts = {f"{path}.splits.{split}": files for split, files in dataset.get("splits", {}).items()}
+    if ways != ["splits"]:
+        parts = {path: dataset}
+    elif misplaced := [key for key in ("questions", "annotations", "images") if key in dataset]:
+        yield f"{path}.{misplaced[0]} is given beside {path}.splits; allowed: files under each split only"
+    file_format = load_format(dataset["format"])
+    for part, files in parts.items():
+        yield from (f"{part}.{key} is missing" for key in (*file_format.parts, "images") if key not in files)
+        if "questions" in files and "questions" not in file_format.parts:
+            yield (
+                f"{part}.questions is given; allowed: nothing, {dataset['format']} has its questions among the "
+                "annotations"
+            )
+    if "image_name" in dataset and file_format.image_name is None:
+        yield f"{path}.image_name is given; allowed: nothing, {dataset['format']} names the image of every question"
+    if "split" in dataset:
+        total = sum(dataset["split"][split] for split in ID_SPLITS)
+        if abs(total - 1) > 1e-9:
+            yield f"{path}.split has shares that sum to {total:g}; allowed: shares that sum to 1"
+
+
+def _calibration(config: Config) -> Faults:
+    calibration, id_dataset = config["calibration"], config["study"]["id_dataset"]
+    yield from _unknown_downloads("calibration", calibration, config)
+    if calibration["source"] is not None or id_dataset not in config["datasets"] or not _reads_calibration(config):
+        return
+    dataset = config["datasets"][id_dataset]
+    if "captions" not in dataset:
+        yield (
+            f"calibration.source is None; allowed where the ID dataset, {id_dataset}, was written without captions: a "
+            "file of image-caption pairs and the folder of their images"
+        )
+    elif calibration["samples"] > dataset["captions"]:
+        yield (
+            f"calibration.samples is {calibration['samples']}; allowed: at most {dataset['captions']}, which is "
+            f"datasets.{id_dataset}.captions"
+        )
+
+
+def _reads_calibration(config: Config) -> bool:
+    """Return whether a scheme of the study that can be read needs calibration; what is wrong with others is said."""
+    valid = [name for name in config["study"]["schemes"] if not [*_scheme_faults(name, config["schemes"].get(name))]]
+    return any(reads_calibration(config, name) for name in valid)
+
+
+def _compute(config: Config) -> Faults:
+    compute, dtype = config["compute"], config["features"]["dtype"]
+    if compute["attention"] != "flash_attention_2":
+        return
+    if compute["device"] != "cuda":
+        yield "compute.attention is 'flash_attention_2'; allowed: eager, sdpa, as compute.device is not cuda"
+    if dtype != "bfloat16":
+        yield f"features.dtype is {dtype!r}; allowed: bfloat16, as compute.attention is flash_attention_2"
+
+
+def _features(config: Config) -> Faults:
+    features = config["features"]
+    if features["kernel"] == "packed" and features["dtype"] != "bfloat16":
+        yield f"features.dtype is {features['dtype']!r}; allowed: bfloat16, as features.kernel is packed"
+
+
+def _selector(config: Config) -> Faults:
+    labels, study = config["selector"]["learning_curve"], config["study"]
+    if not labels:
+        return
+    if labels != sorted(labels):
+        yield f"selector.learning_curve is {labels}; allowed: numbers of questions from the least to the largest"
+    if "maxprob" not in study["estimators"] or not {*OF_ONE_NETWORK} & {*study["estimators"]}:
+        yield (
+            f"selector.learning_curve is {labels}; allowed where study.estimators has maxprob and one of "
+            f"{', '.join(OF_ONE_NETWORK)}: {', '.join(study['estimators'])}"
+        )
+    dataset = config["datasets"].get(study["id_dataset"], {})
+    if "questions_per_image" in dataset and "captions" in dataset:
+        asked = dataset["images"]["dev"] * dataset["questions_per_image"]
+        if max(labels) > asked:
+            yield (
+                f"selector.learning_curve is {labels}; allowed: at most the dev questions of {study['id_dataset']}, "
+                f"{asked}"
+            )
+
+
+def _evaluation(config: Config) -> Faults:
+    shares = config["evaluation"]["id_shares"]
+    if not {0, 1} <= set(shares):
+        yield f"evaluation.id_shares is {shares}; allowed: shares that include 1 and 0, each dataset alone"
+    yield from _too_few_resamples("evaluation", config)
+
+
+def _certification(config: Config) -> Faults:
+    estimators = estimators_of(config)["certification"]
+    yield from _unknown_names("certification.estimators", estimators, config["study"]["estimators"], "study.estimators")
+
+
+def _comparison(config: Config) -> Faults:
+    estimators = estimators_of(config)["comparison"]
+    yield from _unknown_names("comparison.estimators", estimators, config["study"]["estimators"], "study.estimators")
+    yield from _too_few_resamples("comparison", config)
+
+
+def _report(config: Config) -> Faults:
+    computed = config["evaluation"]["risks"]
+    for number, risk in enumerate(config["report"]["risks"]):
+        if risk not in computed:
+            yield f"report.risks[{number}] is {risk}; allowed: one of evaluation.risks: {', '.join(map(str, computed))}"
+    limits = risk_limits(**config["report"]["limits"])
+    if not 0 < len(limits) <= MOST_LIMITS:
+        yield (
+            f"report.limits are {len(limits):,} limits; allowed: 1 to {MOST_LIMITS:,}, from the lowest to a highest "
+            "that is not below it"
+        )
+        return
+    estimators, risk = estimators_of(config), config["report"]["shipping"]["risk"]
+    yield from _unknown_names(
+        "report.shipping.estimators", estimators["shipping"], estimators["certification"], "certification.estimators"
+    )
+    if risk not in limits:
+        yield f"report.shipping.risk is {risk}; allowed: one of report.limits: {', '.join(map(str, limits))}"
+
+
+CHECKS: tuple[Callable[[Config], Faults], ...] = (
+    _models_of_the_study,
+    _schemes_of_the_study,
+    _id_dataset,
+    _shifts,
+    _estimators_of_the_study,
+    _schemes,
+    _models,
+    _datasets,
+    _calibration,
+    _compute,
+    _features,
+    _selector,
+    _evaluation,
+    _certification,
+    _comparison,
+    _report,
+)
+
+
+def _scheme_faults(name: str, table: Mapping[str, Any] | None) -> Faults:
+    try:
+        resolve_scheme(name, table)
+    except QuantrustError as error:
+        yield str(error)
+
+
+def _splits_lacking(dataset: Mapping[str, Any], needed: Iterable[str]) -> list[str]:
+    splits = splits_of(dataset)
+    return [] if splits is None else [split for split in needed if split not in splits]
+
+
+def _too_few_resamples(section: str, config: Config) -> Faults:
+    resamples, members = config[section]["resamples"], config["selector"]["members"]
+    learned = {name.split("+")[0] for name in config["study"]["estimators"]} & {*OF_ONE_NETWORK}
+    if learned and resamples < members:
+        yield (
+            f"{section}.resamples is {resamples}; allowed: at least selector.members, {members}, each of which is drawn"
+        )
+
+
+def _unknown_downloads(path: str, section: Mapping[str, Any], config: Config) -> Faults:
+    yield from _unknown_names(f"{path}.downloads", section.get("downloads", []), config["downloads"], "downloads")
+
+
+def _unknown_names(path: str, names: Iterable[str], known: Collection[str], section: str) -> Faults:
+    for number, name in enumerate(names):
+        if name not in known:
+            yield f"{path}[{number}] is {name!r}; allowed: a name under {section}: {', '.join(known)}"

@@ -1,0 +1,126 @@
+"""What a study consists of, as its config names it: models, schemes, datasets, estimators and downloads."""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+from quantrust.confidence.catalogue import main_estimators
+from quantrust.data.official import SPLITS as ID_SPLITS
+from quantrust.quantization.scheme import Scheme, resolve_scheme
+from quantrust.report.contents import datasets_of
+
+Config = Mapping[str, Any]
+
+SHIFT_SPLIT = "test"
+EMBEDDED = "embedded"
+LANGUAGE_SHIFT = "scenes-language"
+CANDIDATES = "scenes-language-candidates"
+"""The dataset that `scenes-language` is chosen from; no config names it."""
+
+
+def variants_of(config: Config) -> list[tuple[str, str]]:
+    """Return the variants of a study as (model, scheme): models in their order, then schemes in theirs."""
+    return list(product(config["study"]["models"], config["study"]["schemes"]))
+
+
+def of_variants(config: Config, pattern: str) -> list[str]:
+    """Return a path for every variant of the study, from a pattern with {model} and {scheme}."""
+    return [pattern.format(model=model, scheme=scheme) for model, scheme in variants_of(config)]
+
+
+def dumped_datasets(config: Config) -> list[str]:
+    """Return the datasets that features can be dumped of: all of the config, and what the workflow adds to them."""
+    return [CANDIDATES, *config["datasets"]]
+
+
+def is_embedded(config: Config, dataset: str) -> bool:
+    """Return whether the workflow writes a dataset; the others lie in files that the config names."""
+    return dataset == CANDIDATES or config["datasets"][dataset]["format"] == EMBEDDED
+
+
+def is_divided(config: Config, dataset: str) -> bool:
+    """Return whether the questions of a dataset lie in one set of files, which is divided by image."""
+    return dataset != CANDIDATES and bool(config["datasets"][dataset].keys() & {"split", "split_file"})
+
+
+def splits_of(dataset: Config) -> tuple[str, ...] | None:
+    """Return the splits that a dataset has, or None where only its split file knows.
+
+    Parameters
+    ----------
+    dataset : mapping
+        Its section of the config.
+    """
+    if dataset["format"] == EMBEDDED:
+        return ID_SPLITS if "captions" in dataset else (SHIFT_SPLIT,)
+    if "split_file" in dataset:
+        return None
+    if "split" in dataset:
+        return tuple(split for split in ID_SPLITS if dataset["split"][split] > 0)
+    return tuple(split for split in ID_SPLITS if split in dataset.get("splits", {}))
+
+
+def base_name(config: Config, model: str) -> str:
+    """Return the name of a model, or of the one that it is a stressed form of."""
+    return config["models"][model].get("stress", {}).get("model", model)
+
+
+def base_model(config: Config, model: str) -> Config:
+    """Return the section of the config of a model, or of the one that it is a stressed form of."""
+    return config["models"][base_name(config, model)]
+
+
+def models_with(config: Config, key: str) -> list[str]:
+    """Return the models whose section of the config has a key: `source`, `training` or `stress`."""
+    return [name for name, model in config["models"].items() if key in model]
+
+
+def scheme_of(config: Config, scheme: str) -> Scheme:
+    """Return the scheme of a name: of the config's table, or of the name itself."""
+    return resolve_scheme(scheme, config["schemes"].get(scheme))
+
+
+def reads_calibration(config: Config, scheme: str) -> bool:
+    """Return whether quantizing under a scheme reads the calibration table."""
+    return scheme_of(config, scheme).needs_calibration
+
+
+def estimators_of(config: Config) -> dict[str, list[str]]:
+    """Return the estimators that are certified, compared and held against the shipping criterion.
+
+    Parameters
+    ----------
+    config : mapping
+        As the schema allows it.
+
+    Returns
+    -------
+    dict of str to list of str
+        Under `certification`, `comparison` and `shipping` the config's own lists; in the place of null the main ones
+        (`quantrust.confidence.catalogue.main_estimators`) of the study, for shipping of those that are certified.
+    """
+    main = main_estimators(config["study"]["estimators"])
+    certified = main if (given := config["certification"]["estimators"]) is None else given
+    compared = main if (given := config["comparison"]["estimators"]) is None else given
+    shipping = config["report"]["shipping"]["estimators"]
+    return {
+        "certification": certified,
+        "comparison": compared,
+        "shipping": main_estimators(certified) if shipping is None else shipping,
+    }
+
+
+def scored_estimators(config: Config) -> list[str]:
+    """Return the estimators that the scores hold; calibrated ones are fitted to them by the evaluation."""
+    return list(dict.fromkeys(name.split("+")[0] for name in config["study"]["estimators"]))
+
+
+def downloads_of(config: Config) -> dict[str, int | None]:
+    """Return what `snakemake download` gets for a study, by name, with the bytes that the config states or None."""
+    sections = [
+        *(config["datasets"][dataset] for dataset in datasets_of(config)),
+        config["calibration"],
+        *(config["models"][model] for model in config["study"]["models"]),
+    ]
+    names = dict.fromkeys(name for section in sections for name in section.get("downloads", []))
+    return {name: config["downloads"][name].get("bytes") for name in names}

@@ -1,0 +1,196 @@
+"""Which files a job reads, where that depends on the config. Snakemake calls these functions with a job's wildcards.
+
+A path that the config names and that does not exist is an error that says how the file is had.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantrust.data.format import load_format
+from quantrust.errors import QuantrustError
+from quantrust.models.companions import COMPANIONS, INDEX
+from quantrust.quantization.scheme import UNQUANTIZED
+from quantrust.report.contents import datasets_of
+from quantrust.study import paths
+from quantrust.study.contents import (
+    CANDIDATES,
+    LANGUAGE_SHIFT,
+    SHIFT_SPLIT,
+    Config,
+    is_divided,
+    is_embedded,
+    reads_calibration,
+    splits_of,
+    variants_of,
+)
+
+File = str | list[str]
+"""A path, or an empty list for none."""
+OFFICIAL_PARTS = ("questions", "annotations", "images")
+
+
+def model_files(config: Config, model: str) -> list[str]:
+    """Return the files that a model is made from: the list of their digests, or of a folder without one the files."""
+    key, section = f"models.{model}", config["models"][model]
+    source = Path(_existing(f"{key}.source", [section["source"]], section)[0])
+    if (record := source / "training.json").is_file():
+        return [str(record)]
+    if not (source / "config.json").is_file():
+        raise QuantrustError(
+            f"{source} holds no config.json, but {key}.source of the config names it; expected a model folder in the "
+            f"Hugging Face layout: {_advice(section)}"
+        )
+    names = [*COMPANIONS, INDEX, *sorted(path.name for path in source.glob("*.safetensors"))]
+    return [str(source / name) for name in names if (source / name).is_file()]
+
+
+def chat_template(config: Config, model: str) -> File:
+    """Return the file whose chat template takes the place of a model's own, if the config names one."""
+    section = config["models"][model]
+    if "chat_template" not in section:
+        return []
+    return _existing(f"models.{model}.chat_template", [section["chat_template"]], section)[0]
+
+
+def stressed_model(config: Config, model: str) -> str:
+    """Return the folder of the model that another is a stressed form of."""
+    return paths.MODEL.format(model=config["models"][model]["stress"]["model"])
+
+
+def features_of_candidates(config: Config) -> str:
+    """Return the features of the candidates that the adversary, unquantized, is asked about."""
+    adversary = config["datasets"][LANGUAGE_SHIFT]["adversary"]
+    return paths.FEATURES.format(model=adversary, scheme=UNQUANTIZED, dataset=CANDIDATES)
+
+
+def official_files(config: Config, dataset: str) -> dict[str, dict[str, Any]]:
+    """Return the official files of each split of a dataset, or of all of it where it is divided by image."""
+    if not is_embedded(config, dataset):
+        section = config["datasets"][dataset]
+        common = {key: section[key] for key in ("format", "image_name") if key in section}
+        parts = section.get("splits", {"all": {key: section[key] for key in OFFICIAL_PARTS if key in section}})
+        return {split: {**common, **files} for split, files in parts.items()}
+    folder = paths.EMBEDDED_DATASET.format(dataset=dataset)
+    splits = (SHIFT_SPLIT,) if dataset == CANDIDATES else splits_of(config["datasets"][dataset]) or ()
+    if dataset == "scenes-multimodal":
+        return {
+            split: {
+                "format": "vizwiz",
+                "annotations": f"{folder}/annotations_{split}.json",
+                "images": f"{folder}/images",
+            }
+            for split in splits
+        }
+    return {
+        split: {
+            "format": "vqav2",
+            "questions": f"{folder}/questions_{split}.json",
+            "annotations": f"{folder}/annotations_{split}.json",
+            "images": f"{folder}/images",
+        }
+        for split in splits
+    }
+
+
+def formats_of(config: Config, dataset: str) -> list[str]:
+    """Return the formats of a dataset's files, each once."""
+    return sorted({files["format"] for files in official_files(config, dataset).values()})
+
+
+def task_of(config: Config, dataset: str) -> str:
+    """Return the name of the task that a dataset's questions are of, which follows from the format of its files."""
+    (name,) = {load_format(name).task for name in formats_of(config, dataset)}
+    return name
+
+
+def files_to_divide(config: Config, dataset: str) -> dict[str, Any]:
+    """Return the official files of a dataset that is divided by image."""
+    return official_files(config, dataset)["all"]
+
+
+def sources(config: Config, dataset: str) -> list[str]:
+    """Return what the questions table of a dataset is read from, images included."""
+    if is_embedded(config, dataset):
+        return [paths.EMBEDDED_DATASET.format(dataset=dataset)]
+    parts = official_files(config, dataset).values()
+    named = list(dict.fromkeys(files[key] for files in parts for key in OFFICIAL_PARTS if key in files))
+    return _existing(f"datasets.{dataset}", named, config["datasets"][dataset])
+
+
+def division(config: Config, dataset: str) -> File:
+    """Return the table of splits of a dataset that is divided by image."""
+    return paths.DIVISION.format(dataset=dataset) if is_divided(config, dataset) else []
+
+
+def split_file(config: Config, dataset: str) -> list[str]:
+    """Return the published split file of a dataset, if it is divided by one."""
+    section = config["datasets"][dataset]
+    return _existing(f"datasets.{dataset}", [section["split_file"]], section) if "split_file" in section else []
+
+
+def image_folders(config: Config, dataset: str) -> list[str]:
+    """Return the folders whose images a questions table names."""
+    if is_embedded(config, dataset):
+        return [paths.EMBEDDED_DATASET.format(dataset=dataset)]
+    return list(dict.fromkeys(files["images"] for files in official_files(config, dataset).values()))
+
+
+def all_image_folders(config: Config) -> list[str]:
+    """Return the folders of images of all datasets of the study."""
+    return [folder for dataset in datasets_of(config) for folder in image_folders(config, dataset)]
+
+
+def calibration_files(config: Config) -> dict[str, str]:
+    """Return what calibration tables are drawn from: image-caption pairs, and what must not be among them."""
+    source, id_dataset = config["calibration"]["source"], config["study"]["id_dataset"]
+    if source is None:
+        return {"dataset": paths.EMBEDDED_DATASET.format(dataset=id_dataset)}
+    return {
+        "captions": source["captions"],
+        "images": source["images"],
+        "questions": paths.QUESTIONS.format(dataset=id_dataset),
+    }
+
+
+def calibration_table(config: Config, model: str, scheme: str) -> File:
+    """Return the calibration table of a data-aware scheme; nothing for a scheme that reads no data."""
+    return paths.CALIBRATION.format(model=model) if reads_calibration(config, scheme) else []
+
+
+def calibration_images(config: Config, scheme: str) -> list[str]:
+    """Return the folder whose images the calibration table of a data-aware scheme names."""
+    if not reads_calibration(config, scheme):
+        return []
+    files = calibration_files(config)
+    return [files.get("images", files.get("dataset", ""))]
+
+
+def shards(config: Config, model: str, scheme: str, dataset: str) -> list[str]:
+    """Return the files that share the questions of a variant and dataset."""
+    count = config["features"]["shards"]
+    of_all = {"model": model, "scheme": scheme, "dataset": dataset, "shards": count}
+    return [paths.SHARD.format(**of_all, shard=shard) for shard in range(1, count + 1)]
+
+
+def features_of_variants(config: Config) -> list[str]:
+    """Return the features of every variant, and of each on every dataset."""
+    return [
+        paths.FEATURES.format(model=model, scheme=scheme, dataset=dataset)
+        for model, scheme in variants_of(config)
+        for dataset in datasets_of(config)
+    ]
+
+
+def _existing(key: str, files: list[str], section: Mapping[str, Any]) -> list[str]:
+    """Return paths that a key of the config names, or say how they are had."""
+    for path in files:
+        if not Path(path).exists():
+            raise QuantrustError(f"{path} does not exist, but {key} of the config names it; {_advice(section)}")
+    return files
+
+
+def _advice(section: Mapping[str, Any]) -> str:
+    """Say what to do about a path that a section of the config names and that is not there."""
+    download = ", or get it with `snakemake download` and the same --configfile"
+    return "correct the path" + (download if "downloads" in section else "")

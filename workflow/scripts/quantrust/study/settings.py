@@ -1,0 +1,229 @@
+"""What jobs are given beside files: the parts of a config on which their results depend, and no others.
+
+A change of one of these values, and of nothing else in the config, runs the jobs again that are given it.
+"""
+
+from typing import Any
+
+from jinja2 import StrictUndefined, Template
+
+from quantrust.models.processor_settings import max_aspect_ratio as max_aspect_ratio_of_families
+from quantrust.quantization.scheme import UNQUANTIZED
+from quantrust.report.contents import datasets_of, figures_of, learning_estimators
+from quantrust.study import paths
+from quantrust.study.contents import (
+    CANDIDATES,
+    ID_SPLITS,
+    LANGUAGE_SHIFT,
+    SHIFT_SPLIT,
+    Config,
+    base_model,
+    base_name,
+    is_embedded,
+    variants_of,
+)
+from quantrust.study.places import CAPTIONS
+
+SPREAD = ("workers", "shards")
+"""Keys of `features` that say how the work is spread, on which no answer depends."""
+
+
+def dataset(config: Config, dataset: str) -> dict[str, Any]:
+    """Return what a dataset's writer is given: its section of the config, less what selects among candidates."""
+    if dataset == CANDIDATES:
+        language = config["datasets"][LANGUAGE_SHIFT]
+        return {key: language[key] for key in ("images", "questions_per_image", "seed")}
+    return {key: value for key, value in config["datasets"][dataset].items() if key != "format"}
+
+
+def division(config: Config, dataset: str) -> dict[str, Any]:
+    """Return how a dataset is divided by image: shares and a seed, or a file and the splits that the study reads."""
+    section = config["datasets"][dataset]
+    if "split" in section:
+        return dict(section["split"])
+    splits = ID_SPLITS if dataset == config["study"]["id_dataset"] else (SHIFT_SPLIT,)
+    return {"file": section["split_file"], "splits": splits}
+
+
+def max_aspect_ratio(config: Config, dataset: str) -> float | None:
+    """Return the longer side of images over the shorter one, up to which all models of the study read them.
+
+    Embedded images are square. Their questions are not read anew for another choice of models.
+    """
+    if is_embedded(config, dataset):
+        return None
+    return max_aspect_ratio_of_families(base_model(config, model)["family"] for model in config["study"]["models"])
+
+
+def download(config: Config, download: str) -> dict[str, Any]:
+    """Return what a download is given; only a resource plan reads how large it is."""
+    return {key: value for key, value in config["downloads"][download].items() if key != "bytes"}
+
+
+def scheme_table(config: Config, scheme: str) -> dict[str, Any] | None:
+    """Return what the config has under the name of a scheme; nothing for a name that says everything itself."""
+    return config["schemes"].get(scheme)
+
+
+def stress(config: Config, model: str) -> dict[str, Any]:
+    """Return how the channels of a stressed model are scaled."""
+    return {key: config["models"][model]["stress"][key] for key in ("share", "factor")}
+
+
+def calibration_source(config: Config) -> dict[str, str]:
+    """Return the captions file of the calibration, the folder of its images, and what their paths must begin with."""
+    source = config["calibration"]["source"]
+    if source is not None:
+        return dict(source)
+    folder = paths.EMBEDDED_DATASET.format(dataset=config["study"]["id_dataset"])
+    return {"captions": f"{folder}/captions.json", "images": f"{folder}/images"}
+
+
+def activation_memory(config: Config) -> dict[str, int]:
+    """Return the resource of host memory for activations in MB, where the config says how much."""
+    gigabytes = config["calibration"]["activations_gb"]
+    return {} if gigabytes is None else {"activations_mb": round(1000 * gigabytes)}
+
+
+def features(config: Config, model: str) -> dict[str, Any]:
+    """Return what a variant's answers may depend on."""
+    kept = {key: value for key, value in config["features"].items() if key not in SPREAD}
+    prompt = base_model(config, model).get("prompt", config["features"]["prompt"])
+    return {**kept, **config["compute"], "prompt": prompt}
+
+
+def selector(config: Config) -> dict[str, Any]:
+    """Return how Selectors are trained; on what parts of dev more of them are trained does not count."""
+    return {key: value for key, value in config["selector"].items() if key != "learning_curve"}
+
+
+def evaluation(config: Config) -> dict[str, Any]:
+    """Return what every variant's evaluation is given."""
+    section = config["evaluation"]
+    return {
+        "id_dataset": config["study"]["id_dataset"],
+        "estimators": config["study"]["estimators"],
+        "risks": section["risks"],
+        "costs": section["costs"],
+        "resamples": section["resamples"],
+        "level": section["confidence_level"],
+        "seed": config["seed"],
+    }
+
+
+def breakdown(config: Config) -> dict[str, Any]:
+    """Return what every variant's breakdown by kind of question is given."""
+    return {key: value for key, value in evaluation(config).items() if key != "costs"}
+
+
+def learning(config: Config) -> dict[str, Any]:
+    """Return what the comparison of Selectors on parts of dev with maxprob is given."""
+    return {
+        "estimators": learning_estimators(config),
+        "id_dataset": config["study"]["id_dataset"],
+        "metrics": [("aurc", None), ("ece", None), ("coverage_at_risk", max(config["report"]["risks"]))],
+        "resamples": config["evaluation"]["resamples"],
+        "seed": config["seed"],
+        "level": config["evaluation"]["confidence_level"],
+    }
+
+
+def comparison(config: Config) -> dict[str, Any]:
+    """Return what the comparison of variants and estimators is given."""
+    coverages = [("coverage_at_risk", risk) for risk in config["report"]["risks"]]
+    return {
+        "pairs": _compared_pairs(config),
+        "id_dataset": config["study"]["id_dataset"],
+        "metrics": [("accuracy", None), ("aurc", None), ("ece", None), *coverages],
+        "resamples": config["comparison"]["resamples"],
+        "seed": config["seed"],
+        "level": config["evaluation"]["confidence_level"],
+    }
+
+
+def certification(config: Config) -> dict[str, Any]:
+    """Return what every variant's certification is given."""
+    return {"id_dataset": config["study"]["id_dataset"], "seed": config["seed"], **config["certification"]}
+
+
+def decisions(config: Config) -> dict[str, Any]:
+    """Return what the tabulation of every variant's thresholds is given."""
+    return {
+        "id_dataset": config["study"]["id_dataset"],
+        **{key: config["certification"][key] for key in ("estimators", "delta", "splits")},
+        "resamples": config["evaluation"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
+    }
+
+
+def shipping(config: Config) -> dict[str, Any]:
+    """Return what the judgement of schemes is given."""
+    return {
+        "reference": UNQUANTIZED,
+        **config["report"]["shipping"],
+        "id_dataset": config["study"]["id_dataset"],
+        "resamples": config["comparison"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
+    }
+
+
+def examples(config: Config) -> dict[str, Any]:
+    """Return what the choice of example questions is given."""
+    criterion = config["report"]["shipping"]
+    return {
+        "id_dataset": config["study"]["id_dataset"],
+        "estimator": criterion["estimators"][0],
+        "risk": criterion["risk"],
+        "each": config["report"]["examples"],
+        "seed": config["seed"],
+    }
+
+
+def shown_config(config: Config) -> dict[str, Any]:
+    """Return the config as the page shows it: of models, datasets, schemes and downloads only what the study uses."""
+    models = [*config["study"]["models"], *(base_name(config, model) for model in config["study"]["models"])]
+    used = {"models": models, "datasets": datasets_of(config), "schemes": config["study"]["schemes"], "downloads": []}
+    return _in_order(
+        {
+            section: (
+                {name: part for name, part in content.items() if name in used[section]} if section in used else content
+            )
+            for section, content in config.items()
+        }
+    )
+
+
+def figure_captions(config: Config) -> dict[str, str]:
+    """Return the captions of the study's figures, by name, as the report that Snakemake writes has them."""
+    captions = {}
+    for figure in figures_of(config):
+        text = (CAPTIONS / f"{figure.name}.rst").read_text(encoding="utf-8")
+        captions[figure.name] = Template(text, undefined=StrictUndefined).render(snakemake={"config": config})
+    return captions
+
+
+def _compared_pairs(config: Config) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Return every quantized scheme and the unquantized one, under each estimator; and each estimator and maxprob."""
+    study, estimators, variants = config["study"], config["comparison"]["estimators"], variants_of(config)
+    schemes = [
+        ((model, scheme, estimator), (model, UNQUANTIZED, estimator))
+        for model, scheme in variants
+        for estimator in estimators
+        if scheme != UNQUANTIZED and UNQUANTIZED in study["schemes"]
+    ]
+    others = [
+        ((*variant, estimator), (*variant, "maxprob"))
+        for variant in variants
+        for estimator in estimators
+        if estimator != "maxprob" and "maxprob" in study["estimators"]
+    ]
+    return schemes + others
+
+
+def _in_order(content: Any) -> Any:
+    """Return a part of the config with its keys in alphabetical order: the order that overlays give says nothing."""
+    if not isinstance(content, dict):
+        return content
+    return {key: _in_order(content[key]) for key in sorted(content)}
