@@ -32,7 +32,7 @@ def test_a_later_overlay_goes_before_an_earlier_one_and_changes_neither() -> Non
     [
         (None, "overlay.yaml: no such file"),
         ("- 1\n", "overlay.yaml: holds list; expected a map"),
-        ("a: [", "overlay.yaml: can not be read as YAML"),
+        ("a: [", "overlay.yaml: cannot be read as YAML"),
         ("seeds: 1\n", "unknown key seeds"),
     ],
 )
@@ -46,9 +46,41 @@ def test_a_faulty_overlay_is_named(
         read_study([tmp_path / "overlay.yaml"])
 
 
-def test_elsewhere_than_in_the_project_the_message_says_where_to_go(
+def test_in_another_folder_the_models_of_the_project_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    in_project = read_study([])
+    monkeypatch.chdir(tmp_path)
+    elsewhere = read_study([])
+    models = {name: model | {"source": str(ROOT / model["source"])} for name, model in in_project["models"].items()}
+    for name, model in elsewhere["models"].items():
+        source = Path(model["source"])
+        assert not source.is_absolute()
+        model["source"] = str(source.resolve())
+        assert model == models[name]
+    assert {**elsewhere, "models": {}} == {**in_project, "models": {}}
+
+
+def test_a_model_in_the_working_folder_goes_before_that_of_the_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(QuantrustError, match=r"config\.yaml does not exist here; go to the folder of the project"):
+    own = Path("resources/models/adversary")
+    own.mkdir(parents=True)
+    assert read_study([])["models"]["adversary"]["source"] == str(own)
+
+
+def test_a_config_in_the_working_folder_is_laid_over_the_default_and_below_the_overlays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text("seed: 3\nselector: {seed: 4}\n")
+    Path("overlay.yaml").write_text("seed: 5\n")
+    config = read_study(["overlay.yaml"])
+    assert (config["seed"], config["selector"]["seed"]) == (5, 4)
+    assert config["selector"]["hidden"] == yaml.safe_load((ROOT / "config.yaml").read_text())["selector"]["hidden"]
+
+
+def test_a_package_without_its_workflow_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantrust.study.config.SCHEMA", Path("nowhere/schema.yaml"))
+    with pytest.raises(QuantrustError, match=r"nowhere/schema\.yaml does not exist: the package was installed without"):
         read_study([])
