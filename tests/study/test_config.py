@@ -87,7 +87,7 @@ FAULTS = [
     ("schemes/rtn-w4g64", MIX, r"config: schemes\.rtn-w4g64 is a name with a meaning of its own"),
     ("study/schemes", ["bf16", "bf16"], r"study\.schemes is .*; allowed: a list of different names"),
     ("study/schemes", ["bf16/../x"], r"study\.schemes\[0\] is 'bf16/\.\./x'; allowed: a name of lower-case letters"),
-    ("study/shifts", ["scenes"], r"study\.shifts\[0\] is 'scenes', the dataset in distribution; allowed: any other"),
+    ("study/shifts", ["scenes"], r"study\.shifts\[0\] is 'scenes', which is the ID dataset; allowed: any other"),
     ("study/shifts", ["vqa"], r"study\.shifts\[0\] is 'vqa'; allowed: a name under datasets: scenes, "),
     ("study/id_dataset", "scenes-multimodal", r"study\.id_dataset is .*, which has no split dev; allowed"),
     ("study/id_dataset", "vqa", r"study\.id_dataset is 'vqa'; allowed: a name under datasets"),
