@@ -55,7 +55,7 @@ def test_a_layer_that_changes_too_much_is_written_only_where_that_is_asked_for(
 ):
     monkeypatch.setattr("quantrust.quantization.export.LARGEST_CHANGE", 1e-9)
     gptq = ("--format", "gptq")
-    fails(capsys, checkpoint, tmp_path / "out", *gptq, names=["would change by more than 0%", "--force"])
+    fails(capsys, checkpoint, tmp_path / "out", *gptq, names=["would change by more than 0 %", "--force"])
     assert not (tmp_path / "out").exists()
     assert export(checkpoint, tmp_path / "out", *gptq, "--force") == 0
     assert (tmp_path / "out" / "model.safetensors").exists()

@@ -20,7 +20,7 @@ from quantrust.models.family import Role
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.export import FORMATS, export_checkpoint
 from quantrust.quantization.export_layer import integer_zeros
-from quantrust.quantization.grid import QuantizedWeight
+from quantrust.quantization.grid import QuantizedWeight, percent
 from quantrust.quantization.quantize import quantize_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,7 +236,10 @@ def test_packed_asymmetric_layers_differ_by_the_rounding_of_float16(
     torch.testing.assert_close(found, expected, rtol=0, atol=2**-9 * float(expected.abs().max()))
     changes = [row["relative_change"] for row in report["layers"]]
     assert all(0 < change < 2**-11 for change in changes)
-    assert f"float16 change the weights of {len(changes)} layers by at most {max(changes):.3%}" in report["notes"][0]
+    assert (
+        f"float16 change the weights of {len(changes)} layers by at most {percent(max(changes), 3)}"
+        in report["notes"][0]
+    )
 
 
 @pytest.mark.parametrize("family_name", FAMILIES)
@@ -267,7 +270,7 @@ def test_rounded_zeros_are_said_and_measured(format_name, checkpoint, tmp_path):
     changes = [row["relative_change"] for row in report["layers"]]
     assert 0.05 < max(changes) < 0.5
     assert f"float zero-points of {len(changes)} layers are rounded to integers" in report["notes"][0]
-    assert f"({max(changes):.2%})" in report["notes"][0]
+    assert f"({percent(max(changes), 2)})" in report["notes"][0]
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -384,7 +387,7 @@ def test_tiny_constant_groups_become_a_step_of_an_integer_zero():
         ("bf16", "compressed-tensors", False, "scheme bf16 quantizes nothing"),
         ("rtn-w5g64", "gptq", False, r"gptq holds 2, 3, 4, 8 bits, but \S+ has 5; export it as compressed-tensors"),
         ("rtn-w4g16", "gptq", False, "gptq holds no groups of 16: 21 layers"),
-        ("rtn-w4g64", "gptq", True, "gptq rounds .* so an export can not be exact; choose compressed-tensors"),
+        ("rtn-w4g64", "gptq", True, "gptq rounds .* so an export cannot be exact; choose compressed-tensors"),
         ("rtn-w4g64", "onnx", False, "format 'onnx' does not exist; allowed: compressed-tensors, gptq"),
     ],
 )
@@ -515,12 +518,12 @@ def test_a_layer_that_changes_by_more_than_a_tenth_is_an_error(scheme, checkpoin
     folder = checkpoint("idefics3", scheme)
     monkeypatch.setitem(FORMATS, "lossy", lossy(1.2))
     with pytest.raises(
-        QuantrustError, match=rf"1 layer would change by more than 10%.*{LAYER.format(1)} \(20%\).*--force"
+        QuantrustError, match=rf"1 layer would change by more than 10 %.*{LAYER.format(1)} \(20 %\).*--force"
     ):
         export_checkpoint(folder, "lossy", tmp_path / "out")
     assert not list(tmp_path.iterdir())
     report = export_checkpoint(folder, "lossy", tmp_path / "out", force=True)
-    (said,) = (note for note in report["notes"] if note.startswith("more than 1% on top of quantization"))
+    (said,) = (note for note in report["notes"] if note.startswith("more than 1 % on top of quantization"))
     assert f"changes in {1 if scheme.startswith('rtn') else len(report['layers'])} layer" in said
     assert LAYER.format(1) in said
 
@@ -528,7 +531,7 @@ def test_a_layer_that_changes_by_more_than_a_tenth_is_an_error(scheme, checkpoin
 def test_a_layer_that_changes_by_more_than_a_hundredth_is_named(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setitem(FORMATS, "lossy", lossy(1.02))
     report = export_checkpoint(checkpoint("idefics3", "rtn-w4g64"), "lossy", tmp_path / "out")
-    assert f"more than 1% on top of quantization changes in 1 layer: {LAYER.format(1)} (2.00%)" in report["notes"]
+    assert f"more than 1 % on top of quantization changes in 1 layer: {LAYER.format(1)} (2.00 %)" in report["notes"]
 
 
 def test_what_a_reader_would_not_find_finite_is_never_written(checkpoint, monkeypatch, tmp_path):
@@ -594,4 +597,7 @@ def test_scales_of_8_bits_that_gptq_rounds_are_said_and_measured(checkpoint, tmp
     report = exported(checkpoint("qwen2_vl", "rtn-w8g64-full"), "gptq", tmp_path / "out")
     changes = [row["relative_change"] for row in report["layers"] if row["reason"] is None]
     assert all(0 < change < 2**-11 for change in changes)
-    assert f"float16 change the weights of {len(changes)} layers by at most {max(changes):.3%}" in report["notes"][0]
+    assert (
+        f"float16 change the weights of {len(changes)} layers by at most {percent(max(changes), 3)}"
+        in report["notes"][0]
+    )

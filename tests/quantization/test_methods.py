@@ -14,6 +14,7 @@ from quantrust.inference.decoding import decode_greedily
 from quantrust.models.family import Role
 from quantrust.quantization.calibration_samples import CALIBRATION_SCHEMA
 from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.grid import percent
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import BITS, COMPONENTS, METHODS, resolve_scheme
 
@@ -118,8 +119,10 @@ def test_layers_that_lose_more_than_their_grid_are_named_in_plan_and_log(
     assert {layer for layer, row in rows.items() if "float16" in (row["note"] or "")} == {small["layer"], none["layer"]}
     for row in (small, none):
         assert f"{row['layer']}: {row['note']}" in caplog.text
-    assert f"are too small for float16: the layer loses {small['relative_error']:.1%} where its" in small["note"]
-    assert none["relative_error"] == 1.0 and "the layer loses 100.0% where its grid" in none["note"]
+    assert (
+        f"are too small for float16: the layer loses {percent(small['relative_error'], 1)} where its" in small["note"]
+    )
+    assert none["relative_error"] == 1.0 and "the layer loses 100.0 % where its grid" in none["note"]
     wide, _ = quantized(folder, f"{method}-w8g32", table, tmp_path / "wide")
     assert all(row["note"] is None and (row["relative_error"] or 0) < 0.02 for row in wide["layers"])
 

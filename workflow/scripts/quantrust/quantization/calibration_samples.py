@@ -131,7 +131,7 @@ def build_calibration_table(
 
 
 def check_calibration(table: pl.DataFrame) -> None:
-    """Raise when a table can not calibrate a multimodal model.
+    """Raise when a table cannot calibrate a multimodal model.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ The folder holds the checkpoint's config with a `quantization_config`, its token
 
 Packed layers of other formats have no float zero-points, so those of half-quadratic quantization are rounded. That
 costs about as much again as quantization did, since the checkpoint no longer knows the weights that it was made from.
-Layers that a format can not hold are dequantized to bfloat16. Both are measured layer by layer, and neither is done
+Layers that a format cannot hold are dequantized to bfloat16. Both are measured layer by layer, and neither is done
 where an exact export is asked for. A layer that changes notably is named, and one whose change is not that of rounded
 zero-points may not change by more than a tenth unless that is asked for.
 """
@@ -43,7 +43,7 @@ from quantrust.quantization.export_layer import (
     name_layers,
 )
 from quantrust.quantization.formats import compressed_tensors, gptq
-from quantrust.quantization.grid import QuantizedWeight, relative_change
+from quantrust.quantization.grid import QuantizedWeight, percent, relative_change
 from quantrust.quantization.packing import unpack
 from quantrust.tensor_file import write_tensors
 
@@ -96,8 +96,8 @@ def export_checkpoint(
     Raises
     ------
     QuantrustError
-        If the format does not exist or can not hold the checkpoint, the checkpoint is damaged or quantizes nothing, a
-        layer changes too much, or something stands at `out_folder` or it can not be written. Nothing is written then.
+        If the format does not exist or cannot hold the checkpoint, the checkpoint is damaged or quantizes nothing, a
+        layer changes too much, or something stands at `out_folder` or it cannot be written. Nothing is written then.
     """
     folder, out_folder = Path(folder), Path(out_folder).resolve()
     if format_name not in FORMATS:
@@ -203,11 +203,11 @@ def _check_changes(folder: Path, format_name: str, changes: dict[str, float], fo
         )
     changed = [name for name in sorted(changes, key=changes.get, reverse=True) if changes[name] > LARGEST_CHANGE]
     if changed and not force:
-        said = name_layers([f"{name} ({changes[name]:.0%})" for name in changed])
+        said = name_layers([f"{name} ({percent(changes[name])})" for name in changed])
         raise QuantrustError(
             f"{folder}: as {format_name} the weights of {count_layers(len(changed))} would change by more than "
-            f"{LARGEST_CHANGE:.0%}, which is not what was quantized: {said}; choose another format, or export them "
-            "nevertheless with --force"
+            f"{percent(LARGEST_CHANGE)}, which is not what was quantized: {said}; choose another format, or export "
+            "them nevertheless with --force"
         )
 
 
@@ -246,7 +246,7 @@ def _write(
     except OSError as error:
         reason = error.strerror or error
         raise QuantrustError(
-            f"{out_folder}: can not be written ({reason}); expected a folder in a place with room for it"
+            f"{out_folder}: cannot be written ({reason}); expected a folder in a place with room for it"
         ) from None
     return report
 
@@ -260,15 +260,16 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
         errors = [row["relative_error"] for row in rounded]
         losses.append(
             f"float zero-points of {count_layers(len(rounded))} are rounded to integers: their weights change by "
-            f"{sum(changes) / len(changes):.2%} on average, most in {worst['layer']} "
-            f"({worst['relative_change']:.2%}); quantization itself had changed them by "
-            f"{sum(errors) / len(errors):.2%} on average"
+            f"{percent(sum(changes) / len(changes), 2)} on average, most in {worst['layer']} "
+            f"({percent(worst['relative_change'], 2)}); quantization itself had changed them by "
+            f"{percent(sum(errors) / len(errors), 2)} on average"
         )
     rest = [row for row in reports if row["reason"] is None and not row["zeros_rounded"] and row["relative_change"]]
     if rest:
         largest = max(row["relative_change"] for row in rest)
         losses.append(
-            f"scales or products in float16 change the weights of {count_layers(len(rest))} by at most {largest:.3%}"
+            f"scales or products in float16 change the weights of {count_layers(len(rest))} by at most "
+            f"{percent(largest, 3)}"
         )
     dense = [row for row in reports if row["reason"] is not None]
     for reason, stored in dict.fromkeys((row["reason"], row["stored"]) for row in dense):
@@ -276,13 +277,14 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
         largest = max(row["relative_change"] for row in rows)
         losses.append(
             f"in {stored} ({reason}): {count_layers(len(rows))} ({name_layers([row['layer'] for row in rows])}), whose "
-            f"weights change by at most {largest:.2%}"
+            f"weights change by at most {percent(largest, 2)}"
         )
     notable = sorted((row for row in reports if row["relative_change"] > NOTABLE_CHANGE), key=_change, reverse=True)
     if notable:
-        said = name_layers([f"{row['layer']} ({row['relative_change']:.2%})" for row in notable])
+        said = name_layers([f"{row['layer']} ({percent(row['relative_change'], 2)})" for row in notable])
         losses.append(
-            f"more than {NOTABLE_CHANGE:.0%} on top of quantization changes in {count_layers(len(notable))}: {said}"
+            f"more than {percent(NOTABLE_CHANGE)} on top of quantization changes in {count_layers(len(notable))}: "
+            f"{said}"
         )
     return losses
 

@@ -90,7 +90,7 @@ class Layout:
     encoders : dict of str to callable
         By layer; an `ExportLayer` becomes an `Encoded`.
     dense : dict of str to str
-        Layers that the format can not hold quantized, each with the reason.
+        Layers that the format cannot hold quantized, each with the reason.
     notes : tuple of str
         What a user of the folder must know.
     """

@@ -69,6 +69,17 @@ def dequantize(codes: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype = 
     return grouped.sub_(zero.to(dtype).unsqueeze(-1)).mul_(scale.to(dtype).unsqueeze(-1)).flatten(-2)
 
 
+def percent(share: float, decimals: int = 0) -> str:
+    """Return a share as messages have it, with so many decimals and a space before the unit.
+
+    Examples
+    --------
+    >>> percent(0.1), percent(0.0256, 1)
+    ('10 %', '2.6 %')
+    """
+    return f"{100 * share:.{decimals}f} %"
+
+
 def relative_change(found: Tensor, weight: Tensor) -> float:
     """Return |found - weight| / |weight| in the Frobenius norm, for weights of any size that float32 holds.
 

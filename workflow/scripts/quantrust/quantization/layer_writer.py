@@ -13,7 +13,7 @@ from quantrust.errors import QuantrustError
 from quantrust.models.streamed_weights import DTYPE, StreamedWeights
 from quantrust.progress import Progress
 from quantrust.quantization.checkpoint import CheckpointWriter
-from quantrust.quantization.grid import SMALLEST_NORMAL, QuantizedWeight, relative_change
+from quantrust.quantization.grid import SMALLEST_NORMAL, QuantizedWeight, percent, relative_change
 from quantrust.quantization.linear import PackedWeight, replace_layer
 
 NOTABLE_SHARE = 0.01
@@ -159,6 +159,6 @@ def note_on_scales(weight: Tensor, quantized: QuantizedWeight, quantize: Quantiz
     if error <= NOTABLE_LOSS * grid:
         return None
     return (
-        f"scales down to {float(quantized.scale.min()):.1e} are too small for float16: the layer loses {error:.1%} "
-        f"where its grid alone loses {grid:.1%}; at 8 bits scales are float32"
+        f"scales down to {float(quantized.scale.min()):.1e} are too small for float16: the layer loses "
+        f"{percent(error, 1)} where its grid alone loses {percent(grid, 1)}; at 8 bits scales are float32"
     )

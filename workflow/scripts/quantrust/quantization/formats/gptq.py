@@ -2,7 +2,7 @@
 
 A layer of b bits has `qweight` (codes packed along the input channels, int32, in * b / 32 by out), `qzeros` (zeros
 packed along the output channels, groups by out * b / 32), `scales` (float16, groups by out) and `g_idx` (the group of
-each input channel). In the first version of the format `qzeros` holds zero - 1 and can not hold a zero of 0; the
+each input channel). In the first version of the format `qzeros` holds zero - 1 and cannot hold a zero of 0; the
 second, `gptq_v2`, holds the zeros themselves. The first is written wherever it can be: more readers know it.
 
 One width and one group size serve the whole model; larger groups are cut to that size. The layers that do not fit,
@@ -44,7 +44,7 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     unquantized_linears : list of str
         Not needed: the format lists the layers that are quantized.
     exact : bool
-        The format can not promise it.
+        The format cannot promise it.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     """
     if exact:
         raise QuantrustError(
-            "gptq rounds scales to float16 and zero-points to integers, so an export can not be exact; choose "
+            "gptq rounds scales to float16 and zero-points to integers, so an export cannot be exact; choose "
             "compressed-tensors"
         )
     for layer in layers:
@@ -144,7 +144,7 @@ def encode(layer: ExportLayer, group_size: int, offset: int) -> Encoded:
 
 
 def _unfit(layer: ExportLayer) -> str | None:
-    """Return why the format can not hold a layer, or None."""
+    """Return why the format cannot hold a layer, or None."""
     weight = layer.weight
     if layer.is_embedding:
         return "gptq holds no embedding"

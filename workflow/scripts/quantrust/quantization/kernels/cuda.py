@@ -62,7 +62,7 @@ class CudaInt4Weight(nn.Module):
         """Map (..., columns), bfloat16, to (..., rows)."""
         flat = functional.pad(inputs.reshape(-1, self.columns), (0, self._depth - self.columns)).repeat(1, self.planes)
         if not len(flat):
-            # a grid without blocks can not be launched
+            # a grid without blocks cannot be launched
             return inputs.new_empty(*inputs.shape[:-1], self.rows)
         outputs = torch.ops.aten._weight_int4pack_mm(flat.contiguous(), self.codes, self.group_size, self.grid)
         outputs = outputs[:, : self.rows].unflatten(0, inputs.shape[:-1])
@@ -105,7 +105,7 @@ class GemliteWeight(nn.Module):
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Map (..., columns), bfloat16, to (..., rows)."""
         if not inputs.numel():
-            # a grid without blocks can not be launched
+            # a grid without blocks cannot be launched
             return inputs.new_empty(*inputs.shape[:-1], self.rows)
         outputs = self.product(inputs.contiguous()).to(inputs.dtype)
         return outputs if bias is None else outputs + bias

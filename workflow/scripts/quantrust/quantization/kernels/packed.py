@@ -172,7 +172,7 @@ def use_packed_kernel(weight: PackedWeight, holders: list[nn.Module]) -> None:
     """Replace one weight in all layers that hold it.
 
     An embedding that shares the weight of a head gets the kernel's as well, if rows can be read from its layout. On
-    CUDA they can not, and the embedding keeps the packed codes.
+    CUDA they cannot, and the embedding keeps the packed codes.
     """
     if not any(isinstance(module, QuantizedLinear) for module in holders):
         return
