@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,12 +15,15 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
-from quantrust.commands.export import FORMATS as OFFERED
+from quantrust import named_modules
+from quantrust.cli import main
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
+from quantrust.named_modules import format_names
+from quantrust.quantization import export
 from quantrust.quantization.checkpoint import load_checkpoint
-from quantrust.quantization.export import FORMATS, export_checkpoint
-from quantrust.quantization.export_layer import integer_zeros
+from quantrust.quantization.export import export_checkpoint, load_format
+from quantrust.quantization.export_layer import Format, integer_zeros
 from quantrust.quantization.grid import QuantizedWeight, percent
 from quantrust.quantization.quantize import quantize_model
 
@@ -496,11 +500,17 @@ def test_weights_beyond_float16_are_not_left_to_a_reader_that_computes_in_it(dam
     assert {(row["stored"], row["relative_change"]) for row in report["layers"]} == {("5 bits, symmetric", 0.0)}
 
 
+def offer(monkeypatch, form):
+    """Let a format be found under the name `lossy`."""
+    known = load_format
+    monkeypatch.setattr(export, "load_format", lambda name: form if name == "lossy" else known(name))
+
+
 def lossy(factor):
     """The compressed-tensors format with a scale in one layer that is wrong by a factor."""
 
     def lay_out(layers, linears, exact):
-        layout = FORMATS["compressed-tensors"].lay_out(layers, linears, exact)
+        layout = load_format("compressed-tensors").lay_out(layers, linears, exact)
         name = LAYER.format(1)
         encode = layout.encoders[name]
 
@@ -510,13 +520,13 @@ def lossy(factor):
 
         return replace(layout, encoders=layout.encoders | {name: damage})
 
-    return replace(FORMATS["compressed-tensors"], lay_out=lay_out)
+    return replace(load_format("compressed-tensors"), lay_out=lay_out)
 
 
 @pytest.mark.parametrize("scheme", ["rtn-w4g64", "hqq-w3g64"])
 def test_a_layer_that_changes_by_more_than_a_tenth_is_an_error(scheme, checkpoint, monkeypatch, tmp_path):
     folder = checkpoint("idefics3", scheme)
-    monkeypatch.setitem(FORMATS, "lossy", lossy(1.2))
+    offer(monkeypatch, lossy(1.2))
     with pytest.raises(
         QuantrustError, match=rf"1 layer would change by more than 10 %.*{LAYER.format(1)} \(20 %\).*--force"
     ):
@@ -529,20 +539,34 @@ def test_a_layer_that_changes_by_more_than_a_tenth_is_an_error(scheme, checkpoin
 
 
 def test_a_layer_that_changes_by_more_than_a_hundredth_is_named(checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setitem(FORMATS, "lossy", lossy(1.02))
+    offer(monkeypatch, lossy(1.02))
     report = export_checkpoint(checkpoint("idefics3", "rtn-w4g64"), "lossy", tmp_path / "out")
     assert f"more than 1 % on top of quantization changes in 1 layer: {LAYER.format(1)} (2.00 %)" in report["notes"]
 
 
 def test_what_a_reader_would_not_find_finite_is_never_written(checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setitem(FORMATS, "lossy", lossy(float("inf")))
+    offer(monkeypatch, lossy(float("inf")))
     with pytest.raises(QuantrustError, match=rf"cannot hold the weights of {LAYER.format(1)}"):
         export_checkpoint(checkpoint("idefics3", "rtn-w4g64"), "lossy", tmp_path / "out", force=True)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_offers_every_format():
-    assert tuple(FORMATS) == OFFERED
+def test_the_command_offers_every_format(capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "{compressed-tensors,gptq}" in capsys.readouterr().out
+    assert all(isinstance(load_format(name), Format) for name in format_names())
+
+
+def test_a_format_is_its_module(monkeypatch):
+    """Found by its name alone, with hyphens for underscores."""
+    monkeypatch.setattr(named_modules, "module_names", lambda package: ["other_form"])
+    with pytest.raises(QuantrustError, match="format 'gptq' does not exist; allowed: other-form"):
+        load_format("gptq")
+    module = SimpleNamespace(FORMAT="none")
+    monkeypatch.setattr(export, "load_module", lambda package, name, required: module if name == "other_form" else None)
+    with pytest.raises(QuantrustError, match="format other-form: FORMAT is a str, expected the record of a format"):
+        load_format("other-form")
 
 
 def pins_of(path):

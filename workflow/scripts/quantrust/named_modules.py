@@ -15,6 +15,7 @@ ESTIMATORS = "quantrust.confidence.estimators"
 FAMILIES = "quantrust.models.families"
 FORMATS = "quantrust.data.formats"
 METHODS = "quantrust.quantization.methods"
+FORMATS = "quantrust.quantization.formats"
 FIGURES = "quantrust.report.figures"
 TABLES = "quantrust.report.tables"
 TASKS = "quantrust.tasks"
@@ -24,6 +25,11 @@ def module_names(package: str) -> list[str]:
     """Return the names of the modules of a package, named with dots, sorted; nothing is imported."""
     folder = SCRIPTS.joinpath(*package.split("."))
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def format_names() -> list[str]:
+    """Return the names of the formats that checkpoints are exported in: those of their modules, with hyphens."""
+    return [name.replace("_", "-") for name in module_names(FORMATS)]
 
 
 def load_module(package: str, name: str, required: Sequence[str]) -> ModuleType:

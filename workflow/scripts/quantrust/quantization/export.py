@@ -19,7 +19,6 @@ zero-points may not change by more than a tenth unless that is asked for.
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -32,17 +31,18 @@ from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, read_object, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.model_config import CONFIG, config_of_weights
+from quantrust.named_modules import FORMATS, format_names, load_module
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
 from quantrust.quantization.export_layer import (
     NOTABLE_CHANGE,
     ExportLayer,
+    Format,
     Layout,
     count_layers,
     integer_zeros,
     name_layers,
 )
-from quantrust.quantization.formats import compressed_tensors, gptq
 from quantrust.quantization.grid import QuantizedWeight, percent, relative_change
 from quantrust.quantization.packing import unpack
 from quantrust.tensor_file import write_tensors
@@ -51,21 +51,6 @@ REPORT = "export.json"
 PARTS = ("codes", "scale", "zero")
 LARGEST_CHANGE = 0.1
 """The share of a layer's weights up to which an export may change them by anything but rounded zero-points."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """A format: how it holds a model, whether it can hold float zero-points at all, and what a reader needs."""
-
-    lay_out: Callable[[list[ExportLayer], list[str], bool], Layout]
-    float_zeros: bool
-    requirements: tuple[str, ...]
-
-
-FORMATS = {
-    "compressed-tensors": Format(compressed_tensors.lay_out, True, ("transformers", "compressed-tensors")),
-    "gptq": Format(gptq.lay_out, False, ("transformers", "optimum", "gptqmodel")),
-}
 
 
 def export_checkpoint(
@@ -80,7 +65,7 @@ def export_checkpoint(
     folder : str or Path
         A checkpoint.
     format_name : str
-        A key of `FORMATS`.
+        One of `quantrust.named_modules.format_names`.
     out_folder : str or Path
         New, or empty.
     exact : bool
@@ -100,11 +85,9 @@ def export_checkpoint(
         layer changes too much, or something stands at `out_folder` or it cannot be written. Nothing is written then.
     """
     folder, out_folder = Path(folder), Path(out_folder).resolve()
-    if format_name not in FORMATS:
-        raise QuantrustError(f"format {format_name!r} does not exist; allowed: {', '.join(FORMATS)}")
+    form = load_format(format_name)
     if out_folder.exists() and not (out_folder.is_dir() and not any(out_folder.iterdir())):
         raise QuantrustError(f"{out_folder} exists; expected the path of a new or empty folder")
-    form = FORMATS[format_name]
     _, model, _, record = load_checkpoint(folder, STORED_DTYPE)
     rows = [row for row in record["layers"] if row["bits"] is not None]
     if not rows:
@@ -145,7 +128,23 @@ def export_checkpoint(
     _check_changes(folder, format_name, changes, force)
     # what is dequantized may be wider than what never was quantized
     dtype = torch.float32 if exact and layout.dense else STORED_DTYPE
-    return _write(folder, out_folder, format_name, record, layout, tensors, reports, dtype)
+    return _write(folder, out_folder, format_name, form.requirements, record, layout, tensors, reports, dtype)
+
+
+def load_format(name: str) -> Format:
+    """Return the record of a format, which is found by its name.
+
+    Raises
+    ------
+    QuantrustError
+        If there is no such format, or its module does not end in a record.
+    """
+    if name not in format_names():
+        raise QuantrustError(f"format {name!r} does not exist; allowed: {', '.join(format_names())}")
+    found = load_module(FORMATS, name.replace("-", "_"), ("FORMAT",)).FORMAT
+    if not isinstance(found, Format):
+        raise QuantrustError(f"format {name}: FORMAT is a {type(found).__name__}, expected the record of a format")
+    return found
 
 
 def describe_export(report: dict[str, Any]) -> str:
@@ -215,6 +214,7 @@ def _write(
     folder: Path,
     out_folder: Path,
     format_name: str,
+    requirements: tuple[str, ...],
     record: dict[str, Any],
     layout: Layout,
     tensors: dict[str, Tensor],
@@ -233,7 +233,7 @@ def _write(
                 "format": format_name,
                 "scheme": record["scheme"],
                 "checkpoint_sha256": record["sha256"],
-                "requirements": list(FORMATS[format_name].requirements),
+                "requirements": list(requirements),
                 "bytes": {
                     "export": (partial / WEIGHTS).stat().st_size,
                     "checkpoint": record["bytes"]["weights_file"],

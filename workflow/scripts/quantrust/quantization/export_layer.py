@@ -101,6 +101,27 @@ class Layout:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Format:
+    """The record that the module of a format ends in.
+
+    Attributes
+    ----------
+    lay_out : callable
+        ``lay_out(layers, unquantized_linears, exact)`` decides how the format holds a model; it returns a `Layout`.
+        `layers` are `ExportLayer`s, `unquantized_linears` the names of linears that stay as they are, and `exact` says
+        whether every weight must stay what it is.
+    float_zeros : bool
+        Whether the format can hold float zero-points at all.
+    requirements : tuple of str
+        The packages that read it.
+    """
+
+    lay_out: Callable[[list[ExportLayer], list[str], bool], Layout]
+    float_zeros: bool
+    requirements: tuple[str, ...]
+
+
 def integer_zeros(weight: QuantizedWeight) -> QuantizedWeight:
     """Move a weight to a grid whose zeros are integers from 0 to 2^bits - 1.
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.export_layer import Encoded, ExportLayer, Layout, count_layers, words
+from quantrust.quantization.export_layer import Encoded, ExportLayer, Format, Layout, count_layers, words
 from quantrust.quantization.scheme import GROUP_SIZES
 
 PACKED = "pack-quantized"
@@ -190,3 +190,6 @@ def _group(layer: ExportLayer, by_channel: bool) -> int | None:
     size = layer.weight.group_size
     whole = size == layer.columns and (by_channel or size not in GROUP_SIZES)
     return None if whole else size
+
+
+FORMAT = Format(lay_out, float_zeros=True, requirements=("transformers", "compressed-tensors"))

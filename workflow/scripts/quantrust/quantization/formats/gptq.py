@@ -22,6 +22,7 @@ from quantrust.quantization.export_layer import (
     NOTABLE_CHANGE,
     Encoded,
     ExportLayer,
+    Format,
     Layout,
     count_layers,
     words,
@@ -177,3 +178,6 @@ def _underflows(weight: QuantizedWeight) -> bool:
 def _grids(layer: ExportLayer) -> list[tuple[int, int]]:
     """Return the bits and group sizes of the format that a layer fits."""
     return [(layer.weight.bits, size) for size in GROUP_SIZES if layer.weight.group_size % size == 0]
+
+
+FORMAT = Format(lay_out, float_zeros=False, requirements=("transformers", "optimum", "gptqmodel"))
