@@ -24,6 +24,7 @@ from quantrust.data.predictions import read_predictions
 from quantrust.data.questions import SCHEMA, build_questions_table, write_division
 from quantrust.data.rows import write_official
 from quantrust.data.splits import read_split_file
+from quantrust.tasks.task import task_of_format
 
 pytestmark = pytest.mark.hunt
 
@@ -45,6 +46,19 @@ ANNOTATIONS = {
 NUMBERED = {"questions": [{"question_id": k, "image_id": 7 + k, "question": "What?"} for k in range(2)]}
 NUMBERED_ANNOTATIONS = {"annotations": [{"question_id": k, "answers": ANSWERS} for k in range(2)]}
 LIST = [{"image": f"{image}.png", "question": "What?", "answers": ANSWERS, "answer_type": "other"} for image in IMAGES]
+GQA = {
+    str(k): {
+        "imageId": image,
+        "question": "What?",
+        "answer": "red",
+        "types": {"structural": "query", "semantic": "attr", "detailed": "x"},
+    }
+    for k, image in enumerate(IMAGES)
+}
+CHOICES = [
+    {"question_id": k, "image": f"{image}.png", "question": "What?", "choices": ["red", "blue"], "answer": k}
+    for k, image in enumerate(IMAGES)
+]
 SPLITS = {"dev": ["a"], "val": ["b"], "test": []}
 PREDICTIONS = [
     {"question_id": 0, "answer": "red", "confidence": 0.5},
@@ -56,6 +70,8 @@ FILES = {
     "n.json": NUMBERED,
     "m.json": NUMBERED_ANNOTATIONS,
     "v.json": LIST,
+    "g.json": GQA,
+    "c.json": CHOICES,
     "s.json": SPLITS,
     "p.json": PREDICTIONS,
 }
@@ -82,10 +98,23 @@ class Data:
                 "image_name": "{image_id:012d}.png",
             },
             "vizwiz": {"format": "vizwiz", "annotations": self.folder / "v.json", "images": self.folder / "images"},
+            "gqa": {
+                "format": "gqa",
+                "annotations": self.folder / "g.json",
+                "images": self.folder / "images",
+                "image_name": "{image_id}.png",
+            },
+            "multiple_choice": {
+                "format": "multiple_choice",
+                "annotations": self.folder / "c.json",
+                "images": self.folder / "images",
+            },
         }[kind]
 
     def build(self, kind: str) -> None:
-        build_questions_table("data", {"test": self.spec(kind)}, *self.outputs)
+        spec = self.spec(kind)
+        check = task_of_format(spec["format"]).check_references
+        build_questions_table("data", {"test": spec}, *self.outputs, check_references=check)
 
     def divide(self, name: str = "s.json") -> None:
         division = {"file": self.folder / name, "splits": ["dev", "val"]}
@@ -102,6 +131,8 @@ READERS: dict[str, Callable[[Data], None]] = {
     "n.json": lambda data: data.build("numbered"),
     "m.json": lambda data: data.build("numbered"),
     "v.json": lambda data: data.build("vizwiz"),
+    "g.json": lambda data: data.build("gqa"),
+    "c.json": lambda data: data.build("multiple_choice"),
     "s.json": lambda data: data.divide(),
     "p.json": lambda data: data.predict(),
 }

@@ -162,3 +162,11 @@ def test_the_path_of_a_split_file_is_no_pattern(split_file, tmp_path):
 def test_a_missing_split_file_is_named(tmp_path, suffix):
     with pytest.raises(QuantrustError, match=rf"none\.{suffix}: no such file"):
         read_split_file(tmp_path / f"none.{suffix}", ["1"], ["dev"])
+
+
+def test_a_split_whose_name_no_line_can_hold_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "splits.json"
+    path.write_text(json.dumps({"\n": [""]}))
+    with pytest.raises(QuantrustError, match=r'splits\.json: "split" is .*; expected an identifier') as caught:
+        read_split_file(path, "a", ["dev"])
+    assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_others_table
 from quantrust.data.official import SPLITS
-from quantrust.data.texts import identifier, shown, text
+from quantrust.data.texts import identifier, shown
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
 
@@ -148,7 +148,7 @@ def _pairs_of_json(value: Any, path: str | Path) -> list[tuple[str, str]]:
         raise QuantrustError(f"{path}: expected an object with a list of images for every split")
     pairs = []
     for split, images in value.items():
-        text(split, "split", str(path))
+        identifier(split, "split", str(path))
         if not isinstance(images, list):
             raise QuantrustError(f"{path}: split {split}: expected a list of images, got {type(images).__name__}")
         for image_id in images:
