@@ -1,6 +1,7 @@
 """Family adapters: the component map matches the modules, prompts match the processors', loading is strict."""
 
 import json
+import re
 import shutil
 from collections import Counter
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from quantrust.artifacts.folder_record import RECORD
+from quantrust.digest import SCRIPTS
 from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.models.family import Role
@@ -196,3 +198,14 @@ def test_a_model_folder_without_digests_is_copied_as_it_is(model_folders, tmp_pa
     prepare_model(source, tmp_path / "out", "idefics3")
     (tmp_path / "out" / RECORD).unlink()
     assert {p.name: sha256(p) for p in (tmp_path / "out").iterdir()} == {p.name: sha256(p) for p in source.iterdir()}
+
+
+def test_no_module_of_an_architecture_is_named_outside_the_adapters():
+    package = SCRIPTS / "quantrust"
+    spelled = re.compile(r"lm_head|self_attn|embed_tokens|language_model\.|\bmodel\.model\b|\.norm\b\(")
+    found = {
+        str(path.relative_to(package)): spelled.findall(path.read_text(encoding="utf-8"))
+        for path in package.rglob("*.py")
+        if not path.is_relative_to(package / "models" / "families")
+    }
+    assert {name: words for name, words in found.items() if words} == {}

@@ -14,9 +14,12 @@ from transformers import LlavaForConditionalGeneration
 from published_layout import MINI, published_name, write_model_folder
 from quantrust.errors import QuantrustError
 from quantrust.inference.decoding import decode_greedily
+from quantrust.models.components import STACKS
 from quantrust.models.loading import load_model
 from quantrust.models.model_folder import prepare_model
+from quantrust.models.pictures import picture_cost
 from quantrust.models.skeleton import build_skeleton
+from quantrust.models.trial import try_processor
 from quantrust.planning.published import PUBLISHED
 from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
@@ -119,6 +122,20 @@ def test_the_block_that_never_runs_is_in_no_plan_and_no_checkpoint(source, folde
     stored = load_file(tmp_path / "checkpoint" / "model.safetensors")
     assert stored.keys() == model.state_dict().keys()
     assert not any(name.startswith(IDLE) for name in stored)
+    # the config of the checkpoint describes what it holds, to the library as well
+    config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    assert (config["vision_feature_layer"], config["vision_config"]["num_hidden_layers"]) == (2, 2)
+    whole, found = LlavaForConditionalGeneration.from_pretrained(tmp_path / "checkpoint", output_loading_info=True)
+    assert not found["missing_keys"] and not found["unexpected_keys"]
+    pixels = torch.randn(1, 3, MINI["llava"].tile, MINI["llava"].tile, generator=torch.Generator().manual_seed(0))
+    original = LlavaForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+    with torch.no_grad():
+        for one, other in zip(
+            whole.float().get_image_features(pixels).pooler_output,
+            original.get_image_features(pixels).pooler_output,
+            strict=True,
+        ):
+            assert torch.equal(one, other)
     assert planned_bytes(family, model, build_plan(family, model, parse_scheme("bf16")))["weights_file"] == (
         (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
     )
@@ -190,7 +207,10 @@ def test_the_published_model_has_its_published_number_of_weights(tmp_path):
     # a block of 1,024 channels: four projections, two of the MLP, two norms
     block = 4 * (1024 * 1024 + 1024) + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
     assert sum(parameter.numel() for parameter in model.parameters()) == 7_063_427_072 - block
-    assert family.load_processor(str(tmp_path)).image_token == "<image>"
+    processor = family.load_processor(str(tmp_path))
+    try_processor(str(tmp_path), family, model, processor)
+    # 336 pixels in patches of 14, without the class token
+    assert picture_cost(family, model, processor, PROMPT, 640, 480).tokens == 24 * 24
 
 
 @pytest.mark.parametrize("component", ["vision", "language"])
@@ -221,6 +241,15 @@ def test_every_fold_keeps_the_logits(component, folder, shapes):
     # of a vision block three, of a decoder block without grouped queries all four
     assert folded == 2 * {"vision": 3, "language": 4}[component]
     torch.testing.assert_close(logits(), before, rtol=TOLERANCE, atol=TOLERANCE * float(before.abs().max()))
+
+
+def test_groups_cover_each_linear_of_a_block_once(loaded):
+    family, model, _ = loaded
+    for component in STACKS:
+        for block in family.blocks(model, component):
+            grouped = [name for group in family.scale_groups(model, block) for name in group.linears]
+            linears = [layer.name for layer in family.layers(model) if layer.name.startswith(f"{block}.")]
+            assert sorted(grouped) == sorted(linears)
 
 
 def test_nothing_absorbs_a_scale_of_the_connector(loaded):

@@ -8,7 +8,7 @@ import pytest
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import load_model
 from quantrust.quantization.layer_plan import PLAN_SCHEMA, build_plan, describe_plan
-from quantrust.quantization.scheme import Selection, parse_scheme, resolve_scheme
+from quantrust.quantization.scheme import THIRDS, Selection, parse_scheme, resolve_scheme
 
 
 @pytest.fixture(scope="module", params=["qwen2_vl", "idefics3"])
@@ -188,3 +188,20 @@ def test_the_description_counts_layers_and_weights(loaded):
     weights = 3 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 192 * 64)
     assert f"language: 21 of 21 layers, {weights:,} of {weights:,} weights, 2 bits" in lines
     assert any(line.startswith("head: 0 of 1 layers, 0 of ") for line in lines)
+
+
+def test_thirds_are_of_the_blocks_in_a_list_and_not_of_one_beside_them(model_folders):
+    family, model, _ = load_model(model_folders["qwen2_vl"])
+
+    class WithBody(type(family)):
+        """Counts the connector's body to the blocks of the language model."""
+
+        connector = replace(family.connector, blocks=())
+        language = replace(family.language, blocks=(*family.language.blocks, *family.connector.blocks))
+
+    scheme = parse_scheme("rtn-w4g32")
+    plain = build_plan(family, model, scheme)
+    assert plain.filter(component="language")["third"].drop_nulls().unique(maintain_order=True).to_list() == list(
+        THIRDS
+    )
+    assert build_plan(WithBody(), model, scheme)["third"].equals(plain["third"], null_equal=True)

@@ -271,25 +271,28 @@ class Family(ABC):
         others = published if isinstance(published, list) else [] if published is None else [published]
         return tuple(dict.fromkeys([own, *others]))
 
-    def leave_out_idle(self, config: PreTrainedConfig) -> list[str]:
-        """Take the blocks out of a config that never run.
+    def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
+        """Return how a model is described without the blocks that never run.
 
         Parameters
         ----------
         config : transformers.PreTrainedConfig
-            Of the family's model; changed in place.
+            Of the family's model.
 
         Returns
         -------
-        list of str
-            Regular expressions of the names that their tensors have in the whole model. A folder may hold these.
+        changes : dict
+            The values of `config.json` that differ then, nested as they are there.
+        idle : list of str
+            Regular expressions of the names that the tensors of those blocks have in the whole model. A folder may hold
+            these tensors.
 
         Raises
         ------
         QuantrustError
             If the config describes a model that the adapter does not cover.
         """
-        return []
+        return {}, []
 
     def answer_tokens(self, processor: Any, answer: str) -> list[int]:
         """Return the tokens that an answer adds to the assistant's turn, the end token included."""

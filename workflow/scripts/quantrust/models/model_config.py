@@ -143,7 +143,8 @@ def build_model(folder: str | Path, family: Family, attention: str = "sdpa") -> 
     """
     config = read_model_config(folder, family.model_class.config_class, attention)
     with _describing(Path(folder) / CONFIG, family.model_class.config_class):
-        idle = family.leave_out_idle(config)
+        changes, idle = family.running_part(config)
+        _change(config, changes)
         with no_init_weights():
             model = family.model_class(config)
         model.tie_weights()
@@ -155,6 +156,38 @@ def build_model(folder: str | Path, family: Family, attention: str = "sdpa") -> 
             f"compute.attention: {found}"
         )
     return model
+
+
+def config_of_running_part(folder: str | Path, family: Family, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a folder's `config.json` holds, changed to describe the model without blocks that never run.
+
+    Parameters
+    ----------
+    folder : str or Path
+    family : Family
+    content : mapping
+        Of the file, or what was made of it.
+
+    Raises
+    ------
+    QuantrustError
+        As `read_model_config` does, or if the adapter does not cover this model.
+    """
+    changes, _ = family.running_part(read_model_config(folder, family.model_class.config_class))
+    return _merged(content, changes)
+
+
+def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {key: _merged(content.get(key, {}), value) for key, value in changes.items() if isinstance(value, dict)}
+    return {**content, **changes, **inner}
+
+
+def _change(config: PreTrainedConfig, changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            _change(getattr(config, key), value)
+        else:
+            setattr(config, key, value)
 
 
 def _describing(path: Path, config_class: type[PreTrainedConfig]) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
 """Checkpoints: a model under a scheme as one self-contained folder.
 
 The folder holds the model's own tokenizer, processor and chat template files, its config with the dtype of the weights
-here and without an earlier quantization, and
+here, without an earlier quantization and without blocks that never run, and
 
 `model.safetensors`
     Tensors by the dotted names of `transformers` modules. A quantized layer `L` has `L.weight.codes` (uint8, rows by
@@ -64,7 +64,8 @@ from quantrust.files import read_object, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.device import check_device
 from quantrust.models.family import Family
-from quantrust.models.model_config import CONFIG, config_of_weights
+from quantrust.models.loading import family_of
+from quantrust.models.model_config import CONFIG, config_of_running_part, config_of_weights
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.tied import tied_layers
 from quantrust.quantization.kernels.int4_grid import KERNEL_DTYPE
@@ -197,7 +198,8 @@ def open_checkpoint(
                 shutil.copyfile(source, partial / name)
         config = read_object(partial / CONFIG)
         # what is true already keeps its bytes
-        if (of_weights := config_of_weights(config, STORED_DTYPE)) != config:
+        of_weights = config_of_running_part(partial, family_of(model_folder), config_of_weights(config, STORED_DTYPE))
+        if of_weights != config:
             write_json(partial / CONFIG, of_weights)
         with open_tensor_file(partial / WEIGHTS, layout.tensors) as tensors:
             yield CheckpointWriter(partial, layout, tensors)

@@ -1,12 +1,12 @@
 """The layer plan: which layers a scheme quantizes, how, and why not the others. Made before anything is touched."""
 
+from collections import Counter
 from math import prod
 
 import polars as pl
 from torch import nn
 
 from quantrust.errors import QuantrustError
-from quantrust.models.components import STACKS
 from quantrust.models.family import Family, LayerRef, ScaleGroup
 from quantrust.models.tied import tied_layers
 from quantrust.quantization.folding import require_absorber
@@ -78,7 +78,8 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
     if scheme.searches_scales:
         for group in groups.values():
             require_absorber(model, group)
-    depths = {component: len(family.blocks(model, component)) for component in STACKS}
+    indexed = {(layer.component, layer.block) for layer in layers if layer.block is not None}
+    depths = Counter(component for component, _ in indexed)
     head, embedding = tied_layers(model, layers)
     rows, decided = [], []
     for layer in layers:

@@ -52,7 +52,7 @@ class Llava(Family):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (LlamaRMSNorm, NormKind.WEIGHT))
     answer_prefix = " "
 
-    def leave_out_idle(self, config: PreTrainedConfig) -> list[str]:
+    def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Cut the vision tower after the block whose output the connector reads: the published one has one more."""
         for part, expected in PARTS.items():
             if (found := getattr(config, part).model_type) != expected:
@@ -73,8 +73,9 @@ class Llava(Family):
                 f"vision_feature_layer is {layer}, but the vision tower has {blocks} blocks; expected a number from 1 "
                 f"to {blocks}, or from -{blocks} to -1: get config.json again"
             )
-        config.vision_config.num_hidden_layers = config.vision_feature_layer = running
-        return [rf"^{VISION_BLOCKS}\.{index}\." for index in range(running, blocks)]
+        changes = {"vision_feature_layer": running, "vision_config": {"num_hidden_layers": running}}
+        idle = [rf"^{VISION_BLOCKS}\.{index}\." for index in range(running, blocks)]
+        return (changes, idle) if idle else ({}, [])
 
     def load_processor(self, folder: str) -> LlavaProcessor:
         """Load image processor, tokenizer and chat template of a model folder."""
