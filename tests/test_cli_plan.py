@@ -1,4 +1,4 @@
-"""`quantrust plan`: sizes that are those of what a study writes, and one clear message for what can not be planned."""
+"""`quantrust plan`: sizes that are those of what a study writes, and one clear message for what cannot be planned."""
 
 import csv
 import json
@@ -252,9 +252,7 @@ def test_a_config_alone_gives_sizes_and_the_message_says_what_memory_needs(
     write_overlay("bare", overlay)
     rows, whole = planned(overlay="bare", code=2), planned()
     (message,) = capsys.readouterr().err.splitlines()
-    assert message.startswith(
-        "error: models.first: memory can not be planned: bare/preprocessor_config.json is missing"
-    )
+    assert message.startswith("error: models.first: memory cannot be planned: bare/preprocessor_config.json is missing")
     for bare, full in zip(rows, whole, strict=True):
         assert bare["weights_file_exact"] == full["weights_file_exact"]
         reads_pictures = bare["rule"] in ("build_calibration", "dump_features") or (
@@ -272,7 +270,7 @@ def test_a_dataset_without_files_takes_its_size_from_the_config_or_is_named(
     write_overlay("away", overlay)
     rows = planned(overlay="away", code=2)
     (message,) = capsys.readouterr().err.splitlines()
-    assert message.startswith("error: datasets.away: its files are not there, so that its questions can not be counted")
+    assert message.startswith("error: datasets.away: its files are not there, so that its questions cannot be counted")
     assert {row["questions"] for row in rows if row["dataset"] == "away"} == {None}
     overlay["datasets"]["away"]["size"] = 4319
     write_overlay("away", overlay)

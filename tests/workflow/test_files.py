@@ -98,9 +98,9 @@ def test_a_rule_has_environment_log_threads_resources_and_its_codes_digest(rule:
     text = rules()[rule]
     code = f'code("{script_of(text)}"),'
     if rule == "quantize_model":
-        code = "quantization_code,"
+        code = "of(digests.quantization_code),"
     elif modules_of(rule):
-        code = f"[{code} *entry_code("
+        code = f"[{code} *digests.entry_code(config, "
     for needed in ("conda:", "log:", "mem_mb=memory(", "runtime=", f"code={code}"):
         assert needed in text
     # More threads in a computation would change bytes; workers only prepare pictures.

@@ -18,6 +18,7 @@ from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import FIGURES, TABLES, figures_of, inputs_of, is_in_the_paper, learning_estimators
 from quantrust.study import contents, digests, inputs, jobs, paths, settings
 from quantrust.study.config import study_config
+from quantrust.study.digests import script_code as code
 from quantrust.study.places import REFERENCE, from_here
 
 try:
@@ -70,11 +71,6 @@ def of_variants(pattern):
 def memory(mb):
     """Memory of a job in MB: so much at the first attempt, and as much again at every further one."""
     return lambda wildcards, attempt: attempt * mb
-
-
-def code(script):
-    """Digest of a script and of every module of the package that it imports."""
-    return digests.script_code(script)
 
 
 def shown(entry):

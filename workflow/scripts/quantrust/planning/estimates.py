@@ -192,7 +192,7 @@ def plan_study(config: Mapping[str, Any]) -> ResourcePlan:
     Raises
     ------
     QuantrustError
-        If official files that are there can not be counted, or a scheme selects nothing of a model.
+        If official files that are there cannot be counted, or a scheme selects nothing of a model.
     """
     planner = _Planner(config)
     rows = [{**vars(job), **vars(planner.estimate(job))} for job in study_jobs(config)]
@@ -268,7 +268,7 @@ class _Planner:
         for name, questions in self.questions.items():
             if questions is None:
                 self._say(
-                    f"datasets.{name}: its files are not there, so that its questions can not be counted; get them, or "
+                    f"datasets.{name}: its files are not there, so that its questions cannot be counted; get them, or "
                     f"give datasets.{name}.size, the number of its questions"
                 )
 
@@ -314,7 +314,7 @@ class _Planner:
         try:
             return model.picture(IMAGE_SIZE if embedded else LARGEST_PICTURE)
         except QuantrustError as error:
-            self._say(f"models.{model.name}: memory can not be planned: {error}")
+            self._say(f"models.{model.name}: memory cannot be planned: {error}")
             return None
 
     def _on_device(self, footprint: Footprint | None) -> dict[str, int | None]:
@@ -546,7 +546,7 @@ class _Planner:
 
     @property
     def _mixed(self) -> int:
-        """Mixtures, and the dataset in distribution alone."""
+        """Mixtures, and the ID dataset alone."""
         return 1 + len(self.config["study"]["shifts"]) * len(self.config["evaluation"]["id_shares"])
 
     @property

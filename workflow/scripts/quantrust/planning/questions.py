@@ -46,7 +46,7 @@ def count_questions(dataset: Mapping[str, Any], is_id_dataset: bool) -> Question
     dataset : mapping
         Its section of the config.
     is_id_dataset : bool
-        Whether it is the one in distribution: of a dataset with a split file a shift reads the split test alone.
+        Whether it is the ID dataset: of a dataset with a split file a shift reads the split test alone.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def count_questions(dataset: Mapping[str, Any], is_id_dataset: bool) -> Question
     Raises
     ------
     QuantrustError
-        If official files are there, but can not be counted.
+        If official files are there, but cannot be counted.
     """
     if dataset["format"] == EMBEDDED:
         return _embedded(dataset)

@@ -1,7 +1,7 @@
 """What a JSON schema says of a config: strict types, numbers that are finite, and a line in words for every fault.
 
-A schema's own integer is any number without a fraction, and its comparisons let nan pass; here 2.0 is no integer, true
-is no number, and a number is finite.
+JSON schema takes any number without a fraction for an integer, and its comparisons let nan pass. Here 2.0 is not an
+integer, true is not a number, and every number is finite.
 """
 
 import datetime
@@ -163,7 +163,7 @@ def shown(value: Any) -> str:
 
 
 def shown_key(key: str) -> str:
-    """Return a key as a message shows it: in quotes where it is no plain word."""
+    """Return a key as a message shows it: in quotes unless it is a plain word."""
     return key if re.fullmatch(r"[\w.-]{1,60}", key) else shown(key)
 
 
