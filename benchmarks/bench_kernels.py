@@ -32,7 +32,7 @@ from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import load_checkpoint, save_checkpoint
 from quantrust.quantization.kernels.int4_grid import planes
 from quantrust.quantization.kernels.packed import MOST_ROWS, describe_kernels, kernel_weight
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.scheme import parse_scheme, resolve_scheme
@@ -88,7 +88,7 @@ def write_checkpoint(model_folder, folder, bits, head_bits):
     definition = {"method": "rtn", "group": GROUP, "symmetric": False, "table": table}
     scheme = resolve_scheme("benchmark", definition) if table else parse_scheme("bf16")
     family, model = build_skeleton(model_folder)
-    plan = build_plan(family, model, scheme)
+    plan = build_layer_plan(family, model, scheme)
     for layer in plan.filter(pl.col("bits").is_not_null()).iter_rows(named=True):
         weight = random_weight(layer["rows"], layer["columns"], layer["bits"])
         replace_layer(model, layer["layer"], weight, torch.bfloat16)

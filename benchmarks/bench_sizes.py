@@ -15,7 +15,7 @@ from pathlib import Path
 from published_layout import FULL_WIDTH, model_config
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.scheme import parse_scheme
 
 MODELS = {
@@ -30,7 +30,7 @@ TARGETS = {"mbq-w4g128-mixed": 0.67, "mbq-w4g128-full": 0.72}
 def sizes(folder, scheme):
     """Return the sizes of the checkpoint that a scheme makes of the model whose `config.json` is in a folder."""
     family, model = build_skeleton(folder)
-    return planned_bytes(family, model, build_plan(family, model, parse_scheme(scheme)))
+    return planned_bytes(family, model, build_layer_plan(family, model, parse_scheme(scheme)))
 
 
 def print_table(models, schemes):

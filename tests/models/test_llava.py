@@ -24,7 +24,7 @@ from quantrust.planning.published import PUBLISHED
 from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
 from quantrust.quantization.folding import fold_scale
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
 
@@ -114,7 +114,7 @@ def test_an_answer_continues_the_turn_as_the_tokenizer_would_write_both(loaded, 
 
 def test_the_block_that_never_runs_is_in_no_plan_and_no_checkpoint(source, folder, tmp_path):
     family, model = build_skeleton(folder)
-    plan = build_plan(family, model, parse_scheme("rtn-w4g64-full"))
+    plan = build_layer_plan(family, model, parse_scheme("rtn-w4g64-full"))
     assert set(plan.filter(component="vision")["block"].drop_nulls()) == {0, 1}
     # with two blocks there is no middle third
     assert set(plan.filter(component="vision")["third"].drop_nulls()) == {"first", "middle"}
@@ -136,7 +136,7 @@ def test_the_block_that_never_runs_is_in_no_plan_and_no_checkpoint(source, folde
             strict=True,
         ):
             assert torch.equal(one, other)
-    assert planned_bytes(family, model, build_plan(family, model, parse_scheme("bf16")))["weights_file"] == (
+    assert planned_bytes(family, model, build_layer_plan(family, model, parse_scheme("bf16")))["weights_file"] == (
         (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
     )
 
@@ -266,7 +266,7 @@ def test_every_method_quantizes_it(scheme, folder, table, shapes, tmp_path):
     family, model, processor, record = load_checkpoint(tmp_path / "checkpoint")
     with torch.device("meta"):
         _, unquantized = build_skeleton(folder)
-    planned = planned_bytes(family, unquantized, build_plan(family, unquantized, parse_scheme(scheme)))
+    planned = planned_bytes(family, unquantized, build_layer_plan(family, unquantized, parse_scheme(scheme)))
     assert planned == record["bytes"]
     assert planned["weights_file"] == (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
     if scheme.startswith(("awq", "mbq")):

@@ -14,7 +14,7 @@ from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.model_folder import prepare_model
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
 
@@ -161,7 +161,7 @@ def test_checkpoints_of_published_folders_have_the_planned_size_and_answer(famil
     quantize_model(folders / "prepared" / family_name, scheme, None, tmp_path / "checkpoint")
     family, model, processor, record = load_checkpoint(tmp_path / "checkpoint")
     _, unquantized, _ = load_model(folders / family_name)
-    planned = planned_bytes(family, unquantized, build_plan(family, unquantized, parse_scheme(scheme)))
+    planned = planned_bytes(family, unquantized, build_layer_plan(family, unquantized, parse_scheme(scheme)))
     assert planned == record["bytes"]
     assert planned["weights_file"] == (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
     copied = json.loads((tmp_path / "checkpoint" / "preprocessor_config.json").read_text())

@@ -46,7 +46,7 @@ from quantrust.errors import QuantrustError
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.calibration_memory import samples_of
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.quantizing_memory import quantize_footprint
 from quantrust.quantization.scheme import METHODS, parse_scheme, resolve_scheme
@@ -62,7 +62,7 @@ for name, other in like.items():
     for method in (name, other):
         scheme = parse_scheme(f"{method}-w3g32")
         quantize_model(folder, scheme, table, f"{out}/{method}")
-        plan = build_plan(family, model, scheme)
+        plan = build_layer_plan(family, model, scheme)
         given = samples if scheme.needs_calibration else None
         sizes = planned_bytes(family, model, plan)
         footprints.append(quantize_footprint(family, model, plan, sizes, scheme, given, "cpu"))

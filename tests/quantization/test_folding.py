@@ -12,7 +12,7 @@ from quantrust.models.components import NormKind
 from quantrust.models.family import ScaleGroup
 from quantrust.models.loading import load_model
 from quantrust.quantization.folding import fold_scale
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.scheme import parse_scheme
 
 KINDS = [
@@ -96,7 +96,7 @@ def test_a_plan_that_would_fold_into_an_unknown_norm_is_refused_before_any_work(
     block = family.blocks(model, "vision")[1]
     model.set_submodule(f"{block}.layer_norm2", Softened(model.get_submodule(f"{block}.layer_norm2").normalized_shape))
     with pytest.raises(QuantrustError, match=rf"{block}\.layer_norm2 is a .*Softened"):
-        build_plan(family, model, parse_scheme("awq-w4g32-full"))
+        build_layer_plan(family, model, parse_scheme("awq-w4g32-full"))
     # where nothing is folded there, it does no harm
-    assert build_plan(family, model, parse_scheme("awq-w4g32"))["bits"].drop_nulls().len() > 0
-    assert build_plan(family, model, parse_scheme("rtn-w4g32-full"))["bits"].drop_nulls().len() > 0
+    assert build_layer_plan(family, model, parse_scheme("awq-w4g32"))["bits"].drop_nulls().len() > 0
+    assert build_layer_plan(family, model, parse_scheme("rtn-w4g32-full"))["bits"].drop_nulls().len() > 0

@@ -7,7 +7,7 @@ import pytest
 
 from quantrust.errors import QuantrustError
 from quantrust.models.loading import load_model
-from quantrust.quantization.layer_plan import PLAN_SCHEMA, build_plan, describe_plan
+from quantrust.quantization.layer_plan import LAYER_PLAN_SCHEMA, build_layer_plan, describe_layer_plan
 from quantrust.quantization.scheme import THIRDS, Selection, parse_scheme, resolve_scheme
 
 
@@ -22,8 +22,8 @@ def chosen(plan: pl.DataFrame) -> pl.DataFrame:
 
 def test_no_preset_takes_the_linears_of_the_language_blocks(loaded):
     family, model = loaded
-    plan = build_plan(family, model, parse_scheme("rtn-w3g64"))
-    assert plan.schema == PLAN_SCHEMA
+    plan = build_layer_plan(family, model, parse_scheme("rtn-w3g64"))
+    assert plan.schema == LAYER_PLAN_SCHEMA
     assert plan["layer"].to_list() == [layer.name for layer in family.layers(model)]
     taken = chosen(plan)
     assert len(taken) == 3 * 7
@@ -33,7 +33,7 @@ def test_no_preset_takes_the_linears_of_the_language_blocks(loaded):
 
 def test_mixed_takes_everything_but_convolutions_and_position_tables(loaded):
     family, model = loaded
-    plan = build_plan(family, model, parse_scheme("rtn-w4g128-mixed"))
+    plan = build_layer_plan(family, model, parse_scheme("rtn-w4g128-mixed"))
     bits = {component: set(group["bits"]) for (component,), group in chosen(plan).group_by("component")}
     assert bits == {"language": {4}, "vision": {8}, "connector": {8}, "embedding": {8}, "head": {8}}
     skipped = plan.filter(pl.col("bits").is_null())
@@ -42,15 +42,17 @@ def test_mixed_takes_everything_but_convolutions_and_position_tables(loaded):
 
 def test_groups_fall_back_where_they_do_not_divide(loaded):
     family, model = loaded
-    plan = build_plan(family, model, parse_scheme("rtn-w4g128"))
+    plan = build_layer_plan(family, model, parse_scheme("rtn-w4g128"))
     notes = plan.drop_nulls("bits").select("columns", "group", "note").unique().sort("columns")
     assert notes.rows() == [(n, 64, f"group 64: {n} is no multiple of 128") for n in (64, 192)]
 
 
 def test_only_calibrated_methods_have_absorbers(loaded):
     family, model = loaded
-    assert build_plan(family, model, parse_scheme("rtn-w4g64"))["scaled_by"].null_count() == len(family.layers(model))
-    plan = build_plan(family, model, parse_scheme("awq-w4g64"))
+    assert build_layer_plan(family, model, parse_scheme("rtn-w4g64"))["scaled_by"].null_count() == len(
+        family.layers(model)
+    )
+    plan = build_layer_plan(family, model, parse_scheme("awq-w4g64"))
     prefix = family.blocks(model, "language")[1]
     absorbers = dict(plan.filter(pl.col("layer").str.starts_with(prefix)).select("layer", "scaled_by").iter_rows())
     assert absorbers == {
@@ -66,7 +68,7 @@ def test_only_calibrated_methods_have_absorbers(loaded):
 
 def test_bf16_plans_nothing(loaded):
     family, model = loaded
-    assert len(chosen(build_plan(family, model, parse_scheme("bf16")))) == 0
+    assert len(chosen(build_layer_plan(family, model, parse_scheme("bf16")))) == 0
 
 
 def test_a_selection_that_matches_nothing_is_an_error(loaded):
@@ -77,7 +79,7 @@ def test_a_selection_that_matches_nothing_is_an_error(loaded):
             return [layer for layer in super().layers(model) if layer.component != "language"]
 
     with pytest.raises(QuantrustError, match=r"language: 4 bits selects no layer of .*the model has no such layer"):
-        build_plan(Blind(), model, parse_scheme("rtn-w4g64"))
+        build_layer_plan(Blind(), model, parse_scheme("rtn-w4g64"))
 
 
 def table_scheme(*rows, method="rtn", group=64):
@@ -91,7 +93,7 @@ def test_rows_select_thirds_and_layer_types(loaded):
     scheme = table_scheme(
         ("language", 4), ("language", 8, "last"), ("language", 16, "last", "mlp"), ("vision", 3, None, "mlp")
     )
-    plan = build_plan(family, model, scheme)
+    plan = build_layer_plan(family, model, scheme)
     blocks = plan.filter(component="language").group_by("block", "layer_type").agg("bits", "third").sort("block")
     bits = {(row["block"], row["layer_type"]): set(row["bits"]) for row in blocks.iter_rows(named=True)}
     assert bits == {
@@ -118,10 +120,10 @@ def test_blocks_fall_into_thirds_as_evenly_as_they_go(loaded):
             return [layer for layer in super().layers(model) if layer.component == "vision" and layer.block is not None]
 
     # two blocks: there is no last third
-    plan = build_plan(Deep(), model, table_scheme(("vision", 4)))
+    plan = build_layer_plan(Deep(), model, table_scheme(("vision", 4)))
     assert dict(plan.select("block", "third").unique().iter_rows()) == {0: "first", 1: "middle"}
     with pytest.raises(QuantrustError, match=r"vision, last third: 4 bits selects no layer .* too few blocks"):
-        build_plan(Deep(), model, table_scheme(("vision", 4, "last")))
+        build_layer_plan(Deep(), model, table_scheme(("vision", 4, "last")))
 
 
 @pytest.mark.parametrize(
@@ -136,12 +138,12 @@ def test_blocks_fall_into_thirds_as_evenly_as_they_go(loaded):
 )
 def test_rows_that_touch_nothing_are_an_error(loaded, rows, message):
     with pytest.raises(QuantrustError, match=message):
-        build_plan(*loaded, table_scheme(*rows, ("head", 8)))
+        build_layer_plan(*loaded, table_scheme(*rows, ("head", 8)))
 
 
 def test_the_plan_lists_what_uses_the_unscaled_grid(loaded):
     family, model = loaded
-    plan = build_plan(family, model, parse_scheme("mbq-w4g32-full"))
+    plan = build_layer_plan(family, model, parse_scheme("mbq-w4g32-full"))
     plain = dict(plan.filter(method="rtn").select("layer", "note").iter_rows())
     layers = {name.rpartition(".")[2] for name in plain if ".layers." in name or ".blocks." in name}
     # nothing feeds fc2 linearly; k and v have fewer heads than o
@@ -157,13 +159,13 @@ def test_the_plan_lists_what_uses_the_unscaled_grid(loaded):
     )
     assert {family.embedding, "lm_head"} <= plain.keys()
     assert plan.filter(pl.col("scaled_by").is_not_null(), method="mbq").height == plan.filter(method="mbq").height
-    said = describe_plan(plan).splitlines()
+    said = describe_layer_plan(plan).splitlines()
     assert "  3 layers, unscaled grid: no operation before it can absorb a scale" in said
 
 
 def test_gptq_has_a_hessian_for_all_but_lookups(loaded):
     family, model = loaded
-    plan = build_plan(family, model, parse_scheme("gptq-w4g32-full"))
+    plan = build_layer_plan(family, model, parse_scheme("gptq-w4g32-full"))
     nearest = plan.filter(method="rtn")
     assert nearest["layer"].to_list() == [family.embedding]
     assert nearest["note"].to_list() == ["rounded to nearest: a lookup multiplies nothing, so it has no Hessian"]
@@ -172,19 +174,19 @@ def test_gptq_has_a_hessian_for_all_but_lookups(loaded):
 def test_tied_head_and_embedding_share_their_codes_or_stay(model_folders):
     family, model = load_model(model_folders["qwen2_vl"])[:2]
     model.lm_head.weight = model.get_submodule(family.embedding).weight
-    full = build_plan(family, model, parse_scheme("rtn-w4g64-full"))
+    full = build_layer_plan(family, model, parse_scheme("rtn-w4g64-full"))
     assert full.filter(component="head").select("bits", "shares").rows() == [(4, family.embedding)]
     assert full.filter(component="embedding").select("bits", "shares").rows() == [(4, None)]
     assert full.filter(component="head")["note"].to_list() == [f"tied: takes the codes of {family.embedding}, 4 bits"]
     table = (Selection("language", 4), Selection("embedding", 4))
     embedding_only = replace(parse_scheme("rtn-w4g64"), table=table)
     with pytest.raises(QuantrustError, match="tied to lm_head, which is not selected"):
-        build_plan(family, model, embedding_only)
+        build_layer_plan(family, model, embedding_only)
 
 
 def test_the_description_counts_layers_and_weights(loaded):
     family, model = loaded
-    lines = describe_plan(build_plan(family, model, parse_scheme("rtn-w2g64"))).splitlines()
+    lines = describe_layer_plan(build_layer_plan(family, model, parse_scheme("rtn-w2g64"))).splitlines()
     weights = 3 * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 192 * 64)
     assert f"language: 21 of 21 layers, {weights:,} of {weights:,} weights, 2 bits" in lines
     assert any(line.startswith("head: 0 of 1 layers, 0 of ") for line in lines)
@@ -200,8 +202,8 @@ def test_thirds_are_of_the_blocks_in_a_list_and_not_of_one_beside_them(model_fol
         language = replace(family.language, blocks=(*family.language.blocks, *family.connector.blocks))
 
     scheme = parse_scheme("rtn-w4g32")
-    plain = build_plan(family, model, scheme)
+    plain = build_layer_plan(family, model, scheme)
     assert plain.filter(component="language")["third"].drop_nulls().unique(maintain_order=True).to_list() == list(
         THIRDS
     )
-    assert build_plan(WithBody(), model, scheme)["third"].equals(plain["third"], null_equal=True)
+    assert build_layer_plan(WithBody(), model, scheme)["third"].equals(plain["third"], null_equal=True)

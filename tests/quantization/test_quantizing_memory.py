@@ -18,7 +18,7 @@ from quantrust.quantization.activation_store import ActivationStore
 from quantrust.quantization.calibration_memory import samples_of
 from quantrust.quantization.checkpoint import planned_bytes
 from quantrust.quantization.hessian import HessianSum
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.methods.gptq import factor_hessian
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.quantizing_memory import quantize_footprint
@@ -29,7 +29,7 @@ from quantrust.quantization.walks.sequential import FACTORING, prepare_inputs
 def estimated(folder, scheme, table, device):
     with torch.device("meta"):
         family, model = build_skeleton(folder)
-    plan = build_plan(family, model, parse_scheme(scheme))
+    plan = build_layer_plan(family, model, parse_scheme(scheme))
     sizes = planned_bytes(family, model, plan)
     needed = None
     if parse_scheme(scheme).needs_calibration:

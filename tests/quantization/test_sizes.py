@@ -9,7 +9,7 @@ from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLConfig
 
 from quantrust.models.loading import family_of, load_model
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
 
@@ -20,7 +20,7 @@ def test_planned_bytes_are_those_of_the_checkpoint(family_name, scheme, model_fo
     quantize_model(model_folders[family_name], scheme, None, tmp_path / "checkpoint")
     written = json.loads((tmp_path / "checkpoint" / "quantization.json").read_text())["bytes"]
     family, model, _ = load_model(model_folders[family_name])
-    planned = planned_bytes(family, model, build_plan(family, model, parse_scheme(scheme)))
+    planned = planned_bytes(family, model, build_layer_plan(family, model, parse_scheme(scheme)))
     assert planned == written
     assert planned["weights_file"] == (tmp_path / "checkpoint" / "model.safetensors").stat().st_size
 
@@ -59,7 +59,7 @@ def qwen2_vl_7b(model_folders):
 )
 def test_sizes_at_the_shape_of_a_7b_model(scheme, least, bits, widened, qwen2_vl_7b):
     family, model = qwen2_vl_7b
-    plan = build_plan(family, model, parse_scheme(scheme))
+    plan = build_layer_plan(family, model, parse_scheme(scheme))
     sizes = planned_bytes(family, model, plan)
     assert 16.5e9 < sizes["bfloat16"] < 16.65e9
     saved = 1 - (sizes["quantized"] + sizes["unquantized"]) / sizes["bfloat16"]
@@ -73,7 +73,7 @@ def test_sizes_at_the_shape_of_a_7b_model(scheme, least, bits, widened, qwen2_vl
 
 def test_the_plan_of_a_7b_model(qwen2_vl_7b):
     family, model = qwen2_vl_7b
-    plan = build_plan(family, model, parse_scheme("mbq-w4g128-mixed"))
+    plan = build_layer_plan(family, model, parse_scheme("mbq-w4g128-mixed"))
     chosen = plan.filter(pl.col("bits").is_not_null())
     assert dict(chosen.group_by("component").len().iter_rows()) == {
         "vision": 32 * 4,

@@ -26,7 +26,7 @@ from quantrust.quantization.calibration_samples import language_batches, vision_
 from quantrust.quantization.checkpoint import save_checkpoint
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.kernels.onednn import FastLinears
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.methods import hqq, mbq
 from quantrust.quantization.methods.mbq import batches_together, modality_ratios
@@ -189,7 +189,7 @@ def search_in_memory(family, model, processor, scheme, table, quantizers):
 
 def quantize_in_memory(family, model, processor, scheme, table, quantize, folder, out):
     """Hold the whole model, search its scales if the method does, quantize every layer."""
-    plan = build_plan(family, model, scheme)
+    plan = build_layer_plan(family, model, scheme)
     chosen = plan.drop_nulls("bits")
     quantizers = {
         row["layer"]: partial(quantize, bits=row["bits"], group_size=row["group"])

@@ -20,7 +20,7 @@ from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
 from quantrust.planning.published import PUBLISHED
 from quantrust.quantization.checkpoint import planned_bytes
-from quantrust.quantization.layer_plan import build_plan
+from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.scheme import Scheme
 from quantrust.study.contents import base_name
 
@@ -100,7 +100,7 @@ class PlannedModel:
         """
         if scheme.name not in self._layer_plans:
             family, model = self.family_and_model
-            plan = build_plan(family, model, scheme)
+            plan = build_layer_plan(family, model, scheme)
             self._layer_plans[scheme.name] = plan, planned_bytes(family, model, plan)
         return self._layer_plans[scheme.name]
 

@@ -214,7 +214,7 @@ def plan_layout(family: Family, model: nn.Module, plan: pl.DataFrame) -> Checkpo
     model : torch.nn.Module
         Unquantized; its layers are back in their places in the end. Its weights may be on the meta device.
     plan : polars.DataFrame
-        As `build_plan` returns it.
+        As `build_layer_plan` returns it.
     """
     not_stored = _bytes_not_stored(model)
     layers = {name: model.get_submodule(name) for name in plan.drop_nulls("bits")["layer"]}
@@ -236,7 +236,7 @@ def planned_bytes(family: Family, model: nn.Module, plan: pl.DataFrame) -> dict[
     model : torch.nn.Module
         Unquantized; its layers are back in their places in the end. Its weights may be on the meta device.
     plan : polars.DataFrame
-        As `build_plan` returns it.
+        As `build_layer_plan` returns it.
 
     Returns
     -------

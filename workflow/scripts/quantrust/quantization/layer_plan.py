@@ -14,7 +14,7 @@ from quantrust.quantization.grid import effective_group_size
 from quantrust.quantization.method import Method, load_method
 from quantrust.quantization.scheme import THIRDS, UNQUANTIZED_BITS, Scheme, Selection
 
-PLAN_SCHEMA = pl.Schema(
+LAYER_PLAN_SCHEMA = pl.Schema(
     {
         "layer": pl.String,
         "component": pl.String,
@@ -45,7 +45,7 @@ operation that absorbs the inverse of a layer's channel scales, null where nothi
 """
 
 
-def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame:
+def build_layer_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame:
     """Decide for every layer of a model what a scheme does to it.
 
     Parameters
@@ -58,7 +58,7 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
     Returns
     -------
     polars.DataFrame
-        One row per layer, in the order of `family.layers`, with the columns of `PLAN_SCHEMA`.
+        One row per layer, in the order of `family.layers`, with the columns of `LAYER_PLAN_SCHEMA`.
 
     Raises
     ------
@@ -97,13 +97,13 @@ def build_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.DataFrame
         if reason is None and layer.name == head:
             rows[-1] |= _shared(scheme, embedding)
         decided.append((selection, reason))
-    plan = pl.DataFrame(rows, schema=PLAN_SCHEMA)
+    plan = pl.DataFrame(rows, schema=LAYER_PLAN_SCHEMA)
     for selection in scheme.table:
         _require_layers(family, scheme, selection, plan, decided)
     return plan
 
 
-def describe_plan(plan: pl.DataFrame) -> str:
+def describe_layer_plan(plan: pl.DataFrame) -> str:
     """Return a line for each component with the layers and weights that are quantized, then one for each note on some.
 
     Returns

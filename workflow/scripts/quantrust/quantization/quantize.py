@@ -20,7 +20,7 @@ from quantrust.models.skeleton import build_skeleton
 from quantrust.models.streamed_weights import DTYPE, StreamedWeights
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import open_checkpoint, plan_layout
-from quantrust.quantization.layer_plan import build_plan, describe_plan
+from quantrust.quantization.layer_plan import build_layer_plan, describe_layer_plan
 from quantrust.quantization.layer_writer import LayerWriter
 from quantrust.quantization.method import Job, load_method
 from quantrust.quantization.quantizing_memory import activation_budget, quantize_footprint
@@ -71,8 +71,8 @@ def quantize_model(
     method = None if scheme.method is None else load_method(scheme.method)
     walk = None if method is None else method.walk(scheme, calibration)
     family, model = build_skeleton(model_folder, ATTENTION)
-    plan = build_plan(family, model, scheme)
-    _log.info("layer plan of %s:\n%s", scheme.name, describe_plan(plan))
+    plan = build_layer_plan(family, model, scheme)
+    _log.info("layer plan of %s:\n%s", scheme.name, describe_layer_plan(plan))
     layout = plan_layout(family, model, plan)
     sizes = layout.sizes(plan)
     samples = None if walk is None else walk.samples(family, model, model_folder)
