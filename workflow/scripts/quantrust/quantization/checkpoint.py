@@ -123,7 +123,7 @@ class CheckpointLayout:
     not_stored: int
 
     def sizes(self, layers: pl.DataFrame) -> dict[str, int | float | None]:
-        """Return a checkpoint's `bytes` under a plan."""
+        """Return a checkpoint's `bytes` under a layer plan."""
         return _sizes(self.tensors, self.packed, layers, self.not_stored)
 
 
@@ -365,7 +365,7 @@ def _sizes(
 
 
 def _packed_bytes(layers: pl.DataFrame) -> int:
-    """Return what the quantized weights of a plan take with packed kernels."""
+    """Return what the quantized weights of a layer plan take with packed kernels."""
     shared = set(layers["shares"])
     total = 0
     for layer in layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null()).iter_rows(named=True):
