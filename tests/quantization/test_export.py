@@ -19,7 +19,7 @@ from quantrust import named_modules
 from quantrust.cli import main
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
-from quantrust.named_modules import format_names
+from quantrust.named_modules import export_format_names
 from quantrust.quantization import export
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.export import export_checkpoint, load_format
@@ -555,7 +555,7 @@ def test_the_command_offers_every_format(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     assert "{compressed-tensors,gptq}" in capsys.readouterr().out
-    assert all(isinstance(load_format(name), Format) for name in format_names())
+    assert all(isinstance(load_format(name), Format) for name in export_format_names())
 
 
 def test_a_format_is_its_module(monkeypatch):

@@ -13,9 +13,9 @@ from quantrust.errors import QuantrustError
 
 ESTIMATORS = "quantrust.confidence.estimators"
 FAMILIES = "quantrust.models.families"
-FORMATS = "quantrust.data.formats"
+DATA_FORMATS = "quantrust.data.formats"
 METHODS = "quantrust.quantization.methods"
-FORMATS = "quantrust.quantization.formats"
+EXPORT_FORMATS = "quantrust.quantization.formats"
 FIGURES = "quantrust.report.figures"
 TABLES = "quantrust.report.tables"
 TASKS = "quantrust.tasks"
@@ -27,9 +27,9 @@ def module_names(package: str) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
 
-def format_names() -> list[str]:
+def export_format_names() -> list[str]:
     """Return the names of the formats that checkpoints are exported in: those of their modules, with hyphens."""
-    return [name.replace("_", "-") for name in module_names(FORMATS)]
+    return [name.replace("_", "-") for name in module_names(EXPORT_FORMATS)]
 
 
 def load_module(package: str, name: str, required: Sequence[str]) -> ModuleType:

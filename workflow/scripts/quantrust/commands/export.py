@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.commands.outputs import check_writable
-from quantrust.named_modules import format_names
+from quantrust.named_modules import export_format_names
 
 DESCRIPTION = """\
 Write a quantized checkpoint as a folder that transformers loads without this
@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a quantized checkpoint")
-    parser.add_argument("--format", choices=format_names(), required=True, help="format to write")
+    parser.add_argument("--format", choices=export_format_names(), required=True, help="format to write")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     parser.add_argument(
         "--exact", action="store_true", help="keep every weight as it is, at whatever size (compressed-tensors only)"

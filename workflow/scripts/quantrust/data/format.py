@@ -7,7 +7,7 @@ from typing import Any
 
 from quantrust.data.official import Files, Question, same_ids
 from quantrust.errors import QuantrustError
-from quantrust.named_modules import FORMATS, load_module, module_names
+from quantrust.named_modules import DATA_FORMATS, load_module, module_names
 
 PARTS = ("questions", "annotations")
 """Files that a format may read."""
@@ -53,19 +53,19 @@ class Format:
 
 def format_names() -> list[str]:
     """Return the names of the formats, sorted."""
-    return module_names(FORMATS)
+    return module_names(DATA_FORMATS)
 
 
 def format_module(name: str) -> str:
     """Return the dotted name of a format's module."""
-    return f"{FORMATS}.{name}"
+    return f"{DATA_FORMATS}.{name}"
 
 
 def load_format(name: str) -> Format:
     """Return the format of a name; a `QuantrustError` lists the names where there is none such."""
     if name not in (known := format_names()):
         raise QuantrustError(f"unknown format {name!r}; expected one of {', '.join(known)}")
-    found: Format = load_module(FORMATS, name, ("FORMAT",)).FORMAT
+    found: Format = load_module(DATA_FORMATS, name, ("FORMAT",)).FORMAT
     return found
 
 

@@ -31,7 +31,7 @@ from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, read_object, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.model_config import CONFIG, config_of_weights
-from quantrust.named_modules import FORMATS, format_names, load_module
+from quantrust.named_modules import EXPORT_FORMATS, export_format_names, load_module
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
 from quantrust.quantization.export_layer import (
@@ -65,7 +65,7 @@ def export_checkpoint(
     folder : str or Path
         A checkpoint.
     format_name : str
-        One of `quantrust.named_modules.format_names`.
+        One of `quantrust.named_modules.export_format_names`.
     out_folder : str or Path
         New, or empty.
     exact : bool
@@ -139,9 +139,9 @@ def load_format(name: str) -> Format:
     QuantrustError
         If there is no such format, or its module does not end in a record.
     """
-    if name not in format_names():
-        raise QuantrustError(f"format {name!r} does not exist; allowed: {', '.join(format_names())}")
-    found = load_module(FORMATS, name.replace("-", "_"), ("FORMAT",)).FORMAT
+    if name not in export_format_names():
+        raise QuantrustError(f"format {name!r} does not exist; allowed: {', '.join(export_format_names())}")
+    found = load_module(EXPORT_FORMATS, name.replace("-", "_"), ("FORMAT",)).FORMAT
     if not isinstance(found, Format):
         raise QuantrustError(f"format {name}: FORMAT is a {type(found).__name__}, expected the record of a format")
     return found
