@@ -14,7 +14,7 @@ from quantrust.commands.outputs import check_table, same_file, write_table
 from quantrust.confidence.catalogue import is_member
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.comparison import Estimates, Figures, corrected, differences, fewest_resamples, figures_of
+from quantrust.evaluation.comparison import Estimates, Results, corrected, differences, fewest_resamples, results_of
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.limits import too_low_to_judge
 from quantrust.evaluation.metric_records import Key, metric_named
@@ -136,7 +136,7 @@ def run(arguments: argparse.Namespace) -> None:
             draws[setting.dataset] = draw_setting(setting, resamples, arguments.seed)
         return draws[setting.dataset]
 
-    sides: list[list[Figures]] = []
+    sides: list[list[Results]] = []
     notes: list[str] = []
     total = 2 * len(datasets) * resamples
     with progress("resampling images", total, "resamples", only_on_terminals=True) as bar:
@@ -150,7 +150,7 @@ def run(arguments: argparse.Namespace) -> None:
                 )
             settings = [setting for setting in _test_sets(calibrated, id_dataset) if setting.dataset in datasets]
             sides.append(
-                figures_of(
+                results_of(
                     Estimates(calibrated, estimator),
                     settings,
                     id_dataset=id_dataset,
@@ -289,18 +289,18 @@ def _test_sets(scores: pl.DataFrame, id_dataset: str) -> list[Setting]:
     return list(whole_test_sets(scores, mixtures, id_dataset))
 
 
-def _table(sides: Sequence[Sequence[Figures]], metrics: Sequence[Key], level: float) -> pl.DataFrame:
+def _table(sides: Sequence[Sequence[Results]], metrics: Sequence[Key], level: float) -> pl.DataFrame:
     """Return the columns of `TABLE`, fractions, a row for each dataset and metric."""
     table = corrected(differences(*sides, metrics, level))
     for name, side in zip("ab", sides, strict=True):
-        values = np.array([figures.values[key] for figures in side for key in metrics])
+        values = np.array([results.values[key] for results in side for key in metrics])
         table = table.with_columns(pl.Series(name, values).fill_nan(None))
     return table.select(TABLE)
 
 
 def _text(
     table: pl.DataFrame,
-    side: Sequence[Figures],
+    side: Sequence[Results],
     id_dataset: str,
     estimators: Sequence[str],
     resamples: int,
@@ -317,8 +317,8 @@ def _text(
     head = ("metric", "A %", "B %", "A - B", f"{100 * arguments.level:.4g} % interval", "p", "p (Holm)", "")
     rows = [head]
     places = []
-    for figures in side:
-        setting = figures.setting
+    for results in side:
+        setting = results.setting
         images = setting.answers["image_id"].n_unique()
         places.append((len(rows), f"{setting.dataset}: {setting.answers.height} questions on {images} images"))
         rows += [_row(row, alpha, by_chance) for row in table.filter(pl.col("dataset") == setting.dataset).to_dicts()]

@@ -10,7 +10,7 @@ import polars as pl
 
 from quantrust.confidence.catalogue import member_columns
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.comparison import Estimates, figures_of
+from quantrust.evaluation.comparison import Estimates, results_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.members import in_turn
 from quantrust.evaluation.metric_records import Key
@@ -130,14 +130,14 @@ def break_down(
     group_rows: list[tuple[object, ...]] = []
     bin_rows: list[tuple[object, ...]] = []
     for estimator in settings.estimators:
-        figures = figures_of(
+        results = results_of(
             Estimates(scores, estimator),
             [setting for _, _, setting in groups],
             id_dataset=settings.id_dataset,
             metrics=metrics,
             draw=draw,
         )
-        for (grouping, group, setting), found in zip(groups, figures, strict=True):
+        for (grouping, group, setting), found in zip(groups, results, strict=True):
             head = (model, scheme, estimator, setting.dataset, grouping, group)
             for key in metrics:
                 numbers = (found.values[key], *found.interval(key, settings.level))

@@ -318,15 +318,15 @@ def evaluate_certification(
             )
             for column in columns
         ]
-        figures = _split_figures(members, names.len(), settings.risks, settings.delta, settings.splits, settings.seed)
-        for risk, of_risk in zip(settings.risks, figures, strict=True):
-            for setting, figure in zip(test_sets, of_risk, strict=True):
+        results = _split_results(members, names.len(), settings.risks, settings.delta, settings.splits, settings.seed)
+        for risk, of_risk in zip(settings.risks, results, strict=True):
+            for setting, result in zip(test_sets, of_risk, strict=True):
                 head = (model, scheme, estimator, setting.dataset, setting.id_share)
-                rows.append((*head, risk, settings.delta, *figure))
+                rows.append((*head, risk, settings.delta, *result))
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def _split_figures(
+def _split_results(
     members: Sequence[tuple[Ranking, Sequence[Population]]],
     images: int,
     risks: Sequence[float],
@@ -366,7 +366,7 @@ def _split_figures(
         population_risks[split] = id_population.operate(thresholds, nothing)[:, 1]
     return [
         [
-            _figures(
+            _over_splits(
                 first[place],
                 certified[:, place],
                 outcomes[:, index, place],
@@ -379,7 +379,7 @@ def _split_figures(
     ]
 
 
-def _figures(
+def _over_splits(
     first: float | None, certified: NDArray[np.bool_], outcomes: Floats, risk: float, population_risks: Floats | None
 ) -> tuple[object, ...]:
     coverages, found = outcomes.T

@@ -98,7 +98,7 @@ def compare(
         If the two sides do not answer the same questions, or a metric is not one that is resampled.
     """
     sides = [
-        figures_of(
+        results_of(
             estimates,
             settings_of(estimates.scores, mixtures, id_dataset),
             id_dataset=id_dataset,
@@ -177,13 +177,13 @@ def write_comparisons(
         return draws[key]
 
     # Every side is resampled once, however many settings.pairs it is in.
-    figures: dict[tuple[str, str, str], list[Figures]] = {}
+    results: dict[tuple[str, str, str], list[Results]] = {}
     for (model, scheme), columns in estimators.items():
         scores = add_calibrated(read_table(scores_paths[model, scheme]), columns, settings.id_dataset)
         check_confidences(scores, columns, f"{model}/{scheme}")
         test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset))
         for estimator in columns:
-            figures[model, scheme, estimator] = figures_of(
+            results[model, scheme, estimator] = results_of(
                 Estimates(scores, estimator),
                 test_sets,
                 id_dataset=settings.id_dataset,
@@ -199,7 +199,7 @@ def write_comparisons(
         answers_compared.add(variants)
         compared = [key for key in settings.metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
         columns = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
-        tables.append(differences(figures[first], figures[second], compared, settings.level).select(*columns, pl.all()))
+        tables.append(differences(results[first], results[second], compared, settings.level).select(*columns, pl.all()))
     table = corrected(pl.concat(tables))
     tests, alpha = table["p_holm"].count(), 1 - settings.level
     if settings.resamples < fewest_resamples(tests, alpha):
@@ -218,7 +218,7 @@ def corrected(table: pl.DataFrame) -> pl.DataFrame:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Results:
     """One side of a comparison on one setting.
 
     Attributes
@@ -247,7 +247,7 @@ class Figures:
         return metric_interval(key[0], self.values[key], self.resampled[key], level, own)
 
 
-def figures_of(
+def results_of(
     estimates: Estimates,
     settings: Iterable[Setting],
     *,
@@ -255,7 +255,7 @@ def figures_of(
     metrics: Sequence[Key],
     draw: Callable[[Setting], ImageDraws],
     progress: Callable[[int], None] = lambda resamples: None,
-) -> list[Figures]:
+) -> list[Results]:
     """Compute the metrics of one side of a comparison on every setting and on every resample of it.
 
     Parameters
@@ -281,7 +281,7 @@ def figures_of(
     val = val_answers(scores, id_dataset, "comparison", "thresholds are set on")
     risks, costs = _parameters(metrics, "risk"), _parameters(metrics, "cost")
     members = Members.of(scores, val, estimator, risks, costs)
-    figures = []
+    results = []
     for setting in settings:
         rankings = members.rankings(setting.answers)
         resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw(setting))
@@ -292,14 +292,14 @@ def figures_of(
                     f"comparison: no metric {key}; expected those of the metrics table, thresholds excepted"
                 )
         values = members.summarise(rankings, risks, costs)
-        figures.append(Figures(setting, values, {key: resampled[key] for key in metrics}))
-    return figures
+        results.append(Results(setting, values, {key: resampled[key] for key in metrics}))
+    return results
 
 
 def differences(
-    first: Sequence[Figures], second: Sequence[Figures], metrics: Sequence[Key], level: float
+    first: Sequence[Results], second: Sequence[Results], metrics: Sequence[Key], level: float
 ) -> pl.DataFrame:
-    """Return the table of `compare` before correction, from both sides' figures on the same settings.
+    """Return the table of `compare` before correction, from both sides' results on the same settings.
 
     Raises
     ------
@@ -319,8 +319,8 @@ def differences(
             between = one.resampled[key] - other.resampled[key]
             low, high = interval(between, level)
             p = two_sided_p_value(between)
-            figures = [math.nan] * 4 if math.isnan(difference) else [difference, low, high, p]
-            rows.append((setting.dataset, setting.id_share, *key, *figures, math.nan, setting.answers.height))
+            numbers = [math.nan] * 4 if math.isnan(difference) else [difference, low, high, p]
+            rows.append((setting.dataset, setting.id_share, *key, *numbers, math.nan, setting.answers.height))
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return table.with_columns(pl.col("difference", "low", "high", "p_value").fill_nan(None))
 

@@ -8,7 +8,7 @@ import polars as pl
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.certification import CertificationSettings, evaluate_certification
-from quantrust.evaluation.comparison import Estimates, figures_of
+from quantrust.evaluation.comparison import Estimates, results_of
 from quantrust.evaluation.intervals import LEVEL, null_if_nan
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import rank
@@ -110,7 +110,7 @@ def decide_variant(
     Parameters
     ----------
     scores, mixtures, model, scheme
-        As in `quantrust.evaluation.study.evaluate_variant`; where its metrics hold a limit of the grid, the figures
+        As in `quantrust.evaluation.study.evaluate_variant`; where its metrics hold a limit of the grid, the results
         here are the same.
     settings : DecisionSettings
 
@@ -123,7 +123,7 @@ def decide_variant(
         that is answered. ``certified_threshold``, ``certified_coverage`` and ``certified_risk`` are those of the first
         random half of `quantrust.evaluation.certification.evaluate_certification`, the other certified columns those of
         all ``splits``. Null where undefined or where there is no such threshold. Of a learned estimator thresholds and
-        figures are those of its first member, which is deployed; intervals and ``splits`` are over all members, each
+        results are those of its first member, which is deployed; intervals and ``splits`` are over all members, each
         under its own threshold.
 
     Raises
@@ -148,14 +148,14 @@ def decide_variant(
     rows: list[tuple[object, ...]] = []
     for estimator in settings.estimators:
         thresholds = deploy(rank(val["accuracy"], val[estimator]), settings.risks, []).risk_thresholds
-        for figures in figures_of(
+        for results in results_of(
             Estimates(scores, estimator),
             test_sets,
             id_dataset=settings.id_dataset,
             metrics=wanted,
             draw=lambda setting: draws[setting.dataset],
         ):
-            setting = figures.setting
+            setting = results.setting
             surest = setting.answers.group_by("image_id").agg(pl.col(estimator).max())[estimator]
             here = certified.filter(
                 pl.col("estimator") == estimator,
@@ -166,7 +166,7 @@ def decide_variant(
                 certificate = here.row(by_predicate=pl.col("risk_limit") == risk, named=True)
                 triples = []
                 for metric in RESAMPLED:
-                    triples.append((figures.values[metric, risk], *figures.interval((metric, risk), settings.level)))
+                    triples.append((results.values[metric, risk], *results.interval((metric, risk), settings.level)))
                 coverage, deployed_coverage, deployed_risk = triples
                 numbers = (*coverage, thresholds[risk], *deployed_coverage, *deployed_risk)
                 answered = 0 if thresholds[risk] is None else int((surest >= thresholds[risk]).sum())

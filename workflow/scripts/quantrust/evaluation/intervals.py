@@ -12,7 +12,7 @@ LEVEL = 0.95
 
 
 def null_if_nan(value: float | None) -> float | None:
-    """Return a figure as tables hold it: None where it is undefined."""
+    """Return a number as tables hold it: None where it is undefined."""
     return None if value is None or math.isnan(value) else value
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import SCHEMA as DIFFERENCES
-from quantrust.evaluation.comparison import Estimates, Figures, differences, figures_of
+from quantrust.evaluation.comparison import Estimates, Results, differences, results_of
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.members import values_of
 from quantrust.evaluation.metric_records import Key
@@ -77,7 +77,7 @@ def write_learning_curve(
         For each shifted dataset the Parquet file of its mixtures.
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`: a row for each estimator, number of labels, test set and
-        metric. ``difference`` is the estimator's figure minus MaxProb's, which is ``reference``; its interval draws a
+        metric. ``difference`` is the estimator's value minus MaxProb's, which is ``reference``; its interval draws a
         member with every resample of images (`quantrust.evaluation.members`). ``members`` are the differences of all
         members, the estimator's own first.
     model, scheme : str
@@ -98,20 +98,20 @@ def write_learning_curve(
             draws[setting.dataset] = draw_setting(setting, settings.resamples, settings.seed)
         return draws[setting.dataset]
 
-    def figures(scores: pl.DataFrame, estimator: str) -> list[Figures]:
+    def results(scores: pl.DataFrame, estimator: str) -> list[Results]:
         test_sets = whole_test_sets(scores, mixtures, settings.id_dataset)
-        return figures_of(
+        return results_of(
             Estimates(scores, estimator), test_sets, id_dataset=settings.id_dataset, metrics=settings.metrics, draw=draw
         )
 
     tables = [pl.DataFrame(schema=SCHEMA)]
-    base: list[Figures] | None = None
+    base: list[Results] | None = None
     for labels, path in scores_paths.items():
         scores = add_calibrated(read_table(path), settings.estimators, settings.id_dataset)
         check_confidences(scores, [REFERENCE, *settings.estimators], f"{model}/{scheme} on {labels} labels")
-        base = figures(scores, REFERENCE) if base is None else base
+        base = results(scores, REFERENCE) if base is None else base
         for estimator in settings.estimators:
-            own = figures(scores, estimator)
+            own = results(scores, estimator)
             table = differences(own, base, settings.metrics, settings.level).with_columns(
                 pl.Series("reference", [of.values[key] for of in base for key in settings.metrics]).fill_nan(None),
                 pl.Series(

@@ -1,7 +1,7 @@
 """Learned estimators as one of several networks: the network that a training yields is chance, and drawn like images.
 
 An estimator such as `selector` is the first of some networks that were trained alike but for their seeds, its members.
-Its figures are those of the first. Their intervals say how far they would move with other images *and* with another
+Its results are those of the first. Their intervals say how far they would move with other images *and* with another
 training: every resample of images is one of one member as well, in turn, so that all members have equally many. Two
 sides of a comparison thereby see the same images and, where they have equally many, the member of the same number. This
 costs no more than resampling one network, but for ranking the answers by each. Other estimators have one member.

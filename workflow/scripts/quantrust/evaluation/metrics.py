@@ -493,7 +493,7 @@ def effective_reliability_best(ranking: Ranking) -> float:
 
     Notes
     -----
-    Whitehead et al. (ECCV 2022), section 3: the figure of a perfect selection function, whatever the cost.
+    Whitehead et al. (ECCV 2022), section 3: the value of a perfect selection function, whatever the cost.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import polars as pl
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.comparison import Estimates, Figures, figures_of
+from quantrust.evaluation.comparison import Estimates, Results, results_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.metric_records import Key
@@ -162,7 +162,7 @@ def write_shipping(
 ) -> None:
     """Tabulate the shares of a model's accuracy and coverage at risk that every scheme keeps, on whole test sets.
 
-    A kept share is a scheme's figure over that of the reference on the same questions. Its interval is that of the
+    A kept share is a scheme's value over that of the reference on the same questions. Its interval is that of the
     ratio on resamples of images that both sides share, so that what the two have in common cancels. By a learned
     estimator each resample is one of one member on both sides (see `quantrust.evaluation.members`), and a verdict is
     given only where the interval of every member gives it: another training would not have changed it.
@@ -195,12 +195,12 @@ def write_shipping(
             draws[key] = draw_setting(setting, settings.resamples, settings.seed)
         return draws[key]
 
-    def figures(model: str, scheme: str) -> dict[str, list[Figures]]:
+    def results(model: str, scheme: str) -> dict[str, list[Results]]:
         scores = add_calibrated(read_table(scores_paths[model, scheme]), settings.estimators, settings.id_dataset)
         check_confidences(scores, settings.estimators, f"{model}/{scheme}")
         test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset))
         return {
-            estimator: figures_of(
+            estimator: results_of(
                 Estimates(scores, estimator), test_sets, id_dataset=settings.id_dataset, metrics=metrics, draw=draw
             )
             for estimator in settings.estimators
@@ -211,9 +211,9 @@ def write_shipping(
         schemes = [scheme for name, scheme in scores_paths if name == model and scheme != settings.reference]
         if (model, settings.reference) not in scores_paths:
             continue
-        bases = figures(model, settings.reference)
+        bases = results(model, settings.reference)
         for scheme in schemes:
-            found = figures(model, scheme)
+            found = results(model, scheme)
             pairs = [
                 (estimator, *pair)
                 for estimator in settings.estimators
@@ -244,8 +244,8 @@ def write_shipping(
     write_table(pl.DataFrame(rows, schema=SCHEMA, orient="row"), out_path)
 
 
-def _kept(base: Figures, own: Figures, key: Key) -> tuple[float, Floats]:
-    """Return a scheme's share of the reference's figure, also on each resample; NaN where the reference has none."""
+def _kept(base: Results, own: Results, key: Key) -> tuple[float, Floats]:
+    """Return a scheme's share of the reference's value, also on each resample; NaN where the reference has none."""
     references = base.resampled[key]
     undefined = np.full(references.shape, math.nan)
     if base.values[key] == 0:

@@ -1,4 +1,4 @@
-"""Figures that the paper prints, read from the file that holds them, by the names that a study gives its variants."""
+"""Numbers that the paper prints, read from the file that holds them, by the names that a study gives its variants."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ import yaml
 
 @dataclass(frozen=True)
 class Published:
-    """The paper's figures of one dataset in distribution.
+    """The numbers that the paper prints for one ID dataset.
 
     Attributes
     ----------
     source : str
         Title and number of the paper.
-    figures : mapping of (model, scheme, estimator) to mapping of (metric, parameter) to float
+    numbers : mapping of (model, scheme, estimator) to mapping of (metric, parameter) to float
         Fractions, without those that the paper does not print; a model under each of its names, a scheme under the
         paper's name for it (`paper_scheme`). Empty for a dataset that the paper's tables are not of.
     """
 
     source: str
-    figures: Mapping[tuple[str, str, str], Mapping[tuple[str, float | None], float]]
+    numbers: Mapping[tuple[str, str, str], Mapping[tuple[str, float | None], float]]
 
     def of_variant(self, model: str, scheme: str, estimator: str) -> Mapping[tuple[str, float | None], float]:
-        """Return the figures of a variant by metric and parameter; none where the paper has none."""
-        return self.figures.get((model, paper_scheme(scheme), estimator), {})
+        """Return the numbers of a variant by metric and parameter; none where the paper has none."""
+        return self.numbers.get((model, paper_scheme(scheme), estimator), {})
 
     def has_any(self, variants: Iterable[tuple[str, str]], estimators: Collection[str]) -> bool:
-        """Return whether the paper prints a figure of one of these variants (model, scheme) under an estimator."""
+        """Return whether the paper prints a number for one of these variants (model, scheme) under an estimator."""
         return any(self.of_variant(*variant, estimator) for variant in variants for estimator in estimators)
 
 
 def read_published(path: str | Path, id_dataset: str) -> Published:
-    """Read the paper's figures of a study's dataset in distribution.
+    """Read the numbers that the paper prints for a study's ID dataset.
 
     Parameters
     ----------

@@ -62,9 +62,10 @@ class Sources:
     figures : mapping of str to str or Path
         PNG files by the figures' names, in the order in which they are shown.
     published : str or Path, optional
-        The CSV file beside the page with the paper's figures; none where the paper has none of the study's variants.
+        The CSV file beside the page with the numbers that the paper prints; none where it prints none of the study's
+        variants.
     reference : str or Path, optional
-        Where the paper's figures are from; wanted with `published`.
+        Where the paper's numbers are from; wanted with `published`.
     """
 
     metrics: Mapping[tuple[str, str], str | Path]
@@ -272,7 +273,7 @@ def _kept(kept: pl.DataFrame, sizes: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _published(sources: Sources, id_dataset: str) -> dict[str, Any] | None:
-    """Return the table beside the paper's figures, a row per model, scheme and estimator; None where there is none."""
+    """Return the table beside the paper's numbers, a row per model, scheme and estimator; None where there is none."""
     if sources.published is None or sources.reference is None:
         return None
     table = read_csv(sources.published, infer_schema_length=None)
@@ -291,7 +292,7 @@ def _published(sources: Sources, id_dataset: str) -> dict[str, Any] | None:
 
 
 def _heading(metric: str) -> str:
-    """Return what a metric of the table beside the paper's figures is called.
+    """Return what a metric of the table beside the paper's numbers is called.
 
     Examples
     --------

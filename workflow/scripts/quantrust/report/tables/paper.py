@@ -20,7 +20,7 @@ from quantrust.report.wording import SIGNIFICANT, in_words, metric_label, one_de
 
 FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
 UNTESTED = "°"
-"""Marks figures for which the study tests no difference, so that no mark means that none was found."""
+"""Marks numbers for which the study tests no difference, so that no mark means that none was found."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass
 class Cell:
-    """One figure, a fraction; None where undefined.
+    """One number, a fraction; None where undefined.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Cell:
     p_values : mapping of str to float or None
         Corrected, by mark.
     published : float or None
-        The paper's figure.
+        The paper's number.
     best : bool
         Whether no other of the model at these bits is better.
     """
@@ -68,7 +68,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A variant under an estimator: its names, bits of the language model (None without one number) and figures."""
+    """A variant under an estimator: its names, bits of the language model (None without one number) and numbers."""
 
     model: str
     scheme: str
@@ -190,7 +190,7 @@ def shown_variants(metrics: pl.DataFrame) -> Iterator[tuple[str, Look, str, pl.D
 
 
 def cells_of(variant: pl.DataFrame) -> dict[Key, Cell]:
-    """Return the figures of the metrics of one variant under one estimator."""
+    """Return the numbers of the metrics of one variant under one estimator."""
     return {
         (row["metric"], row["parameter"]): Cell(row["value"], row["low"], row["high"])
         for row in variant.iter_rows(named=True)
@@ -205,7 +205,7 @@ def _rows(
         schemes = distinct(pick(metrics, model=model), "scheme")
         other_scheme = look.name != UNQUANTIZED and UNQUANTIZED in schemes
         own = _p_values(comparisons, model, look.name, estimator)
-        figures = published.of_variant(model, look.name, estimator)
+        numbers = published.of_variant(model, look.name, estimator)
         found = cells_of(here)
         cells = {column.key: found[column.key] for column in columns}
         for key, cell in cells.items():
@@ -213,7 +213,7 @@ def _rows(
             cell.comparable = cell.value is not None and (other_scheme or other_estimator)
             cell.p_values = {mark: p_values.get(key) for mark, p_values in own.items()}
             cell.marks = "".join(m for m, p in cell.p_values.items() if p is not None and p < SIGNIFICANT)
-            cell.published = figures.get(key)
+            cell.published = numbers.get(key)
         rows.append(Row(model, look.name, estimator, look.bits, cells))
     return rows
 
@@ -243,12 +243,12 @@ def _p_values(comparisons: pl.DataFrame, model: str, scheme: str, estimator: str
 
 
 def as_shown(value: float) -> float:
-    """Return a figure in percent rounded like the printed one, so that no difference is marked that cannot be seen."""
+    """Return a number in percent rounded like the printed one, so that no difference is marked that cannot be seen."""
     return float(one_decimal(value))
 
 
 def mark_best(rows: Sequence[Row]) -> None:
-    """Mark the best figures of each model at the same number of bits, where there are more and they differ as shown."""
+    """Mark the best numbers of each model at the same number of bits, where there are more and they differ as shown."""
     places = list(dict.fromkeys((row.model, row.scheme == UNQUANTIZED, row.bits) for row in rows))
     for model, unquantized, bits in places:
         if bits is None and not unquantized:
@@ -268,7 +268,7 @@ def mark_best(rows: Sequence[Row]) -> None:
 
 
 def mark_untested(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
-    """Mark what could be tested and is not: the headings of whole columns, which are returned, and single figures."""
+    """Mark what could be tested and is not: the headings of whole columns, which are returned, and single numbers."""
     marked = []
     for column in columns:
         cells = [row.cells[column.key] for row in rows if row.cells[column.key].comparable]
@@ -321,7 +321,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def as_latex(rows: Sequence[Row], columns: Sequence[Column], caption: str, name: str) -> str:
-    """Return the table in LaTeX, intervals under the figures."""
+    """Return the table in LaTeX, intervals under the numbers."""
     heading = " & ".join(["scheme", "confidence", *(escaped(column.heading) for column in columns)]) + r" \\"
     lines = []
     for row in rows:
@@ -364,11 +364,11 @@ def latex_table(
         *headings,
     ]
     model = None
-    for row, figures, under in lines:
+    for row, numbers, under in lines:
         if row.model != model:
             model = row.model
             text += [r"\midrule", rf"\multicolumn{{{2 + len(alignment)}}}{{l}}{{\textit{{{escaped(model)}}}}} \\"]
-        text.append(" & ".join([escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *figures]) + r" \\*[-3pt]")
+        text.append(" & ".join([escaped(row.scheme), ESTIMATOR_LABELS[row.estimator], *numbers]) + r" \\*[-3pt]")
         text.append(" & ".join(["", "", *under]) + r" \\")
     return "\n".join([*text, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 

@@ -1,4 +1,4 @@
-"""A study's figures beside those that the paper prints, with their difference, as CSV, Markdown and LaTeX."""
+"""A study's numbers beside those that the paper prints, with their difference, as CSV, Markdown and LaTeX."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -117,7 +117,7 @@ def write(
 
 
 def difference(cell: Cell) -> Difference:
-    """Return a figure minus the published one, with the figure's interval shifted by the published one."""
+    """Return a number minus the published one, with the number's interval shifted by the published one."""
     return Difference(
         *(
             None if bound is None or cell.published is None else bound - cell.published
@@ -129,10 +129,10 @@ def difference(cell: Cell) -> Difference:
 def _rows(metrics: pl.DataFrame, published: Published) -> list[Row]:
     rows = []
     for model, look, estimator, here in shown_variants(metrics):
-        figures = published.of_variant(model, look.name, estimator)
+        numbers = published.of_variant(model, look.name, estimator)
         cells = cells_of(here)
         for key, cell in cells.items():
-            cell.published = figures.get(key)
+            cell.published = numbers.get(key)
         if any(cell.published is not None for cell in cells.values()):
             rows.append(Row(model, look.name, estimator, look.bits, cells))
     return rows
@@ -153,8 +153,8 @@ def _table(rows: Sequence[Row], columns: Sequence[Column], count: int) -> pl.Dat
             if cell.published is None:
                 continue
             gap = difference(cell)
-            figures = (cell.value, cell.low, cell.high, cell.published, gap.value, gap.low, gap.high)
-            records.append((row.model, row.scheme, row.estimator, column.name, count, *figures))
+            numbers = (cell.value, cell.low, cell.high, cell.published, gap.value, gap.low, gap.high)
+            records.append((row.model, row.scheme, row.estimator, column.name, count, *numbers))
     return pl.DataFrame(records, schema=SCHEMA, orient="row")
 
 
@@ -169,7 +169,7 @@ def _markdown(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> s
 
 
 def _texts(cell: Cell) -> tuple[str, str, str]:
-    """Return a figure, the published one and the difference with its interval."""
+    """Return a number, the published one and the difference with its interval."""
     gap = difference(cell)
     ours, theirs = ("-" if value is None else one_decimal(value) for value in (cell.value, cell.published))
     text = "-" if gap.value is None else _points(gap.value)
@@ -196,14 +196,14 @@ def _latex(rows: Sequence[Row], columns: Sequence[Column], caption: str) -> str:
     ]
     lines = []
     for row in rows:
-        figures, intervals = [], []
+        numbers, intervals = [], []
         for column in columns:
             cell = row.cells[column.key]
             gap, interval = difference(cell), _interval(difference(cell))
             # Signs in math mode: a hyphen is not a minus sign.
             shown = "--" if gap.value is None else f"${_points(gap.value)}$"
             ours, theirs = ("--" if value is None else one_decimal(value) for value in (cell.value, cell.published))
-            figures += [ours, theirs, shown]
+            numbers += [ours, theirs, shown]
             intervals += ["", "", rf"{{\tiny ${interval}$}}" if interval else ""]
-        lines.append((row, figures, intervals))
+        lines.append((row, numbers, intervals))
     return latex_table("published", caption, "ccc" * len(columns), headings, lines)
