@@ -193,7 +193,7 @@ def test_the_papers_figures_stand_beside_the_studys_with_difference_and_interval
     ]
     section = text.split('<section id="published"')[1].split("</section>")[0]
     assert "arXiv 2602.13289" in section and "107,177 test questions" in section
-    assert "intervals are those of this study's figures (95 %, bootstrap over images)" in section
+    assert "is that of this study's number (95 %, bootstrap over images), shifted by the paper's" in section
 
 
 def test_metrics_beside_the_paper_stand_in_its_order_whichever_row_has_them_first(page_study, tmp_path) -> None:

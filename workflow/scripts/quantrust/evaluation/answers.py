@@ -20,7 +20,7 @@ def val_answers(scores: pl.DataFrame, id_dataset: str, where: str, purpose: str)
     scores : polars.DataFrame
         The scores table of a variant.
     id_dataset : str
-        The in-distribution dataset.
+        The ID dataset.
     where, purpose : str
         For the message: whose scores they are, and what the answers are for.
 

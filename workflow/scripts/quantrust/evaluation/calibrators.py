@@ -113,7 +113,7 @@ def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: 
         Names; those without a plus, and those that are columns already, are passed over. Each member of a learned
         estimator is calibrated by itself.
     id_dataset : str
-        The in-distribution dataset.
+        The ID dataset.
 
     Returns
     -------

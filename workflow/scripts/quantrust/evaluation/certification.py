@@ -275,7 +275,7 @@ def evaluate_certification(
     -------
     polars.DataFrame
         Columns of `SCHEMA`, a row for each estimator, setting and limit. ``guarantee`` says whether the setting is in
-        distribution; elsewhere the limit is a hope. ``threshold``, ``coverage`` and ``risk`` are those of the first
+        distribution; elsewhere nothing is guaranteed. ``threshold``, ``coverage`` and ``risk`` are those of the first
         split, ``certified_share`` the share of splits with any certified threshold, ``mean_coverage`` and
         ``median_coverage`` over all splits, ``median_risk`` over those that answer anything.
         ``violation_rate`` is the share of splits whose risk on the setting exceeds the limit: an estimate of the broken

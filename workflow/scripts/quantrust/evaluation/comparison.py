@@ -80,7 +80,7 @@ def compare(
     mixtures : mapping of str to polars.DataFrame
         For each shifted dataset its mixtures.
     id_dataset : str
-        The in-distribution dataset.
+        The ID dataset.
     metrics : sequence of Key
         What to compare: (name, parameter) pairs of the metrics table, thresholds excepted.
     resamples, seed, level

@@ -43,7 +43,7 @@ class ExampleSettings:
     Attributes
     ----------
     id_dataset : str
-        The in-distribution dataset, whose val answers set the threshold.
+        The ID dataset, whose val answers set the threshold.
     estimator : str
         By whose confidence answers are kept; one of the decisions.
     risk : float

@@ -82,7 +82,7 @@ def settings_of(
     mixtures : mapping of str to polars.DataFrame
         The mixtures table of each shifted dataset.
     id_dataset : str
-        The in-distribution dataset.
+        The ID dataset.
     with_id_dataset : bool
         Whether its test set is among them.
 
@@ -129,7 +129,7 @@ class EvaluationSettings:
     Attributes
     ----------
     id_dataset : str
-        The in-distribution dataset.
+        The ID dataset.
     estimators : sequence of str
         Columns of the scores, or calibrated ones that `quantrust.evaluation.calibrators.add_calibrated` can add. An
         estimator with a confidence outside [0, 1] in the scores is not a probability; it has neither calibration errors

@@ -91,7 +91,7 @@ def summary(
     metrics : polars.DataFrame
         The metrics in distribution of `quantrust.evaluation.study.evaluate_variant`, all variants.
     id_dataset : str
-        The dataset in distribution.
+        The ID dataset.
     study : mapping
         The config.
 
@@ -134,7 +134,7 @@ def limits_of_val(decisions: pl.DataFrame, id_dataset: str, risk: float, level: 
     decisions : polars.DataFrame
         The table of `quantrust.evaluation.decisions`, all variants.
     id_dataset : str
-        The dataset in distribution.
+        The ID dataset.
     risk : float
         The risk limit of the shipping criterion.
     level : float
@@ -155,9 +155,9 @@ def limits_of_data(asked: pl.DataFrame, id_dataset: str, learned: bool) -> list[
     Parameters
     ----------
     asked : polars.DataFrame
-        The table of `quantrust.report.tables.write_data_table`.
+        The table of `quantrust.report.tables.data`.
     id_dataset : str
-        The dataset in distribution.
+        The ID dataset.
     learned : bool
         Whether the study has a Selector.
     """
