@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def script_of(text: str) -> str:
 
 def modules_of(rule: str) -> list[Path]:
     """What a rule of a loop runs beside its script: the modules of all figures or tables."""
-    kind = {"plot_figure": Figure, "tabulate": Table}.get(rule)
+    kind = {"plot_figure": Figure, "write_table": Table}.get(rule)
     dotted = [entry.dotted_module for entry in ENTRIES if kind is not None and isinstance(entry, kind)]
     return [SCRIPTS.joinpath(*name.split(".")).with_suffix(".py") for name in dotted]
 
@@ -112,6 +113,12 @@ def test_a_rule_has_environment_log_threads_resources_and_its_codes_digest(rule:
 def test_every_script_is_run_by_a_rule() -> None:
     run = set(re.findall(r"\.\./scripts/(\w+)\.py", "".join(rules().values())))
     assert run == {path.stem for path in SCRIPT_FILES}
+
+
+def test_no_script_hides_a_module_of_another_package() -> None:
+    """Jobs find the package through PYTHONPATH, and with it the scripts before everything that is installed."""
+    installed = packages_distributions().keys() | set(sys.stdlib_module_names)
+    assert not installed & {path.stem for path in SCRIPT_FILES}
 
 
 @pytest.mark.parametrize("path", SCRIPT_FILES, ids=lambda path: path.stem)

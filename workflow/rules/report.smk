@@ -42,8 +42,8 @@ for table in TABLES:
             mem_mb=memory(1000),
             runtime=5,
         params:
-            code=[code("tabulate"), *digests.entry_code(config, table.dotted_module)],
+            code=[code("write_table"), *digests.entry_code(config, table.dotted_module)],
             module=table.dotted_module,
             settings=table.settings(config),
         script:
-            "../scripts/tabulate.py"
+            "../scripts/write_table.py"
