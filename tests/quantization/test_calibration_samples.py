@@ -163,7 +163,7 @@ def test_an_image_that_is_too_thin_for_the_model_is_named_with_its_record(model_
 def test_other_records_are_drawn_for_those_whose_images_are_skipped(
     family_name, bad, model_folders, captions, with_bad_images, caplog
 ):
-    """An image that one model can not read calibrates another one that can."""
+    """An image that one model cannot read calibrates another one that can."""
     folder, spoilt = with_bad_images
     spoilt = spoilt[2 - bad :]
     for seed in range(6):

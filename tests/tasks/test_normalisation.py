@@ -15,7 +15,7 @@ from quantrust.tasks.normalisation import answer_words, clean, normalise
         ("the cat and a dog in an hour", "cat and dog in hour"),
         ("dont", "don't"),
         ("DONT", "don't"),
-        ("Im", "im"),  # the table's capitalised keys can not match: lower case comes first
+        ("Im", "im"),  # the table's capitalised keys cannot match: lower case comes first
         ("somebody'd", "somebodyd"),
         ("1,000", "1000"),
         ("1,,000", "1000"),

@@ -31,7 +31,7 @@ class SceneQuestion:
     answer : callable
         Maps what a person perceives to the person's answer.
     referents : tuple of int
-        Items that the question is about; a person who missed one can not answer.
+        Items that the question is about; a person who missed one cannot answer.
     """
 
     kind: str

@@ -26,7 +26,7 @@ HUES = {"red": 0.0, "orange": 32.0, "yellow": 56.0, "green": 120.0, "blue": 222.
 COLOURS = (*HUES, "white")
 # Severity of a degradation from which on people begin to see nothing at all.
 ILLEGIBLE = 3.2
-# Share of the pictures of the multimodal shift that are spoilt altogether, as a photographer who can not see would
+# Share of the pictures of the multimodal shift that are spoilt altogether, as a photographer who cannot see would
 # take them now and then (Gurari et al., "VizWiz Grand Challenge", CVPR 2018, name blur, darkness and framing).
 SPOILT = 0.11
 # Spread, in degrees of hue, of where one person draws the line between two colour words.
