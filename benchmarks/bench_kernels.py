@@ -30,8 +30,9 @@ from transformers import DynamicCache
 from measuring import peak_memory, relative_error, reset_peak
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import load_checkpoint, save_checkpoint
+from quantrust.quantization.kernels.cpu import MOST_ROWS
 from quantrust.quantization.kernels.int4_grid import planes
-from quantrust.quantization.kernels.packed import MOST_ROWS, describe_kernels, kernel_weight
+from quantrust.quantization.kernels.packed import describe_kernels, kernel_weight
 from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.linear import PackedWeight, replace_layer
 from quantrust.quantization.packing import unpack

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import bench_kernels as bench
-from quantrust.quantization.kernels.packed import block_rows
+from quantrust.quantization.kernels.cpu import block_rows
 
 pytestmark = pytest.mark.skipif(block_rows() is None, reason="torch's int4 CPU kernel needs AVX2 or AVX-512")
 SHAPE = {"hidden": 256, "mlp": 512, "vocabulary": 1024, "heads": 4, "key_heads": 2, "vision": 64}

@@ -16,7 +16,8 @@ from quantrust.models.loading import load_model
 from quantrust.quantization.calibration_samples import CALIBRATION_SCHEMA
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.grid import dequantize
-from quantrust.quantization.kernels.packed import WIDEST_BLOCK, block_rows, describe_kernels
+from quantrust.quantization.kernels.cpu import WIDEST_BLOCK, block_rows
+from quantrust.quantization.kernels.packed import describe_kernels
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.quantize import quantize_model
 

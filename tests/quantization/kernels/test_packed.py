@@ -25,10 +25,11 @@ import torch
 from torch import nn
 
 from quantrust.quantization.grid import QuantizedWeight, storage_dtype
-from quantrust.quantization.kernels import cuda, packed
+from quantrust.quantization.kernels import cpu, cuda
+from quantrust.quantization.kernels.cpu import Int4Weight, block_rows
 from quantrust.quantization.kernels.cuda import LEAST_CAPABILITY, GemliteWeight, cuda_weight
 from quantrust.quantization.kernels.int4_grid import kernel_group_size, planes
-from quantrust.quantization.kernels.packed import Int4Weight, block_rows, kernel_weight, use_packed_kernels
+from quantrust.quantization.kernels.packed import kernel_weight, use_packed_kernels
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.methods.rtn import quantize_rtn
@@ -98,7 +99,7 @@ SHAPES = [
 @pytest.mark.parametrize("by_blocks", [False, True])
 def test_products_are_within_the_rounding_of_the_kernel(bits, rows, columns, group_size, by_blocks, monkeypatch):
     weight = quantized(rows, columns, bits, group_size)
-    monkeypatch.setattr(packed, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else 100))
+    monkeypatch.setattr(cpu, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else 100))
     kernel = kernel_weight(PackedWeight.from_quantized(weight))
     assert isinstance(kernel, Int4Weight)
     for shape in ((1, columns), (2, 3, columns), (37, columns)):
@@ -135,7 +136,7 @@ def every_code(rows, columns, bits, group_size):
 
 
 def products_with_unit_vectors(weight, by_blocks, monkeypatch):
-    monkeypatch.setattr(packed, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else weight.columns))
+    monkeypatch.setattr(cpu, "MOST_ROWS", dict.fromkeys((1, 2), 0 if by_blocks else weight.columns))
     return weight.linear(torch.eye(weight.columns, device=weight.codes.device).bfloat16(), None).float().cpu().T
 
 
@@ -239,7 +240,7 @@ def test_rows_of_activations_choose_the_kernel(monkeypatch):
     for name in ("_by_kernel", "_by_blocks"):
         original = getattr(Int4Weight, name)
         monkeypatch.setattr(Int4Weight, name, lambda *a, n=name, f=original: used.append(n) or f(*a))
-    limit = packed.MOST_ROWS[1]
+    limit = cpu.MOST_ROWS[1]
     for rows in (1, limit, limit + 1):
         kernel.linear(torch.randn(rows, 64).bfloat16(), None)
     assert used == ["_by_kernel", "_by_kernel", "_by_blocks"]
@@ -255,13 +256,14 @@ def test_blocks_of_32_rows_without_avx512():
     chosen = "test_products and (64-896-896-8 or 33-70-70-3)"
     result = run_with("avx2", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen)
     assert result.returncode == 0 and "4 passed" in result.stdout, result.stdout
-    layout = run_with("avx2", "-c", "from quantrust.quantization.kernels.packed import block_rows; print(block_rows())")
+    layout = run_with("avx2", "-c", "from quantrust.quantization.kernels.cpu import block_rows; print(block_rows())")
     assert layout.stdout.strip() == "32"
 
 
 def test_processors_whose_layout_is_unknown_keep_the_reference():
     code = (
-        "from quantrust.quantization.kernels.packed import block_rows, kernel_weight\n"
+        "from quantrust.quantization.kernels.cpu import block_rows\n"
+        "from quantrust.quantization.kernels.packed import kernel_weight\n"
         "from quantrust.quantization.linear import PackedWeight\n"
         "weight = PackedWeight(64, 64, 4, 32); print(block_rows(), kernel_weight(weight) is weight)"
     )
