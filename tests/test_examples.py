@@ -33,6 +33,7 @@ PLACES = {
         "tasks.vqa",
         "tasks.exact_match",
         "tasks.normalisation",
+        "tasks.task",
         "evaluation.metrics",
         "evaluation.certification",
         "evaluation.comparison",

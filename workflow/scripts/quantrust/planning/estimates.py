@@ -34,6 +34,7 @@ from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.report.contents import FIGURES, TABLES, datasets_of, learning_estimators
 from quantrust.study.contents import CANDIDATES, LANGUAGE_SHIFT, downloads_of, is_embedded, scheme_of, variants_of
 from quantrust.study.jobs import Job, study_jobs
+from quantrust.study.settings import features
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -312,7 +313,8 @@ class _Planner:
     def _picture(self, model: PlannedModel, dataset: str) -> PictureCost | None:
         embedded = is_embedded(self.config, dataset)
         try:
-            return model.picture(IMAGE_SIZE if embedded else LARGEST_PICTURE)
+            prompt = features(self.config, model.name, dataset)["prompt"]
+            return model.picture(IMAGE_SIZE if embedded else LARGEST_PICTURE, prompt)
         except QuantrustError as error:
             self._say(f"models.{model.name}: memory cannot be planned: {error}")
             return None
@@ -401,7 +403,7 @@ class _Planner:
         asked, model = self._asked(job.dataset), self._model(job.model)
         if model is None:
             return replace(_of(asked), **self._on_device(None))
-        settings = _dump_settings(self.config, model.template)
+        settings = DumpSettings.from_config(features(self.config, model.name, job.dataset))
         picture = self._picture(model, job.dataset)
         footprint = None
         if picture is not None:
@@ -676,12 +678,6 @@ class _Planner:
         # beside them the layer plan of each variant's checkpoint
         disk = PAGE_BYTES + len(FIGURES) * PICTURE_BYTES + self._variants * 6_000 + data
         return Estimate(disk=disk, host=PAGE + self._settings * SETTING_READ + 4 * data)
-
-
-def _dump_settings(config: Mapping[str, Any], template: str) -> DumpSettings:
-    spread = ("workers", "shards")
-    features = {key: value for key, value in config["features"].items() if key not in spread}
-    return DumpSettings.from_config({**features, **config["compute"], "prompt": template})
 
 
 def _of(asked: Questions | None) -> Estimate:

@@ -50,7 +50,6 @@ class PlannedModel:
         base = base_name(config, name)
         self.name, self.section = name, config["models"][base]
         self.source = Path(self.section["source"])
-        self.template = self.section.get("prompt", config["features"]["prompt"])
         hub = _hub(self.section, self.source, config)
         facts = None if hub is None else PUBLISHED.get(hub["repository"])
         if (self.source / CONFIG).is_file():
@@ -70,7 +69,7 @@ class PlannedModel:
                 f"files of the model's folder that are not weights there{_command(hub, self.source)}"
             )
         self._layer_plans: dict[str, tuple[pl.DataFrame, dict[str, int | float | None]]] = {}
-        self._costs: dict[int, PictureCost] = {}
+        self._costs: dict[tuple[int, str], PictureCost] = {}
 
     @cached_property
     def family_and_model(self) -> tuple[Family, nn.Module]:
@@ -104,18 +103,25 @@ class PlannedModel:
             self._layer_plans[scheme.name] = plan, planned_bytes(family, model, plan)
         return self._layer_plans[scheme.name]
 
-    def picture(self, side: int) -> PictureCost:
+    def picture(self, side: int, prompt: str) -> PictureCost:
         """Return what a square picture and its prompt cost.
+
+        Parameters
+        ----------
+        side : int
+            Pixels.
+        prompt : str
+            The user's text around ``{question}``.
 
         Raises
         ------
         QuantrustError
             If the folder lacks a part of the processor, or the parts do not fit together.
         """
-        if side not in self._costs:
+        if (side, prompt) not in self._costs:
             family, model = self.family_and_model
-            self._costs[side] = picture_cost(family, model, self._processor, self.template, side, side)
-        return self._costs[side]
+            self._costs[side, prompt] = picture_cost(family, model, self._processor, prompt, side, side)
+        return self._costs[side, prompt]
 
     @cached_property
     def _processor(self) -> Any:

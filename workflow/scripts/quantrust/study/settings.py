@@ -22,7 +22,9 @@ from quantrust.study.contents import (
     is_embedded,
     variants_of,
 )
+from quantrust.study.inputs import task_of
 from quantrust.study.places import CAPTIONS
+from quantrust.tasks.task import how_asked, load_task
 
 SPREAD = ("workers", "shards")
 """Keys of `features` that say how the work is spread, on which no answer depends."""
@@ -85,11 +87,12 @@ def activation_memory(config: Config) -> dict[str, int]:
     return {} if gigabytes is None else {"activations_mb": round(1000 * gigabytes)}
 
 
-def features(config: Config, model: str) -> dict[str, Any]:
-    """Return what a variant's answers may depend on."""
+def features(config: Config, model: str, dataset: str) -> dict[str, Any]:
+    """Return what a variant's answers to a dataset may depend on."""
     kept = {key: value for key, value in config["features"].items() if key not in SPREAD}
-    prompt = base_model(config, model).get("prompt", config["features"]["prompt"])
-    return {**kept, **config["compute"], "prompt": prompt}
+    # The candidates of a dataset are no section of the config.
+    sections = (config["datasets"].get(dataset, {}), base_model(config, model), config["features"])
+    return {**kept, **config["compute"], **how_asked(load_task(task_of(config, dataset)), *sections)}
 
 
 def selector(config: Config) -> dict[str, Any]:

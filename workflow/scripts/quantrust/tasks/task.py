@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from quantrust.data.format import load_format
 from quantrust.named_modules import TASKS, load_module
@@ -43,6 +44,31 @@ class Task:
     prompt: str = "{question}"
     max_new_tokens: int = 8
     corpus_metrics: Mapping[str, CorpusMetric] = field(default_factory=dict)
+
+
+def how_asked(task: Task, *sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the prompt of a task's questions and the limit on the tokens of an answer.
+
+    Parameters
+    ----------
+    task : Task
+        What it has counts where no section has anything.
+    *sections : mapping
+        Sections of a config that may have ``prompt`` and ``max_new_tokens``. The first one that has a value, and not
+        null, decides.
+
+    Returns
+    -------
+    dict
+        With ``prompt`` and ``max_new_tokens``.
+
+    Examples
+    --------
+    >>> how_asked(load_task("vqa"), {"prompt": "{question} Briefly:"}, {"prompt": None, "max_new_tokens": 16})
+    {'prompt': '{question} Briefly:', 'max_new_tokens': 16}
+    """
+    own = {"prompt": task.prompt, "max_new_tokens": task.max_new_tokens}
+    return {key: next(section[key] for section in (*sections, own) if section.get(key) is not None) for key in own}
 
 
 def task_module(name: str) -> str:
