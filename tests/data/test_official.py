@@ -222,6 +222,12 @@ def test_what_the_parser_gives_up_on_is_named(tmp_path, text, message):
         read_json(tmp_path / "bad.json")
 
 
+def test_a_device_is_refused_and_not_read():
+    """It may have no end, as that of zeros."""
+    with pytest.raises(QuantrustError, match=r"^/dev/zero: is a device or a socket; expected a JSON file$"):
+        read_json("/dev/zero")
+
+
 def test_a_path_that_no_file_can_have_is_named():
     with pytest.raises(QuantrustError, match="cannot be read"):
         read_json("a\0b.json")

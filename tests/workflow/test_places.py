@@ -12,6 +12,7 @@ import yaml
 from study_workspace import ROOT, link_workflow, record_models
 
 TARGET = "data/embedded/scenes-multimodal"
+MODEL = "data/models/adversary"
 
 
 def project(folder: Path) -> Path:
@@ -160,18 +161,31 @@ def test_a_whole_study_is_planned_as_a_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overlay", "message"),
+    ("overlay", "target", "message"),
     [
-        ("seed: -1", "error: config: seed is -1; allowed: a whole number from 0 on, at most 4294967295"),
+        ("seed: -1", MODEL, "error: config: seed is -1; allowed: a whole number from 0 on, at most 4294967295"),
         (
             "models: {adversary: {source: nowhere}}",
+            MODEL,
             "error: nowhere does not exist, but models.adversary.source of the config names it; correct the path",
         ),
+        (
+            "models: {adversary: {source: /dev/null}}",
+            MODEL,
+            "error: /dev/null is neither a file nor a folder, but models.adversary.source of the config names it; "
+            "correct the path",
+        ),
+        (
+            "calibration: {source: {captions: nowhere.json, images: config}}",
+            "data/calibration/adversary.parquet",
+            "error: nowhere.json does not exist, but calibration.source.captions of the config names it; correct the "
+            "path",
+        ),
     ],
-    ids=["config", "input"],
+    ids=["config", "input", "device", "captions"],
 )
-def test_a_study_that_cannot_run_ends_in_one_message(tmp_path: Path, overlay: str, message: str) -> None:
+def test_a_study_that_cannot_run_ends_in_one_message(tmp_path: Path, overlay: str, target: str, message: str) -> None:
     folder = project(tmp_path / "project")
     (folder / "faulty.yaml").write_text(overlay)
-    done = snakemake(folder, sys.executable, "--configfile", "faulty.yaml", "--", "data/models/adversary")
+    done = snakemake(folder, sys.executable, "--configfile", "faulty.yaml", "--", target)
     assert one_message(done) == message

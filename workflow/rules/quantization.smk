@@ -3,7 +3,8 @@
 
 rule build_calibration:
     input:
-        **inputs.calibration_files(config),
+        # looked for when a study wants them: `snakemake download` may have to get them first
+        unpack(of(inputs.calibration_files)),
         model=paths.MODEL,
     output:
         paths.CALIBRATION,

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -107,6 +108,10 @@ def read_json(path: str | Path, unique_keys: bool = False) -> Any:
     """
     check_file(path)
     try:
+        kind = os.stat(path).st_mode
+        # A device may have no end. A pipe may be what a shell puts in the place of a command's output.
+        if stat.S_ISCHR(kind) or stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
+            raise QuantrustError(f"{path}: is a device or a socket; expected a JSON file")
         # Some editors put a byte order mark before UTF-8.
         content = Path(path).read_text(encoding="utf-8-sig")
         return json.loads(content, object_pairs_hook=_unique if unique_keys else None)

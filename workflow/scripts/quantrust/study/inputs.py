@@ -146,6 +146,8 @@ def calibration_files(config: Config) -> dict[str, str]:
     source, id_dataset = config["calibration"]["source"], config["study"]["id_dataset"]
     if source is None:
         return {"dataset": paths.EMBEDDED_DATASET.format(dataset=id_dataset)}
+    for key in ("captions", "images"):
+        _existing(f"calibration.source.{key}", [source[key]], config["calibration"])
     return {
         "captions": source["captions"],
         "images": source["images"],
@@ -187,6 +189,11 @@ def _existing(key: str, files: list[str], section: Mapping[str, Any]) -> list[st
     for path in files:
         if not Path(path).exists():
             raise QuantrustError(f"{path} does not exist, but {key} of the config names it; {_advice(section)}")
+        # Whoever reads a pipe or a device may wait for ever.
+        if not (Path(path).is_file() or Path(path).is_dir()):
+            raise QuantrustError(
+                f"{path} is neither a file nor a folder, but {key} of the config names it; {_advice(section)}"
+            )
     return files
 
 
