@@ -84,9 +84,9 @@ def _listed(path: str | Path) -> list[Asked]:
 
 
 def _recognises(annotations: Any) -> bool:
-    # an object of objects is GQA's
-    return isinstance(annotations, dict) and not (
-        annotations and all(isinstance(value, dict) for value in annotations.values())
+    # a file of the questions alone is told what it lacks
+    return isinstance(annotations, dict) and isinstance(
+        annotations.get("annotations", annotations.get("questions", {})), list
     )
 
 
