@@ -30,4 +30,4 @@ def test_tasks_and_formats_are_imported_by_no_script_that_finds_them(
     assert "quantrust/errors.py" in files and not files & found
     rules = re.split(r"^rule ", (RULES / rule).read_text(), flags=re.MULTILINE)
     using = [text for text in rules if f'code=code("{script}")' in text]
-    assert using and all(f"{digest}={digest}" in text for text in using for digest in digests)
+    assert using and all(f"{digest}=of(digests.{digest})" in text for text in using for digest in digests)
