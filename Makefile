@@ -28,10 +28,12 @@ quick: $(STUDY_READY)  ## Draw the first figure: one model, three schemes.
 train: $(STUDY_READY)  ## Train the embedded models anew into data/trained/ (hours).
 	$(BIN)/snakemake --cores $(CORES) $(ARGS) -- $(addprefix data/trained/,qwen2-vl-tiny idefics3-tiny adversary)
 
-lint: $(TEST_READY)  ## Check format and style, and the links of the documentation.
+lint: $(TEST_READY)  ## Check format, style, types, the order of imports, and the links of the documentation.
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports --no-logo
 	$(BIN)/snakemake --lint
 	$(BIN)/rumdl check .
 

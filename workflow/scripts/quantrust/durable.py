@@ -39,8 +39,8 @@ def sync_files(paths: Iterable[str | Path]) -> None:
     Syncing many files at the end is much faster than syncing each after it is written: by then most of the first ones
     have reached the disk.
     """
-    paths = [Path(path) for path in paths]
-    for path in paths:
+    written = [Path(path) for path in paths]
+    for path in written:
         sync(path)
-    for folder in sorted({path.parent for path in paths}):
+    for folder in sorted({path.parent for path in written}):
         sync(folder)

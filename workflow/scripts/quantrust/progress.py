@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 from tqdm import tqdm
 
@@ -12,7 +12,7 @@ LOG_SECONDS = 60.0
 BAR = "{desc}: {percentage:3.0f} %|{bar}| {n_fmt} of {total_fmt} {unit} in {elapsed}, {remaining} left"
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit} in {elapsed}, {remaining} left"
 
-Progress = tqdm
+Progress: TypeAlias = tqdm
 """A bar that is told by its method `update` how many more units are done."""
 
 

@@ -66,7 +66,7 @@ class TensorWriter:
         # a tensor without dimensions has no bytes to view
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         self.file.seek(self.offset + self.places[name][0])
-        self.file.write(memoryview(content.numpy()))
+        self.file.write(content.numpy().data)
         self.written.add(name)
 
     def finish(self) -> None:

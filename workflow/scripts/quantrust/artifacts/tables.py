@@ -54,7 +54,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pl.Dat
         If it is missing, cannot be read or is damaged.
     """
     check_seal(path)
-    return pl.read_parquet(path, columns=columns, glob=False)
+    return pl.read_parquet(path, columns=None if columns is None else list(columns), glob=False)
 
 
 def scan_table(path: str | Path) -> pl.LazyFrame:

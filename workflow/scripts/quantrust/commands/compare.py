@@ -291,7 +291,8 @@ def _test_sets(scores: pl.DataFrame, id_dataset: str) -> list[Setting]:
 
 def _table(sides: Sequence[Sequence[Results]], metrics: Sequence[Key], level: float) -> pl.DataFrame:
     """Return the columns of `TABLE`, fractions, a row for each dataset and metric."""
-    table = corrected(differences(*sides, metrics, level))
+    first, second = sides
+    table = corrected(differences(first, second, metrics, level))
     for name, side in zip("ab", sides, strict=True):
         values = np.array([results.values[key] for results in side for key in metrics])
         table = table.with_columns(pl.Series(name, values).fill_nan(None))
@@ -315,7 +316,7 @@ def _text(
     ]
     alpha = 1 - arguments.level
     head = ("metric", "A %", "B %", "A - B", f"{100 * arguments.level:.4g} % interval", "p", "p (Holm)", "")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     places = []
     for results in side:
         setting = results.setting

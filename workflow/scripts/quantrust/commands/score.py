@@ -123,8 +123,8 @@ def run(arguments: argparse.Namespace) -> None:
     _check_partition(questions, predictions, threshold_predictions, arguments)
 
     # One estimator made both files: a value outside [0, 1] in either says that it yields no probabilities.
-    files = [(arguments.predictions, predictions), (arguments.threshold_predictions, threshold_predictions or {})]
-    kind = _kind(files, arguments.confidence)
+    answered = [(arguments.predictions, predictions), (arguments.threshold_predictions, threshold_predictions or {})]
+    kind = _kind(answered, arguments.confidence)
     is_probability = kind == PROBABILITY
     scored = _score(questions, predictions, quality)
     deployment, notes = None, [NOTE]
@@ -349,12 +349,11 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 def _write(
     arguments: argparse.Namespace, document: dict[str, Any], predictions: Mapping[str, Prediction], scored: _Scored
 ) -> None:
-    path = None
+    path = Path()
     try:
         with ExitStack() as undo:
-            for path in (arguments.json, arguments.per_question):
-                if path is not None:
-                    make_folders(path, undo)
+            for path in filter(None, (arguments.json, arguments.per_question)):
+                make_folders(path, undo)
             with ExitStack() as stack:
                 if arguments.per_question is not None:
                     path = arguments.per_question

@@ -19,30 +19,30 @@ CheckReferences = Callable[[Sequence[str], str], None]
 
 SCHEMA = pl.Schema(
     {
-        "question_id": pl.String,
-        "dataset": pl.String,
-        "split": pl.String,
-        "image_id": pl.String,
-        "image": pl.String,
-        "question": pl.String,
+        "question_id": pl.String(),
+        "dataset": pl.String(),
+        "split": pl.String(),
+        "image_id": pl.String(),
+        "image": pl.String(),
+        "question": pl.String(),
         "answers": pl.List(pl.String),
-        "answer_type": pl.String,
-        "question_kind": pl.String,
+        "answer_type": pl.String(),
+        "question_kind": pl.String(),
     }
 )
 
 SKIPPED_SCHEMA = pl.Schema(
     {
-        "question_id": pl.String,
-        "dataset": pl.String,
-        "split": pl.String,
-        "image_id": pl.String,
-        "image": pl.String,
-        "reason": pl.String,
+        "question_id": pl.String(),
+        "dataset": pl.String(),
+        "split": pl.String(),
+        "image_id": pl.String(),
+        "image": pl.String(),
+        "reason": pl.String(),
     }
 )
 _log = logging.getLogger(__name__)
-_REASONS = {"image": pl.String, "reason": pl.String}
+_REASONS = {"image": pl.String(), "reason": pl.String()}
 
 
 def questions_table(dataset: str, splits: Mapping[str, Sequence[Question]]) -> pl.DataFrame:
@@ -73,7 +73,8 @@ def questions_table(dataset: str, splits: Mapping[str, Sequence[Question]]) -> p
             _claim(split_of_question, question.question_id, split, f"{dataset}: question {question.question_id}")
             where = f"{dataset}: image {question.image_id} (question {question.question_id})"
             _claim(split_of_image, question.image_id, split, where)
-            _claim(split_of_file, question.image, split, f"{where}: its file {question.image}")
+            if question.image is not None:
+                _claim(split_of_file, question.image, split, f"{where}: its file {question.image}")
     rows = [
         (
             q.question_id,

@@ -2,6 +2,7 @@
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 
 from quantrust.errors import QuantrustError
 
@@ -74,7 +75,7 @@ def _transparent_value(image: Image.Image) -> int | tuple[int, ...] | bytes | No
     of 16-bit colours down.
     """
     value = image.info.get("transparency")
-    stored = image.tile[0].args if image.format == "PNG" and image.tile else None
+    stored = image.tile[0].args if isinstance(image, ImageFile) and image.format == "PNG" and image.tile else None
     match stored, value:
         case "L;2", int():
             return value * 255 // 3

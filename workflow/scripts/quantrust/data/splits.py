@@ -47,7 +47,8 @@ def split_by_image(image_ids: Iterable[str], shares: Mapping[str, float], seed: 
     images = sorted(set(image_ids))
     shuffled = images.copy()
     random.Random(seed).shuffle(shuffled)
-    split_of, start, reached = {}, 0, 0.0
+    split_of: dict[str, str] = {}
+    start, reached = 0, 0.0
     for split, share in shares.items():
         reached += share
         end = math.floor(reached * len(images) + 0.5)

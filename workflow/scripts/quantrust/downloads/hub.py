@@ -107,12 +107,13 @@ def fetch_repository(
     return {"source": dict(source), "commit": commit, "files": files}
 
 
-def _list_files(hub: HfApi, source: Mapping[str, Any], revision: str, where: str) -> tuple[str, list[Any]]:
+def _list_files(hub: HfApi, source: Mapping[str, Any], revision: str | None, where: str) -> tuple[str, list[Any]]:
     """Return the commit of a revision, and its files that match the patterns."""
     patterns = source.get("files")
     try:
         info = hub.repo_info(source["repository"], repo_type=source["kind"], revision=revision, files_metadata=True)
-        siblings = list(filter_repo_objects(info.siblings, allow_patterns=patterns, key=lambda file: file.rfilename))
+        listed = info.siblings or []  # type: ignore[union-attr]  # a source is a model or a dataset
+        siblings = list(filter_repo_objects(listed, allow_patterns=patterns, key=lambda file: file.rfilename))
         commit = info.sha
     # The client's own errors are HTTPError; these come of a repository's name that is none, or of an answer that is
     # not the hub's.
@@ -123,4 +124,8 @@ def _list_files(hub: HfApi, source: Mapping[str, Any], revision: str, where: str
         ) from None
     if not siblings:
         raise QuantrustError(f"{where}: has no file that matches {', '.join(patterns or ['*'])} at revision {revision}")
+    if commit is None:
+        raise QuantrustError(
+            f"{where}: the hub at {hub.endpoint} names no commit of revision {revision}; check the network"
+        )
     return commit, siblings

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from quantrust.disk import naming_full_disk, require_space
 from quantrust.errors import QuantrustError
@@ -37,7 +37,15 @@ class _Cut(Exception):
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to http and https, and from https to https alone."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
         old, new = (urllib.parse.urlsplit(url).scheme.lower() for url in (req.full_url, newurl))
         if new not in SCHEMES or (old, new) == ("https", "http"):
             raise QuantrustError(
@@ -184,9 +192,9 @@ def _read_mark(target: Path) -> str | None:
 def _continue(url: str, file: BinaryIO, target: Path, size: int | None) -> None:
     """Request the missing part of a file and append it; raise `_Cut` if the connection ends too early."""
     mark = _read_mark(target)
-    come = os.fstat(file.fileno()).st_size if mark else 0
+    come = os.fstat(file.fileno()).st_size if mark is not None else 0
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
-    if come:
+    if mark is not None and come:
         request.add_header("Range", f"bytes={come}-")
         request.add_header("If-Range", mark)
     try:

@@ -8,7 +8,7 @@ and the scene's number, so that a larger set begins with the scenes of a smaller
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def _train_questions(truth: tuple[Percept, ...], rng: np.random.Generator, n: in
 def _answerable_by_sight(question: SceneQuestion) -> SceneQuestion:
     """Return the question, with people who missed what it is about, or saw nothing, saying so instead of guessing."""
 
-    def answer(percepts: tuple[Percept, ...]) -> str:
+    def answer(percepts: Sequence[Percept]) -> str:
         if any(not percepts[k].visible for k in question.referents) or not any(p.visible for p in percepts):
             return UNANSWERABLE
         return question.answer(percepts)
@@ -335,7 +335,7 @@ def write_multimodal(out_dir: str | Path, *, images: int, seed: int) -> None:
         _write_compact(folder / "annotations_test.json", records)
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[..., None]] = {
     "scenes": write_scenes,
     "scenes-language-candidates": write_language_candidates,
     "scenes-multimodal": write_multimodal,

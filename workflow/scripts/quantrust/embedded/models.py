@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -115,6 +116,8 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
     """
     torch.manual_seed(seed)
     model_class = load_family(spec.family).model_class
+    # Each class of configs has parts of its own, which its type does not show.
+    config_class: Any = model_class.config_class
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": spec.hidden,
@@ -134,7 +137,7 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
     if spec.family == "qwen2_vl":
         # Temporal, height and width share the rotary channels, as 16, 24, 24 of 64 do at full size.
         section = [half // 4, half - half // 4 - half * 3 // 8, half * 3 // 8]
-        config = model_class.config_class(
+        config = config_class(
             text_config={**text, "rope_parameters": {**rope, "mrope_section": section}},
             vision_config={
                 "depth": spec.vision_layers,
@@ -152,7 +155,7 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
             vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
         )
     else:
-        config = model_class.config_class(
+        config = config_class(
             text_config={"model_type": "llama", **text, "rope_parameters": rope},
             vision_config={
                 "hidden_size": spec.vision_hidden,

@@ -8,12 +8,14 @@ language shift and hardly occur in training.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from quantrust.embedded.scenes import COLOURS, DIGITS, GRID, SHAPES, SIZE, Percept
 
 Percepts = Sequence[Percept]
+_Value = TypeVar("_Value")
 UNANSWERABLE = "unanswerable"
 GROUPS = {"digits": "digit", "shapes": "shape", "things": "thing"}
 
@@ -182,7 +184,7 @@ class _Writer:
     def __init__(self, truth: Percepts, style: str, rng: np.random.Generator) -> None:
         self.truth, self.style, self.rng = truth, style, rng
 
-    def pick(self, values: Sequence) -> object:
+    def pick(self, values: Sequence[_Value]) -> _Value:
         return values[int(self.rng.integers(len(values)))]
 
     def word(self, kind: str, /, **slots: str) -> str:

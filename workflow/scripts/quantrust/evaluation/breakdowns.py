@@ -144,9 +144,9 @@ def break_down(
                 group_rows.append((*head, *key, *map(null_if_nan, numbers), setting.answers.height))
         if scores[estimator].is_between(0.0, 1.0).all():
             for setting in test_sets:
-                head = (model, scheme, estimator, setting.dataset)
+                place = (model, scheme, estimator, setting.dataset)
                 columns = member_columns(scores.columns, estimator)
-                bin_rows += [(*head, *row) for row in _bins(setting.answers, columns, draw(setting), settings.level)]
+                bin_rows += [(*place, *row) for row in _bins(setting.answers, columns, draw(setting), settings.level)]
     return (
         pl.DataFrame(group_rows, schema=GROUPS_SCHEMA, orient="row"),
         pl.DataFrame(bin_rows, schema=BINS_SCHEMA, orient="row"),
@@ -169,7 +169,7 @@ def _bins(
     bins = width_bins(confidence)
 
     def per_bin(values: Floats) -> Floats:
-        return np.bincount(bins, values, minlength=BINS)
+        return np.bincount(bins, values, minlength=BINS).astype(np.float64)
 
     counts, right = per_bin(np.ones(bins.size)), per_bin((accuracy >= CORRECT).astype(np.float64))
     # Tenths are integers, so that their sums do not depend on the order of the answers.

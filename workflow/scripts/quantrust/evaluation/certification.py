@@ -396,7 +396,7 @@ def _over_splits(
         float(np.median(coverages)),
         float(np.median(answering)) if answering.size else None,
         float(np.mean(found > risk)),
-        float(np.mean(population_risks > risk)) if in_distribution else None,
+        None if population_risks is None else float(np.mean(population_risks > risk)),
     )
 
 

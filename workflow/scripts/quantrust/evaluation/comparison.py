@@ -97,7 +97,7 @@ def compare(
     QuantrustError
         If the two sides do not answer the same questions, or a metric is not one that is resampled.
     """
-    sides = [
+    one, other = (
         results_of(
             estimates,
             settings_of(estimates.scores, mixtures, id_dataset),
@@ -106,8 +106,8 @@ def compare(
             draw=partial(draw_setting, resamples=resamples, seed=seed),
         )
         for estimates in (first, second)
-    ]
-    return corrected(differences(*sides, metrics, level))
+    )
+    return corrected(differences(one, other, metrics, level))
 
 
 NAMES = ("model", "scheme", "estimator")
@@ -198,8 +198,8 @@ def write_comparisons(
         repeated = variants[0] == variants[1] or variants in answers_compared
         answers_compared.add(variants)
         compared = [key for key in settings.metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
-        columns = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
-        tables.append(differences(results[first], results[second], compared, settings.level).select(*columns, pl.all()))
+        pair = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
+        tables.append(differences(results[first], results[second], compared, settings.level).select(*pair, pl.all()))
     table = corrected(pl.concat(tables))
     tests, alpha = table["p_holm"].count(), 1 - settings.level
     if settings.resamples < fewest_resamples(tests, alpha):

@@ -16,18 +16,18 @@ from quantrust.evaluation.metrics import CORRECT
 
 SCHEMA = pl.Schema(
     {
-        "model": pl.String,
-        "scheme": pl.String,
-        "dataset": pl.String,
-        "kind": pl.String,
-        "question_id": pl.String,
-        "question": pl.String,
+        "model": pl.String(),
+        "scheme": pl.String(),
+        "dataset": pl.String(),
+        "kind": pl.String(),
+        "question_id": pl.String(),
+        "question": pl.String(),
         "answers": pl.List(pl.String),
-        "answer": pl.String,
-        "accuracy": pl.Float64,
-        "confidence": pl.Float64,
-        "threshold": pl.Float64,
-        "picture": pl.Binary,
+        "answer": pl.String(),
+        "accuracy": pl.Float64(),
+        "confidence": pl.Float64(),
+        "threshold": pl.Float64(),
+        "picture": pl.Binary(),
     }
 )
 KINDS = ("right and kept", "right and abstained", "wrong and abstained", "wrong and kept")
@@ -135,7 +135,7 @@ def write_examples(
     table = pl.concat(tables)
     pictures = {path: _picture(path) for path in table["image"].unique(maintain_order=True)}
     table = table.with_columns(picture=pl.Series([pictures[path] for path in table["image"]], dtype=pl.Binary))
-    write_table(table.select(SCHEMA.names()).cast(dict(SCHEMA)), out_path)
+    write_table(table.select(SCHEMA.names()).cast(SCHEMA), out_path)
 
 
 def _place(seed: int, dataset: str, question_id: str) -> str:

@@ -20,12 +20,12 @@ REFERENCE = "maxprob"
 
 SCHEMA = pl.Schema(
     {
-        "model": pl.String,
-        "scheme": pl.String,
-        "estimator": pl.String,
-        "labels": pl.Int64,
+        "model": pl.String(),
+        "scheme": pl.String(),
+        "estimator": pl.String(),
+        "labels": pl.Int64(),
         **{name: kind for name, kind in DIFFERENCES.items() if name != "p_holm"},
-        "reference": pl.Float64,
+        "reference": pl.Float64(),
         "members": pl.List(pl.Float64),
     }
 )

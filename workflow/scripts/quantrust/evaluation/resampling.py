@@ -7,7 +7,7 @@ count as often as their image was drawn, so that each metric becomes a few weigh
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -158,7 +158,7 @@ class Resampler:
         first = 0
         for weights in self._weights(ranking):
             here = slice(first, first + len(weights))
-            blocks = Blocks(ranking, weights, harmonic, lambda here=here: self.ideal_aurc[here])
+            blocks = Blocks(ranking, weights, harmonic, partial(self.ideal_aurc.__getitem__, here))
             for key, value, at in by_order:
                 parts[key].append(value(blocks, at))
             progress(len(weights))

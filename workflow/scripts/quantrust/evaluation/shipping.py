@@ -230,7 +230,7 @@ def write_shipping(
                 for key in metrics:
                     kept, ratios = _kept(base, own, key)
                     numbers = (base.values[key], own.values[key], kept, *interval(ratios, settings.level))
-                    judged = (None, None, None, None)
+                    judged: tuple[str, int, int, int] | tuple[None, None, None, None] = (None, None, None, None)
                     if key[0] == "coverage_at_risk":
                         members = math.lcm(len(base.members), len(own.members))
                         judged = judge(ratios, members, settings.keeps, images, settings.level)

@@ -22,31 +22,31 @@ CURVE_POINTS = 200
 
 METRICS_SCHEMA = pl.Schema(
     {
-        "model": pl.String,
-        "scheme": pl.String,
-        "estimator": pl.String,
-        "dataset": pl.String,
-        "id_share": pl.Float64,
-        "metric": pl.String,
-        "parameter": pl.Float64,
-        "value": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "n": pl.Int64,
+        "model": pl.String(),
+        "scheme": pl.String(),
+        "estimator": pl.String(),
+        "dataset": pl.String(),
+        "id_share": pl.Float64(),
+        "metric": pl.String(),
+        "parameter": pl.Float64(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n": pl.Int64(),
         "members": pl.List(pl.Float64),
     }
 )
 CURVES_SCHEMA = pl.Schema(
     {
-        "model": pl.String,
-        "scheme": pl.String,
-        "estimator": pl.String,
-        "dataset": pl.String,
-        "id_share": pl.Float64,
-        "coverage": pl.Float64,
-        "risk": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
+        "model": pl.String(),
+        "scheme": pl.String(),
+        "estimator": pl.String(),
+        "dataset": pl.String(),
+        "id_share": pl.Float64(),
+        "coverage": pl.Float64(),
+        "risk": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
     }
 )
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from quantrust.errors import QuantrustError
 from quantrust.models.components import COMPONENTS, Component, GroupRule, NormKind
@@ -149,7 +149,7 @@ class Family(ABC):
     """Adapter of one architecture."""
 
     name: str
-    model_class: type[nn.Module]
+    model_class: type[PreTrainedModel]
     vision: Component
     connector: Component
     language: Component

@@ -33,7 +33,7 @@ def load_family(name: str) -> Family:
     return load_module(FAMILIES, name, ("FAMILY",)).FAMILY
 
 
-def model_type_of(folder: str | Path) -> str:
+def model_type_of(folder: str | Path) -> str | None:
     """Return the `model_type` that a model folder's `config.json` names.
 
     Raises

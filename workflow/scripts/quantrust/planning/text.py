@@ -126,8 +126,8 @@ def summary_text(jobs: pl.DataFrame, downloads: Mapping[str, int | None]) -> str
         disk = (NOTHING, NOTHING, _known(known, sum, size), *(NOTHING,) * 3, "")
         rows.append((f"downloads, {len(downloads)}", *disk))
     widths = [max(map(len, column)) for column in zip(("job", *COLUMNS, ""), *rows, total, strict=True)]
-    lines = [_line(row, widths) for row in (("jobs", *COLUMNS, ""), *rows)]
-    return "\n".join([TITLE, "", *lines, "", _line(total, widths)])
+    printed = [_line(row, widths) for row in (("jobs", *COLUMNS, ""), *rows)]
+    return "\n".join([TITLE, "", *printed, "", _line(total, widths)])
 
 
 def _totals(label: str, group: pl.DataFrame) -> tuple[str, ...]:

@@ -182,7 +182,7 @@ def _map(value: Any, change: Callable[[Any], Any]) -> Any:
         return type(value)(_map(item, change) for item in value)
     if isinstance(value, dict):
         return {key: _map(item, change) for key, item in value.items()}
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: _map(getattr(value, field.name), change) for field in fields(value)})
     return change(value)
 

@@ -34,7 +34,8 @@ class PackedWeight(nn.Module):
     @classmethod
     def from_quantized(cls, weight: QuantizedWeight) -> "PackedWeight":
         """Pack the codes of a quantized weight."""
-        packed = cls(*weight.codes.shape, weight.bits, weight.group_size)
+        rows, columns = weight.codes.shape
+        packed = cls(rows, columns, weight.bits, weight.group_size)
         packed.codes, packed.scale, packed.zero = pack(weight.codes, weight.bits), weight.scale, weight.zero
         return packed
 

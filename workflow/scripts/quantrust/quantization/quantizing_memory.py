@@ -8,6 +8,9 @@ quantized. What calibration adds, `quantrust.quantization.calibration_memory` sa
 Beside a GPU host memory also holds a tensor on its way from and to the files.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 from torch import nn
 
@@ -34,7 +37,7 @@ SOLVER = 1 << 23
 """Bytes that a method takes for the weights that it looks at together."""
 
 
-def activation_budget(sizes: dict[str, int | float | None]) -> int:
+def activation_budget(sizes: Mapping[str, Any]) -> int:
     """Return how many bytes activations between blocks take in host memory before they go to files.
 
     Parameters
@@ -42,7 +45,7 @@ def activation_budget(sizes: dict[str, int | float | None]) -> int:
     sizes : dict
         The checkpoint's `bytes`.
     """
-    return max(LEAST_ACTIVATION_BYTES, sizes["bfloat16"] // ACTIVATION_SHARE)
+    return max(LEAST_ACTIVATION_BYTES, int(sizes["bfloat16"]) // ACTIVATION_SHARE)
 
 
 def quantize_footprint(

@@ -370,7 +370,8 @@ class _Recorder:
     def call(self, model: nn.Module, weights: Tensor, store: ActivationStore, known: dict[int, Stored]) -> Call:
         """Return the call, stored; where tokens do not see each other, only those whose error counts."""
         if not _tokens_alone(model, self.group):
-            return Call(*store.put_all((self.args, self.kwargs, self.output), known), weights)
+            args, kwargs, output = store.put_all((self.args, self.kwargs, self.output), known)
+            return Call(args, kwargs, output, weights)
         kept = weights > 0
         states, output = (value.flatten(0, -2)[kept] for value in (self.args[0], self.output))
         return Call((store.put(states),), {}, store.put(output), weights[kept])

@@ -210,7 +210,7 @@ def figure_captions(config: Config) -> dict[str, str]:
 def _compared_pairs(config: Config) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Return every quantized scheme and the unquantized one, under each estimator; and each estimator and maxprob."""
     study, estimators, variants = config["study"], config["comparison"]["estimators"], variants_of(config)
-    schemes = [
+    schemes: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
         ((model, scheme, estimator), (model, UNQUANTIZED, estimator))
         for model, scheme in variants
         for estimator in estimators

@@ -86,7 +86,8 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
     panels = [(shift, *column) for shift in distinct(metrics, "dataset") for column in columns]
     lines = [panels[first : first + MOST_COLUMNS] for first in range(0, len(panels), MOST_COLUMNS)]
     counts = " and ".join(f"{n:,}" for n in sorted(set(metrics["n"])))
-    pages, by_row = [], [[] for _ in rows]
+    pages = []
+    by_row: list[list[Axes]] = [[] for _ in rows]
     for model in distinct(metrics, "model"):
         with styled_figure(height=0.8 + (0.35 + 1.2 * len(rows)) * len(lines)) as figure:
             grid = figure.subplots(len(rows) * len(lines), len(lines[0]), squeeze=False, sharex=True, sharey="row")

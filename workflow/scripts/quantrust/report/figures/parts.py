@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 import polars as pl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -173,10 +174,10 @@ def hidden_note(shown: Sequence[Look]) -> str:
     return f"; drawn from {most} down, {unquantized[0]} last: where {most} cannot be seen, a later line covers them"
 
 
-def legend(figure: Figure, handles: Sequence[Line2D], note: str, letters: int = 120) -> None:
+def legend(figure: Figure, handles: Sequence[Artist], note: str, letters: int = 120) -> None:
     """Put the legend above the panels, under a note that states data, counts and intervals."""
     # A handle and the space around it take as much room as seven letters.
-    lengths = [len(handle.get_label()) + 7 for handle in handles]
+    lengths = [len(str(handle.get_label())) + 7 for handle in handles]
     columns = len(handles) if sum(lengths) <= letters else max(1, letters // max(lengths))
     box = figure.legend(
         handles=list(handles),

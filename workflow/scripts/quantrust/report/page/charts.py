@@ -10,7 +10,7 @@ from typing import Any
 from quantrust.quantization.scheme import UNQUANTIZED, is_scheme_word, parse_scheme
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-DASHES = ([], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3])
+DASHES: tuple[list[int], ...] = ([], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3])
 """Strokes of methods, in the order in which a study names them."""
 OTHERS = 4
 """Colours of schemes without one number of bits."""

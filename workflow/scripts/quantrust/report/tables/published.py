@@ -141,7 +141,7 @@ def _rows(metrics: pl.DataFrame, published: Published) -> list[Row]:
 def _columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns of the metrics that the paper prints for any of the rows."""
     keys = {key for row in rows for key, cell in row.cells.items() if cell.published is not None}
-    risks = sorted(parameter for metric, parameter in keys if metric == "coverage_at_risk")
+    risks = sorted(parameter for metric, parameter in keys if metric == "coverage_at_risk" and parameter is not None)
     return [column for column in table_columns(risks, []) if column.key in keys]
 
 
