@@ -113,8 +113,9 @@ PAPER_TABLE_BYTES = 6_000
 FIGURE_IN_TABLE = 150
 """On disk, of one figure of such a table in its three formats."""
 
-PICTURE_BYTES = 120_000
+PAGE_FIGURE_BYTES = 120_000
 """On disk, of a figure on the page."""
+
 PAGE_BYTES = 1_050_000
 """On disk, of the page without a variant, most of it the library that draws its charts."""
 
@@ -676,7 +677,7 @@ class _Planner:
             + pictures * 4 // 3
         )
         # beside them the layer plan of each variant's checkpoint
-        disk = PAGE_BYTES + len(FIGURES) * PICTURE_BYTES + self._variants * 6_000 + data
+        disk = PAGE_BYTES + len(FIGURES) * PAGE_FIGURE_BYTES + self._variants * 6_000 + data
         return Estimate(disk=disk, host=PAGE + self._settings * SETTING_READ + 4 * data)
 
 

@@ -98,7 +98,7 @@ def export_checkpoint(
     # a tied head takes its weight from the embedding in every format
     heads = {row["layer"]: row["shares"] for row in rows if row["shares"] is not None}
     rows = [row for row in rows if row["layer"] not in heads]
-    linears = [name for name, module in model.named_modules() if type(module) is nn.Linear] + list(heads)
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)] + list(heads)
     del model
     with (
         safe_open(folder / WEIGHTS, framework="pt") as file,
