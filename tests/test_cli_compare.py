@@ -204,7 +204,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_input_that_can_not_be_compared_gets_one_message_and_writes_nothing(fault, files, capsys):
+def test_input_that_cannot_be_compared_gets_one_message_and_writes_nothing(fault, files, capsys):
     change, message = BAD[fault]
     change(scores(0.3)).write_parquet(files[1])
     out = files[0].with_name("out.csv")

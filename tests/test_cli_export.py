@@ -88,7 +88,7 @@ def test_a_folder_with_content_is_not_overwritten(checkpoint, tmp_path, capsys):
     assert (out / "letter.txt").read_text() == "keep"
 
 
-def test_a_place_that_can_not_be_written_is_named(checkpoint, capsys):
+def test_a_place_that_cannot_be_written_is_named(checkpoint, capsys):
     fails(capsys, checkpoint, "/proc/out", names=["/proc/out", "cannot be written"])
 
 

@@ -478,7 +478,7 @@ def test_a_file_that_holds_no_predictions_is_named(files, capsys, text, word):
     fails(folder, capsys, names=["p.json", word])
 
 
-def test_an_output_that_can_not_be_written_is_named_before_any_work(files, capsys):
+def test_an_output_that_cannot_be_written_is_named_before_any_work(files, capsys):
     folder = files([1.0])
     predict(folder / "p.json", [0.25])
     (folder / "out.csv").mkdir()

@@ -76,7 +76,7 @@ def test_an_error_of_the_system_that_names_no_file_is_not_taken_for_one_that_doe
     assert code == 1 and printed.startswith("Traceback")
 
 
-def test_a_log_that_can_not_be_written_is_one_line(tmp_path):
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "log").mkdir()
     command = [sys.executable, "-c", SCRIPT.format(error="ValueError('not run')")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

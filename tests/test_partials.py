@@ -129,7 +129,7 @@ def test_a_folder_whose_writer_died_between_the_two_renames_is_put_in_its_place(
     assert {entry.name for entry in tmp_path.iterdir()} == {"out", "other"}
 
 
-def test_the_old_folder_stands_where_the_new_one_can_not_take_its_place(tmp_path, monkeypatch):
+def test_the_old_folder_stands_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
     path = tmp_path / "out"
     path.mkdir()
     (path / "a").write_text("old")
@@ -229,7 +229,7 @@ def test_many_files_come_to_the_disk_together(tmp_path, calls):
     assert calls[4:] == [place.stat().st_ino for place in (*paths, tmp_path / "one", tmp_path / "other")]
 
 
-def test_a_folder_on_a_file_system_that_can_not_sync_folders_is_let_be_and_a_file_is_not(tmp_path, monkeypatch):
+def test_a_folder_on_a_file_system_that_cannot_sync_folders_is_let_be_and_a_file_is_not(tmp_path, monkeypatch):
     def refuse(descriptor):
         raise OSError(22, "Invalid argument")
 

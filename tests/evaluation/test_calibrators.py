@@ -23,7 +23,7 @@ def test_temperature_finds_the_truth():
     assert np.abs(calibrated - truth).max() < 0.02
 
 
-def test_platt_finds_the_truth_where_a_temperature_can_not():
+def test_platt_finds_the_truth_where_a_temperature_cannot():
     confidence, accuracy, truth = overconfident(20_000, shift=1.5)
     assert np.abs(fit_platt(confidence, accuracy)(confidence) - truth).max() < 0.02
     assert np.abs(fit_temperature(confidence, accuracy)(confidence) - truth).max() > 0.05
@@ -111,7 +111,7 @@ def test_what_is_not_to_be_calibrated_or_is_there_already_stays(scores):
         ("maxprob+platt", "shift", "no answers of shift in split val"),
     ],
 )
-def test_what_can_not_be_calibrated_is_named(scores, name, dataset, message):
+def test_what_cannot_be_calibrated_is_named(scores, name, dataset, message):
     with pytest.raises(QuantrustError, match=message):
         add_calibrated(scores, [name], dataset)
 

@@ -23,7 +23,7 @@ def test_a_gpu_that_is_not_there_is_refused():
         check_device("cuda", "sdpa", torch.bfloat16)
 
 
-def test_flash_attention_is_refused_where_it_can_not_run(monkeypatch):
+def test_flash_attention_is_refused_where_it_cannot_run(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("quantrust.models.device.find_spec", lambda name: None)
     for device, dtype, message in [

@@ -264,7 +264,7 @@ def test_a_weight_that_is_not_finite_is_named_wherever_it_stands(value, dtype, f
         check_finite(stored_tensors(folder, model))
 
 
-def test_weights_that_can_not_be_read_are_named(model_folders, monkeypatch):
+def test_weights_that_cannot_be_read_are_named(model_folders, monkeypatch):
     """Whoever runs the tests may read everything: the system is made to refuse."""
     opened = open
 

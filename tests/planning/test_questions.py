@@ -90,7 +90,7 @@ def test_without_files_the_size_counts_and_shares_of_it_are_not_exact() -> None:
     assert (unknown.total, unknown.of("dev")) == (10, None)
 
 
-def test_files_that_can_not_be_counted_are_named(tmp_path: Path) -> None:
+def test_files_that_cannot_be_counted_are_named(tmp_path: Path) -> None:
     dataset = vqav2(tmp_path, images=2)
     for text, message in [
         (

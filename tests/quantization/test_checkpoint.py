@@ -192,7 +192,7 @@ def test_packed_kernels_answer_as_the_reference_does(family_name, model_folders,
     assert (found - expected).norm() < 0.05 * (expected - expected.mean()).norm()
 
 
-def test_kernels_that_can_not_be_had_are_refused(hqq_folder):
+def test_kernels_that_cannot_be_had_are_refused(hqq_folder):
     with pytest.raises(QuantrustError, match=r"compute in torch\.bfloat16, not in torch\.float32"):
         load_checkpoint(hqq_folder, torch.float32, "packed")
     with pytest.raises(QuantrustError, match="kernel 'fast' is unknown; allowed: reference, packed"):

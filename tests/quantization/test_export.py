@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import AutoModelForImageTextToText
 
 from quantrust import named_modules
@@ -304,6 +305,23 @@ def test_a_tied_head_stays_tied_and_in_bfloat16(format_name, tied, checkpoint, p
         torch.testing.assert_close(logits_of(loaded(out), inputs), expected, rtol=0, atol=0.02)
 
 
+def test_linears_of_subclasses_that_are_not_quantized_are_named_to_the_reader(checkpoint, monkeypatch, tmp_path):
+    name = "model.visual.blocks.0.mlp.fc1"
+
+    class OtherLinear(nn.Linear):
+        """A class of a library's own."""
+
+    def loaded_with_other(*args):
+        family, model, processor, record = load_checkpoint(*args)
+        model.get_submodule(name).__class__ = OtherLinear
+        return family, model, processor, record
+
+    monkeypatch.setattr(export, "load_checkpoint", loaded_with_other)
+    exported(checkpoint("qwen2_vl", "rtn-w4g64"), "compressed-tensors", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    assert name in config["ignore"]
+
+
 def test_gptq_leaves_what_its_loader_does_not_find_and_what_is_on_another_grid(checkpoint, tmp_path):
     report = exported(checkpoint("qwen2_vl", "rtn-w4g64-mixed"), "gptq", tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
@@ -395,7 +413,7 @@ def test_tiny_constant_groups_become_a_step_of_an_integer_zero():
         ("rtn-w4g64", "onnx", False, "format 'onnx' does not exist; allowed: compressed-tensors, gptq"),
     ],
 )
-def test_what_a_format_can_not_hold_is_refused(scheme, format_name, exact, message, checkpoint, tmp_path):
+def test_what_a_format_cannot_hold_is_refused(scheme, format_name, exact, message, checkpoint, tmp_path):
     with pytest.raises(QuantrustError, match=message):
         export_checkpoint(checkpoint("qwen2_vl", scheme), format_name, tmp_path / "out", exact)
     assert not list(tmp_path.iterdir())
