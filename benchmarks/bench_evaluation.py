@@ -49,7 +49,7 @@ def timed(function, *arguments):
 
 
 def assert_same(one, other):
-    """Check that two implementations found the same figures, but for rounding."""
+    """Check that two implementations found the same numbers, but for rounding."""
     for left, right in zip(one, other, strict=True):
         for a, b in zip(np.ravel(left), np.ravel(right), strict=True):
             assert (a is None and b is None) or abs(a - b) < 1e-9, (one, other)

@@ -202,7 +202,7 @@ def short(name):
 
 
 def work(method, implementation, width, blocks, tokens, folder):
-    """Run one implementation of one method in this process; return its figures."""
+    """Run one implementation of one method in this process; return its numbers."""
     import torch
     from safetensors.torch import save_file
 
@@ -267,7 +267,7 @@ def compare_errors(plain, fast):
 
 
 def measured(method, implementation, options, folder):
-    """Return the figures of a process that does this work, or those that the folder holds already."""
+    """Return the numbers of a process that does this work, or those that the folder holds already."""
     found = folder / f"{method}-{implementation}.json"
     if not found.exists():
         if implementation == "fast" and not (folder / MODEL).exists():
@@ -299,7 +299,7 @@ def main(arguments=None):
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--keep", type=Path, help="folder to keep figures in; what it holds is not measured again")
+    parser.add_argument("--keep", type=Path, help="folder to keep numbers in; what it holds is not measured again")
     parser.add_argument("--worker", nargs=3, metavar=("METHOD", "IMPLEMENTATION", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker:

@@ -1,4 +1,4 @@
-"""`quantrust compare`: the figures of the comparison module, and one clear message for unusable input."""
+"""`quantrust compare`: the numbers of the comparison module, and one clear message for unusable input."""
 
 import json
 import math

@@ -11,7 +11,7 @@ BLOCKS, TOKENS = 2, 300
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a model, in which figures are kept."""
+    """A folder with a model, in which numbers are kept."""
     folder = tmp_path_factory.mktemp("bench")
     bench.write_model(folder / bench.MODEL, "small", BLOCKS)
     return folder

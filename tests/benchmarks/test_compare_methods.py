@@ -1,4 +1,4 @@
-"""The table over checkpoints: its figures on tables made by hand, and errors inside on a real small model."""
+"""The table over checkpoints: its numbers on tables made by hand, and errors inside on a real small model."""
 
 import json
 import shutil

@@ -435,7 +435,7 @@ def test_the_degenerate_table_covers_every_metric():
 
 
 def test_agreement_with_torch_uncertainty():
-    # Figures of torch-uncertainty 0.13.0 (AURC, AUGRC, CovAtxRisk) and torchmetrics (15 bins) on these binary answers.
+    # Numbers of torch-uncertainty 0.13.0 (AURC, AUGRC, CovAtxRisk) and torchmetrics (15 bins) on these binary answers.
     # The library needs torchvision and lightning, so that it was run once and is no dependency.
     confidence = np.array([(37 * i % 101) / 203 + 0.501 for i in range(40)])
     right = np.array([(37 * i % 101) + 2 * (13 * i % 40) > 70 for i in range(40)], dtype=float)

@@ -1,4 +1,4 @@
-"""The paper's tables: values, marks, bold and published figures, alike in all three files."""
+"""The paper's tables: values, marks, bold and published numbers, alike in all three files."""
 
 import re
 from dataclasses import replace
@@ -94,7 +94,7 @@ def test_what_is_not_tested_is_marked_and_the_caption_says_what_a_missing_mark_m
     assert "without a mark no difference was found; ° was not tested." in markdown.splitlines()[-1]
     assert "the paper's AUC" in markdown
     assert r"C@0.5~\%$^{\circ}$" in latex and r"$\Phi_{100}$$^{\circ}$" in latex
-    # Where only MaxProb is compared, figures of the Selector are not tested; bf16 under MaxProb has nothing to test.
+    # Where only MaxProb is compared, numbers of the Selector are not tested; bf16 under MaxProb has nothing to test.
     table = pl.read_parquet(study.comparisons).filter(first_estimator="maxprob")
     write_table(table, tmp_path / "comparisons.parquet")
     files = [tmp_path / f"t.{ending}" for ending in ("csv", "md", "tex")]
@@ -179,7 +179,7 @@ def test_published_figures_stand_beside_those_of_the_same_model_scheme_and_datas
     assert "arXiv 2602.13289" in files[1].read_text() and "arXiv 2602.13289" in files[2].read_text()
 
 
-def test_a_study_of_other_data_has_no_published_figures(written) -> None:
+def test_a_study_of_other_data_has_no_published_numbers(written) -> None:
     table, markdown, latex = written
     assert all(table[name].null_count() == len(table) for name in table.columns if name.endswith("_published"))
     assert "arXiv" not in markdown + latex

@@ -1,4 +1,4 @@
-"""The study's figures beside the published ones: differences, their intervals, and which variants have any."""
+"""The study's numbers beside the published ones: differences, their intervals, and which variants have any."""
 
 import re
 from pathlib import Path

@@ -19,7 +19,7 @@ OVERLAYS = {
         "study": {"models": ["wide"], "schemes": ["bf16", "hqq-w3g64"], "shifts": ["scenes-multimodal"]},
         "features": {"shards": 2},
     },
-    "beside published figures": {
+    "beside published numbers": {
         "models": {"qwen2-vl-7b": {"source": "resources/models/qwen2-vl-tiny", "family": "qwen2_vl"}},
         "datasets": {
             "vqav2": {

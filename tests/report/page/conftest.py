@@ -160,7 +160,7 @@ def write_checkpoint(folder: Path, scheme: str) -> Path:
 
 
 def write_published(folder: Path) -> Path:
-    """Write a table beside the paper's figures, of variants under the paper's names."""
+    """Write a table beside the paper's numbers, of variants under the paper's names."""
     keys = [("accuracy", None), ("ece", None), ("coverage_at_risk", 0.01)]
     rows = [
         (*variant, "vqav2", 1.0, *key, *figures, 107_177)

@@ -50,7 +50,7 @@ examples:
         --dataset scenes-language scenes-multimodal
 
 metrics (in per cent; R is a risk limit):
-  accuracy              mean soft VQA accuracy
+  accuracy              mean quality of the answers; in VQA their soft accuracy
   aurc                  area under the risk-coverage curve; smaller is better
   auroc                 of telling right answers (accuracy of 0.5 on) from wrong
   ece, brier            calibration errors; only of estimators that are
@@ -162,7 +162,7 @@ def run(arguments: argparse.Namespace) -> None:
     val = scores[0].filter((pl.col("split") == "val") & (pl.col("dataset") == id_dataset))["image_id"].n_unique()
     chance = chance_note(dict.fromkeys(arguments.risk), val, arguments.level)
     if chance is not None:
-        notes.append(f"note: {chance}, and so are the deployed figures (?)")
+        notes.append(f"note: {chance}, and so are the deployed numbers (?)")
     table = _table(sides, metrics, arguments.level)
     if arguments.out is not None:
         head = {"resamples": resamples, "seed": arguments.seed, "level": arguments.level}

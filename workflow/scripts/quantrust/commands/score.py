@@ -185,7 +185,7 @@ def _quality(task: Task, questions: Mapping[str, Question], path: Path) -> Quali
 def _corpus_metrics(
     task: Task, questions: Mapping[str, Question], predictions: Mapping[str, Prediction]
 ) -> dict[str, float]:
-    """Return the figures that a task has of all answers together."""
+    """Return the metrics that a task has of all answers together."""
     answers = [prediction.answer for prediction in predictions.values()]
     references = [questions[key].answers for key in predictions]
     return {name: metric(answers, references) for name, metric in task.corpus_metrics.items()}
@@ -271,7 +271,7 @@ def _resample(
 
 NOTE = "coverage_at_risk reads its threshold off these very answers"
 DEPLOYED_NOTE = (
-    "deployed and effective_reliability figures use thresholds from --threshold-predictions, which stay fixed while\n"
+    "deployed and effective_reliability numbers use thresholds from --threshold-predictions, which stay fixed while\n"
     "images are resampled"
 )
 

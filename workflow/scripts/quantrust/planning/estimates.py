@@ -110,8 +110,8 @@ TABLE_BYTES = 600
 PAPER_TABLE_BYTES = 6_000
 """On disk, of heads, captions and notes of a table that is written in three formats."""
 
-FIGURE_IN_TABLE = 150
-"""On disk, of one figure of such a table in its three formats."""
+NUMBER_BYTES = 150
+"""On disk, of one number of such a table in its three formats."""
 
 PAGE_FIGURE_BYTES = 120_000
 """On disk, of a figure on the page."""
@@ -616,10 +616,8 @@ class _Planner:
         # accuracy, AURC, ECE, coverage at each risk limit, Phi of each cost
         columns = 3 + len(evaluation["risks"]) + len(evaluation["costs"])
         estimators = 1 if job.rule == "tabulate_quantization" else 2
-        figures = self._variants * estimators * columns
-        return Estimate(
-            disk=PAPER_TABLE_BYTES + figures * FIGURE_IN_TABLE, host=DRAWING + self._settings * SETTING_READ
-        )
+        numbers = self._variants * estimators * columns
+        return Estimate(disk=PAPER_TABLE_BYTES + numbers * NUMBER_BYTES, host=DRAWING + self._settings * SETTING_READ)
 
     def _table(self, rows: int, row_bytes: int) -> Estimate:
         disk = TABLE_BYTES + rows * row_bytes

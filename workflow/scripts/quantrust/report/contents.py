@@ -56,7 +56,7 @@ class Entry(ABC):
         Patterns of paths, by the names that the module takes the paths under. `{model}` and `{scheme}` stand for those
         of every variant of the study, `{dataset}` for every dataset, `{reports}` for the folder of reports,
         `{study_data}` for that of results of all variants together, and `{published}` for the file of the paper's
-        figures. A pattern of variants or datasets gives a list of paths, as does a tuple; any other gives one path.
+        numbers. A pattern of variants or datasets gives a list of paths, as does a tuple; any other gives one path.
     settings : callable
         Takes the config and returns what the module's `Settings` are made from; empty where it has none. A change of
         one of these values, and of nothing else in the config, makes the figure or table again.
@@ -327,7 +327,7 @@ TABLES = (
     ),
     Table(
         "published",
-        "Beside the paper's figures",
+        "Beside the paper's numbers",
         "published",
         {"metric_paths": _every("in_distribution/metrics"), "published_path": PUBLISHED},
         settings=lambda config: {**_id_dataset(config), **_level(config)},
@@ -370,7 +370,7 @@ def inputs_of(entry: Entry, config: Config, published: str) -> dict[str, str | l
     config : mapping
         Checked and completed.
     published : str
-        Where the paper's figures lie, as seen from the folder of the study.
+        Where the paper's numbers lie, as seen from the folder of the study.
     """
     folder = config["report"]["folder"]
     places = {"reports": folder, "study_data": f"data/studies/{folder}", "published": published}

@@ -40,7 +40,7 @@ def read_published(path: str | Path, id_dataset: str) -> Published:
     path : str or Path
         The shipped `config/paper_reference.yaml`.
     id_dataset : str
-        The study's dataset in distribution.
+        The ID dataset of the study.
     """
     reference = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if id_dataset != reference["dataset"]:
@@ -57,7 +57,7 @@ def read_published(path: str | Path, id_dataset: str) -> Published:
             }
             for entry in reference["models"]
             for model in entry["names"]
-            for scheme, by_estimator in entry["figures"].items()
+            for scheme, by_estimator in entry["numbers"].items()
             for estimator, values in by_estimator.items()
         },
     )

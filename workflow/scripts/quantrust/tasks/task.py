@@ -10,7 +10,7 @@ from quantrust.named_modules import TASKS, load_module
 Quality = Callable[[str, Sequence[str]], float]
 """What an answer is worth, in [0, 1], given the reference answers of its question."""
 CorpusMetric = Callable[[Sequence[str], Sequence[Sequence[str]]], float]
-"""A figure of all answers together, which is no mean over them, given the reference answers of each."""
+"""A number for all answers together that is not a mean over them, given the reference answers of each."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Task:
         Takes the reference answers of a question and its place, for messages. Raises a `QuantrustError` where an answer
         cannot be judged by them.
     judge : callable
-        Takes the reference answers of every question of a dataset, of which a task may learn what it needs, such as the
-        frequencies of words, and returns its `Quality`.
+        Takes the reference answers of every question of a dataset and returns the `Quality` of an answer. A task may
+        learn what it needs from all of them, such as the frequencies of words.
     prompt : str
         The user's text around ``{question}``, where the config has none.
     max_new_tokens : int
         Limit on the tokens of an answer, the end token included, where the config has none.
     corpus_metrics : mapping of str to callable
-        Figures of all answers together, by their names.
+        Metrics of all answers together, by their names.
     """
 
     item: str

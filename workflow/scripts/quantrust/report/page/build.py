@@ -285,8 +285,8 @@ def _published(sources: Sources, id_dataset: str) -> dict[str, Any] | None:
         "n": table["n"][0],
         "metrics": {name: _heading(name) for name in metrics},
         "rows": [
-            dict(zip(keys, values, strict=True)) | {"figures": {row["metric"]: row for row in figures.to_dicts()}}
-            for values, figures in table.group_by(keys, maintain_order=True)
+            dict(zip(keys, values, strict=True)) | {"numbers": {row["metric"]: row for row in found.to_dicts()}}
+            for values, found in table.group_by(keys, maintain_order=True)
         ],
     }
 
