@@ -439,7 +439,10 @@ def test_a_stated_format_is_the_one_that_is_read(tmp_path, capsys):
 def test_a_reference_that_cannot_be_judged_by_is_named(tmp_path, capsys):
     code, _ = score_one_file(tmp_path, GQA | {"4": GQA["3"] | {"answer": "?!"}}, {"1": "no"}, "--subset")
     assert code != 0
-    assert "a.json: question 4: the reference answer is '?!', of which normalisation leaves" in capsys.readouterr().err
+    assert (
+        "a.json: question 4: the reference answer is '?!', and normalisation leaves nothing of it"
+        in capsys.readouterr().err
+    )
 
 
 def test_figures_of_all_answers_together_are_written_where_a_task_has_them(tmp_path, capsys, monkeypatch):

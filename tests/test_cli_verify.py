@@ -153,4 +153,4 @@ def test_files_that_are_lost_from_a_folder_or_take_a_place_that_is_not_theirs_ar
     os.mkdir(table)
     code, out, _ = verify(capsys)
     assert code == 1
-    assert f"damaged: {folder} lacks 'config.json'" in out and f"damaged: {table} is no artifact of a study" in out
+    assert f"damaged: {folder} lacks 'config.json'" in out and f"damaged: {table} is not an artifact of a study" in out

@@ -78,7 +78,9 @@ def test_files_that_are_lost_or_added_are_named(folder):
 
 def test_a_folder_without_its_record_is_no_artifact(folder):
     (folder / RECORD).unlink()
-    with pytest.raises(QuantrustError, match=r"scenes is no artifact of a study, or incomplete: there is no quan"):
+    with pytest.raises(
+        QuantrustError, match=r"scenes is not an artifact of a study, or is incomplete: there is no quan"
+    ):
         check_folder(folder)
     with pytest.raises(QuantrustError, match=r"none is missing: there is no quantrust-digests\.json in it; delete"):
         check_folder(folder / "none")

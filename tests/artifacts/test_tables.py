@@ -75,7 +75,7 @@ def test_every_reader_notices_and_reads_what_is_whole(reader, writer, tmp_path):
         READERS[reader](tmp_path / "changed.parquet")
     for cut in (0, 11, 12, len(changed) - 1):
         (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:cut])
-        with pytest.raises(QuantrustError, match=r"cut\.parquet is damaged, or no artifact of a study"):
+        with pytest.raises(QuantrustError, match=r"cut\.parquet is damaged, or is not an artifact of a study"):
             READERS[reader](tmp_path / "cut.parquet")
     with pytest.raises(QuantrustError, match=r"none\.parquet is missing; run the same command again"):
         READERS[reader](tmp_path / "none.parquet")

@@ -230,8 +230,8 @@ def test_of_several_frames_the_first_is_taken_and_noted_once(name, options, tmp_
     caplog.set_level("INFO")
     assert find_bad_images("d", [str(tmp_path / f"{place}.x") for place in range(3)] + [str(tmp_path / "plain")]) == {}
     (line,) = caplog.messages
-    assert line.startswith("d: 3 image files hold several frames or pages, of which the first is taken, such as /")
-    assert line.endswith("/0.x")
+    assert line.startswith("d: 3 image files hold several frames or pages, such as /")
+    assert line.endswith("/0.x; the first is taken")
 
 
 @pytest.mark.parametrize("size", [(300, 1), (1, 300), (201, 1), (402, 2), (401, 2)])

@@ -104,7 +104,7 @@ def test_a_needed_split_without_images_is_named(split_file):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("s.npy", "", "is no split file; expected one that ends in"),
+        ("s.npy", "", "is not a split file; expected one that ends in"),
         ("s.csv", "image,split\n1,dev\n", "has no column image_id, only \\['image', 'split'\\]"),
         ("s.csv", "", "cannot be read as a table"),
         ("s.csv", "image_id,split\n1,\n", "has a row without image_id or split"),

@@ -370,8 +370,8 @@ def test_a_question_of_which_no_token_is_left_is_named_before_the_model_runs(var
     write_record(tmp_path / "checkpoint")
     changed = dataclasses.replace(variant, checkpoint=tmp_path / "checkpoint")
     for text, message in [
-        ("\u200b\u200b", r"question q23 is '\\u200b\\u200b', of which the model's tokenizer leaves no token; reword"),
-        ("", r"question q23 is '', of which the model's tokenizer leaves no token"),
+        ("\u200b\u200b", r"question q23 is '\\u200b\\u200b', and the model's tokenizer makes no token of it; reword"),
+        ("", r"question q23 is '', and the model's tokenizer makes no token of it"),
     ]:
         with pytest.raises(QuantrustError, match=rf"questions\.parquet: {message}"):
             dump(ask(changed, tmp_path, text), tmp_path / "f.parquet")

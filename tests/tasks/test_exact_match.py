@@ -48,6 +48,6 @@ def test_other_than_one_reference_is_refused(references):
 
 def test_a_reference_that_every_empty_answer_would_match_is_refused():
     with pytest.raises(
-        QuantrustError, match=r"question 1: the reference answer is '\?!', of which normalisation leaves"
+        QuantrustError, match=r"question 1: the reference answer is '\?!', and normalisation leaves nothing of it"
     ):
         load_task("exact_match").check_references(["?!"], "q.json: question 1")

@@ -51,7 +51,7 @@ wildcard_constraints:
 
 
 def of(function):
-    """A function of the study as Snakemake calls it: with a job's wildcards, of which it takes those that it names."""
+    """A function of the study as Snakemake calls it: it takes those of a job's wildcards that it names."""
     names = [*inspect.signature(function).parameters][1:]
 
     def asked(wildcards):

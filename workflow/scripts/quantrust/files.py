@@ -186,8 +186,8 @@ def path_inside(folder: str | Path, name: str, named_by: str | Path, *, links_ou
     Raises
     ------
     QuantrustError
-        If the name is absolute, has a part ``..``, a backslash or a control character, names no file, or is none that a
-        file can have; or if it leads through a link out of the folder.
+        If the name is absolute, has a part ``..``, a backslash or a control character, names no file, or cannot be the
+        name of a file; or if it leads through a link out of the folder.
     """
     parts = PurePosixPath(name).parts
     if fault := _fault_of_name(name, parts):

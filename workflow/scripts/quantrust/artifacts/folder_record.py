@@ -53,7 +53,7 @@ def check_folder(folder: str | Path, which: Callable[[str], bool] = lambda name:
     """
     folder = Path(folder)
     if not (folder / RECORD).is_file():
-        what = "is no artifact of a study, or incomplete" if folder.is_dir() else "is missing"
+        what = "is not an artifact of a study, or is incomplete" if folder.is_dir() else "is missing"
         raise QuantrustError(f"{folder} {what}: there is no {RECORD} in it; {how_to_rebuild(folder)}")
     listed, there = _read_record(folder), set(_names(folder))
     # names may hold bytes that are not text

@@ -68,7 +68,7 @@ def check_seal(path: str | Path) -> None:
             place = _place(file)
             if place is None:
                 raise QuantrustError(
-                    f"{path} is damaged, or no artifact of a study: it bears no digest; {how_to_rebuild(path)}"
+                    f"{path} is damaged, or is not an artifact of a study: it has no digest; {how_to_rebuild(path)}"
                 )
             file.seek(place)
             borne = file.read(len(BLANK))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config``: overlays, of which a command reads the study with `quantrust.study.config.read_study`."""
+    """Add ``--config``, the overlays that `quantrust.study.config.read_study` reads as one study."""
     parser.add_argument(
         "--config",
         type=Path,

@@ -75,7 +75,7 @@ def _one_line(error: Exception) -> str:
 def find_bad_images(dataset: str, paths: Iterable[str], max_aspect_ratio: float | None = None) -> dict[str, str]:
     """Read every image once and say which cannot be used.
 
-    How many files hold several frames or pages, of which only the first is looked at, is logged in one line.
+    Only the first frame or page of a file is looked at. One line of the log says how many files hold several.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def find_bad_images(dataset: str, paths: Iterable[str], max_aspect_ratio: float 
     bad, several = {}, []
     with progress(f"reading the images of {dataset}", len(paths), "images") as bar:
         for path in paths:
-            # damage to what the study itself wrote is no bad image, which may be left out
+            # an image that the study itself wrote may not be left out: if it is damaged, the study stops
             check_file(path)
             try:
                 image, has_more = _read(path)
@@ -108,7 +108,7 @@ def find_bad_images(dataset: str, paths: Iterable[str], max_aspect_ratio: float 
             bar.update()
     if several:
         _log.info(
-            "%s: %d image files hold several frames or pages, of which the first is taken, such as %s",
+            "%s: %d image files hold several frames or pages, such as %s; the first is taken",
             dataset,
             len(several),
             several[0],

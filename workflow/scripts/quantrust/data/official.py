@@ -191,7 +191,7 @@ def image_path(record: Mapping[str, Any], image_id: str, files: Files, template:
         Its identifier, which stands in the name as a number where the template gives a width or ``d``.
     files : Files
     template : str
-        The format's own template, in the place of which the files may have another.
+        The format's own template; the files may name another in its place.
     where : str
         The file and the question, for messages.
 
@@ -220,7 +220,7 @@ def image_path(record: Mapping[str, Any], image_id: str, files: Files, template:
 
 
 def reference_answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """Return the reference answers of a record in the VQAv2 form, of which there must be one or more.
+    """Return the reference answers, one or more, of a record in the VQAv2 form.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     try:
         image.getexif()
-    # what Pillow raises about data that are no EXIF data is of no one kind
+    # Pillow raises errors of many kinds about damaged EXIF data
     except Exception as error:
         raise QuantrustError(f"its EXIF data, which say how it is turned, cannot be read ({error})") from None
     ImageOps.exif_transpose(image, in_place=True)

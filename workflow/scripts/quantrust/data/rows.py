@@ -161,7 +161,7 @@ def _naming(path: str | Path) -> Iterator[None]:
     """Turn what pyarrow raises about a file into an error that names it."""
     try:
         yield
-    # A text that is no UTF-8 is found only where it becomes one of Python's.
+    # A text that is not UTF-8 is found only when Python decodes it.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise QuantrustError(f"{path}: cannot be read as rows ({reason}); expected a Parquet file") from None

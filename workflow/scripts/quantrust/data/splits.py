@@ -120,7 +120,7 @@ def _pairs(path: str | Path) -> list[tuple[str, str]]:
         ".parquet": lambda: read_others_table(path),
     }
     if suffix not in readers:
-        raise QuantrustError(f"{path}: is no split file; expected one that ends in .csv, .parquet or .json")
+        raise QuantrustError(f"{path}: is not a split file; expected one that ends in .csv, .parquet or .json")
     try:
         table = readers[suffix]()
     except FileNotFoundError:

@@ -44,7 +44,7 @@ def text(value: Any, name: str, where: str) -> str:
     Raises
     ------
     QuantrustError
-        If it is no string, or has a lone surrogate, which JSON can write and no table or terminal can.
+        If it is not a string, or has a lone surrogate, which JSON can write and no table or terminal can.
     """
     if not isinstance(value, str):
         raise QuantrustError(f'{where}: expected a string in "{name}", got {shown(value)}')

@@ -29,8 +29,9 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises
     ------
     QuantrustError
-        If it is no zip archive, damaged, empty, encrypted, or compressed in a way that Python does not know; if two of
-        its files have the same name, a name is none that a file in the folder can have, or the disk is too small.
+        If it is not a zip archive, is damaged, empty or encrypted, or is compressed in a way that Python does not know;
+        if two of its files have the same name, a file in the folder cannot have one of the names, or the disk is too
+        small.
     """
     try:
         with zipfile.ZipFile(archive) as opened:

@@ -115,8 +115,8 @@ def _list_files(hub: HfApi, source: Mapping[str, Any], revision: str | None, whe
         listed = info.siblings or []  # type: ignore[union-attr]  # a source is a model or a dataset
         siblings = list(filter_repo_objects(listed, allow_patterns=patterns, key=lambda file: file.rfilename))
         commit = info.sha
-    # The client's own errors are HTTPError; these come of a repository's name that is none, or of an answer that is
-    # not the hub's.
+    # The client's own errors are HTTPError. These come from an invalid name of a repository, or from an answer that the
+    # hub did not give.
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QuantrustError(
             f"{where}: what the hub at {hub.endpoint} answers is not understood ({reason(error)}); correct the name of "

@@ -102,7 +102,7 @@ def checked(path: Path, name: str, lock: Lock | None) -> dict[str, Any]:
     Raises
     ------
     QuantrustError
-        If the lock does not record the file, or records other content; or if it is no file.
+        If the path is not that of a file, or if the lock does not record the file or records other content.
     """
     if lock is not None and name not in lock.files:
         raise QuantrustError(

@@ -179,7 +179,7 @@ def save_model_folder(
     folder = Path(folder)
     with quiet_library():
         model.to(dtype).save_pretrained(folder)
-    # Which library version wrote the config is no property of the model, and would change its bytes.
+    # The version of the library that wrote the config says nothing about the model, and would change its bytes.
     for name in (CONFIG, "generation_config.json"):
         if (path := folder / name).exists():
             content = read_object(path)

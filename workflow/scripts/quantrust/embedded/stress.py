@@ -38,7 +38,7 @@ def stress_model(source: str | Path, out_dir: str | Path, *, share: float, facto
     Raises
     ------
     QuantrustError
-        If `factor` is no power of two: other factors would round the weights.
+        If `factor` is not a power of two: other factors would round the weights.
     """
     if factor < 2 or math.log2(factor) % 1:
         raise QuantrustError(f"stress: factor is {factor}; expected a power of two, at least 2, which rounds nothing")

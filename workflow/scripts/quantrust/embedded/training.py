@@ -42,9 +42,9 @@ IGNORED = -100
 class TrainingSettings:
     """How an embedded model is trained; the defaults made the shipped ones.
 
-    `questions` are written per image, of which each pass over the images uses `questions_per_step`; captions join them
-    in every `caption_every`-th step. The language model's rate follows a cosine over `language_horizon` steps and falls
-    linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
+    `questions` are written for each image; each pass over the images uses `questions_per_step` of them. Captions join
+    them in every `caption_every`-th step. The language model's rate follows a cosine over `language_horizon` steps and
+    falls linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
     `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there.
     """
 

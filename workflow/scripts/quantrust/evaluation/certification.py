@@ -153,7 +153,7 @@ def candidate_thresholds(val: Ranking, answers: int, risk: float, delta: float) 
     Parameters
     ----------
     val : Ranking
-        Val answers, of which nothing is assumed but that they are not the certification answers.
+        Val answers. They must not be the certification answers; nothing else is assumed about them.
     answers : int
         Number of certification answers.
     risk, delta : float
@@ -280,7 +280,7 @@ def evaluate_certification(
         ``median_coverage`` over all splits, ``median_risk`` over those that answer anything.
         ``violation_rate`` is the share of splits whose risk on the setting exceeds the limit: an estimate of the broken
         promises that includes the chance of the finite other half. ``population_violation_rate``, in distribution only,
-        takes all ID test answers, of which the certifying images are a random draw, for the population: this is what
+        takes all ID test answers for the population, from which the certifying images are a random draw: this is what
         delta bounds. It weighs questions like the rate beside it, while certification weighs images; the two agree
         where images have equally many questions.
 

@@ -392,7 +392,7 @@ def holm(p_values: ArrayLike) -> Floats:
     Parameters
     ----------
     p_values : array_like, shape (m,)
-        NaN is no test and stays NaN.
+        NaN where nothing was tested; it stays NaN and does not count.
 
     Returns
     -------

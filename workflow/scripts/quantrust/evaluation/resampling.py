@@ -211,7 +211,7 @@ class Resampler:
             (key, metric, metric.resampled, at) for metric, key, at in asked if isinstance(metric.resampled, OfSums)
         ]
         columns: dict[Term, Floats] = {N: np.ones(ranking.n), TENTHS: 10.0 * ranking.accuracy}
-        # Terms that are no whole numbers come last, so that rounding does not depend on how many metrics there are.
+        # Terms that are not whole numbers come last, so that rounding does not depend on how many metrics there are.
         for _, _, form, at in sorted(reversed(forms), key=lambda one: one[1].needs_probability):
             columns |= form.terms(ranking, at)
 

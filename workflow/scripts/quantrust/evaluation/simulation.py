@@ -1,4 +1,4 @@
-"""A check of the intervals: data sets of questions that share images, drawn from a known population."""
+"""A check of the intervals: samples of questions that share images, drawn from a known population."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -60,14 +60,14 @@ def interval_coverage(
     population_images: int = 400_000,
     progress: Callable[[int], object] = lambda data_sets: None,
 ) -> pl.DataFrame:
-    """Count how often the intervals of drawn data sets contain the value in the population.
+    """Count how often the intervals of drawn samples contain the value in the population.
 
     Parameters
     ----------
     images : int
-        Images of a data set.
+        Images of a sample.
     data_sets : int
-        Data sets drawn.
+        Samples drawn.
     resamples : int
         Bootstrap resamples for each.
     risks, costs : sequence of float
@@ -77,7 +77,7 @@ def interval_coverage(
     population_images : int
         Images that stand for the population.
     progress : callable
-        Called with 1 after each data set.
+        Called with 1 after each sample.
 
     Returns
     -------

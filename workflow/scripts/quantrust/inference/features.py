@@ -310,8 +310,8 @@ def _refuse_silence(questions: pl.DataFrame, family: Family, processor: Any, pro
     if not found.is_empty():
         row = found.row(0, named=True)
         raise QuantrustError(
-            f"{path}: question {row['question_id']} is {shown(row['question'])}, of which the model's tokenizer leaves "
-            "no token; reword it, or take it out of the dataset's files"
+            f"{path}: question {row['question_id']} is {shown(row['question'])}, and the model's tokenizer makes "
+            "no token of it; reword it, or take it out of the dataset's files"
         )
 
 

@@ -11,7 +11,7 @@ from quantrust.errors import QuantrustError
 Result = TypeVar("Result")
 
 LACKING = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
-"""What errors say that are no `torch.OutOfMemoryError`: those of CUDA's libraries, and of the CPU's allocator."""
+"""What other errors than `torch.OutOfMemoryError` say: those of CUDA's libraries, and of the CPU's allocator."""
 
 
 class Halving:

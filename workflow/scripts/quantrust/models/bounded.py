@@ -18,7 +18,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def ends_soon(call: Callable[[], object]) -> bool:
-    """Return whether a call ends within `SECONDS` and `MEMORY`, be it with an exception.
+    """Return whether a call ends within `SECONDS` and `MEMORY`, even if with an exception.
 
     Parameters
     ----------

@@ -235,7 +235,7 @@ def run_settings(content: Mapping[str, Any]) -> list[str]:
 
 
 def config_of_weights(content: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """Return a config for weights that are written anew, of which the one that they come from may no longer be true.
+    """Return a config for weights that are written anew, because the old one may no longer describe them.
 
     Parameters
     ----------

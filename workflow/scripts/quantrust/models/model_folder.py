@@ -57,8 +57,8 @@ def prepare_model(
     QuantrustError
         If a listed file is missing, has another digest or lies outside the folder, the model is of another family, a
         shard or a key of the weights is missing, unexpected or of another shape, weights are quantized already or not
-        finite, a setting is none of the family's processor, the folder lacks a part of its processor or holds a damaged
-        one, or the model cannot read a prompt about a picture.
+        finite, the family's processor does not have a setting, the folder lacks a part of its processor or holds a
+        damaged one, or the model cannot read a prompt about a picture.
     """
     source = Path(source)
     with artifact_folder(out_dir) as folder:

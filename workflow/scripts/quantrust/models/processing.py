@@ -80,7 +80,7 @@ def _one_template(path: Path, found: Any) -> str:
         named = [entry for entry in found if isinstance(entry, dict) and isinstance(entry.get("name"), str)]
         if len(named) != len(found):
             raise QuantrustError(
-                f"{path}: chat_template is a list, of which each entry was expected to have a name and a template; get "
+                f"{path}: chat_template is a list whose entries were expected to have a name and a template each; get "
                 "the file again"
             )
         found = {entry["name"]: entry.get("template") for entry in named}

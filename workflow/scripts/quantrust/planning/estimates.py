@@ -1,9 +1,9 @@
 """The resource plan of a study: for every job its questions, bytes on disk, and device and host memory.
 
 Sizes of weights files are exact. Everything else is an estimate, rounded up where it is not known: of pictures outside
-the embedded datasets, for example, the largest that a model's processor passes is taken. What estimates of jobs that
-compute with models assume is said in `quantrust.quantization.quantizing_memory` and
-`quantrust.inference.working_memory`; those of all other jobs are fitted to what the default study was seen to take.
+the embedded datasets, for example, the largest that a model's processor passes is taken. Estimates of jobs that compute
+with models rest on assumptions that `quantrust.quantization.quantizing_memory` and `quantrust.inference.working_memory`
+state; those of all other jobs are fitted to what the default study was seen to take.
 """
 
 from collections.abc import Iterable, Mapping

@@ -155,7 +155,7 @@ def _hub(section: Mapping[str, Any], source: Path, config: Mapping[str, Any]) ->
 
 
 def _command(hub: Mapping[str, Any] | None, source: Path) -> str:
-    """Return how a model's files are had, where the config says from where it is."""
+    """Return how to get a model's files, where the config says where they come from."""
     if hub is None:
         return ""
     return (

@@ -1,8 +1,8 @@
 """Facts of published models, with which a study of them is planned before any of their files are there.
 
 Numbers are those of the files that a model is published with; what stands for its tokenizer here has a token for every
-byte, so that prompts are longer in a plan than in the study. Shapes give the size of all weights to the byte: for
-Qwen2-VL-7B-Instruct it is the 16,582,751,232 bytes that the index of its weights states; the index of
+byte, so that prompts are longer in a resource plan than in the study. Shapes give the size of all weights to the byte:
+for Qwen2-VL-7B-Instruct it is the 16,582,751,232 bytes that the index of its weights states. The index of
 Idefics3-8B-Llama3 could not be looked up.
 """
 
@@ -63,7 +63,7 @@ class PublishedModel:
     companions: int
 
     def write_files(self, folder: str | Path) -> None:
-        """Write the files that a plan reads to a folder that is there."""
+        """Write the files that a resource plan reads to a folder that is there."""
         tokenizer = Tokenizer(models.BPE({byte: k for k, byte in enumerate(sorted(_BYTES))}, []))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -183,8 +183,8 @@ PUBLISHED = {
         companions=9_500_000,
     ),
     # The defaults of the library's LlavaConfig, which are this model's, and the config of the Llama 2 of 7 billion
-    # parameters that it is made from. All weights are the 7,063,427,072 that are published, of which the last vision
-    # block never runs and is left out of checkpoints. The size of its tokenizer's files is Llama 2's, about.
+    # parameters that it is made from. All its weights are the 7,063,427,072 that are published. The last vision block
+    # never runs and is left out of checkpoints. The size of its tokenizer's files is Llama 2's, about.
     "llava-hf/llava-1.5-7b-hf": PublishedModel(
         config={
             "architectures": ["LlavaForConditionalGeneration"],

@@ -207,7 +207,7 @@ class CalibrationRuns:
             yield
 
     def _encode_images(self, inputs: VisionInputs, known: dict[str, Stored]) -> list[EncodedImage]:
-        """Run vision tower and connector on images, but for the stacks of which it is known what they yield."""
+        """Run vision tower and connector on images, except for the stacks whose outputs are `known`."""
         with ExitStack() as stacks:
             for component, states in known.items():
                 blocks = self.family.blocks(self.model, component)
@@ -220,5 +220,5 @@ class CalibrationRuns:
 
 
 def real_tokens(inputs: LanguageInputs) -> Tensor:
-    """Return which tokens are no padding, bool (tokens,)."""
+    """Return which tokens are not padding, bool (tokens,)."""
     return fetch(inputs.roles).flatten() != Role.PAD

@@ -296,7 +296,7 @@ def load_checkpoint(
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise QuantrustError(f"{path} is no safetensors file ({error}); quantize the model again") from error
+        raise QuantrustError(f"{path} is not a safetensors file ({error}); quantize the model again") from error
     family, model = build_skeleton(folder, attention)
     layers = pl.DataFrame(record["layers"], infer_schema_length=None)
     tied_head, tied_embedding = _restore_layers(family, model, layers, dtype)

@@ -249,7 +249,7 @@ def search_stack(
         The groups of each block.
     batches : sequence of Batch
     quantize : mapping of str to callable
-        By dotted layer name; groups of which no linear is quantized, or whose scale nothing absorbs, are left out.
+        By dotted layer name. Groups without a quantized linear, and groups whose scale nothing absorbs, are left out.
     power : int
         See `search_scale`.
     hold : callable

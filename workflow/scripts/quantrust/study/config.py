@@ -37,7 +37,7 @@ def read_study(overlays: Iterable[str | Path]) -> dict[str, Any]:
 
 
 def study_config(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a study, of which only what differs from the default need be given.
+    """Return the whole config of a study, given at least what differs from the default.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Which files a job reads, where that depends on the config. Snakemake calls these functions with a job's wildcards.
 
-A path that the config names and that does not exist is an error that says how the file is had.
+If a path that the config names does not exist, the error says how to get the file.
 """
 
 from collections.abc import Mapping
@@ -185,7 +185,7 @@ def features_of_variants(config: Config) -> list[str]:
 
 
 def _existing(key: str, files: list[str], section: Mapping[str, Any]) -> list[str]:
-    """Return paths that a key of the config names, or say how they are had."""
+    """Return paths that a key of the config names, or raise an error that says how to get them."""
     for path in files:
         if not Path(path).exists():
             raise QuantrustError(f"{path} does not exist, but {key} of the config names it; {_advice(section)}")

@@ -90,7 +90,7 @@ def activation_memory(config: Config) -> dict[str, int]:
 def features(config: Config, model: str, dataset: str) -> dict[str, Any]:
     """Return what a variant's answers to a dataset may depend on."""
     kept = {key: value for key, value in config["features"].items() if key not in SPREAD}
-    # The candidates of a dataset are no section of the config.
+    # The candidates of a dataset have no section in the config.
     sections = (config["datasets"].get(dataset, {}), base_model(config, model), config["features"])
     return {**kept, **config["compute"], **how_asked(load_task(task_of(config, dataset)), *sections)}
 

@@ -55,8 +55,8 @@ def _check_references(references: Sequence[str], where: str) -> None:
         raise QuantrustError(f"{where}: expected one reference answer, got {len(references)}")
     if not _form(references[0]):
         raise QuantrustError(
-            f"{where}: the reference answer is {shown(references[0])}, of which normalisation leaves nothing; expected "
-            "a word"
+            f"{where}: the reference answer is {shown(references[0])}, and normalisation leaves nothing of it; "
+            "expected a word"
         )
 
 

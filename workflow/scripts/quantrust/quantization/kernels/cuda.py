@@ -20,7 +20,7 @@ LEAST_CAPABILITY = (8, 0)
 GEMLITE = "0.6."
 """What the version of gemlite begins with whose sources the calls here are written for; no other is called."""
 GEMLITE_ROWS = 512
-"""Output channels that gemlite may take together: it reads grids beyond the last ones where they are no multiple."""
+"""Output channels that gemlite may take together: it reads beyond the grid where their number is not a multiple."""
 
 OUTPUT_TILE = 8
 INPUT_TILE = 16

@@ -21,8 +21,8 @@ KERNELS = ("reference", "packed")
 def use_packed_kernels(model: nn.Module) -> None:
     """Put the weights of a model's quantized linears into the layout of the packed kernels.
 
-    Weights that no kernel takes (groups of 16, say) and those of embeddings alone, of which only rows are read, stay as
-    they are.
+    Weights that no kernel takes (groups of 16, for example) stay as they are. So do those that only an embedding holds,
+    because an embedding only reads rows.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def packed_bytes(weight: PackedWeight, lookup: bool, block: int = WIDEST_BLOCK) 
     weight : PackedWeight
         It may be on the meta device.
     lookup : bool
-        Whether only an embedding holds it, of which rows are read.
+        Whether only an embedding holds it, which reads rows alone.
     block : int
         Rows of a block in the layout of the kernel.
     """

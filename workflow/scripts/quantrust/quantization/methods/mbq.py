@@ -170,7 +170,7 @@ def batches_together(batches: int, states: int, depth: int, budget: int | None) 
     depth : int
         Blocks.
     budget : int or None
-        Bytes; None is no limit.
+        Bytes; None sets no limit.
     """
     if budget is None:
         return batches

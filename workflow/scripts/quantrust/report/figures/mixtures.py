@@ -34,7 +34,7 @@ from quantrust.report.wording import in_words
 
 # Panels beside each other.
 MOST_COLUMNS = 2
-# Of bands, of which a panel has two for a scheme.
+# Of bands: a panel has two for each scheme.
 ALPHA = 0.12
 
 
