@@ -572,7 +572,10 @@ def test_what_a_reader_would_not_find_finite_is_never_written(checkpoint, monkey
 def test_the_command_offers_every_format(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
-    assert "{compressed-tensors,gptq}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert (
+        "{compressed-tensors,gptq}" in shown and "\n  gptq                The GPTQ format: 2, 3, 4 or 8 bits" in shown
+    )
     assert all(isinstance(load_format(name), Format) for name in export_format_names())
 
 

@@ -4,6 +4,7 @@ No import statement names such a module. A rule that runs one therefore carries 
 (`quantrust.digest.source_digest`), and an edit reruns only the jobs that use the module.
 """
 
+import ast
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
@@ -25,6 +26,13 @@ def module_names(package: str) -> list[str]:
     """Return the names of the modules of a package, named with dots, sorted; nothing is imported."""
     folder = SCRIPTS.joinpath(*package.split("."))
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+
+
+def module_summary(package: str, name: str) -> str:
+    """Return the first paragraph of the docstring of a module of a package, as one line; the module is not run."""
+    path = SCRIPTS.joinpath(*package.split("."), f"{name}.py")
+    docstring = ast.get_docstring(ast.parse(path.read_bytes())) or ""
+    return " ".join(docstring.partition("\n\n")[0].split())
 
 
 def export_format_names() -> list[str]:

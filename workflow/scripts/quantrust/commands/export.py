@@ -1,18 +1,19 @@
 """`quantrust export`: checkpoints in the formats of other libraries."""
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from quantrust.commands.outputs import check_writable
-from quantrust.named_modules import export_format_names
+from quantrust.named_modules import EXPORT_FORMATS, export_format_names, module_names, module_summary
 
 DESCRIPTION = """\
 Write a quantized checkpoint as a folder that transformers loads without this
 package, with AutoModelForImageTextToText.from_pretrained. Losses to the format
 are measured and reported, here and in DIR/export.json."""
 
-EPILOG = """\
+EXAMPLES = """\
 examples:
   a folder to share
     quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64-full \\
@@ -20,21 +21,33 @@ examples:
   the float zero-points of HQQ as they are, at a byte a weight
     quantrust export data/checkpoints/qwen2-vl-tiny/hqq-w4g64-full \\
         --format compressed-tensors --exact --out exported/qwen2-vl-tiny-hqq
+"""
 
-formats:
-  compressed-tensors  every width and component; loads with the package
-                      compressed-tensors
-  gptq                2, 3, 4 or 8 bits, linears only, one width and group size
-                      for all; loads with optimum and gptqmodel, which need an
-                      environment of their own: envs/export.yaml, or
-                      requirements-export.txt
+LOSSES = """\
+Packed layers have no float zero-points. Those of HQQ are rounded, at 8 bits
+only by formats that have none at all. This loses about as much again as
+quantization did. It is better to export a checkpoint of another method, or with
+--exact. Layers whose scales a format cannot hold stay in bfloat16 and are
+named. Every layer that changes by more than 1 % on top of quantization is named
+too. A change of more than 10 %, rounded zero-points aside, is an error unless
+--force is given."""
 
-Packed layers have no float zero-points. Those of HQQ are rounded (at 8 bits by
-gptq only), which loses about as much again as quantization did. It is better to
-export a checkpoint of another method, or with --exact. Layers whose scales a
-format cannot hold stay in bfloat16 and are named. Every layer that changes by
-more than 1 % on top of quantization is named too. A change of more than 10 %,
-rounded zero-points aside, is an error unless --force is given."""
+
+FORMAT_WIDTH, HELP_WIDTH = 20, 80
+
+
+def _formats() -> str:
+    """Return a paragraph for each format, from the docstrings of their modules."""
+    lines = ["formats:"]
+    for name, module in zip(export_format_names(), module_names(EXPORT_FORMATS), strict=True):
+        lines += textwrap.wrap(
+            module_summary(EXPORT_FORMATS, module),
+            HELP_WIDTH,
+            initial_indent=f"  {name:<{FORMAT_WIDTH}}",
+            subsequent_indent=" " * (2 + FORMAT_WIDTH),
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -43,14 +56,14 @@ def add_parser(subparsers: Any) -> None:
         "export",
         help="write a checkpoint as a folder that transformers loads",
         description=DESCRIPTION,
-        epilog=EPILOG,
+        epilog="\n".join([EXAMPLES, _formats(), "", LOSSES]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a quantized checkpoint")
     parser.add_argument("--format", choices=export_format_names(), required=True, help="format to write")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write, new or empty")
     parser.add_argument(
-        "--exact", action="store_true", help="keep every weight as it is, at whatever size (compressed-tensors only)"
+        "--exact", action="store_true", help="keep every weight as it is, at whatever size, if the format can"
     )
     parser.add_argument(
         "--force", action="store_true", help="write even layers that the format changes by more than a tenth"

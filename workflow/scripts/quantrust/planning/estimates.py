@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from quantrust.confidence.catalogue import OF_ONE_NETWORK
+from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK
 from quantrust.embedded.models import IMAGE_SIZE
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.examples import KINDS
@@ -615,7 +615,8 @@ class _Planner:
         evaluation = self.config["evaluation"]
         # accuracy, AURC, ECE, coverage at each risk limit, Phi of each cost
         columns = 3 + len(evaluation["risks"]) + len(evaluation["costs"])
-        estimators = 1 if job.rule == "tabulate_quantization" else 2
+        (table,) = (table for table in TABLES if table.rule == job.rule)
+        estimators = len(table.settings(self.config).get("estimators", COMPARED))
         numbers = self._variants * estimators * columns
         return Estimate(disk=PAPER_TABLE_BYTES + numbers * NUMBER_BYTES, host=DRAWING + self._settings * SETTING_READ)
 

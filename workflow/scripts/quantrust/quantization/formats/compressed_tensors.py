@@ -1,4 +1,5 @@
-"""The compressed-tensors format, as `transformers` reads it with the `compressed-tensors` package.
+"""The compressed-tensors format: every number of bits and every component. It loads with the package
+compressed-tensors.
 
 `pack-quantized` holds, for a layer of b bits, `weight_packed` (codes as one stream of bits a row, int32),
 `weight_scale` (rows by groups), `weight_shape` and, unless the grid is symmetric, `weight_zero_point` (packed along
@@ -8,10 +9,9 @@ the rows). Values are signed there: a code c of ours is c - 2^(b - 1), which has
 `transformers` 5.23 reads asymmetric `pack-quantized` layers only if it dequantizes while loading (it allots them
 unpacked zero-points otherwise), and then takes one width and group size for the whole model, and computes in the
 scales' float16. A model of one width and group size whose weights float16 can hold therefore asks for that in its
-config. Any other model is written
-without packed zero-points, as exactly the same weights in other words: q - z of b bits is a signed number of b + 1
-bits, so such a layer becomes a symmetric one of one bit more. Layers of 8 bits, embeddings and float zero-points are
-unpacked.
+config. Any other model is written without packed zero-points, as exactly the same weights in other words: q - z of b
+bits is a signed number of b + 1 bits, so such a layer becomes a symmetric one of one bit more. Layers of 8 bits,
+embeddings and float zero-points are unpacked.
 """
 
 from collections.abc import Callable

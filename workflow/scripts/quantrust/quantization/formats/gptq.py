@@ -1,4 +1,5 @@
-"""The GPTQ format, as `transformers` reads it with the packages `optimum` and `gptqmodel`.
+"""The GPTQ format: 2, 3, 4 or 8 bits, linears only, one number of bits and one group size for all. It loads with the
+packages optimum and gptqmodel, which need an environment of their own: envs/export.yaml, or requirements-export.txt.
 
 A layer of b bits has `qweight` (codes packed along the input channels, int32, in * b / 32 by out), `qzeros` (zeros
 packed along the output channels, groups by out * b / 32), `scales` (float16, groups by out) and `g_idx` (the group of
