@@ -70,7 +70,7 @@ class Blocks:
     groups : tuple of GroupRule
         In the order of execution. Each linear of the block is in one of them.
     single : bool
-        Whether `path` is one block and no list. It has no index then, and does not count to thirds.
+        Whether `path` is one block and not a list. It has no index then, and does not count to thirds.
     """
 
     path: str

@@ -9,8 +9,8 @@ Everything is computed in float32, a part of the model at a time, so that its de
 Between blocks the activations of all samples lie in host memory up to an eighth of the model
 (`quantrust.quantization.quantizing_memory.ACTIVATION_SHARE`), and beyond it in files that are deleted at the end. Those
 are pictures, then prompts as well, and the larger of what is stored between blocks of the vision tower and between
-blocks of the language model; with them sines and cosines of positions. What a kind of method adds, its module in
-`quantrust.quantization.walks` says.
+blocks of the language model; with them sines and cosines of positions. The modules of
+`quantrust.quantization.walks` say what each kind of method adds.
 """
 
 from abc import abstractmethod

@@ -11,11 +11,12 @@ here, without an earlier quantization and without blocks that never run, and
     stored.
 `quantization.json`
     `format` (of this folder, 3), `scheme` and `settings`, `sha256` of `model.safetensors`, `bytes`, `calibration`,
-    `modality_ratios`, `scales` (what a scale search chose) and `layers` (the plan, with each layer's relative error).
-    `relative_error` is |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there is
-    any. An entry of `scales` has the `exponent` of a group with its `error`, that of the plain grid (`unscaled_error`),
-    and the exponent that came next (`runner_up`) with its own (`runner_up_error`): where the two errors are nearly
-    equal, the rounding of stored scales may have decided. Both are null where no other exponent had a finite error.
+    `modality_ratios`, `scales` (what a scale search chose) and `layers` (the layer plan, with each layer's
+    `relative_error`). It is |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there
+    is any. An entry of `scales` has the `exponent` of a group with its `error`, that of the plain grid
+    (`unscaled_error`), and the exponent that came next (`runner_up`) with its own (`runner_up_error`): where the two
+    errors are nearly equal, the rounding of stored scales may have decided. Both are null where no other exponent had a
+    finite error.
 `quantrust-digests.json`
     Size and digest of every file, as `quantrust.artifacts.folder_record` says.
 
@@ -92,7 +93,7 @@ def save_checkpoint(
     model : torch.nn.Module
         With `QuantizedLinear` and `QuantizedEmbedding` in the places that `layers` gives bits to.
     layers : polars.DataFrame
-        The plan; more columns are kept.
+        The layer plan; more columns are kept.
     record : dict
         What else goes into `quantization.json`: `scheme`, `settings`, `calibration`, `scales`, `modality_ratios`.
     """

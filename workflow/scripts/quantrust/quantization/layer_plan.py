@@ -37,11 +37,11 @@ LAYER_PLAN_SCHEMA = pl.Schema(
 
 `rows` and `columns` are output and input channels (a convolution's kernel counts as input channels). `bits`, `group`
 and `method` are null for layers that are skipped, and `reason` says why. `selected_by` is the row of the scheme's table
-that decides about the layer. `method` is what the layer's weight goes through: `rtn` also where the scheme's own method
-has nothing to go by, and then `note` says so, as it does where the group size is not the scheme's; once a layer is
-quantized, also where its scales were too small for the dtype in which they are stored. `scaled_by` is the
-operation that absorbs the inverse of a layer's channel scales, null where nothing does and the plain grid is used.
-`shares` names the layer whose codes a tied layer uses.
+that decides about the layer. `method` is what the layer's weight goes through. Where the scheme's own method has
+nothing to go by it is the method that its record names for that, such as `rtn`, and `note` says so. `note` also says
+where the group size is not the scheme's and, once a layer is quantized, where its scales were too small for the dtype
+in which they are stored. `scaled_by` is the operation that absorbs the inverse of a layer's channel scales, null where
+nothing does and the plain grid is used. `shares` names the layer whose codes a tied layer uses.
 """
 
 

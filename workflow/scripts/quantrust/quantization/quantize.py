@@ -1,9 +1,9 @@
 """From a model folder and a scheme to a checkpoint folder, one part of the model at a time.
 
 Weights are read from disk when their part (a block, the embedding, the head) is worked on, and are written and let go
-once it is done. In which order the parts are run and quantized, the walk of the scheme's method says; see
-`quantrust.quantization.walks`. Calibration goes block by block over all samples; what passes between blocks lies in
-memory as far as a budget goes, then in files beside the checkpoint, and is deleted with it if anything fails.
+once it is done. The walk of the scheme's method (`quantrust.quantization.walks`) says in which order the parts are run
+and quantized. Calibration goes block by block over all samples; what passes between blocks lies in memory as far
+as a budget goes, then in files beside the checkpoint, and is deleted with it if anything fails.
 """
 
 import logging
