@@ -146,7 +146,7 @@ def gptq_fast(model, weights, store, samples):
     from quantrust.quantization.calibration_samples import micro_batches
     from quantrust.quantization.linear import PackedWeight, replace_layer
     from quantrust.quantization.methods.gptq import factor_hessian, quantize_gptq
-    from quantrust.quantization.walks.sequential import quantize_stack
+    from quantrust.quantization.walks.sequential import Steps, quantize_stack
 
     blocks = FAMILY.blocks(model, "language")
     runs = [(partial(decode, model, inputs), inputs.roles.flatten() != Role.PAD) for inputs in micro_batches(samples)]
@@ -165,9 +165,7 @@ def gptq_fast(model, weights, store, samples):
             {block: FAMILY.scale_groups(model, block) for block in blocks},
             runs,
             set(linears_of(model)),
-            factor_hessian,
-            quantize_layer,
-            lambda block: None,
+            Steps(factor_hessian, quantize_layer, lambda block: None),
             weights.loaded,
             store,
         )

@@ -18,7 +18,7 @@ from quantrust.quantization.methods.gptq import factor_hessian, quantize_gptq
 from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.quantize import quantize_model
-from quantrust.quantization.walks.sequential import quantize_stack
+from quantrust.quantization.walks.sequential import Steps, quantize_stack
 
 
 def correlated(columns: int, tokens: int, seed: int = 0) -> torch.Tensor:
@@ -207,7 +207,7 @@ def test_each_block_is_calibrated_on_what_the_quantized_blocks_before_yield():
         layer.weight.copy_(quantize_gptq(layer.weight, factor, 2, 16).dequantize())
 
     runs = [(partial(model, batch), kept) for batch, kept in zip(batches, flags, strict=True)]
-    hidden = quantize_stack(model, blocks, groups, runs, chosen, factor_hessian, quantize, finished.append)
+    hidden = quantize_stack(model, blocks, groups, runs, chosen, Steps(factor_hessian, quantize, finished.append))
     assert finished == blocks
     for name, weight in expected.items():
         torch.testing.assert_close(model.get_submodule(name).weight, weight)
@@ -227,9 +227,7 @@ def test_a_layer_whose_inputs_are_not_finite_is_named():
             groups,
             runs,
             {"blocks.0.second", "blocks.1.second"},
-            factor_hessian,
-            lambda *_: None,
-            print,
+            Steps(factor_hessian, lambda *_: None, print),
         )
 
 

@@ -54,6 +54,25 @@ class HessianRounding(Protocol[Prepared]):
         ...
 
 
+@dataclass(frozen=True)
+class Steps(Generic[Prepared]):
+    """What is done with the layers of a stack of blocks.
+
+    Attributes
+    ----------
+    prepare : callable
+        Maps a Hessian to what `quantize_layer` takes.
+    quantize_layer : callable
+        Puts a quantized layer in the place of the linear with this name, given its prepared Hessian.
+    finish_block : callable
+        Called with the name of each block whose layers are done, while it is held.
+    """
+
+    prepare: Callable[[Tensor], Prepared]
+    quantize_layer: Callable[[str, Prepared], None]
+    finish_block: Callable[[str], None]
+
+
 class SequentialWalk(CalibratedWalk):
     """The walk of a method that quantizes in the order of the forward pass."""
 
@@ -123,9 +142,7 @@ class SequentialWalk(CalibratedWalk):
             {block: job.family.scale_groups(job.model, block) for block in blocks},
             micro_batches,
             chosen,
-            self._method.prepare,
-            partial(self._quantize_layer, job),
-            finish,
+            Steps(self._method.prepare, partial(self._quantize_layer, job), finish),
             runs.hold,
             runs.store,
         )
@@ -219,9 +236,7 @@ def quantize_stack(
     groups: Mapping[str, Sequence[ScaleGroup]],
     runs: Sequence[Run],
     chosen: set[str],
-    prepare: Callable[[Tensor], Prepared],
-    quantize_layer: Callable[[str, Prepared], None],
-    finish_block: Callable[[str], None],
+    steps: Steps[Prepared],
     hold: Hold = in_memory,
     store: ActivationStore | None = None,
 ) -> list[Stored]:
@@ -230,7 +245,7 @@ def quantize_stack(
     Parameters
     ----------
     model : torch.nn.Module
-        Changed in place by `quantize_layer`.
+        Changed in place by the steps.
     blocks : sequence of str
         Dotted names, in order.
     groups : mapping of str to sequence of ScaleGroup
@@ -238,12 +253,7 @@ def quantize_stack(
     runs : sequence of Run
     chosen : set of str
         Dotted names of the linears to quantize.
-    prepare : callable
-        Maps a Hessian to what `quantize_layer` takes.
-    quantize_layer : callable
-        Puts a quantized layer in the place of the linear with this name, given its prepared Hessian.
-    finish_block : callable
-        Called with the name of each block whose layers are done, while it is held.
+    steps : Steps
     hold : callable
         Each block is held until its quantized form has run.
     store : ActivationStore or None
@@ -277,10 +287,10 @@ def quantize_stack(
                         run_block(block, hidden[place].get(), fetch(block_inputs.others[index]))
                 for group in wanted:
                     # taken out, so that no Hessian outlives its preparation
-                    factor = prepare_inputs(sums.pop(group), group.linears, prepare)
+                    factor = prepare_inputs(sums.pop(group), group.linears, steps.prepare)
                     for name in filter(chosen.__contains__, group.linears):
-                        quantize_layer(name, factor)
-            finish_block(block_name)
+                        steps.quantize_layer(name, factor)
+            steps.finish_block(block_name)
             for place, block_inputs in enumerate(inputs):
                 hidden[place] = store.put(run_block(block, hidden[place].get(), fetch(block_inputs.others[index])))
     return hidden
