@@ -306,7 +306,7 @@ def test_threshold_images_among_the_reported_ones_are_noted(files, capsys):
     predict(folder / "p.json", [0.25])
     predict(folder / "v.json", [0.25], first=101)
     scored(folder, "--threshold-predictions", folder / "v.json")
-    assert "1 images have questions in both" in capsys.readouterr().err
+    assert "note: 1 image has questions in both" in capsys.readouterr().err
 
 
 def fails(folder, capsys, *options, names):

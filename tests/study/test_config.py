@@ -353,9 +353,7 @@ def test_a_dataset_without_the_splits_of_its_part_in_the_study_is_named(config: 
 def test_calibration_needs_captions_unless_no_scheme_reads_any(config: dict) -> None:
     config["datasets"]["more"] = {**OFFICIAL, "split": SHARES}
     config["study"]["id_dataset"] = "more"
-    with pytest.raises(
-        QuantrustError, match=r"calibration\.source is None; allowed where .*, more, .*without captions"
-    ):
+    with pytest.raises(QuantrustError, match=r"calibration\.source is null, .* the ID dataset more has none; set .*"):
         check_config(config, SCHEMA)
     config["study"]["schemes"] = ["bf16", "hqq-w4g64"]
     check_config(config, SCHEMA)

@@ -137,8 +137,9 @@ def run(arguments: argparse.Namespace) -> None:
             notes.append(chance)
         shared = np.intersect1d(scored.images, val.images).size
         if shared:
+            images = "1 image has" if shared == 1 else f"{shared} images have"
             print(
-                f"note: {shared} images have questions in both {arguments.predictions} and "
+                f"note: {images} questions in both {arguments.predictions} and "
                 f"{arguments.threshold_predictions}: thresholds are best chosen on other images",
                 file=sys.stderr,
             )

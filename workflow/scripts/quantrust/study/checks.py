@@ -181,8 +181,8 @@ def _calibration(config: Config) -> Faults:
     dataset = config["datasets"][id_dataset]
     if "captions" not in dataset:
         yield (
-            f"calibration.source is None; allowed where the ID dataset, {id_dataset}, was written without captions: a "
-            "file of image-caption pairs and the folder of their images"
+            f"calibration.source is null, but the methods of the study read image-caption pairs, and the ID dataset "
+            f"{id_dataset} has none; set calibration.source to a captions file and the folder of its images"
         )
     elif calibration["samples"] > dataset["captions"]:
         yield (
