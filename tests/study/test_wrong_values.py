@@ -33,6 +33,8 @@ ALTERNATIVES = {
     ("calibration", "source"): (type(None),),
     ("certification", "estimators"): (type(None),),
     ("comparison", "estimators"): (type(None),),
+    ("features", "max_new_tokens"): (int,),
+    ("features", "prompt"): (str,),
     ("report", "shipping", "estimators"): (type(None),),
 }
 # Keys whose text becomes a path or a part of one.
