@@ -181,6 +181,11 @@ def optional_text(record: dict[str, Any], key: str, where: str) -> str | None:
     return None if record.get(key) is None else text(record[key], key, where)
 
 
+def image_file(files: Files, name: str, where: str) -> str | None:
+    """Return the path of an image whose name a record gives; None where the folder of images is not given."""
+    return None if files.images is None else str(path_inside(files.images, name, where))
+
+
 def image_path(record: Mapping[str, Any], image_id: str, files: Files, template: str, where: str) -> str | None:
     """Return the path of a question's image: of its record's own ``image``, or by the template of names.
 
@@ -203,7 +208,7 @@ def image_path(record: Mapping[str, Any], image_id: str, files: Files, template:
     if files.images is None:
         return None
     if "image" in record:
-        return str(path_inside(files.images, text(record["image"], "image", where), where))
+        return image_file(files, text(record["image"], "image", where), where)
     template = template if files.image_name is None else files.image_name
     if not _IMAGE_NAME.fullmatch(template):
         raise QuantrustError(f"the name of images {shown(template)} is not {IMAGE_NAMES}")
@@ -216,7 +221,7 @@ def image_path(record: Mapping[str, Any], image_id: str, files: Files, template:
                 f'{where}: image_id {shown(image_id)} is not a COCO number and there is no "image"; expected one of '
                 "the two"
             ) from None
-    return str(path_inside(files.images, template.format(image_id=name), where))
+    return image_file(files, template.format(image_id=name), where)
 
 
 def reference_answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:

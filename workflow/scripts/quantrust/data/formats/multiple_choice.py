@@ -21,27 +21,23 @@ from quantrust.data.format import Asked, Format
 from quantrust.data.official import (
     Files,
     Question,
+    by_id,
     each_image_one_file,
+    image_file,
     list_of_objects,
-    occurs_twice,
     optional_text,
     place_of,
     some_questions,
 )
 from quantrust.data.texts import identifier, shown, text
 from quantrust.errors import QuantrustError
-from quantrust.files import path_inside, read_json
+from quantrust.files import read_json
 
 
 def _records(parsed: Any, path: str | Path) -> Iterator[tuple[Asked, dict[str, Any]]]:
-    records = list_of_objects(parsed, path)
+    records = by_id(list_of_objects(parsed, path), path)
     some_questions(records, path)
-    seen: set[str] = set()
-    for position, record in enumerate(records):
-        question_id = identifier(record.get("question_id"), "question_id", place_of(path, f"number {position + 1}"))
-        if question_id in seen:
-            raise occurs_twice(path, question_id)
-        seen.add(question_id)
+    for question_id, record in records.items():
         yield Asked(question_id, identifier(record.get("image"), "image", place_of(path, question_id))), record
 
 
@@ -64,7 +60,7 @@ def read_multiple_choice(files: Files) -> list[Question]:
             Question(
                 question_id=asked.question_id,
                 image_id=asked.image_id,
-                image=None if files.images is None else str(path_inside(files.images, asked.image_id, where)),
+                image=image_file(files, asked.image_id, where),
                 # without a text it stays without one, which is refused
                 question="\n".join([question, *lines]) if question else "",
                 answers=(_letter(record, choices, where),),

@@ -14,6 +14,7 @@ from quantrust.data.official import (
     Files,
     Question,
     each_image_one_file,
+    image_file,
     list_of_objects,
     occurs_twice,
     optional_text,
@@ -22,7 +23,7 @@ from quantrust.data.official import (
     some_questions,
 )
 from quantrust.data.texts import identifier, text
-from quantrust.files import path_inside, read_json
+from quantrust.files import read_json
 
 
 def _records(parsed: Any, path: str | Path) -> Iterator[tuple[Asked, dict[str, Any]]]:
@@ -55,7 +56,7 @@ def read_vizwiz(files: Files) -> list[Question]:
             Question(
                 question_id=asked.question_id,
                 image_id=asked.image_id,
-                image=None if files.images is None else str(path_inside(files.images, asked.image_id, where)),
+                image=image_file(files, asked.image_id, where),
                 question=text(record.get("question"), "question", where),
                 answers=reference_answers(record, where),
                 answer_type=optional_text(record, "answer_type", where),
