@@ -69,10 +69,6 @@ class LayerWriter:
             self._tensors.setdefault(weights.part_of(name), []).append(name)
         self._finished: set[str | None] = set()
 
-    def count_block(self) -> None:
-        """Count a block that was run for calibration."""
-        self._bar.update()
-
     def quantize(self, name: str, quantize: Quantize | None = None) -> None:
         """Quantize and write a layer, if the layer plan selects it and it is not done yet.
 
@@ -116,6 +112,11 @@ class LayerWriter:
             if name not in self._writer.layout.packed:
                 self._writer.write(name, attrgetter(name)(self._model))
         self._finished.add(part)
+
+    def finish_block(self, block: str) -> None:
+        """Finish a block that was run for calibration, and count it."""
+        self.finish(block)
+        self._bar.update()
 
     def quantize_rest(self) -> None:
         """Quantize every layer that is not quantized yet, and write every tensor that is not written."""

@@ -138,8 +138,7 @@ class ScaleSearchingWalk(CalibratedWalk):
         for block, choices in zip(blocks, searches, strict=True):
             for choice in choices:
                 fold_scale(job.model, choice.group, choice.scale)
-            job.layers.finish(block)
-            job.layers.count_block()
+            job.layers.finish_block(block)
             found += choices
         return found
 

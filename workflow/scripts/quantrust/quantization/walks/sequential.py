@@ -131,18 +131,13 @@ class SequentialWalk(CalibratedWalk):
         self, job: Job, runs: CalibrationRuns, chosen: set[str], component: str, micro_batches: list[Run]
     ) -> list[Stored]:
         blocks = job.family.blocks(job.model, component)
-
-        def finish(block: str) -> None:
-            job.layers.finish(block)
-            job.layers.count_block()
-
         return quantize_stack(
             job.model,
             blocks,
             {block: job.family.scale_groups(job.model, block) for block in blocks},
             micro_batches,
             chosen,
-            Steps(self._method.prepare, partial(self._quantize_layer, job), finish),
+            Steps(self._method.prepare, partial(self._quantize_layer, job), job.layers.finish_block),
             runs.hold,
             runs.store,
         )
