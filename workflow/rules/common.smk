@@ -15,11 +15,19 @@ from quantrust.confidence.catalogue import estimator_module, has_learned
 from quantrust.digest import source_digest
 from quantrust.errors import QuantrustError
 from quantrust.quantization.scheme import UNQUANTIZED
-from quantrust.report.contents import FIGURES, TABLES, figures_of, inputs_of, is_in_the_paper, learning_estimators
+from quantrust.report.contents import (
+    FIGURES,
+    REFERENCE,
+    TABLES,
+    figures_of,
+    inputs_of,
+    is_in_the_paper,
+    learning_estimators,
+)
 from quantrust.study import contents, digests, inputs, jobs, paths, settings
 from quantrust.study.config import study_config
 from quantrust.study.digests import script_code as code
-from quantrust.study.places import REFERENCE, from_here
+from quantrust.study.places import from_here
 
 try:
     # In its place, because captions and jobs read this very object.

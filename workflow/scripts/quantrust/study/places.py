@@ -10,8 +10,6 @@ PROJECT = SCRIPTS.parents[1]
 DEFAULT = PROJECT / "config.yaml"
 """What every config is laid over."""
 SCHEMA = PROJECT / "workflow" / "schemas" / "config.schema.yaml"
-REFERENCE = PROJECT / "config" / "paper_reference.yaml"
-"""What the paper prints."""
 CAPTIONS = PROJECT / "workflow" / "report"
 
 
