@@ -15,6 +15,7 @@ from quantrust.errors import QuantrustError
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 
+@cache
 def source_digest(module: str) -> str:
     """Digest a module of this package, named with dots, and what it imports from the package (see `code_digest`)."""
     return code_digest(SCRIPTS.joinpath(*module.split(".")).with_suffix(".py"))

@@ -1,5 +1,7 @@
 """Digests of the code that a job runs and that its script does not import: modules that are found by a name."""
 
+from functools import cache
+
 from quantrust.confidence.catalogue import LEARNED, estimator_module
 from quantrust.data.format import format_module
 from quantrust.digest import SCRIPTS, code_digest, code_files, source_digest
@@ -10,6 +12,7 @@ from quantrust.study.inputs import formats_of, task_of
 from quantrust.tasks.task import task_module
 
 
+@cache
 def script_code(script: str) -> str:
     """Return the digest of a script, named without its ending, and of every module of the package that it imports."""
     return code_digest(SCRIPTS / f"{script}.py")
