@@ -21,6 +21,8 @@ GROUPS = "data/groups/{model}/{scheme}.parquet"
 BINS = "data/bins/{model}/{scheme}.parquet"
 CERTIFICATION = "data/certification/{model}/{scheme}.parquet"
 DECISIONS = "data/decisions/{model}/{scheme}.parquet"
+OPERATING_POINTS = "data/operating_points/{model}/{scheme}.json"
+BUNDLE = "data/bundles/{model}/{scheme}"
 
 # What is computed of the ID dataset alone, before the shifts are added.
 ID_SCORES = "data/in_distribution/scores/{model}/{scheme}.parquet"
