@@ -143,6 +143,11 @@ def test_changing_what_may_ship_judges_anew_and_computes_nothing_else(scratch) -
     assert scratch.plan()[0] == Counter(judge_schemes=1, tabulate_shipping=1, build_page=1)
 
 
+def test_starting_the_page_with_another_limit_judges_nothing_anew(scratch) -> None:
+    scratch.change("report", "shipping", "risk", value=0.1)
+    assert scratch.plan()[0] == Counter(pick_examples=1, build_page=1)
+
+
 def test_another_study_of_fewer_schemes_leaves_what_the_first_computed_of_all_of_them(scratch) -> None:
     shared = ("comparisons", "shipping", "examples")
     before = scratch.digests("data/studies/reports")

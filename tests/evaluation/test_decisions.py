@@ -158,7 +158,7 @@ def shipped(scores, mixtures, tmp_path):
     write_table(mixtures["shift"], tmp_path / "mixture.parquet")
 
     def write(names=("bf16", "same", "worse"), **changes) -> pl.DataFrame:
-        settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.1, "keeps": 0.95}
+        settings = {"reference": "bf16", "estimators": ["maxprob"], "risks": [0.1], "keeps": 0.95}
         write_shipping(
             {("m", name): tmp_path / f"{name}.parquet" for name in names},
             {"shift": tmp_path / "mixture.parquet"},
@@ -210,6 +210,19 @@ def test_every_estimator_judges_on_its_own(shipped) -> None:
         assert alone.height == 2 * 2 * 2
 
 
+def test_every_limit_has_the_verdicts_that_it_has_alone(shipped) -> None:
+    limits = [0.05, 0.1, 0.2]
+    together = shipped(risks=limits)
+    accuracy = together.filter(pl.col("metric") == "accuracy")
+    assert accuracy.height == 2 * 2
+    for limit in limits:
+        alone = shipped(risks=[limit])
+        coverage = alone.filter(pl.col("metric") == "coverage_at_risk")
+        assert coverage["parameter"].to_list() == [limit] * 4
+        assert together.filter(pl.col("parameter") == limit).equals(coverage)
+        assert alone.filter(pl.col("metric") == "accuracy").equals(accuracy)
+
+
 def test_a_study_without_the_reference_has_no_rows(shipped) -> None:
     assert shipped(names=("same", "worse")).is_empty()
 
@@ -258,7 +271,7 @@ def test_the_verdicts_of_a_small_study_are_open(scores, tmp_path) -> None:
     )
     write_table(few, tmp_path / "few.parquet")
     paths = {("m", name): tmp_path / "few.parquet" for name in ("bf16", "same")}
-    settings = {"reference": "bf16", "estimators": ["maxprob"], "risk": 0.3, "keeps": 0.95, "id_dataset": "id"}
+    settings = {"reference": "bf16", "estimators": ["maxprob"], "risks": [0.3], "keeps": 0.95, "id_dataset": "id"}
     write_shipping(
         paths, {}, tmp_path / "shipping.parquet", **given(ShippingSettings, **settings, resamples=60, seed=0)
     )

@@ -234,6 +234,17 @@ FAULTS = [
     ("report/limits/lowest", 0, r"report\.limits\.lowest is 0; allowed: a number between 0 and 1"),
     ("report/shipping/risk", 0.052, r"report\.shipping\.risk is 0\.052; allowed: one of report\.limits: 0\.005, 0\.01"),
     (
+        "report/shipping/risks",
+        [0.05, 0.052],
+        r"report\.shipping\.risks\[1\] is 0\.052; allowed: one of report\.limits: ",
+    ),
+    ("report/shipping/risks", [0.1], r"report\.shipping\.risk is 0\.05; allowed: one of report\.shipping\.risks: 0\.1"),
+    (
+        "report/shipping/risks",
+        [],
+        r"report\.shipping\.risks is \[\]; allowed: null, or a list of different risk limits",
+    ),
+    (
         "report/shipping/estimators",
         ["maxprob", "entropy"],
         r"report\.shipping\.estimators\[1\] is 'entropy'; allowed: a name under certification\.estimators: maxprob, ",
@@ -394,6 +405,14 @@ def test_estimators_of_the_report_are_by_default_the_main_ones_that_the_study_ha
     for section in (filled["certification"], filled["comparison"], filled["report"]["shipping"]):
         assert section["estimators"] == chosen
     assert config["certification"]["estimators"] is None
+
+
+def test_limits_with_verdicts_are_by_default_the_certified_ones_of_the_grid_and_the_criterions(config: dict) -> None:
+    assert completed(config)["report"]["shipping"]["risks"] == [0.01, 0.05, 0.1, 0.2]
+    config["certification"]["risks"] = [0.2, 0.052, 0.1]
+    assert completed(config)["report"]["shipping"]["risks"] == [0.05, 0.1, 0.2]
+    config["report"]["shipping"]["risks"] = [0.2, 0.05]
+    assert completed(config)["report"]["shipping"]["risks"] == [0.05, 0.2]
 
 
 def test_what_the_config_names_is_left_as_it_is(config: dict) -> None:

@@ -36,6 +36,7 @@ ALTERNATIVES = {
     ("features", "max_new_tokens"): (int,),
     ("features", "prompt"): (str,),
     ("report", "shipping", "estimators"): (type(None),),
+    ("report", "shipping", "risks"): (type(None),),
 }
 # Keys whose text becomes a path or a part of one.
 NAMES_A_PATH = {
@@ -106,6 +107,7 @@ def whole_config() -> dict:
     config["study"] |= {"schemes": ["bf16", "mix"], "models": ["qwen2-vl-tiny", "own"]}
     for section in (config["certification"], config["comparison"], config["report"]["shipping"]):
         section["estimators"] = ["maxprob"]
+    config["report"]["shipping"]["risks"] = [0.05]
     return config
 
 

@@ -44,10 +44,19 @@ def kept(
     # Of five trainings, where it is open, two meet and one fails the criterion.
     common |= {"members": 5, "members_meet": 5 if verdict == "meets" else 2, "members_fail": 1}
     return [
-        {**common, "metric": "accuracy", "kept": share, "kept_low": share, "kept_high": share, "verdict": None},
+        {
+            **common,
+            "metric": "accuracy",
+            "parameter": None,
+            "kept": share,
+            "kept_low": share,
+            "kept_high": share,
+            "verdict": None,
+        },
         {
             **common,
             "metric": "coverage_at_risk",
+            "parameter": 0.05,
             "kept": value,
             "kept_low": low,
             "kept_high": high,

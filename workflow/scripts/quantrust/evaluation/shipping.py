@@ -132,8 +132,8 @@ class ShippingSettings:
         The scheme that the others are held against.
     estimators : sequence of str
         By whose confidence answers are kept, on both sides; each has verdicts of its own.
-    risk : float
-        The risk limit R, in [0, 1].
+    risks : sequence of float
+        Risk limits R, in [0, 1]; each has verdicts of its own, on the same resamples.
     keeps : float
         Share of the reference's coverage at risk that a scheme has to keep, in (0, 1].
     id_dataset : str
@@ -146,7 +146,7 @@ class ShippingSettings:
 
     reference: str
     estimators: Sequence[str]
-    risk: float
+    risks: Sequence[float]
     keeps: float
     id_dataset: str
     resamples: int
@@ -175,9 +175,9 @@ def write_shipping(
         For each shifted dataset the Parquet file of its mixtures.
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`: for every variant but the reference, every estimator and
-        every dataset, a row for accuracy, without a verdict, and one for coverage at the risk limit. Beside the verdict
-        stands how many members the estimator has, and how many of them meet and fail the criterion by their own
-        intervals. No rows where the scores have no reference.
+        every dataset, a row for accuracy, without a verdict, and one for the coverage at each risk limit, which is
+        the ``parameter``. Beside the verdict stands how many members the estimator has, and how many of them meet and
+        fail the criterion by their own intervals. No rows where the scores have no reference.
     settings : ShippingSettings
 
     Raises
@@ -186,7 +186,7 @@ def write_shipping(
         As `evaluate_variant`; also where two schemes of a model do not answer the same questions.
     """
     mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
-    metrics: list[Key] = [("accuracy", None), ("coverage_at_risk", settings.risk)]
+    metrics: list[Key] = [("accuracy", None), *(("coverage_at_risk", risk) for risk in settings.risks)]
     draws: dict[tuple[str, ...], ImageDraws] = {}
 
     def draw(setting: Setting) -> ImageDraws:

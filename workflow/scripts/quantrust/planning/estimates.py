@@ -576,8 +576,10 @@ class _Planner:
 
     @property
     def _judged(self) -> int:
-        """Verdicts: of a variant under each estimator, by accuracy and coverage."""
-        return 2 * self._variants * len(self.config["report"]["shipping"]["estimators"]) * len(self.questions)
+        """Verdicts: of a variant under each estimator, by accuracy and the coverage at each limit."""
+        shipping = self.config["report"]["shipping"]
+        metrics = 1 + len(shipping["risks"])
+        return metrics * self._variants * len(shipping["estimators"]) * len(self.questions)
 
     def _pick_examples(self, job: Job) -> Estimate:
         tested, total = self._all("test"), self._totals()

@@ -19,6 +19,7 @@ from quantrust.study.contents import (
     ID_SPLITS,
     SHIFT_SPLIT,
     estimators_of,
+    judged_risks,
     reads_calibration,
     splits_of,
 )
@@ -264,12 +265,21 @@ def _report(config: Config) -> Faults:
             "that is not below it"
         )
         return
-    estimators, risk = estimators_of(config), config["report"]["shipping"]["risk"]
+    estimators, shipping = estimators_of(config), config["report"]["shipping"]
     yield from _unknown_names(
         "report.shipping.estimators", estimators["shipping"], estimators["certification"], "certification.estimators"
     )
-    if risk not in limits:
-        yield f"report.shipping.risk is {risk}; allowed: one of report.limits: {', '.join(map(str, limits))}"
+    given = {"risk": shipping["risk"]}
+    given |= {f"risks[{number}]": risk for number, risk in enumerate(shipping["risks"] or [])}
+    for place, risk in given.items():
+        if risk not in limits:
+            yield f"report.shipping.{place} is {risk}; allowed: one of report.limits: {', '.join(map(str, limits))}"
+    judged = judged_risks(config)
+    if shipping["risk"] not in judged:
+        yield (
+            f"report.shipping.risk is {shipping['risk']}; allowed: one of report.shipping.risks: "
+            f"{', '.join(map(str, judged))}"
+        )
 
 
 CHECKS: tuple[Callable[[Config], Faults], ...] = (

@@ -8,7 +8,7 @@ import yaml
 
 from quantrust.errors import QuantrustError
 from quantrust.study.checks import study_faults
-from quantrust.study.contents import estimators_of
+from quantrust.study.contents import estimators_of, judged_risks
 from quantrust.study.places import DEFAULT, SCHEMA, here_or_in_project
 from quantrust.study.schema import schema_faults
 
@@ -82,7 +82,8 @@ def check_config(config: Mapping[str, Any], schema_path: str | Path = SCHEMA) ->
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checked config with what it leaves open filled in.
 
-    Estimators that are null become those of `quantrust.study.contents.estimators_of`. The path of a model's folder or
+    Estimators that are null become those of `quantrust.study.contents.estimators_of`, and risk limits that are null
+    those of `judged_risks` there. The path of a model's folder or
     chat template that is not here becomes that in the project, if it is there.
 
     Parameters
@@ -91,6 +92,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         It stays as it is.
     """
     estimators, report = estimators_of(config), config["report"]
+    shipping = {"estimators": estimators["shipping"], "risks": judged_risks(config)}
     models = {
         name: model | {key: here_or_in_project(model[key]) for key in ("source", "chat_template") if key in model}
         for name, model in config["models"].items()
@@ -100,7 +102,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         "models": models,
         "certification": {**config["certification"], "estimators": estimators["certification"]},
         "comparison": {**config["comparison"], "estimators": estimators["comparison"]},
-        "report": {**report, "shipping": {**report["shipping"], "estimators": estimators["shipping"]}},
+        "report": {**report, "shipping": {**report["shipping"], **shipping}},
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from quantrust.confidence.catalogue import main_estimators
 from quantrust.data.official import SPLITS as ID_SPLITS
+from quantrust.evaluation.limits import risk_limits
 from quantrust.quantization.scheme import Scheme, resolve_scheme
 from quantrust.report.contents import datasets_of
 
@@ -108,6 +109,26 @@ def estimators_of(config: Config) -> dict[str, list[str]]:
         "comparison": compared,
         "shipping": main_estimators(certified) if shipping is None else shipping,
     }
+
+
+def judged_risks(config: Config) -> list[float]:
+    """Return the risk limits at which schemes are held against the shipping criterion, from the lowest on.
+
+    Parameters
+    ----------
+    config : mapping
+        As the schema allows it.
+
+    Returns
+    -------
+    list of float
+        `report.shipping.risks`; in the place of null the certified limits of the grid, and that of the criterion.
+    """
+    shipping = config["report"]["shipping"]
+    if shipping["risks"] is not None:
+        return sorted(shipping["risks"])
+    grid = risk_limits(**config["report"]["limits"])
+    return sorted({shipping["risk"], *(risk for risk in config["certification"]["risks"] if risk in grid)})
 
 
 def scored_estimators(config: Config) -> list[str]:

@@ -161,10 +161,10 @@ def decisions(config: Config) -> dict[str, Any]:
 
 
 def shipping(config: Config) -> dict[str, Any]:
-    """Return what the judgement of schemes is given."""
+    """Return what the judgement of schemes is given; with which limit the page starts does not count."""
     return {
         "reference": UNQUANTIZED,
-        **config["report"]["shipping"],
+        **{key: config["report"]["shipping"][key] for key in ("estimators", "risks", "keeps")},
         "id_dataset": config["study"]["id_dataset"],
         "resamples": config["comparison"]["resamples"],
         "level": config["evaluation"]["confidence_level"],

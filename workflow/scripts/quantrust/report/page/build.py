@@ -167,7 +167,7 @@ def write_page(
             id_dataset,
             config,
         ),
-        kept=_kept(kept.filter(pl.col("dataset") == id_dataset), sizes),
+        kept=_kept(pick(kept, dataset=id_dataset), sizes, config["report"]["shipping"]["risk"]),
         limits_of_data=[
             *limits_of_val(decisions, id_dataset, config["report"]["shipping"]["risk"], level),
             *limits_of_data(asked, id_dataset, learned),
@@ -259,13 +259,13 @@ def _examples(sources: Sources) -> dict[str, Any]:
     return {"examples": rows, "pictures": pictures, "kinds": KINDS}
 
 
-def _kept(kept: pl.DataFrame, sizes: pl.DataFrame) -> list[dict[str, Any]]:
+def _kept(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[dict[str, Any]]:
     """Return a row per variant of the table of what is kept: bytes, accuracy and the coverage by each estimator."""
     keys = ["model", "scheme"]
     # The answers, and with them the accuracy, are the same under every estimator.
     rows = kept.filter(pl.col("metric") == "accuracy").unique(keys, keep="first", maintain_order=True)
     rows = rows.join(sizes.select(*keys, "share_of_bf16"), on=keys, how="left", maintain_order="left")
-    coverage = kept.filter(pl.col("metric") == "coverage_at_risk")
+    coverage = pick(kept, metric="coverage_at_risk", parameter=risk)
     return [
         row | {"coverages": pick(coverage, model=row["model"], scheme=row["scheme"]).to_dicts()}
         for row in rows.to_dicts()

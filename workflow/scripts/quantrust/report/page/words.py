@@ -205,7 +205,7 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, shipping: Mapping[str, An
         ]
     accuracy = pick(kept, metric="accuracy").select("scheme", accuracy_kept="kept")
     rows = (
-        pick(kept, metric="coverage_at_risk")
+        pick(kept, metric="coverage_at_risk", parameter=risk)
         .join(accuracy, on="scheme")
         .join(sizes.select("scheme", "share_of_bf16"), on="scheme")
         .sort("share_of_bf16", "kept", descending=[False, True], maintain_order=True)
