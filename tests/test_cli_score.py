@@ -163,7 +163,7 @@ def test_confidences_declared_as_probabilities_are_refused_outside_zero_and_one(
     folder = files([1.0, 0.0, 1.0])
     declared = ("--confidence", "probability")
     predict(folder / "p.json", [0.9, 1.7, 0.2])
-    fails(folder, capsys, *declared, names=["p.json: question 101", "1.7 is outside [0, 1]", "--confidence score"])
+    fails(folder, capsys, *declared, names=["p.json: question 101", "1.7 is outside [0, 1]", "--kind score"])
     predict(folder / "p.json", [0.9, 0.7])
     predict(folder / "v.json", [-0.2], first=102)
     options = ["--threshold-predictions", folder / "v.json", *declared]

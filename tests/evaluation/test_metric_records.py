@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quantrust.commands.score import AT_COST, AT_RISK
+from quantrust.commands.reliability import AT_COST, AT_RISK
 from quantrust.evaluation import metric_records
 from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metric_records import METRICS, TENTHS, Metric, N, OfOrder, OfSums, metric_named

@@ -15,6 +15,7 @@ from quantrust.errors import QuantrustError
 ESTIMATORS = "quantrust.confidence.estimators"
 FAMILIES = "quantrust.models.families"
 DATA_FORMATS = "quantrust.data.formats"
+TABLE_FORMATS = "quantrust.data.tables"
 METHODS = "quantrust.quantization.methods"
 EXPORT_FORMATS = "quantrust.quantization.formats"
 FIGURES = "quantrust.report.figures"

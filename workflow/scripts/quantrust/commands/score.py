@@ -1,7 +1,6 @@
-"""`quantrust score`: reliability of predictions in the official result format."""
+"""`quantrust score`: the reliability of answers with confidences, from official files or from a table of scores."""
 
 import argparse
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -14,38 +13,66 @@ import polars as pl
 
 from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
+from quantrust.commands.reliability import (
+    KINDS,
+    PROBABILITY,
+    SCORE,
+    Reliability,
+    Settings,
+    percentages,
+    reliability,
+    reliability_record,
+    reliability_text,
+)
+from quantrust.commands.tables import (
+    TABLE_HELP,
+    Answers,
+    add_column_options,
+    answers_of,
+    by_split,
+    notes_of,
+    read_table_option,
+)
 from quantrust.data.format import format_names, read_official, recognised
 from quantrust.data.official import Files, Question, place_of, uneven_references
 from quantrust.data.predictions import Prediction, read_predictions
+from quantrust.data.table import table_format_names
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.intervals import LEVEL, metric_interval, null_if_nan
-from quantrust.evaluation.metric_records import OF_PROBABILITIES, SCALARS, Deployment, Key
-from quantrust.evaluation.metrics import Floats, Ranking, rank
-from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.summary import deploy, summarise
+from quantrust.evaluation.intervals import LEVEL
+from quantrust.evaluation.metric_records import OF_PROBABILITIES, Key
+from quantrust.evaluation.metrics import rank
+from quantrust.evaluation.summary import deploy
 from quantrust.files import atomic_path, write_json
 from quantrust.progress import progress
 from quantrust.tasks.task import Quality, Task, task_of_format
 
-PROBABILITY, SCORE = KINDS = ("probability", "score")
 RISKS = (0.005, 0.01, 0.05, 0.1, 0.2)
 COSTS = (1.0, 10.0, 100.0)
 LARGEST_COST = 1e12
 """Sums of costs of any data set then stay finite, and far from where gains below them are lost to rounding."""
+MOST_GROUPS = 100
+OFFICIAL = ("questions", "annotations", "predictions")
 
 DESCRIPTION = """\
-Score predictions in the official VQA result format with an added confidence:
-accuracy, risk-coverage, effective reliability and calibration, with intervals
-from resampling the images. Reads VQAv2, AdVQA, VizWiz and GQA files as
-published, and multiple-choice questions. The format decides how answers are
-judged."""
+Score answers with confidences: accuracy, risk-coverage, effective reliability
+and calibration, with intervals from resampling the images. The answers are in
+a table of scores, in a log of lm-evaluation-harness or lmms-eval, or in the
+official VQA result format beside questions and annotations as published
+(VQAv2, AdVQA, VizWiz, GQA) or multiple-choice questions. There the format
+decides how answers are judged."""
 
 EPILOG = """\
+a row of a table, here of T.jsonl:
+  {"id": 1, "quality": 0.9, "confidence": 0.93, "image": "a", "split": "test"}
 a prediction is a record of P.json (VizWiz: question_id is the image's name):
   [{"question_id": 1, "answer": "yes", "confidence": 0.93}, ...]
 
 examples:
-  all metrics that need no threshold
+  a table; thresholds are chosen on its split val, metrics are of split test
+    quantrust score T.csv --id question --quality score --json out.json
+  a log of a multiple-choice task
+    quantrust score samples_arc_easy.jsonl --metric acc --image doc.image
+  predictions, all metrics that need no threshold
     quantrust score --questions Q.json --annotations A.json --predictions P.json
   thresholds chosen on the answers in V.json, metrics of those in P.json
     quantrust score --questions Q.json --annotations A.json \\
@@ -57,31 +84,36 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the parser of `quantrust`."""
     parser = subparsers.add_parser(
         "score",
-        help="score predictions with confidences against official annotations",
+        help="score answers with confidences, in a table or against official annotations",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("table", type=Path, nargs="?", metavar="TABLE", help=TABLE_HELP)
     parser.add_argument(
         "--questions",
         type=Path,
         metavar="Q.json",
         help="official questions; not needed if the annotations have them",
     )
-    parser.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="official annotations")
+    parser.add_argument("--annotations", type=Path, metavar="A.json", help="official annotations")
     parser.add_argument(
-        "--format", choices=format_names(), help="format of these files (default: the one they look like)"
+        "--format",
+        choices=[*format_names(), *table_format_names()],
+        metavar="NAME",
+        help=f"format of the files ({', '.join(format_names())}) or of the table ({', '.join(table_format_names())}); "
+        "default: the one they look like",
     )
-    parser.add_argument("--predictions", type=Path, required=True, metavar="P.json", help="predictions to report on")
+    parser.add_argument("--predictions", type=Path, metavar="P.json", help="predictions to report on")
     parser.add_argument(
         "--threshold-predictions",
         type=Path,
         metavar="V.json",
-        help="predictions for other questions, on which thresholds are chosen; without them, metrics that need a "
-        "chosen threshold are left out",
+        help="predictions for other questions, or another table, on which thresholds are chosen; without them, and "
+        "without a split val in the table, metrics that need a chosen threshold are left out",
     )
     parser.add_argument(
-        "--confidence",
+        "--kind",
         choices=KINDS,
         help="the kind of confidence: probability (a value outside [0, 1] is an error) or score (it only ranks answers "
         "and has no calibration errors); default: probability if all values lie in [0, 1]",
@@ -97,7 +129,41 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--per-question", type=Path, metavar="OUT.csv", help="write question_id, accuracy and confidence here"
     )
+    columns = add_column_options(parser, leave_out=("confidence",))
+    columns.add_argument(
+        "--confidence",
+        metavar="NAME",
+        help="column of confidences (default: confidence; of a study's scores maxprob); with --predictions, the same "
+        "as --kind",
+    )
+    columns.add_argument("--dataset", metavar="NAME", help="of a study's scores, the dataset (default: the ID dataset)")
     parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is scored.
+
+    Attributes
+    ----------
+    format : str
+    answers : Answers
+        To report on.
+    val : Answers or None
+        To set thresholds on.
+    confidence : str
+        What the files call a confidence.
+    notes : list of str
+    corpus : mapping of str to float
+        Metrics of all answers together.
+    """
+
+    format: str
+    answers: Answers
+    val: Answers | None
+    confidence: str
+    notes: list[str]
+    corpus: Mapping[str, float]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -110,7 +176,90 @@ def run(arguments: argparse.Namespace) -> None:
     """
     # A value given twice is one row.
     risks, costs = list(dict.fromkeys(arguments.risks)), list(dict.fromkeys(arguments.costs))
+    declared = _declared(arguments)
     _check_outputs(arguments)
+    source = _from_official(arguments) if arguments.table is None else _from_table(arguments)
+    answers, val = source.answers, source.val
+
+    # One estimator made all answers: a value outside [0, 1] among any says that it yields no probabilities.
+    kind = _kind([part for part in (answers, val) if part is not None], source.confidence, declared)
+    deployment, notes = None, [NOTE]
+    if val is not None:
+        deployment = deploy(val.ranking, risks, costs)
+        notes.append(DEPLOYED_NOTE if val.path != answers.path else SPLIT_NOTE.format(arguments.val))
+        chance = chance_note(risks, val.image_count, LEVEL)
+        if chance is not None:
+            notes.append(chance)
+        _note_shared(answers, val)
+    if kind == SCORE:
+        notes.append(SCORE_NOTE)
+    settings = Settings(risks, costs, deployment, kind, arguments.resamples, arguments.seed)
+    parts = _groups(answers)
+    total = (1 + len(parts)) * arguments.resamples
+    with progress("resampling images", total, "resamples", only_on_terminals=True) as bar:
+        found = reliability(answers, settings, bar.update)
+        groups = {name: (part, reliability(part, settings, bar.update)) for name, part in parts.items()}
+
+    document = {"format": source.format, **reliability_record(answers, found, settings), **source.corpus}
+    if groups:
+        document["groups"] = {name: reliability_record(*one, settings) for name, one in groups.items()}
+    _write(arguments, document, answers)
+    values = {**found.values} | {(name, None): value for name, value in source.corpus.items()}
+    print(reliability_text(answers, values, found.intervals, [*notes, *source.notes]))
+    if groups:
+        print(_groups_text(groups, settings))
+
+
+def _declared(arguments: argparse.Namespace) -> str | None:
+    """Return the declared kind of the confidences; raise a `QuantrustError` if options do not belong together."""
+    if arguments.table is not None:
+        for name in (*OFFICIAL, "subset"):
+            if getattr(arguments, name):
+                raise QuantrustError(f"--{name} belongs to official files; expected it without the table")
+        if arguments.format in format_names():
+            raise QuantrustError(
+                f"--format {arguments.format} is one of official files; a table has {', '.join(table_format_names())}"
+            )
+        return arguments.kind
+    for name in OFFICIAL[1:]:
+        if getattr(arguments, name) is None:
+            raise QuantrustError(f"expected a table of scores, or --{name} beside the other official files")
+    if arguments.format in table_format_names():
+        raise QuantrustError(
+            f"--format {arguments.format} is one of tables; expected one of {', '.join(format_names())}"
+        )
+    if arguments.confidence not in (None, *KINDS):
+        raise QuantrustError(f"--confidence {arguments.confidence}: expected one of {', '.join(KINDS)}")
+    return arguments.kind or arguments.confidence
+
+
+def _from_table(arguments: argparse.Namespace) -> _Source:
+    table = read_table_option(arguments.table, arguments, arguments.format)
+    rows, val_rows = by_split(table, arguments)
+    notes = notes_of(table)
+    val = None if val_rows is None else answers_of(table, val_rows)
+    if arguments.threshold_predictions is not None:
+        if val is not None:
+            raise QuantrustError(
+                f"{arguments.table}: has the split {arguments.val} itself; expected thresholds to be chosen there, or "
+                "--val with the name of no split"
+            )
+        other = read_table_option(arguments.threshold_predictions, arguments, arguments.format, split=None, group=None)
+        val = answers_of(other, other.answers)
+        _check_apart(set(rows["id"]), val, arguments)
+    return _Source(table.format, answers_of(table, rows), val, "confidence", notes, {})
+
+
+def _check_apart(ids: set[str], val: Answers, arguments: argparse.Namespace) -> None:
+    for named in val.ids:
+        if named in ids:
+            raise QuantrustError(
+                f"{val.path}: answer {named}: is also in {arguments.table}; expected thresholds to be chosen on other "
+                "questions than those reported on"
+            )
+
+
+def _from_official(arguments: argparse.Namespace) -> _Source:
     files = Files(arguments.annotations, arguments.questions)
     file_format = arguments.format or recognised(files)
     task = task_of_format(file_format)
@@ -121,51 +270,17 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.threshold_predictions is not None:
         threshold_predictions = read_predictions(arguments.threshold_predictions, questions)
     _check_partition(questions, predictions, threshold_predictions, arguments)
-
-    # One estimator made both files: a value outside [0, 1] in either says that it yields no probabilities.
-    answered = [(arguments.predictions, predictions), (arguments.threshold_predictions, threshold_predictions or {})]
-    kind = _kind(answered, arguments.confidence)
-    is_probability = kind == PROBABILITY
-    scored = _score(questions, predictions, quality)
-    deployment, notes = None, [NOTE]
+    val = None
     if threshold_predictions is not None:
-        val = _score(questions, threshold_predictions, quality)
-        deployment = deploy(val.ranking, risks, costs)
-        notes.append(DEPLOYED_NOTE)
-        chance = chance_note(risks, np.unique(val.images).size, LEVEL)
-        if chance is not None:
-            notes.append(chance)
-        shared = np.intersect1d(scored.images, val.images).size
-        if shared:
-            images = "1 image has" if shared == 1 else f"{shared} images have"
-            print(
-                f"note: {images} questions in both {arguments.predictions} and "
-                f"{arguments.threshold_predictions}: thresholds are best chosen on other images",
-                file=sys.stderr,
-            )
-    if kind == SCORE:
-        notes.append(SCORE_NOTE)
-    values = summarise(scored.ranking, risks, costs, deployment, is_probability)
-    resampled = _resample(scored, risks, costs, deployment, is_probability, arguments.resamples, arguments.seed)
-    intervals = {
-        key: metric_interval(key[0], value, resampled[key])
-        for key, value in values.items()
-        if key in resampled and not math.isnan(value)
-    }
-    undefined = {key: int(np.count_nonzero(np.isnan(resampled[key]))) for key in intervals}
-
-    notes.append(f"judged by {task.quality_name}, the answers being to questions in the format {file_format}")
-    corpus = _corpus_metrics(task, questions, predictions)
-    document = _document(scored, kind, risks, costs, deployment, values, intervals, undefined, arguments)
-    _write(arguments, {"format": file_format, **document, **corpus}, predictions, scored)
-    print(_table(scored, values | {(name, None): value for name, value in corpus.items()}, intervals, notes))
-
-
-@dataclass(frozen=True)
-class _Scored:
-    accuracy: Floats
-    images: np.ndarray
-    ranking: Ranking
+        val = _score(arguments.threshold_predictions, questions, threshold_predictions, quality)
+    return _Source(
+        format=file_format,
+        answers=_score(arguments.predictions, questions, predictions, quality),
+        val=val,
+        confidence='"confidence"',
+        notes=[f"judged by {task.quality_name}, the answers being to questions in the format {file_format}"],
+        corpus=_corpus_metrics(task, questions, predictions),
+    )
 
 
 def _quality(task: Task, questions: Mapping[str, Question], path: Path) -> Quality:
@@ -192,14 +307,16 @@ def _corpus_metrics(
     return {name: metric(answers, references) for name, metric in task.corpus_metrics.items()}
 
 
-def _score(questions: Mapping[str, Question], predictions: Mapping[str, Prediction], quality: Quality) -> _Scored:
+def _score(
+    path: Path, questions: Mapping[str, Question], predictions: Mapping[str, Prediction], quality: Quality
+) -> Answers:
     accuracy = np.array([quality(p.answer, questions[key].answers) for key, p in predictions.items()])
     confidence = np.array([p.confidence for p in predictions.values()])
     images = np.array([questions[key].image_id for key in predictions])
-    return _Scored(accuracy=accuracy, images=images, ranking=rank(accuracy, confidence))
+    return Answers(path, list(predictions), accuracy, confidence, images, rank(accuracy, confidence))
 
 
-def _kind(files: Sequence[tuple[Path, Mapping[str, Prediction]]], declared: str | None) -> str:
+def _kind(parts: Sequence[Answers], name: str, declared: str | None) -> str:
     """Return the kind of the confidences; print a note if it was not declared and they are not probabilities.
 
     Raises
@@ -208,26 +325,31 @@ def _kind(files: Sequence[tuple[Path, Mapping[str, Prediction]]], declared: str 
         If they are declared as probabilities and one is outside [0, 1].
     """
     outside = [
-        (path, question_id, prediction.confidence)
-        for path, predictions in files
-        for question_id, prediction in predictions.items()
-        if not 0.0 <= prediction.confidence <= 1.0
+        (part, int(row)) for part in parts for row in np.flatnonzero((part.confidence < 0.0) | (part.confidence > 1.0))
     ]
     if declared == SCORE or not outside:
         return declared or PROBABILITY
-    path, question_id, confidence = outside[0]
+    part, row = outside[0]
     others = f" and {len(outside) - 1} more are" if len(outside) > 1 else " is"
-    fault = f'{path}: question {question_id}: "confidence" {confidence!r}{others} outside [0, 1]'
+    confidence = float(part.confidence[row])
+    fault = f"{part.path}: question {part.ids[row]}: {name} {confidence!r}{others} outside [0, 1]"
     if declared == PROBABILITY:
-        raise QuantrustError(
-            f"{fault}; expected probabilities, or --confidence score for scores that only rank answers"
-        )
+        raise QuantrustError(f"{fault}; expected probabilities, or --kind score for scores that only rank answers")
     print(
         f"note: {fault}: taken as scores that only rank answers, without {', '.join(OF_PROBABILITIES)}; "
-        "--confidence declares their kind",
+        "--kind declares what they are",
         file=sys.stderr,
     )
     return SCORE
+
+
+def _note_shared(answers: Answers, val: Answers) -> None:
+    """Say on standard error if answers are about images that thresholds are set on."""
+    shared = np.intersect1d(answers.images, val.images).size
+    if shared:
+        images = "1 image has" if shared == 1 else f"{shared} images have"
+        both = f"both {answers.path} and {val.path}" if answers.path != val.path else f"both splits of {val.path}"
+        print(f"note: {images} questions in {both}: thresholds are best chosen on other images", file=sys.stderr)
 
 
 def _check_partition(
@@ -254,20 +376,28 @@ def _check_partition(
             )
 
 
-def _resample(
-    scored: _Scored,
-    risks: Sequence[float],
-    costs: Sequence[float],
-    deployment: Deployment | None,
-    is_probability: bool,
-    resamples: int,
-    seed: int,
-) -> dict[Key, Floats]:
-    if resamples == 0:
+def _groups(answers: Answers) -> dict[str, Answers]:
+    """Return the answers of each group, in the order of their names; empty where there are no groups.
+
+    Raises
+    ------
+    QuantrustError
+        If there are more groups than one can look at.
+    """
+    if answers.groups is None:
         return {}
-    resampler = Resampler(scored.accuracy, draw_images(scored.images, resamples, seed))
-    with progress("resampling images", resamples, "resamples", only_on_terminals=True) as bar:
-        return resampler.evaluate(scored.ranking, risks, costs, deployment, is_probability, progress=bar.update)
+    names = np.unique(answers.groups)
+    if names.size > MOST_GROUPS:
+        raise QuantrustError(
+            f"{answers.path}: has {names.size} groups; expected at most {MOST_GROUPS}, in a column that --group names"
+        )
+    return {str(name): _part(answers, answers.groups == name) for name in names}
+
+
+def _part(answers: Answers, chosen: np.ndarray) -> Answers:
+    accuracy, confidence = answers.accuracy[chosen], answers.confidence[chosen]
+    ids = [named for named, one in zip(answers.ids, chosen, strict=True) if one]
+    return Answers(answers.path, ids, accuracy, confidence, answers.images[chosen], rank(accuracy, confidence))
 
 
 NOTE = "coverage_at_risk reads its threshold off these very answers"
@@ -275,68 +405,42 @@ DEPLOYED_NOTE = (
     "deployed and effective_reliability numbers use thresholds from --threshold-predictions, which stay fixed while\n"
     "images are resampled"
 )
-
+SPLIT_NOTE = (
+    "deployed and effective_reliability numbers use thresholds from split {}, which stay fixed while images are\n"
+    "resampled"
+)
 SCORE_NOTE = f"{', '.join(OF_PROBABILITIES)} are undefined: the confidences are scores, not probabilities"
 
-AT_RISK = {
-    "coverage_at_risk": {"coverage": "coverage_at_risk", "threshold": "threshold_at_risk"},
-    "deployed": {"threshold": "deployed_threshold", "coverage": "deployed_coverage", "risk": "deployed_risk"},
-}
-AT_COST = {
-    "phi": "effective_reliability",
-    "threshold": "effective_reliability_threshold",
-    "coverage": "effective_reliability_coverage",
-    "risk": "effective_reliability_risk",
-    "phi_without_abstention": "effective_reliability_no_abstention",
-    "best_phi": "effective_reliability_best",
-}
 
-
-def _document(
-    scored: _Scored,
-    kind: str,
-    risks: Sequence[float],
-    costs: Sequence[float],
-    deployment: Deployment | None,
-    values: Mapping[Key, float],
-    intervals: Mapping[Key, tuple[float, float]],
-    undefined: Mapping[Key, int],
-    arguments: argparse.Namespace,
-) -> dict[str, Any]:
-    nulled = {key: null_if_nan(value) for key, value in values.items()}
-    at_risk = AT_RISK if deployment is not None else {"coverage_at_risk": AT_RISK["coverage_at_risk"]}
-
-    def nested(source: Mapping[Key, Any]) -> dict[str, Any]:
-        return {
-            **{name: source.get((name, None)) for name in SCALARS},
-            **{
-                group: {as_given(r): {field: source.get((name, r)) for field, name in fields.items()} for r in risks}
-                for group, fields in at_risk.items()
-            },
-            "effective_reliability": {
-                as_given(c): {field: source.get((name, c)) for field, name in AT_COST.items()} for c in costs
-            },
-        }
-
-    images = int(np.unique(scored.images).size)
-    document = {"questions": scored.ranking.n, "images": images, "confidence": kind, **nested(nulled)}
-    if arguments.resamples:
-        document["intervals"] = {
-            "level": LEVEL,
-            "resamples": arguments.resamples,
-            "seed": arguments.seed,
-            **nested({key: list(pair) for key, pair in intervals.items()}),
-            # An interval is over the other resamples.
-            "undefined_resamples": nested(undefined),
-        }
-    return document
+def _groups_text(groups: Mapping[str, tuple[Answers, Reliability]], settings: Settings) -> str:
+    """Return the lines of each group, with what can be compared between groups."""
+    at_risk = ("deployed_coverage", "deployed_risk") if settings.deployment is not None else ("coverage_at_risk",)
+    keys: list[Key] = [("accuracy", None), ("aurc", None)]
+    keys += [(name, risk) for risk in settings.risks for name in at_risk]
+    rows = [("group", "questions", "metric", "value", f"{LEVEL:.0%} interval")]
+    for group, (answers, found) in groups.items():
+        for place, key in enumerate(keys):
+            name, risk = key
+            label = name if risk is None else f"{name} {as_given(risk)}"
+            head = (group, str(answers.ranking.n)) if place == 0 else ("", "")
+            rows.append((*head, label, *percentages(found.values[key], found.intervals.get(key))))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    sides = "<><>>"
+    cells = [[f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)] for row in rows]
+    return "\n".join(["", *("  ".join(row).rstrip() for row in cells)])
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     outputs = [path for path in (arguments.json, arguments.per_question) if path is not None]
     for path in outputs:
         check_writable(path)
-    inputs = (arguments.questions, arguments.annotations, arguments.predictions, arguments.threshold_predictions)
+    inputs = (
+        arguments.table,
+        arguments.questions,
+        arguments.annotations,
+        arguments.predictions,
+        arguments.threshold_predictions,
+    )
     for path in outputs:
         check_not_read(path, filter(None, inputs))
     if len(outputs) == 2:
@@ -347,9 +451,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             )
 
 
-def _write(
-    arguments: argparse.Namespace, document: dict[str, Any], predictions: Mapping[str, Prediction], scored: _Scored
-) -> None:
+def _write(arguments: argparse.Namespace, document: dict[str, Any], answers: Answers) -> None:
     path = Path()
     try:
         with ExitStack() as undo:
@@ -360,9 +462,9 @@ def _write(
                     path = arguments.per_question
                     partial = stack.enter_context(atomic_path(path))
                     table = {
-                        "question_id": list(predictions),
-                        "accuracy": scored.accuracy,
-                        "confidence": [prediction.confidence for prediction in predictions.values()],
+                        "question_id": answers.ids,
+                        "accuracy": answers.accuracy,
+                        "confidence": answers.confidence,
                     }
                     pl.DataFrame(table).write_csv(partial)
                 if arguments.json is not None:
@@ -371,29 +473,6 @@ def _write(
             undo.pop_all()
     except OSError as error:
         raise unwritable(path, error.strerror or error) from None
-
-
-def _table(
-    scored: _Scored,
-    values: Mapping[Key, float],
-    intervals: Mapping[Key, tuple[float, float]],
-    notes: Sequence[str],
-) -> str:
-    rows = [("metric", "value", f"{LEVEL:.0%} interval")]
-    for (name, parameter), value in values.items():
-        label = name if parameter is None else f"{name} {as_given(parameter)}"
-        if name.endswith("threshold") or name.startswith("threshold"):
-            # Whole: a threshold is there to be used.
-            shown, between = "none" if math.isnan(value) else repr(value), ""
-        else:
-            shown = "undefined" if math.isnan(value) else f"{100 * value:.2f} %"
-            pair = intervals.get((name, parameter))
-            between = "" if pair is None else f"{100 * pair[0]:.2f} .. {100 * pair[1]:.2f}"
-        rows.append((label, shown, between))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-    images = np.unique(scored.images).size
-    return "\n".join([f"{scored.ranking.n} questions on {images} images", *lines, *notes])
 
 
 def _cost(text: str) -> float:
