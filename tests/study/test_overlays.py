@@ -31,7 +31,7 @@ def test_a_later_overlay_goes_before_an_earlier_one_and_changes_neither() -> Non
     ("content", "message"),
     [
         (None, "overlay.yaml: no such file"),
-        ("- 1\n", "overlay.yaml: holds list; expected a map"),
+        ("- 1\n", "overlay.yaml: holds a list; expected a map"),
         ("a: [", "overlay.yaml: cannot be read as YAML"),
         ("seeds: 1\n", "unknown key seeds"),
     ],

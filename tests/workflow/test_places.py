@@ -189,3 +189,18 @@ def test_a_study_that_cannot_run_ends_in_one_message(tmp_path: Path, overlay: st
     (folder / "faulty.yaml").write_text(overlay)
     done = snakemake(folder, sys.executable, "--configfile", "faulty.yaml", "--", target)
     assert one_message(done) == message
+
+
+def test_a_config_that_snakemake_cannot_read_ends_in_one_message(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project")
+    (folder / "config.yaml").unlink()
+    (folder / "config.yaml").write_bytes("seed: 1 # é".encode("latin-1"))
+    message = one_message(snakemake(folder, sys.executable, "--dry-run"))
+    assert message == "error: config.yaml: is not UTF-8 text at byte 10; save it as UTF-8"
+
+
+def test_a_key_that_an_overlay_gives_twice_ends_in_one_message(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project")
+    (folder / "twice.yaml").write_text("seed: 1\nseed: 2\n")
+    message = one_message(snakemake(folder, sys.executable, "--dry-run", "--configfile", "twice.yaml"))
+    assert message == "error: twice.yaml: line 2 gives seed again, after line 1; take one of them out"

@@ -1,19 +1,11 @@
 # What only Snakemake can do: it checks the config, and calls what `quantrust.study` says of jobs with their wildcards.
 import inspect
-import os
 import re
-import sys
 
 from snakemake import __version__ as snakemake_version
 
-SCRIPTS = BASE / "workflow" / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-# Jobs import the package that is digested here, even where the environment has that of another checkout installed.
-os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])))
-
 from quantrust.confidence.catalogue import estimator_module, has_learned
 from quantrust.digest import source_digest
-from quantrust.errors import QuantrustError
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import (
     FIGURES,

@@ -1,10 +1,18 @@
-# Before the config is read: where the project lies, and how a study ends when it cannot run.
+# Before the config is read: where the project lies, how a study ends when it cannot run, and whether configs can be read.
+import os
 import shlex
 import sys
 from pathlib import Path
 
 # Of this file and not of the workflow, which may be another one that uses this one as a module.
 BASE = Path(str(workflow.current_basedir)).parents[1]
+SCRIPTS = BASE / "workflow" / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+# Jobs import the package that is digested here, even where the environment has that of another checkout installed.
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])))
+
+from quantrust.errors import QuantrustError
+from quantrust.study.config_file import read_config_file
 
 
 def stop(message):
@@ -23,3 +31,11 @@ if Path(sys.executable).is_file():
     sys.executable = shlex.quote(sys.executable)
 # A config in the folder where the study runs is laid over the project's own.
 CONFIG = "config.yaml" if Path("config.yaml").is_file() else str(BASE / "config.yaml")
+# Snakemake would show a traceback of a file that it cannot read, and let the last of several equal keys count. Overlays
+# it has read by now, whatever is done here. A module gets its config from another workflow, and reads no file.
+if not workflow.modifier.skip_configfile:
+    try:
+        for path in (CONFIG, *map(os.path.relpath, workflow.overwrite_configfiles)):
+            read_config_file(path)
+    except QuantrustError as error:
+        stop(error)

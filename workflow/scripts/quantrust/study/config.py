@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from quantrust.errors import QuantrustError
 from quantrust.study.checks import study_faults
+from quantrust.study.config_file import read_config_file
 from quantrust.study.contents import estimators_of, judged_risks
 from quantrust.study.places import DEFAULT, SCHEMA, here_or_in_project
 from quantrust.study.schema import schema_faults
@@ -27,12 +26,12 @@ def read_study(overlays: Iterable[str | Path]) -> dict[str, Any]:
     Raises
     ------
     QuantrustError
-        If a file is missing or not a YAML map, or the config is not a study that can be run.
+        As `read_config_file` does, or if the config is not a study that can be run.
     """
     here = [HERE] if HERE.is_file() and not (DEFAULT.is_file() and HERE.samefile(DEFAULT)) else []
     given: dict[str, Any] = {}
     for path in (*here, *overlays):
-        given = merged(given, _read_map(Path(path)))
+        given = merged(given, read_config_file(path))
     return study_config(given)
 
 
@@ -54,7 +53,7 @@ def study_config(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{DEFAULT} or {SCHEMA} does not exist: the package was installed without the workflow; install it from a "
             "checkout with `pip install --editable .`"
         )
-    config = merged(_read_map(DEFAULT), given)
+    config = merged(read_config_file(DEFAULT), given)
     check_config(config)
     return completed(config)
 
@@ -116,16 +115,3 @@ def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any
         else:
             result[key] = value
     return result
-
-
-def _read_map(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise QuantrustError(f"{path}: no such file; expected a config, such as config/paper.yaml") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        # A ValueError is text that is not UTF-8, or a number of more digits than Python reads.
-        raise QuantrustError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(content, dict):
-        raise QuantrustError(f"{path}: holds {type(content).__name__}; expected a map of config keys")
-    return content
