@@ -268,7 +268,15 @@ def test_an_input_is_not_written_over(files, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [["--resamples", "0"], ["--level", "1"], ["--level", "95"], ["--risk", "5"], ["--seed", "-1"]]
+    "options",
+    [
+        ["--resamples", "0"],
+        ["--resamples", "1000000000"],
+        ["--level", "1"],
+        ["--level", "95"],
+        ["--risk", "5"],
+        ["--seed", "-1"],
+    ],
 )
 def test_impossible_numbers_are_refused(options, files, capsys):
     with pytest.raises(SystemExit) as raised:

@@ -588,6 +588,7 @@ def test_a_lone_surrogate_in_a_name_is_named(tmp_path, capsys, name):
         (["--costs", "1e308"], "1e308 is outside [0, 1e+12]"),
         (["--costs", "abc"], "'abc' is not a number from 0 to 1e+12"),
         (["--resamples", "-1"], "-1 is negative"),
+        (["--resamples", "1000000000"], "more than 1,000,000 resamples would not end soon; expected fewer"),
         (["--resamples", "1.5"], "'1.5' is not a whole number from 0 on"),
         (["--risks"], "expected at least one argument"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from quantrust.commands.numbers import MOST_RESAMPLES
 from quantrust.errors import QuantrustError
 from quantrust.study.config import check_config, completed
 from quantrust.study.jobs import study_jobs
@@ -20,7 +21,7 @@ Path = tuple[str | int, ...]
 ENDLESS: list = []
 ENDLESS.append(ENDLESS)
 VALUES: list[Any] = [
-    *(None, True, 0, 1, -1, 10**30, 10**5000),
+    *(None, True, 0, 1, -1, 999_999_999, 10**30, 10**5000),
     *(0.5, 2.0, -0.5, 1e300, float("nan"), float("inf")),
     *("", "x", "1e-4", "{x}", "a\nb", "a\n", "../up", "a" * 10_000),
     *("\ud800", "\u00e9" * 130),
@@ -208,6 +209,36 @@ def test_a_whole_number_is_written_as_one_and_is_of_a_size_that_makes_sense(path
     for value in (float(at(CONFIG, path)), 10**30, True):
         with pytest.raises(QuantrustError, match="config: "):
             check_config(with_value(CONFIG, path, value), SCHEMA)
+
+
+# What a job does in turn, or the workflow makes a file or a process for.
+TAKEN_IN_TURN = [
+    *(("evaluation", "resamples"), ("certification", "splits"), ("comparison", "resamples"), ("report", "examples")),
+    *(("selector", "epochs"), ("selector", "members"), ("features", "shards"), ("features", "workers")),
+    *(("features", "max_new_tokens"), ("datasets", "divided", "max_new_tokens"), ("datasets", "scenes", "captions")),
+    *(path for path in INTEGERS if path[:2] == ("datasets", "scenes") and path[-1] in ("dev", "val", "test")),
+    *(path for path in INTEGERS if path[-1] in ("questions_per_image", "images") or path[-1].endswith("_steps")),
+]
+
+
+@pytest.mark.parametrize("path", TAKEN_IN_TURN, ids=lambda path: ".".join(map(str, path)))
+def test_what_is_done_again_and_again_has_a_number_that_ends(path: Path) -> None:
+    key = ".".join(map(str, path))
+    with pytest.raises(QuantrustError, match=rf"config: {key} is 100000000; allowed: .* at most (a|ten|100,000)"):
+        check_config(with_value(CONFIG, path, 10**8), SCHEMA)
+
+
+def test_the_command_line_takes_as_many_resamples_as_the_config() -> None:
+    drawn = yaml.safe_load(SCHEMA.read_text())["$defs"]["drawn"]
+    assert drawn["maximum"] == MOST_RESAMPLES
+
+
+@pytest.mark.parametrize("key", ["id_shares", "risks", "costs"])
+def test_a_list_of_numbers_has_a_length_that_ends(key: str) -> None:
+    with pytest.raises(
+        QuantrustError, match=rf"config: evaluation\.{key} is .*; allowed: a list .* at most a thousand"
+    ):
+        check_config(with_value(CONFIG, ("evaluation", key), [k / 2000 for k in range(1, 2001)]), SCHEMA)
 
 
 NUMBERS = [path for path in places(CONFIG) if type(at(CONFIG, path)) in (int, float)]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from quantrust.artifacts.tables import read_others_table
-from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
+from quantrust.commands.numbers import as_given, chance_note, count, number_of_resamples, parsed, share
 from quantrust.commands.outputs import check_table, same_file, write_table
 from quantrust.confidence.catalogue import is_member
 from quantrust.errors import QuantrustError
@@ -24,7 +24,7 @@ from quantrust.evaluation.study import Setting, check_confidences, draw_setting,
 from quantrust.progress import progress
 
 RISKS = (0.01, 0.05)
-RESAMPLES, MOST_RESAMPLES = 2000, 20_000
+RESAMPLES, MOST_UNASKED = 2000, 20_000
 """Taken where none are asked for: the first, or as many up to the second as Holm's correction wants."""
 SHOWN = ("aurc", "auroc", "ece", "brier")
 """Metrics without a parameter that are compared, beside the accuracy where the answers differ."""
@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
     resamples = arguments.resamples
     if resamples is None:
         needed = fewest_resamples(len(datasets) * len(metrics), 1 - arguments.level)
-        resamples = min(max(RESAMPLES, needed), MOST_RESAMPLES)
+        resamples = min(max(RESAMPLES, needed), MOST_UNASKED)
 
     draws: dict[str, ImageDraws] = {}
 
@@ -364,7 +364,7 @@ def _level(text: str) -> float:
 
 
 def _at_least_one(text: str) -> int:
-    value = count(text)
+    value = number_of_resamples(text)
     if value == 0:
         raise argparse.ArgumentTypeError("0 resamples give no intervals; expected a whole number from 1 on")
     return value

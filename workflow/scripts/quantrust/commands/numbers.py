@@ -8,6 +8,9 @@ from quantrust.evaluation.limits import too_low_to_judge
 
 Number = TypeVar("Number", int, float)
 
+MOST_RESAMPLES = 1_000_000
+"""As in the config. More would not end soon and tell nothing more."""
+
 
 def share(text: str) -> float:
     """Read a number from 0 to 1."""
@@ -22,6 +25,14 @@ def count(text: str) -> int:
     value = parsed(int, text, "a whole number from 0 on")
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value
+
+
+def number_of_resamples(text: str) -> int:
+    """Read a number of resamples, from 0 to `MOST_RESAMPLES`."""
+    value = count(text)
+    if value > MOST_RESAMPLES:
+        raise argparse.ArgumentTypeError(f"more than {MOST_RESAMPLES:,} resamples would not end soon; expected fewer")
     return value
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quantrust.commands.numbers import as_given, chance_note, count, parsed, share
+from quantrust.commands.numbers import as_given, chance_note, count, number_of_resamples, parsed, share
 from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
 from quantrust.commands.reliability import (
     KINDS,
@@ -122,7 +122,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--risks", type=share, nargs="+", default=list(RISKS), metavar="R", help="risk limits")
     parser.add_argument("--costs", type=_cost, nargs="+", default=list(COSTS), metavar="C", help="costs of an error")
     parser.add_argument(
-        "--resamples", type=count, default=2000, metavar="B", help="resamples of the images (default: 2000; 0: none)"
+        "--resamples",
+        type=number_of_resamples,
+        default=2000,
+        metavar="B",
+        help="resamples of the images (default: 2000; 0: none)",
     )
     parser.add_argument("--seed", type=count, default=0, help="seed of the resamples (default: 0)")
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write all metrics here, as unrounded fractions")
