@@ -36,6 +36,7 @@ PLACES = {
         "tasks.task",
         "evaluation.metrics",
         "evaluation.certification",
+        "evaluation.shared_delta",
         "evaluation.comparison",
     ],
 )

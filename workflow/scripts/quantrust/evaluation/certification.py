@@ -135,10 +135,29 @@ def certify(accuracy: Floats, confidence: Floats, candidates: Floats, risk: floa
     return _walk(rank(accuracy, confidence), candidates, risk, delta)
 
 
-def _walk(ranking: Ranking, candidates: Floats, risk: float, delta: float) -> float | None:
-    kept, risk_tenths = _answered(ranking, candidates)
+def p_values(answers: Ranking, thresholds: Floats, risk: float) -> Floats:
+    """Return the p-value of each threshold, of the null hypothesis that the risk of what it answers exceeds a limit.
+
+    Parameters
+    ----------
+    answers : Ranking
+        Independent answers, one question an image.
+    thresholds : ndarray of float64, shape (k,)
+    risk : float
+        The limit R, in (0, 1).
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+        As `hoeffding_bentkus` returns them; 1 where nothing is answered.
+    """
+    kept, risk_tenths = _answered(answers, thresholds)
     mean = np.divide(risk_tenths, 10.0 * kept, out=np.ones(kept.size), where=kept > 0)
-    rejected = hoeffding_bentkus(mean, kept, risk) <= delta
+    return hoeffding_bentkus(mean, kept, risk)
+
+
+def _walk(ranking: Ranking, candidates: Floats, risk: float, delta: float) -> float | None:
+    rejected = p_values(ranking, candidates, risk) <= delta
     passed = int(np.argmin(rejected)) if not rejected.all() else rejected.size
     return float(candidates[passed - 1]) if passed else None
 
@@ -354,7 +373,7 @@ def _split_results(
         rng = np.random.default_rng([seed, split])
         certifying = nothing.copy()
         certifying[rng.permutation(id_images)[:half]] = True
-        chosen = _one_question_an_image(id_population.image, certifying, rng)
+        chosen = one_question_an_image(id_population.image, certifying, rng)
         thresholds: list[float | None] = [None] * len(risks)
         if chosen.size:
             ranking = rank(id_population.accuracy[chosen], id_population.confidence[chosen])
@@ -400,9 +419,24 @@ def _over_splits(
     )
 
 
-def _one_question_an_image(
+def one_question_an_image(
     image: NDArray[np.int64], wanted: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.int64]:
+    """Draw one question of each image, because questions that share an image are not independent.
+
+    Parameters
+    ----------
+    image : ndarray of int64, shape (n,)
+        The image of each question, as an index.
+    wanted : ndarray of bool, shape (images,)
+        The images to draw a question of.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of int64, shape (k,)
+        Places of the questions, by image.
+    """
     shuffled = rng.permutation(image.size)
     _, first = np.unique(image[shuffled], return_index=True)
     chosen = shuffled[first]

@@ -1,16 +1,19 @@
-"""A check of the intervals: samples of questions that share images, drawn from a known population."""
+"""Checks of intervals and of certificates: samples of questions that share images, drawn from a known population."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from quantrust.evaluation.certification import one_question_an_image
 from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metric_records import METRICS, Deployment, Key
-from quantrust.evaluation.metrics import Floats, rank
+from quantrust.evaluation.metrics import Floats, Ranking, at_threshold, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
+from quantrust.evaluation.shared_delta import Certificate, candidates_by_limit, certify_limits, share_of_each
 from quantrust.evaluation.summary import summarise
 
 SMOOTH = tuple(metric.name for metric in METRICS if metric.smooth)
@@ -110,6 +113,119 @@ def interval_coverage(
         rows.append((*key, truth[key], share, error, below[key] / data_sets, above[key] / data_sets))
     columns = ["metric", "parameter", "truth", "coverage", "standard_error", "below", "above"]
     return pl.DataFrame(rows, schema=columns, orient="row").sort("metric", "parameter")
+
+
+def draw_schemes(
+    images: int, schemes: int, estimators: int, rng: np.random.Generator
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Draw the answers of several schemes to the same one to five questions on each of some images.
+
+    Schemes answer the same questions and mostly alike, the later ones a little worse. Estimators see the ease of a
+    question with noise of their own.
+
+    Parameters
+    ----------
+    images, schemes, estimators : int
+        Their numbers.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    accuracy : ndarray of float64, shape (schemes, n)
+    confidence : ndarray of float64, shape (schemes, estimators, n)
+    image : ndarray of int64, shape (n,)
+    """
+    image = np.repeat(np.arange(images), rng.integers(1, 6, size=images))
+    shared = rng.normal(size=images)[image] + rng.normal(size=image.size)
+    luck = rng.random(image.size)
+    accuracy, confidence = np.empty((schemes, image.size)), np.empty((schemes, estimators, image.size))
+    for scheme in range(schemes):
+        ease = shared + 0.3 * rng.normal(size=image.size) + 1.4 - 0.4 * scheme / schemes
+        accuracy[scheme] = luck < _expit(2.0 * ease)
+        confidence[scheme] = _expit(2.0 * ease + rng.normal(size=(estimators, image.size)))
+    return accuracy, confidence, image
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a simulated study may ship, and on how much it certifies.
+
+    Attributes
+    ----------
+    schemes, estimators : int
+        How many are declared.
+    risk_limits : sequence of float
+    delta : float
+        Of all certificates together.
+    val_images, test_images : int
+    divided : bool
+        Whether delta is divided among schemes, estimators and limits. Otherwise every certificate has the whole of it.
+    """
+
+    schemes: int
+    estimators: int
+    risk_limits: Sequence[float]
+    delta: float
+    val_images: int
+    test_images: int
+    divided: bool = True
+
+
+def broken_certificates(
+    family: Family,
+    *,
+    studies: int,
+    seed: int,
+    population_images: int = 400_000,
+    progress: Callable[[int], object] = lambda studies: None,
+) -> pl.DataFrame:
+    """Certify in many simulated studies, and compare every certificate with the risk in the population.
+
+    Parameters
+    ----------
+    family : Family
+    studies : int
+        How many are drawn, each with answers of its own to val and test.
+    seed : int
+    population_images : int
+        Images that stand for the population.
+    progress : callable
+        Called with 1 after each study.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns ``study``, ``scheme``, ``estimator``, ``risk_limit``, ``certified`` and ``broken``: the threshold's risk
+        in the population is above the limit. A row for each of the study's certificates, found or not.
+    """
+    shape = (family.schemes, family.estimators)
+    truth = draw_schemes(population_images, *shape, np.random.default_rng([seed, 0]))
+    populations = {(s, e): rank(truth[0][s], truth[1][s, e]) for s in range(shape[0]) for e in range(shape[1])}
+    rows = []
+    for study in range(studies):
+        rng = np.random.default_rng([seed, 1, study])
+        val_accuracy, val_confidence, _ = draw_schemes(family.val_images, *shape, rng)
+        accuracy, confidence, image = draw_schemes(family.test_images, *shape, rng)
+        chosen = one_question_an_image(image, np.ones(family.test_images, dtype=bool), rng)
+        for (s, e), population in populations.items():
+            val = rank(val_accuracy[s], val_confidence[s, e])
+            answers = rank(accuracy[s][chosen], confidence[s, e][chosen])
+            for found in _certificates(val, answers, family):
+                risk = at_threshold(population, found.threshold).risk
+                rows.append((study, s, e, found.risk_limit, found.threshold is not None, risk > found.risk_limit))
+        progress(1)
+    columns = ["study", "scheme", "estimator", "risk_limit", "certified", "broken"]
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def _certificates(val: Ranking, answers: Ranking, family: Family) -> list[Certificate]:
+    together = [family.risk_limits] if family.divided else [[risk] for risk in family.risk_limits]
+    share = share_of_each(family.delta, family.schemes, family.estimators) if family.divided else family.delta
+    return [
+        found
+        for limits in together
+        for found in certify_limits(answers, candidates_by_limit(val, answers.n, limits, share), share)
+    ]
 
 
 def _expit(x: Floats) -> Floats:
