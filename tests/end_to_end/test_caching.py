@@ -47,7 +47,7 @@ CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 SHARED = ("data/studies/reports/", "reports/")
 COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
 DECISION_TABLES = Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1, tabulate_shipping=1)
-DECISION = Counter(decide_variant=VARIANTS) + DECISION_TABLES
+DECISION = Counter(set_operating_points=VARIANTS, decide_variant=VARIANTS) + DECISION_TABLES
 ONE_VARIANT = Counter(
     quantize_model=1,
     dump_features=DATASETS,
@@ -59,6 +59,7 @@ ONE_VARIANT = Counter(
     evaluate_variant=1,
     break_down_variant=1,
     certify_variant=1,
+    set_operating_points=1,
     decide_variant=1,
 )
 # What is written anew for all variants when one changes.
@@ -274,8 +275,20 @@ def test_one_figure_builds_only_what_it_needs(scratch) -> None:
 
 def test_changing_the_number_of_resamples_reruns_evaluations_and_what_follows(scratch) -> None:
     scratch.change("evaluation", "resamples", value=21)
-    decisions = Counter(decide_variant=VARIANTS, pick_examples=1, tabulate_decisions=1)
+    decisions = Counter(set_operating_points=VARIANTS, decide_variant=VARIANTS, pick_examples=1, tabulate_decisions=1)
     assert scratch.plan()[0] == EVALUATION + decisions
+
+
+def test_changing_what_may_ship_certifies_anew_and_judges_nothing_else(scratch) -> None:
+    scratch.change("bundles", "risks", value=[0.1])
+    decided = Counter(decide_variant=VARIANTS, pick_examples=1, tabulate_decisions=1, build_page=1)
+    assert scratch.plan()[0] == decided + Counter(set_operating_points=VARIANTS)
+
+
+def test_a_scheme_in_the_place_of_another_leaves_the_certificates_of_the_rest(scratch) -> None:
+    scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full", "mbq-w2g32-full"])
+    _, written = scratch.plan(f"data/operating_points/{MODEL}/bf16.json")
+    assert written == set()
 
 
 def test_new_weights_rerun_all_of_their_model(scratch) -> None:

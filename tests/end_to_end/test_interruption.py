@@ -38,6 +38,7 @@ STAGES = {
     "break_down_variant": f"data/groups/{MODEL}/{SCHEME}.parquet",
     "certify_variant": f"data/certification/{MODEL}/{SCHEME}.parquet",
     "compare_variants": "data/studies/reports/comparisons.parquet",
+    "set_operating_points": f"data/operating_points/{MODEL}/{SCHEME}.json",
     "decide_variant": f"data/decisions/{MODEL}/{SCHEME}.parquet",
     "judge_schemes": "data/studies/reports/shipping.parquet",
     "pick_examples": "data/studies/reports/examples.parquet",

@@ -15,6 +15,14 @@ from quantrust.evaluation.decisions import SCHEMA, DecisionSettings, decide_vari
 from quantrust.evaluation.examples import KINDS, LONGEST_SIDE, ExampleSettings, write_examples
 from quantrust.evaluation.limits import fewest_to_judge, risk_limits
 from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.operating_points import (
+    Certification,
+    Conditions,
+    Measured,
+    OperatingPoint,
+    OperatingPoints,
+    Sought,
+)
 from quantrust.evaluation.shipping import ShippingSettings, verdict, write_shipping
 from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
 from settings_given import given
@@ -94,7 +102,7 @@ def test_figures_are_those_of_the_metrics(table, scores, mixtures) -> None:
         assert row["threshold"] == found["deployed_threshold"][0]
 
 
-def test_certificates_are_those_of_the_first_half(table, scores, mixtures) -> None:
+def test_shares_of_halves_are_those_of_the_certification(table, scores, mixtures) -> None:
     certified = evaluate_certification(
         scores, mixtures, **given(CertificationSettings, risks=RISKS, delta=0.1, splits=20, **VARIANT)
     )
@@ -108,9 +116,32 @@ def test_certificates_are_those_of_the_first_half(table, scores, mixtures) -> No
             & (pl.col("risk_limit") == row["risk_limit"]),
             named=True,
         )
-        for column in ("threshold", "coverage", "risk", "median_coverage", "median_risk", "violation_rate"):
+        for column in ("median_coverage", "median_risk", "violation_rate"):
             assert row[f"certified_{column}"] == same[column]
         assert (row["splits"], row["certified_share"]) == (20, same["certified_share"])
+
+
+def test_the_certified_threshold_is_the_one_that_ships(scores, mixtures) -> None:
+    measured = (
+        Measured("id", "test", 600, 300, 90, 0.15, 0.1, 0.2, 0.01, 0.0, 0.02, 0.95),
+        Measured("shift", "test", 240, 240, 24, 0.1, 0.05, 0.15, 0.3, 0.2, 0.4, 0.95),
+    )
+    point = OperatingPoint("maxprob", 0.1, "certified", 1 - 3e-7, 0.2, "id", "test", 300, 300, measured)
+    sought = (Sought("maxprob", 0.1, 0.05, 29, True), Sought("maxprob", 0.05, 0.05, 59, False))
+    declared = Certification(0.2, 1, ("maxprob",), (0.1, 0.05), "id", "test", 300, 300, 0, "all certify", sought)
+    shipped = OperatingPoints("m", "s", "", "id", Conditions("cpu", "float32", "none", "sdpa"), (point,), declared)
+    settings = {"risks": RISKS, "delta": 0.1, "splits": 2, "resamples": 3, **VARIANT}
+
+    table = decide_variant(scores, mixtures, shipped=shipped, **given(DecisionSettings, **settings))
+
+    columns = [f"certified_{name}" for name in ("threshold", "delta", "images", "fewest", "coverage", "risk_high")]
+    found = {row[:3]: row[3:] for row in table.select("estimator", "dataset", "risk_limit", *columns).rows()}
+    assert found["maxprob", "id", 0.1] == (1 - 3e-7, 0.2, 300, 29, 0.15, 0.02)
+    assert found["maxprob", "shift", 0.1] == (1 - 3e-7, 0.2, 300, 29, 0.1, 0.4)
+    # Sought, and not found.
+    assert found["maxprob", "id", 0.05] == (None, 0.2, 300, 59, None, None)
+    # Not sought.
+    assert found["maxprob", "id", 0.3] == found["blurred", "id", 0.1] == (None,) * 6
 
 
 def test_images_are_counted_with_those_that_a_threshold_answers(table, scores) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.operating_points import (
+    Certification,
     Conditions,
     Measured,
     OperatingPoint,
     OperatingPoints,
+    Sought,
     points_from_record,
     points_record,
     read_operating_points,
@@ -31,6 +33,10 @@ POINTS = OperatingPoints(
         OperatingPoint("maxprob", 0.05, "val", THRESHOLD, None, "scenes", "val", 1680, 280, (MEASURED,)),
         OperatingPoint("maxprob", 0.05, "certified", 1 / 3, 0.1, "scenes", "test", 750, 750),
     ),
+    Certification(
+        *(0.1, 1, ("maxprob",), (0.1, 0.05), "scenes", "test", 750, 750, 0, "all certify"),
+        (Sought("maxprob", 0.1, 0.05, 29, False), Sought("maxprob", 0.05, 0.1, 45, True)),
+    ),
 )
 
 
@@ -43,6 +49,11 @@ def test_what_is_written_reads_back_to_the_same_floats(tmp_path):
 
 def test_a_point_is_certified_by_its_kind():
     assert [point.certified for point in POINTS.points] == [False, True]
+
+
+def test_points_are_found_by_estimator_and_limit():
+    assert POINTS.points_for("maxprob", 0.05) == list(POINTS.points)
+    assert POINTS.points_for("maxprob", 0.1) == POINTS.points_for("selector", 0.05) == []
 
 
 def test_a_changed_threshold_is_noticed(tmp_path):
@@ -60,6 +71,7 @@ def test_a_changed_threshold_is_noticed(tmp_path):
         ({"format": 9}, "format 9"),
         ({"model": 7}, "model is 7, expected str"),
         ({"points": {}}, "points is {}, expected a list"),
+        ({"certification": None}, "certified points but no certification"),
         ({"extra": 1}, "unknown entry 'extra'"),
         ({"conditions": {"device": "cpu"}}, "conditions lacks attention, dtype, kernel"),
         ({"points": [{**dataclasses.asdict(POINTS.points[1]), "delta": None}]}, "delta is None"),

@@ -15,6 +15,13 @@ from quantrust.evaluation import certification, comparison, decisions, shipping
 from quantrust.evaluation.certification import CertificationSettings
 from quantrust.evaluation.decisions import DecisionSettings
 from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.operating_points import (
+    Conditions,
+    OperatingPoints,
+    read_operating_points,
+    write_operating_points,
+)
+from quantrust.evaluation.shipped_points import PointSettings, shipped_points
 from quantrust.report import contents
 from quantrust.report.tables import accuracy, as_is, data, members, paper, published, reliability, sizes
 from settings_given import given
@@ -273,8 +280,18 @@ def test_a_threshold_read_back_answers_the_questions_that_the_computed_one_answe
     mixtures = {"shift": mixture_table(id_rows, shift, [1.0, 0.0], seed=0)}
     common = {"model": "m", "scheme": "s", "id_dataset": ID_DATASET, "estimators": ["maxprob"], "seed": 0, "delta": 0.1}
     common |= {"risks": [0.01, 0.05, 0.1], "splits": 5}
+    declared = PointSettings(ID_DATASET, 1, True, ["maxprob"], [0.1, 0.05, 0.01], 0.1, resamples=5, seed=0)
+    points = shipped_points(scores, mixtures, model="m", scheme="s", settings=declared)
+    shipped = OperatingPoints("m", "s", "", ID_DATASET, Conditions("cpu", "float32", "none", "sdpa"), *points)
+    write_operating_points(shipped, tmp_path / "points.json")
+    for one in read_operating_points(tmp_path / "points.json").points:
+        assert (one.threshold,) == tuple(
+            point.threshold for point in shipped.points_for(one.estimator, one.risk_limit) if point.kind == one.kind
+        )
     tables_of = {
-        "decisions": decisions.decide_variant(scores, mixtures, **given(DecisionSettings, resamples=5, **common)),
+        "decisions": decisions.decide_variant(
+            scores, mixtures, shipped=shipped, **given(DecisionSettings, resamples=5, **common)
+        ),
         "certification": certification.evaluate_certification(
             scores, mixtures, **given(CertificationSettings, **common)
         ),
@@ -298,5 +315,6 @@ def test_a_threshold_read_back_answers_the_questions_that_the_computed_one_answe
                 read += 1
                 rounded += not (scores["maxprob"] >= round(threshold, 6)).equals(answered)
     assert read > 10
+    assert {one.kind for one in shipped.points} == {"val", "certified"}
     # With six places no threshold of such a model answers what it should.
     assert rounded == read

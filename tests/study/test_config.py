@@ -12,7 +12,7 @@ from quantrust.confidence.catalogue import LEARNED, plain_estimators
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import METHODS
 from quantrust.study.config import check_config, completed
-from quantrust.study.contents import estimators_of
+from quantrust.study.contents import declared_for_bundles, estimators_of
 from study_workspace import OVERLAYS, ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -225,6 +225,19 @@ FAULTS = [
     ),
     ("selector/members", 301, r"evaluation\.resamples is 300; allowed: at least selector\.members, 301, each of which"),
     ("certification/delta", 1, r"certification\.delta is 1; allowed: a number between 0 and 1"),
+    ("bundles/delta", 0, r"bundles\.delta is 0; allowed: a number between 0 and 1"),
+    (
+        "bundles/schemes",
+        ["bf16", "hqq-w6g64"],
+        r"bundles\.schemes\[1\] is 'hqq-w6g64'; allowed: a name under study\.schemes: bf16, ",
+    ),
+    (
+        "bundles/estimators",
+        ["guess"],
+        r"bundles\.estimators\[0\] is 'guess'; allowed: a name under certification\.estimators: maxprob, ",
+    ),
+    ("bundles/risks", [0.052], r"bundles\.risks\[0\] is 0\.052; allowed: one of report\.limits: 0\.005, 0\.01"),
+    ("bundles/risks", [], r"bundles\.risks is \[\]; allowed: null, or a list of different risk limits"),
     (
         "report/risks",
         [0.05, 0.03],
@@ -423,6 +436,20 @@ def test_what_the_config_names_is_left_as_it_is(config: dict) -> None:
         "comparison": ["entropy"],
         "shipping": ["maxprob"],
     }
+    check_config(config, SCHEMA)
+
+
+def test_everything_that_the_report_judges_may_ship_unless_the_config_names_less(config: dict) -> None:
+    config["certification"]["risks"] = [0.05, 0.2, 0.001]
+    config["report"]["shipping"] |= {"estimators": ["selector"], "risk": 0.1}
+    schemes = config["study"]["schemes"]
+    # 0.1 % is no limit of the decision table.
+    expected = {"schemes": schemes, "estimators": ["selector"], "risks": [0.2, 0.1, 0.05]}
+    assert declared_for_bundles(config) == expected
+    assert completed(config)["bundles"] == {**expected, "delta": 0.1}
+    named = {"schemes": schemes[2:3], "estimators": ["maxprob"], "risks": [0.05, 0.1]}
+    config["bundles"] |= named
+    assert declared_for_bundles(config) == named
     check_config(config, SCHEMA)
 
 

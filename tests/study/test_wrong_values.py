@@ -30,6 +30,9 @@ VALUES: list[Any] = [
 ]
 # What else may stand at a key than values of the type of the example below.
 ALTERNATIVES = {
+    ("bundles", "estimators"): (type(None),),
+    ("bundles", "risks"): (type(None),),
+    ("bundles", "schemes"): (type(None),),
     ("calibration", "activations_gb"): (type(None),),
     ("calibration", "source"): (type(None),),
     ("certification", "estimators"): (type(None),),
@@ -109,6 +112,7 @@ def whole_config() -> dict:
     for section in (config["certification"], config["comparison"], config["report"]["shipping"]):
         section["estimators"] = ["maxprob"]
     config["report"]["shipping"]["risks"] = [0.05]
+    config["bundles"] |= {"schemes": ["bf16"], "estimators": ["maxprob"], "risks": [0.05]}
     return config
 
 

@@ -5,6 +5,7 @@ rule decide_variant:
     input:
         scores=paths.SCORES,
         mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
+        operating_points=paths.OPERATING_POINTS,
     output:
         paths.DECISIONS,
     log:

@@ -3,6 +3,7 @@
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.decisions import DecisionSettings, decide_variant
 from quantrust.evaluation.limits import risk_limits
+from quantrust.evaluation.operating_points import read_operating_points
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
@@ -13,5 +14,6 @@ with job_log(snakemake.log[0]):
         snakemake.output,
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
+        shipped=read_operating_points(snakemake.input.operating_points),
         settings=DecisionSettings(risks=risk_limits(**snakemake.params.limits), **snakemake.params.settings),
     )

@@ -12,13 +12,15 @@ import yaml
 from PIL import Image
 
 from quantrust.artifacts.row_groups import writing_row_groups
-from quantrust.artifacts.tables import write_csv, write_table
+from quantrust.artifacts.tables import read_table, write_csv, write_table
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.comparison import ComparisonSettings, write_comparisons
 from quantrust.evaluation.decisions import DecisionSettings, decide_variant
 from quantrust.evaluation.examples import ExampleSettings, write_examples
 from quantrust.evaluation.limits import risk_limits
 from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.operating_points import Conditions, OperatingPoints
+from quantrust.evaluation.shipped_points import PointSettings, shipped_points
 from quantrust.evaluation.shipping import ShippingSettings, write_shipping
 from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
 from quantrust.files import write_json
@@ -69,6 +71,7 @@ def study_config() -> dict:
     }
     config["evaluation"] |= {"risks": [0.05, 0.1], "costs": [10], "resamples": 40, "id_shares": [1, 0.5, 0]}
     config["certification"] |= {"estimators": ESTIMATORS, "risks": [0.1], "splits": 20}
+    config["bundles"] |= {"schemes": list(SCHEMES), "estimators": ESTIMATORS, "risks": [0.2, 0.1, 0.05]}
     config["comparison"] |= {"estimators": ESTIMATORS, "resamples": 99}
     config["report"] |= {"limits": {"lowest": 0.05, "highest": 0.2, "step": 0.05}, "examples": 2}
     config["report"]["shipping"] = {
@@ -205,6 +208,7 @@ def write_study(folder: Path) -> PageStudy:
     }
     mixtures = {SHIFT: folder / "mixtures.parquet"}
     common = {"id_dataset": ID_DATASET, "resamples": 40, "seed": 0}
+    conditions = Conditions("cpu", "float32", "reference", "sdpa")
     features = {}
     for variant in variants:
         model, scheme = variant
@@ -229,11 +233,15 @@ def write_study(folder: Path) -> PageStudy:
                 **common,
             ),
         )
+        declared = PointSettings(**config["bundles"] | {"schemes": len(SCHEMES)}, ships=True, **common)
+        drawn = {dataset: read_table(path) for dataset, path in mixtures.items()}
+        points = shipped_points(scores, drawn, model=model, scheme=scheme, settings=declared)
         write_from_scores(
             decide_variant,
             paths["scores"][variant],
             mixtures,
             [paths["decisions"][variant]],
+            shipped=OperatingPoints(model, scheme, "", ID_DATASET, conditions, *points),
             **given(
                 DecisionSettings,
                 model=model,

@@ -1,5 +1,6 @@
 """The coverage that each risk limit of a grid leaves a variant, and the threshold for it."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from quantrust.evaluation.comparison import Estimates, results_of
 from quantrust.evaluation.intervals import LEVEL, null_if_nan
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import rank
+from quantrust.evaluation.operating_points import OperatingPoints
 from quantrust.evaluation.study import check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import deploy
 
@@ -37,8 +39,15 @@ SCHEMA = pl.Schema(
         "deployed_risk_high": pl.Float64,
         "deployed_images": pl.Int64,
         "certified_threshold": pl.Float64,
+        "certified_delta": pl.Float64,
+        "certified_images": pl.Int64,
+        "certified_fewest": pl.Int64,
         "certified_coverage": pl.Float64,
+        "certified_coverage_low": pl.Float64,
+        "certified_coverage_high": pl.Float64,
         "certified_risk": pl.Float64,
+        "certified_risk_low": pl.Float64,
+        "certified_risk_high": pl.Float64,
         "splits": pl.Int64,
         "certified_share": pl.Float64,
         "certified_median_coverage": pl.Float64,
@@ -46,10 +55,7 @@ SCHEMA = pl.Schema(
         "certified_violation_rate": pl.Float64,
     }
 )
-CERTIFIED = {
-    "certified_threshold": "threshold",
-    "certified_coverage": "coverage",
-    "certified_risk": "risk",
+OF_HALVES = {
     "splits": "splits",
     "certified_share": "certified_share",
     "certified_median_coverage": "median_coverage",
@@ -57,6 +63,8 @@ CERTIFIED = {
     "certified_violation_rate": "violation_rate",
 }
 """Columns that are those of `quantrust.evaluation.certification`, under their names there."""
+MEASURED = ("coverage", "coverage_low", "coverage_high", "risk", "risk_low", "risk_high")
+"""What the table has of a certified threshold's `quantrust.evaluation.operating_points.Measured`."""
 RESAMPLED = {"coverage_at_risk": "coverage", "deployed_coverage": "deployed_coverage", "deployed_risk": "deployed_risk"}
 """Metrics with an interval, and their columns."""
 
@@ -72,7 +80,7 @@ class DecisionSettings:
     risks : sequence of float
         Limits R, in (0, 1).
     delta : float
-        Probability, in (0, 1), with which a certificate may fail.
+        Probability, in (0, 1), with which a certificate of a random half may fail.
     splits : int
         Random halves of the ID test images, each of which certifies.
     resamples : int
@@ -104,6 +112,7 @@ def decide_variant(
     model: str,
     scheme: str,
     settings: DecisionSettings,
+    shipped: OperatingPoints | None = None,
 ) -> pl.DataFrame:
     """Tabulate thresholds and coverages of a variant on whole test sets, for every risk limit of a grid.
 
@@ -113,6 +122,8 @@ def decide_variant(
         As in `quantrust.evaluation.study.evaluate_variant`; where its metrics hold a limit of the grid, the results
         here are the same.
     settings : DecisionSettings
+    shipped : OperatingPoints, optional
+        Those that the variant ships with; by default none.
 
     Returns
     -------
@@ -120,11 +131,15 @@ def decide_variant(
         Columns of `SCHEMA`, a row for each estimator, dataset and limit. ``coverage`` is C@R, with the threshold read
         off the labels of the test set; ``threshold`` is the one that ID val answers give, about ``val_images`` images,
         and the deployed columns are what it does on the test set: ``deployed_images`` of its ``images`` have a question
-        that is answered. ``certified_threshold``, ``certified_coverage`` and ``certified_risk`` are those of the first
-        random half of `quantrust.evaluation.certification.evaluate_certification`, the other certified columns those of
-        all ``splits``. Null where undefined or where there is no such threshold. Of a learned estimator thresholds and
-        results are those of its first member, which is deployed; intervals and ``splits`` are over all members, each
-        under its own threshold.
+        that is answered. ``certified_threshold`` is the one that ships, certified on ``certified_images`` ID test
+        images, one question of each; every such threshold of the model keeps its limit in distribution, except with
+        probability ``certified_delta`` for all of them together. A certificate takes at least ``certified_fewest``
+        answers. ``certified_coverage`` and ``certified_risk`` are what the threshold does on the test set. These
+        columns are null where the limit was not declared in the config. ``splits``, ``certified_share`` and the columns
+        after it are those of `quantrust.evaluation.certification.evaluate_certification`, which certifies on random
+        halves and shows how often that succeeds, and how often the limit is broken on what is left. Null where
+        undefined or where there is no such threshold. Of a learned estimator thresholds and results are those of its
+        first member, which is deployed; intervals and ``splits`` are over all members, each under its own threshold.
 
     Raises
     ------
@@ -176,7 +191,27 @@ def decide_variant(
                         val_images,
                         *map(null_if_nan, numbers),
                         answered,
-                        *(certificate[column] for column in CERTIFIED.values()),
+                        *_that_ships(shipped, estimator, risk, setting.dataset),
+                        *(certificate[column] for column in OF_HALVES.values()),
                     )
                 )
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _that_ships(shipped: OperatingPoints | None, estimator: str, risk: float, dataset: str) -> tuple[object, ...]:
+    """Return the columns of the certified threshold that ships, from ``certified_threshold`` on."""
+    nothing = dict.fromkeys(MEASURED)
+    certification = None if shipped is None else shipped.certification
+    sought = [
+        one
+        for one in (() if certification is None else certification.sought)
+        if (one.estimator, one.risk_limit) == (estimator, risk)
+    ]
+    if shipped is None or certification is None or not sought:
+        return (None, None, None, None, *nothing.values())
+    head = (certification.delta, certification.images, sought[0].fewest)
+    point = next((one for one in shipped.points_for(estimator, risk) if one.certified), None)
+    if point is None:
+        return (None, *head, *nothing.values())
+    measured = next((dataclasses.asdict(one) for one in point.measured if one.dataset == dataset), nothing)
+    return (point.threshold, *head, *(measured[column] for column in MEASURED))

@@ -119,7 +119,8 @@ class OperatingPoint:
     threshold : float
         The whole number, as it was found.
     delta : float or None
-        Of a certified threshold, the probability with which its risk may exceed the limit.
+        Of a certified threshold, the probability with which the risk of any certified threshold of the model may exceed
+        its limit (`Certification`).
     dataset, split : str
         The answers that the threshold was found on.
     questions, images : int
@@ -146,6 +147,73 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class Sought:
+    """A certificate that was sought.
+
+    Attributes
+    ----------
+    estimator : str
+    risk_limit : float
+        In (0, 1).
+    part : float
+        The part of delta that the limit was tested with in the end.
+    fewest : int
+        The least number of answers, one question an image and all of them faultless, that a certificate takes with
+        this part.
+    found : bool
+        Whether the operating points have a certified threshold for it.
+    """
+
+    estimator: str
+    risk_limit: float
+    part: float
+    fewest: int
+    found: bool
+
+
+@dataclass(frozen=True)
+class Certification:
+    """What the certified thresholds of a variant promise together, and what was declared before they were sought.
+
+    The risk of every certified threshold is below its limit, whichever scheme, estimator and limit among those declared
+    is chosen and whatever it is chosen by, except with probability delta (`quantrust.evaluation.shared_delta`). This
+    holds for one model, in distribution, for one question an image, under the conditions of the answers.
+
+    Attributes
+    ----------
+    delta : float
+        Of all certificates together, in (0, 1).
+    schemes : int
+        How many were declared, this one among them.
+    estimators : tuple of str
+    risk_limits : tuple of float
+        In the order in which parts of delta are handed on.
+    dataset, split : str
+        The answers that certified.
+    questions, images : int
+        How many questions of those it took, and about how many images.
+    seed : int
+        With which the questions were drawn.
+    divided : str
+        What each part of the answers was used for.
+    sought : tuple of Sought
+        By estimator, then limit.
+    """
+
+    delta: float
+    schemes: int
+    estimators: tuple[str, ...]
+    risk_limits: tuple[float, ...]
+    dataset: str
+    split: str
+    questions: int
+    images: int
+    seed: int
+    divided: str
+    sought: tuple[Sought, ...]
+
+
+@dataclass(frozen=True)
 class OperatingPoints:
     """All operating points of a variant.
 
@@ -158,6 +226,8 @@ class OperatingPoints:
     conditions : Conditions
     points : tuple of OperatingPoint
         A risk limit for which an estimator has no threshold of some kind has no such point.
+    certification : Certification or None
+        None where no certificate was sought, because the scheme is not among those that may ship.
     """
 
     model: str
@@ -166,6 +236,11 @@ class OperatingPoints:
     id_dataset: str
     conditions: Conditions
     points: tuple[OperatingPoint, ...]
+    certification: Certification | None = None
+
+    def points_for(self, estimator: str, risk_limit: float) -> list[OperatingPoint]:
+        """Return the points of an estimator for a risk limit: none, one, or one of each kind."""
+        return [one for one in self.points if (one.estimator, one.risk_limit) == (estimator, risk_limit)]
 
 
 def write_operating_points(points: OperatingPoints, path: str | Path) -> None:
@@ -220,6 +295,8 @@ def points_from_record(record: Mapping[str, Any], where: str | Path) -> Operatin
     for number, point in enumerate(points.points):
         if (fault := _fault(point)) is not None:
             raise QuantrustError(f"{where}: points[{number}].{fault}; write the file again")
+    if any(point.certified for point in points.points) and points.certification is None:
+        raise QuantrustError(f"{where}: has certified points but no certification; write the file again")
     return points
 
 

@@ -67,6 +67,7 @@ GROUPS_BYTES = 7_000
 """On disk, of the breakdowns of one estimator of a variant on one dataset."""
 
 RESULTS_BYTES, RESULT_BYTES = 12_000, 120
+POINT_BYTES = 450
 """On disk, of a table of certificates, decisions, comparisons or verdicts without a row, and of a row."""
 
 DECISION_BYTES = 340
@@ -531,6 +532,13 @@ class _Planner:
 
     def _certify_variant(self, job: Job) -> Estimate:
         return self._variant(0, RESULTS_BYTES + self._certified * RESULT_BYTES)
+
+    def _set_operating_points(self, job: Job) -> Estimate:
+        section = self.config["bundles"]
+        # of val and certified, each measured on every test set, and what was sought
+        points = 2 * len(section["estimators"]) * len(section["risks"])
+        disk = RESULTS_BYTES + points * (1 + len(self.questions)) * POINT_BYTES
+        return self._variant(self.config["evaluation"]["resamples"], disk)
 
     def _decide_variant(self, job: Job) -> Estimate:
         return self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + self._decided * RESULT_BYTES)

@@ -25,6 +25,7 @@ OF_EVERY_VARIANT = {
         "evaluate_variant",
         "break_down_variant",
         "certify_variant",
+        "set_operating_points",
         "decide_variant",
     )
 }

@@ -247,6 +247,18 @@ def _certification(config: Config) -> Faults:
     yield from _unknown_names("certification.estimators", estimators, config["study"]["estimators"], "study.estimators")
 
 
+def _bundles(config: Config) -> Faults:
+    section, study = config["bundles"], config["study"]
+    yield from _unknown_names("bundles.schemes", section["schemes"] or [], study["schemes"], "study.schemes")
+    estimators, certified = section["estimators"] or [], estimators_of(config)["certification"]
+    yield from _unknown_names("bundles.estimators", estimators, certified, "certification.estimators")
+    limits = risk_limits(**config["report"]["limits"])
+    for number, risk in enumerate(section["risks"] or []):
+        # What is wrong with the limits themselves is said of the report.
+        if limits and risk not in limits:
+            yield f"bundles.risks[{number}] is {risk}; allowed: one of report.limits: {', '.join(map(str, limits))}"
+
+
 def _comparison(config: Config) -> Faults:
     estimators = estimators_of(config)["comparison"]
     yield from _unknown_names("comparison.estimators", estimators, config["study"]["estimators"], "study.estimators")
@@ -297,6 +309,7 @@ CHECKS: tuple[Callable[[Config], Faults], ...] = (
     _selector,
     _evaluation,
     _certification,
+    _bundles,
     _comparison,
     _report,
 )

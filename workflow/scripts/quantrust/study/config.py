@@ -7,7 +7,7 @@ from typing import Any
 from quantrust.errors import QuantrustError
 from quantrust.study.checks import study_faults
 from quantrust.study.config_file import read_config_file
-from quantrust.study.contents import estimators_of, judged_risks
+from quantrust.study.contents import declared_for_bundles, estimators_of, judged_risks
 from quantrust.study.places import DEFAULT, SCHEMA, here_or_in_project
 from quantrust.study.schema import schema_faults
 
@@ -81,8 +81,8 @@ def check_config(config: Mapping[str, Any], schema_path: str | Path = SCHEMA) ->
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checked config with what it leaves open filled in.
 
-    Estimators that are null become those of `quantrust.study.contents.estimators_of`, and risk limits that are null
-    those of `judged_risks` there. The path of a model's folder or
+    Estimators that are null become those of `quantrust.study.contents.estimators_of`, risk limits that are null those
+    of `judged_risks` there, and what bundles leave open that of `declared_for_bundles`. The path of a model's folder or
     chat template that is not here becomes that in the project, if it is there.
 
     Parameters
@@ -100,6 +100,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         **config,
         "models": models,
         "certification": {**config["certification"], "estimators": estimators["certification"]},
+        "bundles": {**config["bundles"], **declared_for_bundles(config)},
         "comparison": {**config["comparison"], "estimators": estimators["comparison"]},
         "report": {**report, "shipping": {**report["shipping"], **shipping}},
     }

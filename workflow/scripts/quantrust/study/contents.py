@@ -131,6 +131,28 @@ def judged_risks(config: Config) -> list[float]:
     return sorted({shipping["risk"], *(risk for risk in config["certification"]["risks"] if risk in grid)})
 
 
+def declared_for_bundles(config: Config) -> dict[str, list[Any]]:
+    """Return what may ship, among which delta is shared.
+
+    Parameters
+    ----------
+    config : mapping
+        As the schema allows it.
+
+    Returns
+    -------
+    dict of str to list
+        `schemes`, `estimators` and `risks`: the config's own lists; in the place of null all schemes of the study, and
+        the estimators and limits of the shipping criterion, the limits from the highest to the lowest.
+    """
+    in_place_of_null = {
+        "schemes": list(config["study"]["schemes"]),
+        "estimators": estimators_of(config)["shipping"],
+        "risks": judged_risks(config)[::-1],
+    }
+    return {key: left if (own := config["bundles"][key]) is None else own for key, left in in_place_of_null.items()}
+
+
 def scored_estimators(config: Config) -> list[str]:
     """Return the estimators that the scores hold; calibrated ones are fitted to them by the evaluation."""
     return list(dict.fromkeys(name.split("+")[0] for name in config["study"]["estimators"]))

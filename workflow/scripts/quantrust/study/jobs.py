@@ -158,6 +158,7 @@ def _evaluation_jobs(config: Config) -> Iterator[Job]:
         yield _job("evaluate_variant", paths.METRICS, paths.CURVES, **variant)
         yield _job("break_down_variant", paths.GROUPS, paths.BINS, **variant)
         yield _job("certify_variant", paths.CERTIFICATION, **variant)
+        yield _job("set_operating_points", paths.OPERATING_POINTS, **variant)
         yield _job("decide_variant", paths.DECISIONS, **variant)
         if config["selector"]["learning_curve"]:
             yield _job("evaluate_learning", paths.LEARNING_CURVE, **variant)

@@ -160,6 +160,24 @@ def decisions(config: Config) -> dict[str, Any]:
     }
 
 
+def operating_points(config: Config, scheme: str) -> dict[str, Any]:
+    """Return what the operating points of a variant are set and certified with.
+
+    Of the other schemes that may ship only the number counts, so that a variant's certificates stay when another takes
+    the place of one of them.
+    """
+    section = config["bundles"]
+    return {
+        "id_dataset": config["study"]["id_dataset"],
+        "schemes": len(section["schemes"]),
+        "ships": scheme in section["schemes"],
+        **{key: section[key] for key in ("estimators", "risks", "delta")},
+        "resamples": config["evaluation"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
+    }
+
+
 def shipping(config: Config) -> dict[str, Any]:
     """Return what the judgement of schemes is given; with which limit the page starts does not count."""
     return {

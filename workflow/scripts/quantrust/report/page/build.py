@@ -155,6 +155,7 @@ def write_page(
         risks=config["evaluation"]["risks"],
         shipping=config["report"]["shipping"],
         delta=config["certification"]["delta"],
+        shipped_delta=config["bundles"]["delta"],
         level=level,
         splits=config["certification"]["splits"],
         criterion=criterion(config["report"]["shipping"], level),

@@ -88,7 +88,7 @@ const decisionRow = (row) => {
   const certified = cell("td", row.certified_share, percent(row.certified_share));
   if (row.certified_threshold !== null) {
     const first = create("small");
-    first.append(threshold(row, "certified_threshold", "Threshold of the first half"));
+    first.append(threshold(row, "certified_threshold", "Threshold that ships"));
     certified.append(first);
   }
   const risk = cell("td", row.deployed_risk, percent(row.deployed_risk), span(row.deployed_risk_low, row.deployed_risk_high));
