@@ -17,7 +17,7 @@ from quantrust.inference.decoding import decode_greedily
 from quantrust.models.components import STACKS
 from quantrust.models.loading import load_model
 from quantrust.models.model_folder import prepare_model
-from quantrust.models.pictures import picture_cost
+from quantrust.models.pictures import picture_cost, preprocess_pictures
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
 from quantrust.planning.published import PUBLISHED
@@ -278,3 +278,33 @@ def test_every_method_quantizes_it(scheme, folder, table, shapes, tmp_path):
     ends = family.end_token_ids(model, processor)
     decoded = decode_greedily(family, model, inputs, end_token_ids=ends, max_new_tokens=4)
     assert torch.isfinite(decoded.first_logits).all()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            {"crop_size": {"height": 10**6, "width": 10**6}},
+            "crops pictures to 1000000 x 1000000 pixels (crop_size), but",
+        ),
+        ({"crop_size": {"height": "x", "width": 56}}, "crop_size has height 'x'; expected a number above 0"),
+        ({"size": {"shortest_edge": 10**6}}, "scales pictures to 1,000,000 pixels a side (size), but the vision tower"),
+        ({"size": {"height": 10**6, "width": 56}}, "scales pictures to 1,000,000 pixels a side (size), but the vision"),
+    ],
+    ids=["crop", "no crop", "shorter side", "height"],
+)
+def test_sizes_of_pictures_are_bounded_by_the_tower_s(source, setting, message, tmp_path):
+    folder = shutil.copytree(source, tmp_path / "llava")
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **setting}))
+    with pytest.raises(QuantrustError) as caught:
+        prepare_model(folder, tmp_path / "out", "llava")
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_too_thin_to_be_scaled_is_refused_by_its_name(loaded):
+    family, _, processor = loaded
+    with pytest.raises(QuantrustError, match=r"thin, 2010 x 10, is refused by the model's processor \(its longer side"):
+        preprocess_pictures(family, processor, [Image.new("RGB", (2010, 10))], ["thin"])
+    assert preprocess_pictures(family, processor, [Image.new("RGB", (2000, 10))], ["thin"]).placeholders

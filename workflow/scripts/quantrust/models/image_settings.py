@@ -11,7 +11,7 @@ from transformers.image_utils import SizeDict
 CHANNELS = 3
 """Of an RGB picture."""
 
-SIZES = ("size", "max_image_size")
+SIZES = ("size", "crop_size", "max_image_size")
 """Settings that hold sides of pictures, or numbers of pixels."""
 
 

@@ -14,6 +14,7 @@ import torch
 from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_object, sha256
+from quantrust.models.bounded_tokenizer import check_tokenizer
 from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.models.loading import model_type_of
 from quantrust.models.model_config import CONFIG, run_settings
@@ -58,7 +59,7 @@ def prepare_model(
         If a listed file is missing, has another digest or lies outside the folder, the model is of another family, a
         shard or a key of the weights is missing, unexpected or of another shape, weights are quantized already or not
         finite, the family's processor does not have a setting, the folder lacks a part of its processor or holds a
-        damaged one, or the model cannot read a prompt about a picture.
+        damaged one, its tokenizer does not end soon, or the model cannot read a prompt about a picture.
     """
     source = Path(source)
     with artifact_folder(out_dir) as folder:
@@ -91,6 +92,7 @@ def prepare_model(
             check_finite(stored_tensors(folder, model))
             if ignored := run_settings(read_object(folder / CONFIG)):
                 _log.info("%s: not read, because the study decides: %s", source / CONFIG, ", ".join(ignored))
+            check_tokenizer(folder)
             try_model(str(folder), adapter.load_processor(str(folder)))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.bounded_tokenizer import check_tokenizer
 from quantrust.models.companions import COMPANIONS
 from quantrust.models.family import Family
 from quantrust.models.pictures import PictureCost, picture_cost
@@ -136,6 +137,7 @@ class PlannedModel:
                 if (template := self.section.get("chat_template")) is not None:
                     shutil.copyfile(template, Path(scratch) / CHAT_TEMPLATE)
                 family, model = self.family_and_model
+                check_tokenizer(scratch)
                 processor = family.load_processor(scratch)
                 try_processor(scratch, family, model, processor)
                 return processor

@@ -27,6 +27,9 @@ TURN = "ASSISTANT:"
 PARTS = {"vision_config": "clip_vision_model", "text_config": "llama"}
 """The `model_type` of the parts that this adapter knows, by their key in the config."""
 
+LARGEST_SCALE = 2
+"""Sides of pictures before they are cropped, at most, over that of the tower's square. The published model has 1."""
+
 VISION_BLOCKS = "model.vision_tower.encoder.layers"
 
 CONNECTOR = Blocks(
@@ -51,6 +54,8 @@ class Llava(Family):
     final_norm = "model.language_model.norm"
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (LlamaRMSNorm, NormKind.WEIGHT))
     answer_prefix = " "
+    # pictures are scaled by their shorter side, so that a thin one would become gigabytes before it is cropped
+    max_aspect_ratio = 200
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Cut the vision tower after the block whose output the connector reads: the published one has one more."""
@@ -80,8 +85,10 @@ class Llava(Family):
     def load_processor(self, folder: str) -> LlavaProcessor:
         """Load image processor, tokenizer and chat template of a model folder."""
         config = read_model_config(folder, self.model_class.config_class)
+        image_processor = load_image_processor(CLIPImageProcessorPil, folder)
+        _check_sizes(folder, image_processor, config.vision_config.image_size)
         return LlavaProcessor(
-            load_image_processor(CLIPImageProcessorPil, folder),
+            image_processor,
             load_tokenizer(folder),
             patch_size=config.vision_config.patch_size,
             vision_feature_select_strategy=config.vision_feature_select_strategy,
@@ -91,7 +98,10 @@ class Llava(Family):
         )
 
     def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
-        """Turn RGB images into pixels."""
+        """Turn RGB images into pixels; one that is too thin to be scaled is a `ValueError`, as in the library."""
+        for image in images:
+            if max(image.size) > self.max_aspect_ratio * min(image.size):
+                raise ValueError(f"its longer side is more than {self.max_aspect_ratio} times its shorter one")
         output = processor.image_processor(images, return_tensors="pt")
         placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
         return VisionInputs({"pixel_values": output["pixel_values"]}, placeholders, (None,) * len(images))
@@ -118,6 +128,23 @@ class Llava(Family):
     def end_token(self, processor: Any) -> str:
         """Return the token that ends an answer."""
         return END
+
+
+def _check_sizes(folder: str, image_processor: Any, square: int) -> None:
+    """Raise when pictures are scaled or cropped to sizes that have nothing to do with the tower's."""
+    advice = "both must be of one model: get the folder again"
+    crop = {side: getattr(image_processor.crop_size, side, None) for side in ("height", "width")}
+    if image_processor.do_center_crop and {*crop.values()} != {square}:
+        raise QuantrustError(
+            f"{folder}: the image processor crops pictures to {crop['height']!r} x {crop['width']!r} pixels "
+            f"(crop_size), but the vision tower reads {square} a side (image_size in config.json); {advice}"
+        )
+    largest = max((side for side in vars(image_processor.size).values() if side is not None), default=0)
+    if image_processor.do_resize and largest > LARGEST_SCALE * square:
+        raise QuantrustError(
+            f"{folder}: the image processor scales pictures to {largest:,} pixels a side (size), but the vision tower "
+            f"reads {square} (image_size in config.json); expected at most {LARGEST_SCALE * square:,}: {advice}"
+        )
 
 
 FAMILY = Llava()
