@@ -10,11 +10,18 @@ from quantrust.inference.chunks import batch_by_length, chunks_digest, cut_into_
 
 
 def test_all_questions_of_an_image_are_in_its_chunk():
-    table = pl.DataFrame({"image": list("aabcbdae"), "n": range(8)})
+    table = pl.DataFrame({"image": list("aabcbdae"), "split": ["test"] * 8, "n": range(8)})
     assert [chunk["n"].to_list() for chunk in cut_into_chunks(table, 2)] == [[0, 1, 2, 4, 6], [3, 5], [7]]
-    assert cut_into_chunks(table, 2)[0].columns == ["image", "n"]
+    assert cut_into_chunks(table, 2)[0].columns == ["image", "split", "n"]
     assert [chunk["n"].to_list() for chunk in cut_into_chunks(table, 99)] == [list(range(8))]
     assert cut_into_chunks(table.clear(), 2) == []
+
+
+def test_a_split_is_cut_alike_with_and_without_those_before_it():
+    table = pl.DataFrame({"image": list("abcdeffg"), "split": ["dev"] * 3 + ["test"] * 5, "n": range(8)})
+    assert [chunk["n"].to_list() for chunk in cut_into_chunks(table, 2)] == [[0, 1], [2], [3, 4], [5, 6, 7]]
+    test = table.filter(pl.col("split") == "test")
+    assert [chunk["n"].to_list() for chunk in cut_into_chunks(test, 2)] == [[3, 4], [5, 6, 7]]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from PIL import Image
 from quantrust.artifacts.folder_record import write_record
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
+from quantrust.inference import answering as answering_module
 from quantrust.inference import features as features_module
 from quantrust.inference.decoding import decode_greedily
 from quantrust.inference.features import FeatureDumper, dump_features
@@ -89,7 +90,7 @@ def test_eager_attention_answers_as_sdpa_does(variant, tmp_path):
 
 def test_every_picture_passes_the_vision_tower_once_in_batches_of_its_own_size(variant, tmp_path, monkeypatch):
     encoded, decoded = [], []
-    encode, decode = Family.encode_images, features_module.decode_greedily
+    encode, decode = Family.encode_images, answering_module.decode_greedily
 
     def encode_images(self, model, inputs):
         encoded.append(len(inputs.placeholders))
@@ -100,7 +101,7 @@ def test_every_picture_passes_the_vision_tower_once_in_batches_of_its_own_size(v
         return decode(family, model, inputs, **how)
 
     monkeypatch.setattr(Family, "encode_images", encode_images)
-    monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
+    monkeypatch.setattr(answering_module, "decode_greedily", decode_greedily)
     dump(variant, tmp_path / "f.parquet")
     # ten pictures in chunks of four
     assert encoded == [3, 1, 3, 1, 2]
@@ -134,13 +135,13 @@ def test_a_chunk_is_on_disk_before_the_next_and_its_pictures_are_given_up(varian
 
 
 def test_a_job_computes_on_one_thread_however_many_cores_it_has(variants, tmp_path, monkeypatch):
-    found, decode = [], features_module.decode_greedily
+    found, decode = [], answering_module.decode_greedily
 
     def decode_greedily(*arguments, **how):
         found.append(torch.get_num_threads())
         return decode(*arguments, **how)
 
-    monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
+    monkeypatch.setattr(answering_module, "decode_greedily", decode_greedily)
     torch.set_num_threads(2)
     dump(variants["qwen2_vl"], tmp_path / "f.parquet", workers=1)
     assert set(found) == {1}
@@ -192,7 +193,7 @@ def memory(monkeypatch):
     """A device whose memory holds so many questions, and so many pictures."""
 
     def limit(questions=10**6, pictures=10**6):
-        encode, decode = Family.encode_images, features_module.decode_greedily
+        encode, decode = Family.encode_images, answering_module.decode_greedily
 
         def encode_images(self, model, inputs):
             if len(inputs.placeholders) > pictures:
@@ -205,7 +206,7 @@ def memory(monkeypatch):
             return decode(family, model, inputs, **how)
 
         monkeypatch.setattr(Family, "encode_images", encode_images)
-        monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
+        monkeypatch.setattr(answering_module, "decode_greedily", decode_greedily)
 
     return limit
 
@@ -383,7 +384,7 @@ def test_states_that_float16_cannot_hold_stop_the_dump(variants, tmp_path, monke
         decoded = decode_greedily(*arguments, **keywords)
         return dataclasses.replace(decoded, answer_state=decoded.answer_state + 1e5)
 
-    monkeypatch.setattr(features_module, "decode_greedily", decode)
+    monkeypatch.setattr(answering_module, "decode_greedily", decode)
     with pytest.raises(QuantrustError, match=r"a state \(answer_state\) that float16 cannot hold"):
         dump(variants["qwen2_vl"], tmp_path / "f.parquet")
     assert not (tmp_path / "f.parquet").exists()

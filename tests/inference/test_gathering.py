@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from quantrust.errors import QuantrustError
+from quantrust.inference import answering as answering_module
 from quantrust.inference import features as features_module
 from quantrust.inference.features import dump_features
 from quantrust.inference.gathering import gather_features
@@ -68,14 +69,14 @@ def test_shards_that_do_not_belong_together_are_refused(variants, two_shards, tm
 
 
 def test_halved_batches_of_shards_are_added_up_and_devices_listed(variants, tmp_path, monkeypatch):
-    variant, decode = variants["qwen2_vl"], features_module.decode_greedily
+    variant, decode = variants["qwen2_vl"], answering_module.decode_greedily
 
     def decode_greedily(family, model, inputs, **how):
         if len(inputs.token_ids) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return decode(family, model, inputs, **how)
 
-    monkeypatch.setattr(features_module, "decode_greedily", decode_greedily)
+    monkeypatch.setattr(answering_module, "decode_greedily", decode_greedily)
     dump_features(variant.checkpoint, variant.questions, tmp_path / "one.parquet", SETTINGS, load_task("vqa"))
     names = iter(["NVIDIA H200", "NVIDIA H100 80GB HBM3"])
     monkeypatch.setattr(features_module, "device_name", lambda device: next(names))

@@ -9,8 +9,9 @@ import torch
 from live_tensors import LiveTensors
 from quantrust.errors import QuantrustError
 from quantrust.inference import features, working_memory
+from quantrust.inference.answering import DTYPES
 from quantrust.inference.chunks import cut_into_chunks
-from quantrust.inference.features import DTYPES, FeatureDumper
+from quantrust.inference.features import FeatureDumper
 from quantrust.inference.preprocessing import preprocess_images
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.working_memory import dump_footprint, require_device

@@ -1,5 +1,6 @@
 """Opening images, and finding those that cannot be used before anything depends on them."""
 
+import io
 import logging
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,15 +36,35 @@ def read_image(path: str | Path) -> Image.Image:
     return _read(path)[0]
 
 
+def decode_image(content: bytes) -> Image.Image:
+    """Read the content of an image file as `read_image` reads the file.
+
+    Raises
+    ------
+    QuantrustError
+        If it is truncated, damaged, no image or too large to unpack; the message is the reason alone, in one line.
+    """
+    return _decode(io.BytesIO(content))[0]
+
+
 def _read(path: str | Path) -> tuple[Image.Image, bool]:
     """Return the image as `read_image` does, and whether its file holds further frames or pages."""
     try:
         kind = Path(path).stat().st_mode
-        # Reading a pipe or a device may never end, so that it is not even opened.
-        if not stat.S_ISREG(kind):
-            what = "folder" if stat.S_ISDIR(kind) else "pipe, a socket or a device"
-            raise QuantrustError(f"is a {what}; expected a file")
-        with Image.open(path) as image:
+    except OSError as error:
+        raise QuantrustError("no such file" if isinstance(error, FileNotFoundError) else error.strerror) from None
+    except ValueError as error:
+        raise QuantrustError(_one_line(error)) from None
+    # Reading a pipe or a device may never end, so that it is not even opened.
+    if not stat.S_ISREG(kind):
+        what = "folder" if stat.S_ISDIR(kind) else "pipe, a socket or a device"
+        raise QuantrustError(f"is a {what}; expected a file")
+    return _decode(path)
+
+
+def _decode(source: str | Path | io.BytesIO) -> tuple[Image.Image, bool]:
+    try:
+        with Image.open(source) as image:
             if image.format in PROGRAMS:
                 raise QuantrustError(
                     f"is a program that draws an image ({image.format}); save the image as PNG or JPEG"

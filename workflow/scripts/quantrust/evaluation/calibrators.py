@@ -1,6 +1,9 @@
 """Calibrators of estimators that are probabilities, fitted on val: temperature, Platt and isotonic."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,13 +12,50 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from quantrust.artifacts.records import read_record
 from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.metrics import Floats
 
-Calibrator = Callable[[Floats], Floats]
-"""Maps confidences in [0, 1] to calibrated ones."""
+
+@dataclass(frozen=True)
+class Temperature:
+    """Divides logit(c) by a temperature, given as its natural logarithm."""
+
+    log_temperature: float
+
+    def __call__(self, confidence: Floats) -> Floats:
+        """Map confidences in [0, 1], float64 of shape (n,), to calibrated ones."""
+        return expit(_logits(confidence) * np.exp(-self.log_temperature))
+
+
+@dataclass(frozen=True)
+class Platt:
+    """A line on logit(c)."""
+
+    slope: float
+    intercept: float
+
+    def __call__(self, confidence: Floats) -> Floats:
+        """Map confidences in [0, 1], float64 of shape (n,), to calibrated ones."""
+        return expit(self.slope * _logits(confidence) + self.intercept)
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """Steps: the calibrated values at some confidences, in order, with straight lines between them."""
+
+    confidences: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __call__(self, confidence: Floats) -> Floats:
+        """Map confidences in [0, 1], float64 of shape (n,), to calibrated ones."""
+        return np.interp(confidence, self.confidences, self.values)
+
+
+Calibrator = Temperature | Platt | Isotonic
+"""Maps confidences in [0, 1] to calibrated ones; of plain numbers, so that a file can hold it."""
 
 
 def fit_temperature(confidence: Floats, accuracy: Floats) -> Calibrator:
@@ -43,7 +83,7 @@ def fit_temperature(confidence: Floats, accuracy: Floats) -> Calibrator:
         return float(np.mean(np.logaddexp(0.0, scaled) - accuracy * scaled))
 
     log_temperature = minimize_scalar(cross_entropy, bounds=(-5.0, 5.0), method="bounded").x
-    return lambda c: expit(_logits(c) * np.exp(-log_temperature))
+    return Temperature(float(log_temperature))
 
 
 def fit_platt(confidence: Floats, accuracy: Floats) -> Calibrator:
@@ -72,7 +112,7 @@ def fit_platt(confidence: Floats, accuracy: Floats) -> Calibrator:
             "Platt calibration: all val answers are fully right or all are wrong; expected val answers of both kinds"
         )
     model.fit(np.tile(scores, 2)[:, None], right, sample_weight=weights)
-    return lambda c: model.predict_proba(_logits(c)[:, None])[:, 1]
+    return Platt(float(model.coef_[0, 0]), float(model.intercept_[0]))
 
 
 def fit_isotonic(confidence: Floats, accuracy: Floats) -> Calibrator:
@@ -92,9 +132,10 @@ def fit_isotonic(confidence: Floats, accuracy: Floats) -> Calibrator:
     Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates" (KDD 2002).
     """
     model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, accuracy)
-    return lambda c: np.asarray(model.predict(c))
+    return Isotonic(tuple(model.X_thresholds_.tolist()), tuple(model.y_thresholds_.tolist()))
 
 
+KINDS: dict[str, type[Calibrator]] = {"temperature": Temperature, "platt": Platt, "isotonic": Isotonic}
 METHODS: dict[str, Callable[[Floats, Floats], Calibrator]] = {
     "temperature": fit_temperature,
     "platt": fit_platt,
@@ -134,21 +175,73 @@ def add_calibrated(scores: pl.DataFrame, estimators: Sequence[str], id_dataset: 
     ]
     if not wanted:
         return scores
-    val = val_answers(scores, id_dataset, "scores", "calibration is fitted on")
     columns = []
     for name in wanted:
-        estimator, method = name.rsplit("+", 1)
-        if method not in METHODS:
-            raise QuantrustError(f"{name}: unknown calibration {method!r}; expected one of {', '.join(METHODS)}")
-        if estimator not in scores.columns:
-            raise QuantrustError(f"{name}: no estimator {estimator!r}; expected one of the columns {scores.columns}")
-        if not scores[estimator].is_between(0.0, 1.0).fill_null(False).all():
-            raise QuantrustError(
-                f"{name}: {estimator} is not a probability: values outside [0, 1]; expected to calibrate probabilities"
-            )
-        calibrate = METHODS[method](val[estimator].to_numpy(), val["accuracy"].to_numpy())
-        columns.append(pl.Series(name, calibrate(scores[estimator].to_numpy())))
+        calibrate = fit_calibrator(scores, name, id_dataset)
+        columns.append(pl.Series(name, calibrate(scores[name.rsplit("+", 1)[0]].to_numpy())))
     return scores.with_columns(columns)
+
+
+def fit_calibrator(scores: pl.DataFrame, name: str, id_dataset: str) -> Calibrator:
+    """Fit the calibrator of an estimator, ``<estimator>+<method>``, on the ID val answers.
+
+    Parameters
+    ----------
+    scores : polars.DataFrame
+        The scores table of a variant.
+    name : str
+    id_dataset : str
+
+    Raises
+    ------
+    QuantrustError
+        As `add_calibrated`.
+    """
+    val = val_answers(scores, id_dataset, "scores", "calibration is fitted on")
+    estimator, method = name.rsplit("+", 1)
+    if method not in METHODS:
+        raise QuantrustError(f"{name}: unknown calibration {method!r}; expected one of {', '.join(METHODS)}")
+    if estimator not in scores.columns:
+        raise QuantrustError(f"{name}: no estimator {estimator!r}; expected one of the columns {scores.columns}")
+    if not scores[estimator].is_between(0.0, 1.0).fill_null(False).all():
+        raise QuantrustError(
+            f"{name}: {estimator} is not a probability: values outside [0, 1]; expected to calibrate probabilities"
+        )
+    return METHODS[method](val[estimator].to_numpy(), val["accuracy"].to_numpy())
+
+
+def calibrator_record(calibrator: Calibrator) -> dict[str, Any]:
+    """Return a calibrator as plain numbers, with its ``method``."""
+    (method,) = (name for name, kind in KINDS.items() if isinstance(calibrator, kind))
+    return {"method": method, **dataclasses.asdict(calibrator)}
+
+
+def calibrator_from_record(record: Mapping[str, Any], where: str) -> Calibrator:
+    """Return the calibrator that a record holds.
+
+    Parameters
+    ----------
+    record : mapping
+        As `calibrator_record` returns it, or as JSON makes it.
+    where : str
+        Its place, for messages.
+
+    Raises
+    ------
+    QuantrustError
+        If the method is unknown, or a number is missing, unexpected or none; or if an isotonic calibrator's steps are
+        not as many as their confidences, or out of order.
+    """
+    content = dict(record)
+    method = content.pop("method", None)
+    if method not in KINDS:
+        raise QuantrustError(f"{where}: unknown calibration {method!r:.100}; expected one of {', '.join(KINDS)}")
+    calibrator: Calibrator = read_record(KINDS[method], content, where)
+    if isinstance(calibrator, Isotonic):
+        rising = np.all(np.diff(calibrator.confidences) > 0) and np.all(np.diff(calibrator.values) >= 0)
+        if not (len(calibrator.confidences) == len(calibrator.values) > 0 and rising):
+            raise QuantrustError(f"{where}: the steps are not as many rising values as confidences; write it again")
+    return calibrator
 
 
 def _logits(confidence: Floats) -> Floats:

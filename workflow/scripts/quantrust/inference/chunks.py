@@ -17,10 +17,12 @@ from quantrust.files import sha256
 def cut_into_chunks(questions: pl.DataFrame, images_per_chunk: int) -> list[pl.DataFrame]:
     """Cut a questions table into chunks of a given number of images; all questions of an image are in one chunk.
 
+    A chunk is of one split, so that a split by itself is answered in the same batches as within its dataset.
+
     Parameters
     ----------
     questions : polars.DataFrame
-        With the column `image`.
+        With the columns `image` and `split`. No image is in two splits.
     images_per_chunk : int
 
     Returns
@@ -28,11 +30,11 @@ def cut_into_chunks(questions: pl.DataFrame, images_per_chunk: int) -> list[pl.D
     list of polars.DataFrame
         Images in the order in which they first occur, the questions of a chunk in that of the table.
     """
-    order = questions.select("image").unique(maintain_order=True).with_row_index("_place")
-    placed = questions.join(order, on="image", how="left", maintain_order="left")
-    chunk = (pl.col("_place") // images_per_chunk).alias("_chunk")
-    parts = placed.with_columns(chunk).drop("_place").partition_by("_chunk", maintain_order=True, include_key=False)
-    return parts if len(questions) else []
+    place = pl.int_range(pl.len()).over("split")
+    order = questions.select("split", "image").unique(maintain_order=True)
+    chunk = pl.concat_str("split", place // images_per_chunk, separator=" ").alias("_chunk")
+    placed = questions.join(order.select("image", chunk), on="image", how="left", maintain_order="left")
+    return placed.partition_by("_chunk", maintain_order=True, include_key=False) if len(questions) else []
 
 
 def shard_chunks(sizes: Sequence[int], shard: int, shards: int) -> range:

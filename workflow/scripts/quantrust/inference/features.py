@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
@@ -23,8 +22,8 @@ from quantrust.artifacts.tables import read_table
 from quantrust.data.texts import shown
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
-from quantrust.inference.chunks import batch_by_length, chunks_digest, cut_into_chunks, shard_chunks
-from quantrust.inference.decoding import Decoded, decode_greedily
+from quantrust.inference.answering import DTYPES, Answerer
+from quantrust.inference.chunks import chunks_digest, cut_into_chunks, shard_chunks
 from quantrust.inference.features_file import (
     DEVICE,
     HALVED,
@@ -33,7 +32,6 @@ from quantrust.inference.features_file import (
     place_of_shard,
     writing_features,
 )
-from quantrust.inference.memory import Halving
 from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
@@ -47,12 +45,9 @@ from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, rea
 from quantrust.quantization.kernels.packed import describe_kernels
 from quantrust.tasks.task import Quality, Task
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-STATES = ("image_state", "question_state", "answer_state")
 
-
-class FeatureDumper:
-    """One variant, ready to answer questions.
+class FeatureDumper(Answerer):
+    """One variant, ready to answer the questions of a dataset.
 
     Parameters
     ----------
@@ -68,11 +63,8 @@ class FeatureDumper:
     def __init__(
         self, family: Family, model: nn.Module, processor: Any, settings: DumpSettings, quality: Quality
     ) -> None:
-        self.family, self.model, self.processor, self.settings = family, model, processor, settings
+        super().__init__(family, model, processor, settings)
         self.quality = quality
-        self.hidden = model.get_submodule(family.head).in_features
-        self.end_token_ids = family.end_token_ids(model, processor)
-        self.halving = Halving()
 
     def encode(self, images: list[NeededImage], inputs: VisionInputs, where: str) -> list[EncodedImage]:
         """Pass images through the vision tower.
@@ -86,32 +78,11 @@ class FeatureDumper:
             Their place, for the log.
         """
 
-        def encode(places: list[int]) -> list[EncodedImage]:
-            whole = len(places) == len(images)
-            # The tensors of a batch belong together: a part of it, which is rare, is preprocessed again.
-            part = inputs if whole else preprocess_images(self.family, self.processor, [images[k] for k in places])
-            with torch.inference_mode():
-                return self.family.encode_images(self.model, part)
+        def part(places: list[int]) -> VisionInputs:
+            return preprocess_images(self.family, self.processor, [images[k] for k in places])
 
-        def name(place: int) -> str:
-            return f"image {images[place].path} (question {images[place].question_id})"
-
-        parts = self.halving.run(encode, list(range(len(images))), where, "images", name)
-        return [image for _, encoded in parts for image in encoded]
-
-    @torch.inference_mode()
-    def answer(self, questions: list[str], images: list[EncodedImage]) -> Decoded:
-        """Answer one batch of questions, an encoded image each."""
-        inputs = self.family.language_inputs(
-            self.model, self.processor, questions, images, template=self.settings.prompt
-        )
-        return decode_greedily(
-            self.family,
-            self.model,
-            inputs,
-            end_token_ids=self.end_token_ids,
-            max_new_tokens=self.settings.max_new_tokens,
-        )
+        names = [f"image {image.path} (question {image.question_id})" for image in images]
+        return self.encode_batch(inputs, part, names, where)
 
     def chunk_table(self, chunk: pl.DataFrame, encoded: dict[str, EncodedImage], where: str) -> pa.Table:
         """Return the features of a chunk of the questions table, in its order.
@@ -124,65 +95,16 @@ class FeatureDumper:
         where : str
             The chunk's place, for the log.
         """
-        questions, ids = chunk["question"].to_list(), chunk["question_id"].to_list()
+        names = [f"question {question_id}" for question_id in chunk["question_id"]]
         images = [encoded[path] for path in chunk["image"]]
-        schema = features_schema(self.hidden)
-        made = [name for name in schema.names if name not in chunk.columns]
-        columns: dict[str, list[Any]] = {name: [None] * len(chunk) for name in made}
-
-        def answer(places: list[int]) -> dict[str, list[Any]]:
-            return self._columns(self.answer([questions[k] for k in places], [images[k] for k in places]))
-
-        def name(place: int) -> str:
-            return f"question {ids[place]}"
-
-        for number, batch in enumerate(self._batches(questions, images), start=1):
-            for places, answered in self.halving.run(answer, batch, f"{where}, batch {number}", "questions", name):
-                for column, values in answered.items():
-                    for place, value in zip(places, values, strict=True):
-                        columns[column][place] = value
+        columns = self.answer_columns(chunk["question"].to_list(), images, names, where)
         columns["accuracy"] = [
             self.quality(answer, references)
             for answer, references in zip(columns["answer"], chunk["answers"].to_list(), strict=True)
         ]
+        schema = features_schema(self.hidden)
         kept = {name: chunk[name].to_list() for name in schema.names if name in chunk.columns}
         return pa.table({name: pa.array((kept | columns)[name], schema.field(name).type) for name in schema.names})
-
-    def _batches(self, questions: list[str], images: list[EncodedImage]) -> list[list[int]]:
-        """Batch questions by the tokens of question and image; the rest of the prompt is the same for all."""
-        tokens = self.processor.tokenizer(questions, add_special_tokens=False)["input_ids"]
-        lengths = [len(ids) + len(image.features) for ids, image in zip(tokens, images, strict=True)]
-        return batch_by_length(lengths, self.settings.batch_size)
-
-    def _columns(self, decoded: Decoded) -> dict[str, list[Any]]:
-        logits = decoded.first_logits
-        if not torch.isfinite(logits).all():
-            raise QuantrustError("the model produced logits that are not finite; its weights or its scheme are broken")
-        k = logits.shape[-1] if self.settings.top_k is None else min(self.settings.top_k, logits.shape[-1])
-        top = logits.topk(k, dim=-1)
-        log_probs = torch.log_softmax(logits, dim=-1)
-        states = {name: getattr(decoded, name).to("cpu", torch.float16) for name in STATES}
-        for name, state in states.items():
-            if not torch.isfinite(state).all():
-                raise QuantrustError(
-                    f"the model produced a state ({name}) that float16 cannot hold; its weights or scheme are broken"
-                )
-        ends = self.end_token_ids
-        return {
-            "answer": [
-                self.processor.tokenizer.decode([t for t in ids if t not in ends], skip_special_tokens=True).strip()
-                for ids in decoded.token_ids
-            ],
-            "token_ids": decoded.token_ids,
-            "token_log_probs": decoded.token_log_probs,
-            "finished": decoded.finished,
-            "joint_log_prob": [float(np.sum(values, dtype=np.float64)) for values in decoded.token_log_probs],
-            "top_ids": top.indices.tolist(),
-            "top_logits": top.values.tolist(),
-            "log_sum_exp": torch.logsumexp(logits, dim=-1).tolist(),
-            "entropy": (-(log_probs.exp() * log_probs).sum(dim=-1)).tolist(),
-            **{name: list(state.numpy()) for name, state in states.items()},
-        }
 
 
 def dump_features(

@@ -1,0 +1,1 @@
+"""Bundles: a variant with processor, estimator and operating points, ready to answer or to abstain."""

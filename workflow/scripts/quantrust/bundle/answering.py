@@ -1,0 +1,158 @@
+"""Answers and confidences of the items of a chunk; what cannot be answered disturbs no other item."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from quantrust.bundle.items import Chunk, Failure
+from quantrust.bundle.record import BundleRecord
+from quantrust.confidence.catalogue import LEARNED
+from quantrust.confidence.columns import confidence_columns
+from quantrust.confidence.selector import Selectors, selector_confidence
+from quantrust.data.texts import shown
+from quantrust.errors import QuantrustError
+from quantrust.inference.answering import Answerer
+from quantrust.inference.features_file import features_schema
+from quantrust.models.family import EncodedImage, VisionInputs
+from quantrust.models.pictures import preprocess_pictures
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An answer with its confidence, before a threshold decides."""
+
+    answer: str
+    confidence: float
+    item_id: str | None
+
+
+class BundleAnswerer:
+    """Answers chunks of items.
+
+    Parameters
+    ----------
+    answerer : Answerer
+    record : BundleRecord
+    selectors : Selectors or None
+        Where the estimator is learned.
+    """
+
+    def __init__(self, answerer: Answerer, record: BundleRecord, selectors: Selectors | None) -> None:
+        self._answerer, self._record, self._selectors = answerer, record, selectors
+        self._reserved = sorted(answerer.processor.tokenizer.get_added_vocab())
+
+    def answer(self, chunk: Chunk, batch_size: int | None = None) -> list[Answered | Failure]:
+        """Answer the items of a chunk, in their order.
+
+        Parameters
+        ----------
+        chunk : Chunk
+        batch_size : int, optional
+            Questions that are decoded together; by default as in the study.
+        """
+        faults = dict(chunk.faults)
+        for place, item in enumerate(chunk.items):
+            if place not in faults and (fault := self._fault_of_question(item.question)) is not None:
+                faults[place] = fault
+        encoded, refused = self._encode(chunk)
+        asked = []
+        for place, key in enumerate(chunk.keys):
+            if place not in faults:
+                if key in refused:
+                    faults[place] = refused[key]
+                else:
+                    asked.append(place)
+        answerer = self._answerer if batch_size is None else self._with_batches_of(batch_size)
+
+        def work(places: Sequence[int]) -> list[tuple[str, float]]:
+            questions = [chunk.items[place].question for place in places]
+            images = [encoded[chunk.keys[place]] for place in places]
+            names = [f"question {shown(question)}" for question in questions]
+            return self._with_confidence(answerer.answer_columns(questions, images, names, "items"))
+
+        answers, unanswered = _apart(work, asked)
+        faults |= unanswered
+        return [
+            Failure(faults[place], item.item_id) if place in faults else Answered(*answers[place], item.item_id)
+            for place, item in enumerate(chunk.items)
+        ]
+
+    def _with_batches_of(self, batch_size: int) -> Answerer:
+        whole = self._answerer
+        return Answerer(whole.family, whole.model, whole.processor, replace(whole.settings, batch_size=batch_size))
+
+    def _fault_of_question(self, question: Any) -> str | None:
+        """Return why a question cannot be asked; None if it can."""
+        if not isinstance(question, str) or not question.strip():
+            return f"question is {shown(question)}; expected a text"
+        for token in self._reserved:
+            if token in question:
+                return f"question holds {token!r}, which is a token of the model's prompts; reword it"
+        answerer = self._answerer
+        if answerer.family.question_tokens(answerer.processor, [question], answerer.settings.prompt) == [0]:
+            return f"question is {shown(question)}, of which the model's tokenizer makes no token; reword it"
+        return None
+
+    def _encode(self, chunk: Chunk) -> tuple[dict[Any, EncodedImage], dict[Any, str]]:
+        """Return the encoded pictures by their keys, and why others cannot be encoded."""
+        answerer = self._answerer
+        encoded: dict[Any, EncodedImage] = {}
+        refused: dict[Any, str] = {}
+        keys = list(chunk.pictures)
+
+        def work(places: Sequence[int]) -> list[EncodedImage]:
+            chosen = [keys[place] for place in places]
+            names = [f"image {key}" if isinstance(key, str) else "image" for key in chosen]
+
+            def part(some: list[int]) -> VisionInputs:
+                pictures = [chunk.pictures[chosen[k]] for k in some]
+                return preprocess_pictures(answerer.family, answerer.processor, pictures, [names[k] for k in some])
+
+            return answerer.encode_batch(part(list(range(len(chosen)))), part, names, "images")
+
+        size = answerer.settings.images_per_batch
+        for start in range(0, len(keys), size):
+            found, faults = _apart(work, range(start, min(start + size, len(keys))))
+            encoded |= {keys[place]: image for place, image in found.items()}
+            refused |= {keys[place]: fault for place, fault in faults.items()}
+        return encoded, refused
+
+    def _with_confidence(self, columns: dict[str, list[Any]]) -> list[tuple[str, float]]:
+        """Return answers with their confidence, from the columns that a features file would hold."""
+        schema = features_schema(self._answerer.hidden)
+        arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
+        features = pl.DataFrame(pa.table(arrays))
+        plain, _, _ = self._record.estimator.partition("+")
+        if plain in LEARNED and self._selectors is not None:
+            confidence = selector_confidence(self._selectors, features)[plain]
+        else:
+            confidence = features.select(confidence_columns([plain]))[plain].to_numpy()
+        if self._record.calibrator is not None:
+            confidence = self._record.calibrator(np.asarray(confidence))
+        return list(zip(columns["answer"], confidence.tolist(), strict=True))
+
+
+def _apart(
+    work: Callable[[Sequence[int]], Sequence[Result]], places: Sequence[int]
+) -> tuple[dict[int, Result], dict[int, str]]:
+    """Do work on places together, or on each alone where it fails on them together; return results and faults."""
+    if not places:
+        return {}, {}
+    try:
+        return dict(zip(places, work(places), strict=True)), {}
+    except QuantrustError as error:
+        if len(places) == 1:
+            return {}, {places[0]: str(error)}
+    results: dict[int, Result] = {}
+    faults: dict[int, str] = {}
+    for place in places:
+        found, fault = _apart(work, [place])
+        results |= found
+        faults |= fault
+    return results, faults
