@@ -60,11 +60,6 @@ def test_the_place_of_the_folder_does_not_matter(root: Path, tmp_path: Path) -> 
     assert code_digest(root / "job.py", root) == code_digest(other / "job.py", other)
 
 
-def test_a_module_left_out_is_neither_covered_nor_followed(root: Path, tmp_path: Path) -> None:
-    lacking = write(tmp_path / "lacking", FILES.keys() - {"pack/late.py", "pack/sibling.py"})
-    assert code_digest(root / "job.py", root, without=["pack.late"]) == code_digest(lacking / "job.py", lacking)
-
-
 def test_a_script_that_is_no_python_is_named(root: Path) -> None:
     (root / "job.py").write_text("def broken(:\n")
     with pytest.raises(QuantrustError, match=r"job\.py: cannot be read as Python"):

@@ -6,7 +6,7 @@ as a parameter, so that an edit of a module reruns exactly the jobs whose script
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def source_digest(module: str) -> str:
     return code_digest(SCRIPTS.joinpath(*module.split(".")).with_suffix(".py"))
 
 
-def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterable[str] = ()) -> str:
+def code_digest(script: str | Path, root: str | Path = SCRIPTS) -> str:
     """Digest a script and, transitively, what it imports from below `root`.
 
     A data file in the folder of an imported module (anything but Python files and folders) counts with that module.
@@ -34,9 +34,6 @@ def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterabl
     root : str or Path
         The folder that import names start from, by default that of the package. Modules found elsewhere are not
         followed.
-    without : iterable of str
-        Dotted names of modules that are imported but not run, such as those of other methods. Neither they nor modules
-        that only they import are covered.
 
     Returns
     -------
@@ -51,20 +48,19 @@ def code_digest(script: str | Path, root: str | Path = SCRIPTS, without: Iterabl
     root = Path(root).resolve()
     script = Path(script).resolve()
     summary = hashlib.sha256()
-    left_out = {path for name in without for path in _module_files(name, root) if path.name != "__init__.py"}
-    for path in sorted(code_files(script, root, left_out)):
+    for path in sorted(code_files(script, root)):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         summary.update(f"{name}\0{_bytes_digest(path)}\n".encode())
     return summary.hexdigest()[:16]
 
 
-def code_files(script: Path, root: Path, left_out: Collection[Path] = ()) -> set[Path]:
-    """Return the files that `code_digest` covers, the script included; files left out are not followed either."""
+def code_files(script: Path, root: Path) -> set[Path]:
+    """Return the files that `code_digest` covers, the script included."""
     found: set[Path] = set()
     waiting = [script]
     while waiting:
         path = waiting.pop()
-        if path in found or path in left_out:
+        if path in found:
             continue
         found.add(path)
         if path.suffix != ".py":
