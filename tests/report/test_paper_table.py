@@ -38,6 +38,14 @@ def markdown_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
+def test_costs_that_are_nearly_equal_or_large_have_columns_and_headings_of_their_own() -> None:
+    columns = paper.table_columns([], [10.0, 1234567, 1234568, 2_000_000.0])
+    costs = [column for column in columns if column.key[0] == "effective_reliability"]
+    names = [f"effective_reliability_{cost}" for cost in ("10", "1234567", "1234568", "2000000")]
+    assert [column.name for column in costs] == names
+    assert [column.heading for column in costs] == ["Φ10", "Φ1234567", "Φ1234568", "Φ2000000"]
+
+
 def test_rows_go_by_bits_with_maxprob_before_the_selector(written) -> None:
     rows = written[0].filter(model="model-a").select("scheme", "estimator").rows()
     assert rows[:6] == [

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from quantrust.evaluation.limits import too_low_to_judge
+from quantrust.evaluation.limits import as_given, too_low_to_judge
 
 Number = TypeVar("Number", int, float)
 
@@ -42,17 +42,6 @@ def parsed(kind: Callable[[str], Number], text: str, expected: str) -> Number:
         return kind(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not {expected}") from None
-
-
-def as_given(value: float) -> str:
-    """Return a limit or a cost as one types it: the shortest text that reads back to the same float.
-
-    Examples
-    --------
-    >>> as_given(10.0), as_given(0.05), as_given(0.0123456789)
-    ('10', '0.05', '0.0123456789')
-    """
-    return str(int(value)) if value == int(value) else str(value)
 
 
 def chance_note(limits: Iterable[float], images: int, level: float) -> str | None:

@@ -1,8 +1,19 @@
-"""Risk limits: the grid of the decision table, and how many answers it takes to judge a limit."""
+"""Risk limits: how they are written, the grid of the decision table, and how many answers it takes to judge a limit."""
 
 import math
 from collections.abc import Iterable
 from statistics import NormalDist
+
+
+def as_given(value: float) -> str:
+    """Return a limit or a cost as one types it: the shortest text that reads back to the same float.
+
+    Examples
+    --------
+    >>> as_given(10.0), as_given(0.05), as_given(0.0123456789)
+    ('10', '0.05', '0.0123456789')
+    """
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def risk_limits(lowest: float, highest: float, step: float) -> list[float]:

@@ -2,6 +2,7 @@
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
+from quantrust.evaluation.limits import as_given
 from quantrust.evaluation.metric_records import metric_named
 
 SHOWN_DIGITS = 4
@@ -45,7 +46,7 @@ def metric_label(name: str, parameter: float | None = None) -> str:
     metric = metric_named(name)
     if parameter is None:
         return metric.label
-    return metric.label.format(in_words(parameter) if metric.parameter == "risk" else f"{parameter:g}")
+    return metric.label.format(in_words(parameter) if metric.parameter == "risk" else as_given(parameter))
 
 
 def threshold_in_words(threshold: float | None, digits: int = SHOWN_DIGITS) -> str:

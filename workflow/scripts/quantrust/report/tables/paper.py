@@ -11,6 +11,7 @@ import polars as pl
 from quantrust.artifacts.documents import writing_document
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.comparison import fewest_resamples
+from quantrust.evaluation.limits import as_given
 from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE, Key, metric_named
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
@@ -169,7 +170,7 @@ def table_columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column
     keys: list[tuple[Key, str]] = [(("ece", None), "ece")]
     keys += [(("coverage_at_risk", risk), f"coverage_at_risk_{risk}") for risk in risks]
     keys += [(("aurc", None), "aurc")]
-    keys += [(("effective_reliability", cost), f"effective_reliability_{cost:g}") for cost in costs]
+    keys += [(("effective_reliability", cost), f"effective_reliability_{as_given(cost)}") for cost in costs]
     # Abbreviated, as the paper does it.
     accuracy = Column(("accuracy", None), "accuracy", "Acc.")
     return [accuracy, *(Column(key, name, metric_label(*key)) for key, name in keys)]
