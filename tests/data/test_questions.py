@@ -107,6 +107,21 @@ def test_a_vizwiz_split_needs_no_questions_file(spec, tmp_path):
     assert pl.read_parquet(tmp_path / "shift.parquet")["question_id"].to_list() == ["x.png"]
 
 
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_images_whose_files_are_links_to_one_file_count_as_different_and_are_noted(several, tmp_path, caplog, link):
+    spec = several("png", images=4)
+    for name in ("1.png", "3.png"):
+        (tmp_path / name).unlink()
+        getattr(tmp_path / name, link)(tmp_path / "0.png")
+    build_questions_table("scenes", {"test": spec}, tmp_path / "out.parquet", tmp_path / "skipped.parquet")
+    assert pl.read_parquet(tmp_path / "out.parquet")["image_id"].n_unique() == 4
+    (note,) = [record.getMessage() for record in caplog.records if "links" in record.getMessage()]
+    assert note == (
+        f"scenes: 2 image files are links to the file of another image, such as {tmp_path}/1.png to that of "
+        f"{tmp_path}/0.png; they count as different images, which may stand in different splits"
+    )
+
+
 def truncated(path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

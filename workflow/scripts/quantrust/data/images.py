@@ -93,6 +93,36 @@ def _one_line(error: Exception) -> str:
     return said if isinstance(error, OSError) and said else f"broken ({type(error).__name__}{said and f': {said}'})"
 
 
+def shared_files(paths: Iterable[str]) -> str | None:
+    """Return a note on paths that lead to the same file by links; None if there are none.
+
+    Such images count as different ones, as copies of a file do. They are not refused, because a link does not say that
+    a dataset means one picture: the cache of the Hugging Face hub keeps equal files once, and links them.
+
+    Parameters
+    ----------
+    paths : iterable of str
+        Different paths. Those that cannot be looked at are left to `find_bad_images`.
+    """
+    first: dict[tuple[int, int], str] = {}
+    shared = []
+    for path in paths:
+        try:
+            found = Path(path).stat()
+        except (OSError, ValueError):
+            continue
+        other = first.setdefault((found.st_dev, found.st_ino), path)
+        if other != path:
+            shared.append((other, path))
+    if not shared:
+        return None
+    other, path = shared[0]
+    return (
+        f"{len(shared)} image files are links to the file of another image, such as {path} to that of {other}; they "
+        "count as different images, which may stand in different splits"
+    )
+
+
 def find_bad_images(dataset: str, paths: Iterable[str], max_aspect_ratio: float | None = None) -> dict[str, str]:
     """Read every image once and say which cannot be used.
 

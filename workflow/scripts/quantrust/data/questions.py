@@ -9,7 +9,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_table, write_tables
 from quantrust.data.format import file_of_questions, files_of, load_format
-from quantrust.data.images import find_bad_images, refuse_bad_images
+from quantrust.data.images import find_bad_images, refuse_bad_images, shared_files
 from quantrust.data.official import Question, place_of, uneven_references
 from quantrust.data.splits import read_split_file, split_by_image
 from quantrust.errors import QuantrustError
@@ -144,7 +144,7 @@ def build_questions_table(
         As the readers and `questions_table`; also for an unknown format, for a question without text, for an image that
         cannot be used unless they are skipped, and for a split that would be left without a question.
     """
-    parts = {split: _read_part(dataset, spec) for split, spec in splits.items()}
+    parts = {split: read_part(dataset, spec) for split, spec in splits.items()}
     for split, questions in parts.items():
         _check_references(questions, splits[split]["annotations"], check_references)
     if division_path is None:
@@ -152,6 +152,8 @@ def build_questions_table(
     else:
         (questions,) = parts.values()
         table = _divided_table(dataset, questions, read_table(division_path))
+    if note := shared_files(table["image"].unique(maintain_order=True)):
+        _log.warning("%s: %s", dataset, note)
     bad = find_bad_images(dataset, table["image"].unique(maintain_order=True), max_aspect_ratio)
     if on_bad_image == "stop":
         about = table.filter(pl.col("image").is_in(list(bad))).group_by("image").agg("question_id")
@@ -196,7 +198,7 @@ def write_division(dataset: str, spec: Mapping[str, Any], division: Mapping[str,
     QuantrustError
         As the readers, `split_by_image` and `read_split_file`.
     """
-    images = [question.image_id for question in _read_part(dataset, spec)]
+    images = [question.image_id for question in read_part(dataset, spec)]
     if "file" in division:
         table = read_split_file(division["file"], images, division["splits"])
     else:
@@ -221,7 +223,21 @@ def _divided_table(dataset: str, questions: Sequence[Question], division: pl.Dat
     return questions_table(dataset, parts)
 
 
-def _read_part(dataset: str, spec: Mapping[str, Any]) -> list[Question]:
+def read_part(dataset: str, spec: Mapping[str, Any]) -> list[Question]:
+    """Read the official files of a dataset, or of one of its splits; no image is opened.
+
+    Parameters
+    ----------
+    dataset : str
+        The dataset's name.
+    spec : mapping
+        An entry of `splits` in `build_questions_table`.
+
+    Raises
+    ------
+    QuantrustError
+        As the format's reader; also for an unknown format, and for a question without text.
+    """
     try:
         file_format = load_format(spec["format"])
     except QuantrustError as error:
