@@ -1,5 +1,6 @@
 """What reruns after a change: the stages that the change concerns and what follows from them, and nothing else."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -237,6 +238,23 @@ def test_changing_calibration_touches_only_data_aware_schemes(scratch) -> None:
     assert jobs["build_calibration"] == jobs["quantize_model"] == 1
     assert f"data/checkpoints/{MODEL}/mbq-w3g32-full" in written
     assert not any("bf16" in path or "hqq" in path for path in written)
+
+
+def test_the_questions_of_a_further_dataset_are_checked_once_for_a_model_and_before_they_are_answered(scratch) -> None:
+    own = {"annotations": "own.json", "images": "data/embedded/scenes-multimodal/images"}
+    records = json.loads((scratch.folder / "data/embedded/scenes-multimodal/annotations_test.json").read_text())
+    (scratch.folder / "own.json").write_text(json.dumps(records))
+    scratch.change("datasets", "own", value={"format": "vizwiz", "splits": {"test": own}})
+    scratch.change("study", "shifts", value=["scenes-multimodal", "scenes-language", "own"])
+    jobs, _ = scratch.plan()
+    assert (jobs["check_questions"], jobs["quantize_model"], jobs["dump_features"]) == (1, 0, VARIANTS)
+    records[1]["question"] = "Is <image> red?"
+    (scratch.folder / "own.json").write_text(json.dumps(records))
+    process = scratch.start(f"data/features/{MODEL}/bf16/own.parquet")
+    printed, _ = process.communicate()
+    assert process.returncode != 0
+    assert f"own.json: question {records[1]['image']} holds '<image>', which is a token of {MODEL}'s prompts" in printed
+    assert not (scratch.folder / "data" / "features" / MODEL / "bf16" / "own.parquet").exists()
 
 
 def test_adding_a_model_touches_no_artifact_of_the_others(scratch) -> None:

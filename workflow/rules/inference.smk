@@ -1,4 +1,31 @@
-# Answers of a variant to a dataset, and all that confidence estimators need of them: by one job, or by shards of it.
+# Whether a model can be asked a dataset's questions. Answers of a variant to a dataset, and all that confidence
+# estimators need of them: by one job, or by shards of it.
+
+
+rule check_questions:
+    input:
+        files=of(inputs.question_files),
+        model=paths.MODEL,
+    output:
+        paths.CHECKED,
+    log:
+        "logs/check_questions/{model}/{dataset}.log",
+    # Before models are quantized, which no check depends on.
+    priority: 1
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=60,
+    params:
+        code=code("check_questions"),
+        family_code=of(digests.family_code),
+        format_code=of(digests.format_code),
+        splits=of(inputs.official_files),
+        prompt=of(settings.prompt),
+    script:
+        "../scripts/check_questions.py"
 
 
 rule dump_features:
@@ -7,6 +34,7 @@ rule dump_features:
         questions=paths.QUESTIONS,
         # The questions table names the images in these folders.
         images=of(inputs.image_folders),
+        checked=of(inputs.checked),
     output:
         paths.FEATURES,
     log:
@@ -37,6 +65,7 @@ rule dump_shard:
         checkpoint=paths.CHECKPOINT,
         questions=paths.QUESTIONS,
         images=of(inputs.image_folders),
+        checked=of(inputs.checked),
     output:
         temp(paths.SHARD),
     log:

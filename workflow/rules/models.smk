@@ -12,6 +12,8 @@ rule prepare_model:
         "logs/prepare_model/{model}.log",
     wildcard_constraints:
         model=one_of(contents.models_with(config, "source")),
+    # What is wrong between a model and its questions is found before anything long runs.
+    priority: 1
     conda:
         "../../envs/torch.yaml"
     threads: 1

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from quantrust.artifacts.tables import read_table
-from quantrust.data.texts import shown
+from quantrust.data.official import place_of
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.answering import DTYPES, Answerer
@@ -33,6 +33,7 @@ from quantrust.inference.features_file import (
     writing_features,
 )
 from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
+from quantrust.inference.question_check import fault_of_texts
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.inference.working_memory import require_device
@@ -172,8 +173,7 @@ def dump_features(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )
     for number in chosen:
-        _refuse_tokens(chunks[number], processor, questions_path)
-        _refuse_silence(chunks[number], family, processor, settings.prompt, questions_path)
+        _refuse_unreadable(chunks[number], family, processor, settings.prompt, questions_path)
     # A task may learn from the whole dataset, whichever of its chunks are answered here.
     quality = task.judge(questions["answers"].to_list())
     dumper = FeatureDumper(family, model, processor, settings, quality)
@@ -213,28 +213,11 @@ def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpS
     return features_bytes(questions, config.hidden_size, settings.top_k or config.vocab_size)
 
 
-def _refuse_tokens(questions: pl.DataFrame, processor: Any, path: str | Path) -> None:
-    """Raise when a question's text would be read as one of the tokens that structure a prompt."""
-    tokens = sorted(processor.tokenizer.get_added_vocab())
-    found = questions.filter(pl.col("question").str.contains_any(tokens))
-    if not found.is_empty():
-        row = found.row(0, named=True)
-        token = next(token for token in tokens if token in row["question"])
-        raise QuantrustError(
-            f"{path}: question {row['question_id']} holds {token!r}, which is a token of the model's prompts; reword it"
-        )
-
-
-def _refuse_silence(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
-    """Raise when a tokenizer leaves no token of a question's text, so that it would have no state."""
-    counts = family.question_tokens(processor, questions["question"].to_list(), prompt)
-    found = questions.filter(pl.Series(counts) == 0)
-    if not found.is_empty():
-        row = found.row(0, named=True)
-        raise QuantrustError(
-            f"{path}: question {row['question_id']} is {shown(row['question'])}, and the model's tokenizer makes "
-            "no token of it; reword it, or take it out of the dataset's files"
-        )
+def _refuse_unreadable(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
+    """Raise when a question cannot be asked: a study finds it earlier, unless the table came by another way."""
+    if (found := fault_of_texts(family, processor, prompt, questions["question"].to_list())) is not None:
+        place, fault = found
+        raise QuantrustError(f"{place_of(path, questions['question_id'][place])} {fault}")
 
 
 def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[NeededImage]]:

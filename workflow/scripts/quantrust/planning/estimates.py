@@ -51,6 +51,9 @@ QUESTION_BYTES = 160
 QUESTION_OBJECTS = 12_000
 """In host memory, of a question with its ten answers while official files are read."""
 
+CHECKED_BYTES = 2_000
+"""On disk, of the table of the questions that a tokenizer has read."""
+
 RECORD_BYTES = 1_000
 """On disk, of a layer's row in a checkpoint's record, with the choices of a search."""
 
@@ -359,6 +362,12 @@ class _Planner:
         return Estimate(disk=sizes["weights_file"] + model.companions + FOLDER_BYTES, host=LIBRARIES)
 
     _stress_model = _prepare_model
+
+    def _check_questions(self, job: Job) -> Estimate:
+        asked = self._asked(job.dataset)
+        if asked is None:
+            return Estimate()
+        return Estimate(asked.total, disk=CHECKED_BYTES, host=LIBRARIES + asked.total * QUESTION_OBJECTS)
 
     def _build_calibration(self, job: Job) -> Estimate:
         model = self._model(job.model)

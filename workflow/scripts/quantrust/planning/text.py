@@ -39,7 +39,7 @@ SUMMARISED = OF_EVERY_VARIANT | OF_THE_REPORT
 """Rules whose jobs are alike, or small: one line, of this name, stands for all of them."""
 
 OF_A_MODEL = {
-    **dict.fromkeys(("prepare_model", "stress_model", "build_calibration"), "prepare"),
+    **dict.fromkeys(("prepare_model", "stress_model", "check_questions", "build_calibration"), "prepare"),
     "quantize_model": "quantize",
     **dict.fromkeys(("dump_features", "dump_shard", "gather_features"), "answer"),
     **dict.fromkeys(("train_selector", "score_in_distribution", "write_scores"), "train and score"),

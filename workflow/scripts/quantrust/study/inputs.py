@@ -118,6 +118,18 @@ def sources(config: Config, dataset: str) -> list[str]:
     return _existing(f"datasets.{dataset}", named, config["datasets"][dataset])
 
 
+def question_files(config: Config, dataset: str) -> list[str]:
+    """Return the official files from which the questions of a dataset are read, each once."""
+    parts = official_files(config, dataset).values()
+    named = [files[part] for files in parts for part in load_format(files["format"]).parts]
+    return _existing(f"datasets.{dataset}", list(dict.fromkeys(named)), config["datasets"][dataset])
+
+
+def checked(config: Config, model: str, dataset: str) -> File:
+    """Return what says that a model's tokenizer has read all questions of a dataset; nothing for an embedded one."""
+    return [] if is_embedded(config, dataset) else paths.CHECKED.format(model=model, dataset=dataset)
+
+
 def division(config: Config, dataset: str) -> File:
     """Return the table of splits of a dataset that is divided by image."""
     return paths.DIVISION.format(dataset=dataset) if is_divided(config, dataset) else []

@@ -24,7 +24,7 @@ from quantrust.study.inputs import shards
 INTERMEDIATE = frozenset(
     {
         *("write_dataset", "select_adversarial", "divide_dataset", "prepare_model", "stress_model"),
-        *("build_calibration", "dump_shard", "train_on_labels", "score_on_labels"),
+        *("check_questions", "build_calibration", "dump_shard", "train_on_labels", "score_on_labels"),
     }
 )
 """Rules whose artifacts are not made again for their own sake."""
@@ -132,6 +132,9 @@ def _model_jobs(config: Config) -> Iterator[Job]:
         yield _job("prepare_model", paths.MODEL, model=base)
         if model != base:
             yield _job("stress_model", paths.MODEL, model=model)
+        for dataset in datasets_of(config):
+            if not is_embedded(config, dataset):
+                yield _job("check_questions", paths.CHECKED, model=model, dataset=dataset)
         if any(reads_calibration(config, scheme) for scheme in schemes):
             yield _job("build_calibration", paths.CALIBRATION, model=model)
         for scheme in schemes:

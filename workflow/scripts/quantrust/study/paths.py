@@ -8,6 +8,7 @@ MIXTURES = "data/mixtures/{dataset}.parquet"
 
 MODEL = "data/models/{model}"
 TRAINED = "data/trained/{model}"
+CHECKED = "data/checked/{model}/{dataset}.parquet"
 CALIBRATION = "data/calibration/{model}.parquet"
 
 CHECKPOINT = "data/checkpoints/{model}/{scheme}"

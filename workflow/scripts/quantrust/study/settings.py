@@ -57,6 +57,12 @@ def max_aspect_ratio(config: Config, dataset: str) -> float | None:
     return max_aspect_ratio_of_families(base_model(config, model)["family"] for model in config["study"]["models"])
 
 
+def prompt(config: Config, model: str, dataset: str) -> str:
+    """Return the user's text around `{question}`, as a model is asked the questions of a dataset."""
+    text: str = features(config, model, dataset)["prompt"]
+    return text
+
+
 def download(config: Config, download: str) -> dict[str, Any]:
     """Return what a download is given; only a resource plan reads how large it is."""
     return {key: value for key, value in config["downloads"][download].items() if key != "bytes"}

@@ -1,0 +1,101 @@
+"""Whether a model can be asked the questions of a dataset: its tokenizer alone says so, before a model is quantized.
+
+A text that the reader of a dataset takes may still be none to a model: its tokenizer may make no token of it, or read a
+part of it as one of the tokens that prompts are put together with.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from quantrust.artifacts.tables import write_table
+from quantrust.data.format import file_of_questions
+from quantrust.data.official import place_of
+from quantrust.data.questions import read_part
+from quantrust.data.texts import shown
+from quantrust.errors import QuantrustError
+from quantrust.models.family import Family
+from quantrust.models.loading import family_of
+from quantrust.progress import progress
+
+TEXTS_AT_ONCE = 4096
+
+CHECKED_SCHEMA = pl.Schema({"split": pl.String(), "questions": pl.Int64()})
+
+
+def check_questions(
+    model_folder: str | Path,
+    dataset: str,
+    splits: Mapping[str, Mapping[str, Any]],
+    prompt: str,
+    out_path: str | Path,
+) -> None:
+    """Let a model's tokenizer read every question of a dataset, and write how many these are.
+
+    Parameters
+    ----------
+    model_folder : str or Path
+        A prepared model. Only its tokenizer and processor are read.
+    dataset : str
+        The dataset's name.
+    splits : mapping of str to mapping
+        Its official files, as `quantrust.data.questions.build_questions_table` takes them.
+    prompt : str
+        The user's text around `{question}`.
+    out_path : str or Path
+        The Parquet file to write, with the columns of `CHECKED_SCHEMA`.
+
+    Raises
+    ------
+    QuantrustError
+        As the readers of the files; or if a question leaves no token, or holds a token of the model's prompts. The
+        message names file, question and model.
+    """
+    family = family_of(model_folder)
+    processor, model = family.load_processor(str(model_folder)), Path(model_folder).name
+    counts = {}
+    for split, spec in splits.items():
+        questions = read_part(dataset, spec)
+        path = file_of_questions(spec["format"], spec)
+        with progress(f"checking the questions of {dataset}", len(questions), "questions") as bar:
+            for start in range(0, len(questions), TEXTS_AT_ONCE):
+                part = questions[start : start + TEXTS_AT_ONCE]
+                texts = [question.question for question in part]
+                if (found := fault_of_texts(family, processor, prompt, texts, model)) is not None:
+                    place, fault = found
+                    raise QuantrustError(f"{place_of(path, part[place].question_id)} {fault}")
+                bar.update(len(part))
+        counts[split] = len(questions)
+    write_table(pl.DataFrame([*counts.items()], schema=CHECKED_SCHEMA, orient="row"), out_path)
+
+
+def fault_of_texts(
+    family: Family, processor: Any, prompt: str, texts: Sequence[str], model: str = "the model"
+) -> tuple[int, str] | None:
+    """Return the place of the first text that a model cannot be asked, and why; None if it can be asked all.
+
+    Parameters
+    ----------
+    family : Family
+    processor : object
+        As the family loads it.
+    prompt : str
+        The user's text around `{question}`.
+    texts : sequence of str
+    model : str
+        What the reason calls the model.
+    """
+    tokens = sorted(processor.tokenizer.get_added_vocab())
+    for place, text in enumerate(texts):
+        if (token := next((token for token in tokens if token in text), None)) is not None:
+            return place, f"holds {token!r}, which is a token of {model}'s prompts; reword it"
+    counts = family.question_tokens(processor, list(texts), prompt)
+    if 0 not in counts:
+        return None
+    place = counts.index(0)
+    return place, (
+        f"is {shown(texts[place])}, and {model}'s tokenizer makes no token of it; reword it, or take it out of the "
+        "dataset's files"
+    )
