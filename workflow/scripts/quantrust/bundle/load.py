@@ -17,8 +17,10 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.operating_points import Conditions, OperatingPoint, name_kernels
 from quantrust.inference.answering import DTYPES, Answerer
 from quantrust.inference.settings import DumpSettings
+from quantrust.models.bounded_tokenizer import check_tokenizer
 from quantrust.models.device import device_name
 from quantrust.models.model_config import attention_of
+from quantrust.models.trial import try_processor
 from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.kernels.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels.packed import describe_kernels
@@ -95,13 +97,18 @@ class Bundle:
         Raises
         ------
         QuantrustError
-            If it is no bundle or is damaged, there is no such device or kernel here, or a part is of another model.
+            If it is no bundle or is damaged, there is no such device or kernel here, a part is of another model, or the
+            tokenizer, chat template or image processor does not end soon.
         """
         record = read_bundle(path)
         settings = _settings_here(record, device, kernel)
+        folder = Path(path) / CHECKPOINT
+        # whoever wrote a bundle can have sealed anything
+        check_tokenizer(folder)
         family, model, processor, checkpoint = load_checkpoint(
-            Path(path) / CHECKPOINT, DTYPES[settings.dtype], settings.kernel, device, settings.attention
+            folder, DTYPES[settings.dtype], settings.kernel, device, settings.attention
         )
+        try_processor(str(folder), family, model, processor)
         if checkpoint["sha256"] != record.operating_points.weights_sha256:
             raise QuantrustError(
                 f"{Path(path) / RECORD}: the operating points belong to other weights than those in {CHECKPOINT}/; "

@@ -46,6 +46,8 @@ CHECKPOINT = "checkpoint"
 SELECTOR = "selector"
 MOST_BYTES = 1 << 24
 """Of `bundle.json` and of the seal, which are read before any digest is known."""
+MOST_AT_A_TIME = 100_000
+"""Tokens of an answer, and questions or pictures that are held together."""
 REPAIR = "get the bundle again, or write it anew with `quantrust bundle`"
 
 
@@ -243,5 +245,7 @@ def _check(record: BundleRecord, path: Path) -> None:
     if "{question}" not in record.settings.prompt:
         raise QuantrustError(f"{path}: the prompt has no {{question}} in it; {REPAIR}")
     for name in ("max_new_tokens", "batch_size", "images_per_batch", "images_per_chunk"):
-        if getattr(record.settings, name) < 1:
-            raise QuantrustError(f"{path}: settings: {name} is below 1; {REPAIR}")
+        if not 1 <= (value := getattr(record.settings, name)) <= MOST_AT_A_TIME:
+            raise QuantrustError(
+                f"{path}: settings: {name} is {value:,}; expected a number from 1 to {MOST_AT_A_TIME:,}: {REPAIR}"
+            )
