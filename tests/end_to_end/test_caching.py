@@ -47,7 +47,8 @@ CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 # All variants are compared with one another, so that any change of scores compares all anew.
 SHARED = ("data/studies/reports/", "reports/")
 COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
-DECISION_TABLES = Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1, tabulate_shipping=1)
+FAIRNESS = Counter(judge_groups=1, tabulate_fairness=1, fairness_by_group=1)
+DECISION_TABLES = FAIRNESS + Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1, tabulate_shipping=1)
 DECISION = Counter(set_operating_points=VARIANTS, decide_variant=VARIANTS) + DECISION_TABLES
 ONE_VARIANT = Counter(
     quantize_model=1,
@@ -147,11 +148,23 @@ def test_changing_what_may_ship_judges_anew_and_computes_nothing_else(scratch) -
 
 def test_starting_the_page_with_another_limit_judges_nothing_anew(scratch) -> None:
     scratch.change("report", "shipping", "risk", value=0.1)
-    assert scratch.plan()[0] == Counter(pick_examples=1, build_page=1)
+    # Whether groups are treated alike is asked of the one threshold that the limit gives.
+    assert scratch.plan()[0] == FAIRNESS + Counter(pick_examples=1, build_page=1)
+
+
+def test_bringing_groups_of_questions_asks_no_model_anew(scratch) -> None:
+    path = scratch.folder / "topics.csv"
+    path.write_text("image_id,topic,region\n" + "".join(f"{number},{number % 3},x\n" for number in range(10_000)))
+    scratch.change("datasets", "scenes", "groups", value="topics.csv")
+    assert scratch.plan()[0] == Counter(build_page=1)
+    scratch.change("evaluation", "groups", value=["answer_type", "topic"])
+    jobs, written = scratch.plan()
+    assert jobs == FAIRNESS + Counter(build_question_groups=1, build_page=1)
+    assert "data/question_groups/scenes.parquet" in written
 
 
 def test_another_study_of_fewer_schemes_leaves_what_the_first_computed_of_all_of_them(scratch) -> None:
-    shared = ("comparisons", "shipping", "examples")
+    shared = ("comparisons", "shipping", "examples", "fairness")
     before = scratch.digests("data/studies/reports")
     assert {Path(path).stem for path in before} == set(shared)
     scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full"])

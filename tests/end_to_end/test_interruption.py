@@ -42,6 +42,7 @@ STAGES = {
     "decide_variant": f"data/decisions/{MODEL}/{SCHEME}.parquet",
     "judge_schemes": "data/studies/reports/shipping.parquet",
     "pick_examples": "data/studies/reports/examples.parquet",
+    "judge_groups": "data/studies/reports/fairness.parquet",
     "build_page": "reports/index.html",
     # Of an entry the first file; this study has nothing for the others, which are in `NO_PART`.
     **{entry.rule: next(iter(entry.files("reports").values())) for entry in ENTRIES if entry.name not in NO_PART},
@@ -86,6 +87,7 @@ def test_the_stages_are_all_there_are(study) -> None:
         "all",
         "SNAKEMAKE",
         "stress_model",
+        "build_question_groups",
         "divide_dataset",
         "dump_shard",
         "gather_features",

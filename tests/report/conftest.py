@@ -10,6 +10,7 @@ import pytest
 from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA
 from quantrust.evaluation.comparison import SCHEMA as COMPARISON_SCHEMA
+from quantrust.evaluation.fairness import SCHEMA as FAIRNESS_SCHEMA
 
 ID_DATASET = "scenes"
 SHIFTS = ("scenes-language", "scenes-multimodal")
@@ -32,6 +33,7 @@ class Study:
         self.groups: dict[tuple[str, str], Path] = {}
         self.bins: dict[tuple[str, str], Path] = {}
         self.comparisons = folder / "data" / "comparisons.parquet"
+        self.fairness = folder / "data" / "fairness.parquet"
         self.sizes = folder / "sizes.csv"
 
 
@@ -87,6 +89,7 @@ def write_study(folder: Path, models: tuple[str, ...] = MODELS, schemes: tuple[s
             write_table(pl.DataFrame(rows, schema=schema, orient="row"), path)
             paths[model, scheme] = path
     write_table(comparison_table(models, schemes), study.comparisons)
+    write_table(fairness_table(models, schemes), study.fairness)
     sizes = [
         (model, scheme, 100_000 * (16 if scheme == "bf16" else int(scheme.split("-w")[1][0])))
         for model, scheme in study.metrics
@@ -113,6 +116,22 @@ def group_rows(model: str, scheme: str) -> list[tuple[object, ...]]:
                     (model, scheme, estimator, dataset, grouping, group, metric, parameter, value, low, high, 700)
                 )
     return rows
+
+
+def fairness_table(models: tuple[str, ...], schemes: tuple[str, ...]) -> pl.DataFrame:
+    """Groups of two groupings, of which the rarest has too few images; one is further behind at two bits."""
+    groups = [(None, None, 0.0), ("answer_type", "number", 0.1), ("answer_type", "yes/no", -0.02)]
+    groups += [("topic_of_user", "$5", 0.0), ("topic_of_user", "rare", None)]
+    rows = []
+    for model, scheme, (grouping, group, gap) in itertools.product(models, schemes, groups):
+        for metric, value in (("deployed_coverage", 0.7), ("deployed_risk", 1.0 - quality(model, scheme))):
+            found = None if gap is None else value + gap
+            wider = group == "number" and metric == "deployed_risk" and "-w2" in scheme
+            numbers = {"value": found, "low": found and found - 0.03, "high": found and found + 0.03, "gap": gap}
+            where = {"model": model, "scheme": scheme, "estimator": "maxprob", "dataset": ID_DATASET}
+            named = {"grouping": grouping, "group": group, "metric": metric, "effect": "widens" if wider else None}
+            rows.append(dict.fromkeys(FAIRNESS_SCHEMA) | where | named | numbers)
+    return pl.DataFrame(rows, schema=FAIRNESS_SCHEMA)
 
 
 def bin_rows(model: str, scheme: str) -> list[tuple[object, ...]]:

@@ -19,6 +19,7 @@ from quantrust.report.figures import (
     confidence_histograms,
     degradation,
     efficiency,
+    fairness,
     groups,
     mixtures,
     reliability_diagrams,
@@ -89,13 +90,42 @@ def draw_question_kinds(study, variants: Variants, *files: Path, risk: float = R
     groups.draw(*files, groups.Settings("question_kind", [ID_DATASET], risk, LEVEL), group_paths=paths)
 
 
+def draw_fairness_by_group(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
+    table = pl.read_parquet(study.fairness)
+    wanted = pl.DataFrame(list(variants), schema=["model", "scheme"], orient="row")
+    own = files[0].with_suffix(".parquet")
+    write_table(wanted.join(table, on=["model", "scheme"], maintain_order="left_right").select(table.columns), own)
+    settings = fairness.Settings(ID_DATASET, ["answer_type", "topic_of_user"], "maxprob", risk, LEVEL)
+    fairness.draw(*files, settings, fairness_path=own)
+
+
+def test_rings_mark_the_groups_that_are_further_behind_than_without_quantization(study, tmp_path, drawn) -> None:
+    draw_fairness_by_group(study, list(study.metrics), tmp_path / "f.pdf", tmp_path / "f.png")
+    (figure,) = drawn
+    rings = [(axes, line) for axes in figure.axes for line in axes.lines if line.get_markersize() == fairness.RING]
+    # Of each model one panel for each metric; in the made-up table only number is behind, at two bits of either method.
+    assert [len(line.get_xdata()) for _, line in rings] == [0, 2] * 2
+    assert "further behind than bf16" in {text.get_text() for text in figure.legends[0].get_texts()}
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["all questions", "answer type: number", "yes/no", r"topic of user: \$5"]
+    assert "groups of too few images, which are left out: 1" in note_of(figure)
+
+
+def test_a_study_of_too_few_images_says_so_in_the_place_of_groups(study, tmp_path) -> None:
+    table = pl.read_parquet(study.fairness).filter(pl.col("group").is_null() | pl.col("value").is_null())
+    write_table(table, tmp_path / "few.parquet")
+    settings = fairness.Settings(ID_DATASET, ["answer_type", "topic_of_user"], "maxprob", RISK, LEVEL)
+    fairness.draw(tmp_path / "f.pdf", tmp_path / "f.png", settings, fairness_path=tmp_path / "few.parquet")
+    assert Image.open(tmp_path / "f.png").size == (1400, 200)
+
+
 DRAW = {name.removeprefix("draw_"): draw for name, draw in list(globals().items()) if name.startswith("draw_")}
 every_figure = pytest.mark.parametrize("draw", DRAW.values(), ids=DRAW)
-OF_VARIANTS = {name: draw for name, draw in DRAW.items() if name != "selector_gain"}
+OF_VARIANTS = {name: draw for name, draw in DRAW.items() if name not in ("selector_gain", "fairness_by_group")}
 
 
 MODULES = (
-    *(confidence_histograms, degradation, efficiency, groups, mixtures, reliability_diagrams, risk_coverage),
+    *(confidence_histograms, degradation, efficiency, fairness, groups, mixtures, reliability_diagrams, risk_coverage),
     selector_gain,
 )
 

@@ -194,6 +194,13 @@ FAULTS = [
     ("evaluation/id_shares", [1, 0.5], r"evaluation\.id_shares is \[1, 0\.5\]; allowed: shares that include 1 and 0"),
     ("evaluation/risks", [5], r"evaluation\.risks\[0\] is 5; allowed: a number from 0 to 1"),
     ("evaluation/costs", [-1], r"evaluation\.costs\[0\] is -1; allowed: a number above 0"),
+    ("evaluation/groups", "topic", r"evaluation\.groups is 'topic'; allowed: a list of different columns, or an empty"),
+    (
+        "evaluation/groups",
+        ["topic", "image_id"],
+        r"evaluation\.groups\[0\] is 'topic'; allowed: answer_type, question_kind, or a column of a file under",
+    ),
+    ("evaluation/groups", ["image_id"], r"evaluation\.groups\[0\] is 'image_id', which tells questions apart"),
     ("evaluation/resamples", 0, r"evaluation\.resamples is 0; allowed: a whole number from 1 on"),
     (
         "certification/estimators",

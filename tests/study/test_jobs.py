@@ -40,6 +40,7 @@ OVERLAYS = {
     },
     "without shifts and Selector": {
         "study": {"models": ["qwen2-vl-tiny"], "schemes": ["bf16"], "shifts": [], "estimators": ["maxprob"]},
+        "evaluation": {"groups": []},
     },
     "of the Selector alone": {
         "study": {"models": ["qwen2-vl-tiny"], "schemes": ["bf16"], "shifts": [], "estimators": ["selector"]},
@@ -52,8 +53,10 @@ OVERLAYS = {
                 "annotations": "own/annotations.json",
                 "images": "own",
                 "split": {"dev": 0.4, "val": 0.1, "test": 0.5, "seed": 0},
+                "groups": "own/questions.json",
             },
             "shifted": {"format": "vizwiz", "splits": {"test": {"annotations": "own/questions.json", "images": "own"}}},
+            "scenes": {"groups": "own/annotations.json"},
         },
         "study": {
             "models": ["qwen2-vl-tiny"],
@@ -62,6 +65,7 @@ OVERLAYS = {
             "shifts": ["shifted"],
         },
         "calibration": {"source": {"captions": "own/annotations.json", "images": "own"}},
+        "evaluation": {"groups": ["topic", "answer_type"]},
     },
 }
 

@@ -36,6 +36,7 @@ HEAVY = {
     "certify_variant",
     "compare_variants",
     "judge_schemes",
+    "judge_groups",
 }
 # Used where they are installed; nothing requires them.
 OPTIONAL = {"gemlite"}

@@ -96,3 +96,28 @@ rule build_questions:
         max_aspect_ratio=of(settings.max_aspect_ratio),
     script:
         "../scripts/build_questions.py"
+
+
+rule build_question_groups:
+    input:
+        questions=paths.QUESTIONS,
+        groups=of(inputs.group_file),
+    output:
+        paths.QUESTION_GROUPS,
+    log:
+        "logs/build_question_groups/{dataset}.log",
+    wildcard_constraints:
+        dataset=one_of(contents.datasets_with_groups(config)),
+    # Before any model runs: what is wrong with a file of groups is said early.
+    priority: 100
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(2000),
+        runtime=10,
+    params:
+        code=code("build_question_groups"),
+        groupings=contents.brought_groupings(config),
+    script:
+        "../scripts/build_question_groups.py"

@@ -154,3 +154,30 @@ rule compare_variants:
         settings=settings.comparison(config),
     script:
         "../scripts/compare_variants.py"
+
+
+rule judge_groups:
+    input:
+        scores=of_variants(paths.SCORES),
+        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
+        groups=inputs.question_groups(config),
+    output:
+        paths.FAIRNESS.format(reports=REPORTS),
+    log:
+        f"logs/{REPORTS}/judge_groups.log",
+    benchmark:
+        f"benchmarks/runs/judge_groups/{REPORTS}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=60,
+    params:
+        code=code("judge_groups"),
+        variants=contents.variants_of(config),
+        shifts=SHIFTS,
+        grouped=contents.datasets_with_groups(config),
+        settings=settings.fairness(config),
+    script:
+        "../scripts/judge_groups.py"

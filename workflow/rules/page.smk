@@ -91,6 +91,7 @@ rule build_page:
         sizes=f"{REPORTS}/tables/sizes.csv",
         data=f"{REPORTS}/tables/data.csv",
         figures=[figure.files(REPORTS)["png"] for figure in figures_of(config)],
+        fairness=f"{REPORTS}/tables/fairness.csv" if config["evaluation"]["groups"] else [],
         published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if is_in_the_paper(config) else [],
     output:
         report(

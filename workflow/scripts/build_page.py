@@ -17,6 +17,7 @@ with job_log(snakemake.log[0]):
         questions=dict(zip(snakemake.params.datasets, given.questions, strict=True)),
         **{name: given[name] for name in of_all},
         figures=dict(zip(snakemake.params.captions, given.figures, strict=True)),
+        fairness=given.fairness or None,
         published=published,
         reference=reference,
     )

@@ -17,6 +17,7 @@ from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.comparison import ComparisonSettings, write_comparisons
 from quantrust.evaluation.decisions import DecisionSettings, decide_variant
 from quantrust.evaluation.examples import ExampleSettings, write_examples
+from quantrust.evaluation.fairness import FairnessSettings, write_fairness
 from quantrust.evaluation.limits import risk_limits
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.operating_points import Conditions, OperatingPoints
@@ -45,6 +46,7 @@ BESIDE_THE_PAPER = {
     ("qwen2-vl-7b", "mbq-w4g128", "selector"): [(0.835, 0.831, 0.84), (0.0224, 0.02, 0.03), (None, None, None)],
     ("idefics3-8b", "mbq-w4g128", "maxprob"): [(0.77, 0.76, 0.78), (0.05, 0.04, 0.06), (0.2, 0.15, 0.25)],
 }
+GROUP = "$<b>kind</b>$"
 HOSTILE = "is 3 < 5?</script><b>&amp; \u2028"
 
 
@@ -103,6 +105,8 @@ def answers(model: str, scheme: str) -> pl.DataFrame:
                     "question_id": [f"{split}-{index}" for index in range(n)],
                     "image_id": [f"{split}-{index // 2}" for index in range(n)],
                     "accuracy": accuracy,
+                    "answer_type": np.where(ease < 0.25, "number", "yes/no"),
+                    "question_kind": [GROUP if index < 6 and dataset == ID_DATASET else None for index in range(n)],
                     "maxprob": np.clip(0.6 * ease + 0.4 * noise, 0, 1),
                     "selector": np.clip(0.7 * ease + 0.3 * noise, 0, 1),
                 }
@@ -268,6 +272,20 @@ def write_study(folder: Path) -> PageStudy:
         folder / "shipping.parquet",
         **given(ShippingSettings, reference="bf16", **{name: shipping[name] for name in JUDGED}, **common),
     )
+    write_fairness(
+        paths["scores"],
+        mixtures,
+        {},
+        folder / "fairness.parquet",
+        **given(
+            FairnessSettings,
+            reference="bf16",
+            groupings=config["evaluation"]["groups"],
+            estimators=shipping["estimators"],
+            risk=shipping["risk"],
+            **common | {"resamples": 2999},
+        ),
+    )
     pairs = [((*variant, "selector"), (*variant, "maxprob")) for variant in variants]
     write_comparisons(
         paths["scores"],
@@ -302,9 +320,10 @@ def write_study(folder: Path) -> PageStudy:
     for path in figures.values():
         Image.effect_noise((140, 60), 90).save(path)
     sizes.write(reports / "tables" / "sizes.csv", checkpoints=checkpoints.values())
-    tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping", "data")}
+    tables = {name: reports / "tables" / f"{name}.csv" for name in ("decisions", "shipping", "fairness", "data")}
     as_is.write(tables["decisions"], paths=paths["decisions"].values())
     as_is.write(tables["shipping"], paths=[folder / "shipping.parquet"])
+    as_is.write(tables["fairness"], paths=[folder / "fairness.parquet"])
     skipped = folder / "skipped.parquet"
     write_table(pl.read_parquet(questions[ID_DATASET]).clear(), skipped)
     data.write(tables["data"], data.Settings(ID_DATASET), question_paths=questions.values(), skipped_paths=[skipped])

@@ -20,7 +20,17 @@ from quantrust.files import sha256
 from quantrust.report.page import charts
 from quantrust.report.page.build import VEGA_LITE, write_page
 
-SECTIONS = ("summary", "decide", "risk-coverage", "mixtures", "published", "figures", "examples", "checkpoints")
+SECTIONS = (
+    "summary",
+    "decide",
+    "risk-coverage",
+    "mixtures",
+    "fairness",
+    "published",
+    "figures",
+    "examples",
+    "checkpoints",
+)
 SECTIONS += ("questions", "provenance")
 
 
@@ -44,6 +54,7 @@ def test_the_page_names_no_place_on_the_machine_and_asks_for_nothing(page_study)
         "tables/certification.csv",
         "tables/data.csv",
         "tables/decisions.csv",
+        "tables/fairness.csv",
         "tables/published.csv",
         "tables/shipping.csv",
         "tables/sizes.csv",

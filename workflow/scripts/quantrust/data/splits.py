@@ -8,14 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from quantrust.artifacts.tables import read_others_table
 from quantrust.data.official import SPLITS
 from quantrust.data.texts import identifier, shown
+from quantrust.data.user_tables import FORMS, read_user_table, text_columns
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
 
 SPLIT_SCHEMA = pl.Schema({"image_id": pl.String, "split": pl.String})
-TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum)
 
 
 def split_by_image(image_ids: Iterable[str], shares: Mapping[str, float], seed: int) -> pl.DataFrame:
@@ -115,29 +114,10 @@ def _pairs(path: str | Path) -> list[tuple[str, str]]:
     suffix = Path(path).suffix.lower()
     if suffix == ".json":
         return _pairs_of_json(read_json(path), path)
-    readers = {
-        ".csv": lambda: pl.read_csv(path, infer_schema=False, glob=False),
-        ".parquet": lambda: read_others_table(path),
-    }
-    if suffix not in readers:
+    if suffix not in FORMS:
         raise QuantrustError(f"{path}: is not a split file; expected one that ends in .csv, .parquet or .json")
-    try:
-        table = readers[suffix]()
-    except FileNotFoundError:
-        raise QuantrustError(f"{path}: no such file; expected a split file") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).partition("\n")[0]
-        raise QuantrustError(f"{path}: cannot be read as a table ({reason}); expected image_id and split") from None
-    missing = [name for name in SPLIT_SCHEMA if name not in table.columns]
-    if missing:
-        raise QuantrustError(
-            f"{path}: has no column {missing[0]}, only {shown(table.columns)}; expected image_id and split"
-        )
-    table = table.select("image_id", "split")
-    for name, dtype in table.schema.items():
-        if not dtype.is_integer() and dtype not in TEXT_TYPES:
-            raise QuantrustError(f"{path}: has {name} of the type {dtype}; expected integers or strings")
-    table = table.cast(pl.String)
+    expected = "image_id and split"
+    table = text_columns(read_user_table(path, "a split file", expected), path, SPLIT_SCHEMA.names(), expected)
     empty = table.filter(pl.any_horizontal(pl.all().is_null()))
     if not empty.is_empty():
         raise QuantrustError(f"{path}: has a row without image_id or split: {shown(empty.row(0))}; expected both")

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from quantrust.confidence.catalogue import member_columns
+from quantrust.data.groupings import GROUPINGS
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, results_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
@@ -17,9 +18,6 @@ from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
-
-GROUPINGS = ("answer_type", "question_kind")
-"""Columns of the scores by which questions are grouped."""
 
 GROUPS_SCHEMA = pl.Schema(
     {

@@ -20,7 +20,14 @@ from quantrust.evaluation.members import Members, values_of
 from quantrust.evaluation.metric_records import METRICS, OF_ANSWERS_ALONE, Key
 from quantrust.evaluation.metrics import Floats
 from quantrust.evaluation.resampling import ImageDraws, Resampler
-from quantrust.evaluation.study import Setting, check_confidences, draw_setting, settings_of, whole_test_sets
+from quantrust.evaluation.study import (
+    Setting,
+    check_confidences,
+    draw_setting,
+    remembered_draws,
+    settings_of,
+    whole_test_sets,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -168,15 +175,8 @@ def write_comparisons(
     estimators: dict[tuple[str, str], list[str]] = {}
     for model, scheme, estimator in dict.fromkeys(side for pair in settings.pairs for side in pair):
         estimators.setdefault((model, scheme), []).append(estimator)
-    draws: dict[tuple[object, ...], ImageDraws] = {}
-
-    def draw(setting: Setting) -> ImageDraws:
-        key = (setting.dataset, setting.id_share, *setting.answers["image_id"])
-        if key not in draws:
-            draws[key] = draw_setting(setting, settings.resamples, settings.seed)
-        return draws[key]
-
-    # Every side is resampled once, however many settings.pairs it is in.
+    draw = remembered_draws(settings.resamples, settings.seed)
+    # Every side is resampled once, however many pairs it is in.
     results: dict[tuple[str, str, str], list[Results]] = {}
     for (model, scheme), columns in estimators.items():
         scores = add_calibrated(read_table(scores_paths[model, scheme]), columns, settings.id_dataset)
@@ -201,14 +201,18 @@ def write_comparisons(
         pair = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
         tables.append(differences(results[first], results[second], compared, settings.level).select(*pair, pl.all()))
     table = corrected(pl.concat(tables))
-    tests, alpha = table["p_holm"].count(), 1 - settings.level
-    if settings.resamples < fewest_resamples(tests, alpha):
+    warn_of_few_resamples(settings.resamples, table["p_holm"].count(), 1 - settings.level)
+    write_table(table, out_path)
+
+
+def warn_of_few_resamples(resamples: int, tests: int, alpha: float) -> None:
+    """Log a warning if Holm's correction for so many tests leaves no p-value of `resamples` resamples at most alpha."""
+    if resamples < fewest_resamples(tests, alpha):
         _log.warning(
             "comparison.resamples is %d, and %d differences are corrected together: no p-value can be at most %.4g, "
-            "which takes %d settings.resamples or more",
-            *(settings.resamples, tests, alpha, fewest_resamples(tests, alpha)),
+            "which takes %d resamples or more",
+            *(resamples, tests, alpha, fewest_resamples(tests, alpha)),
         )
-    write_table(table, out_path)
 
 
 def corrected(table: pl.DataFrame) -> pl.DataFrame:

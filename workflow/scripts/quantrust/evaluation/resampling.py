@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +46,25 @@ class ImageDraws:
 
     image: NDArray[np.int64]
     counts: NDArray[np.int32]
+
+    def part(self, first: int, step: int) -> "ImageDraws":
+        """Return every `step`-th resample from number `first` on."""
+        return ImageDraws(self.image, self.counts[first::step])
+
+    def sums(self, by_image: NDArray[Any]) -> Floats:
+        """Sum values of each image over every resample, an image as often as it was drawn.
+
+        Parameters
+        ----------
+        by_image : ndarray, shape (images, columns)
+
+        Returns
+        -------
+        ndarray of float64, shape (resamples, columns)
+        """
+        rows = max(1, CHUNK // self.counts.shape[1])
+        starts = range(0, len(self.counts), rows)
+        return np.concatenate([self.counts[start : start + rows].astype(np.float64) @ by_image for start in starts])
 
 
 def draw_images(image_ids: ArrayLike, resamples: int, seed: int | Sequence[int]) -> ImageDraws:
@@ -100,7 +120,7 @@ class Resampler:
         if step == 1:
             return self
         chosen = slice(first, None, step)
-        part = Resampler(self.accuracy, ImageDraws(self.draws.image, self.draws.counts[chosen]))
+        part = Resampler(self.accuracy, self.draws.part(first, step))
         part._whole = self, chosen
         return part
 
@@ -218,8 +238,5 @@ class Resampler:
         image = self.draws.image[ranking.order]
         images = self.draws.counts.shape[1]
         by_image = np.stack([np.bincount(image, column, minlength=images) for column in columns.values()], axis=1)
-        rows = max(1, CHUNK // images)
-        starts = range(0, len(self.draws.counts), rows)
-        products = [self.draws.counts[start : start + rows].astype(np.float64) @ by_image for start in starts]
-        sums = dict(zip(columns, np.concatenate(products).T, strict=True))
+        sums = dict(zip(columns, self.draws.sums(by_image).T, strict=True))
         return {key: form.value(sums, at) for key, _, form, at in forms}

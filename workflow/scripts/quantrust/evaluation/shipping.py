@@ -16,8 +16,7 @@ from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import Floats
-from quantrust.evaluation.resampling import ImageDraws
-from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.study import check_confidences, remembered_draws, whole_test_sets
 
 SCHEMA = pl.Schema(
     {
@@ -187,13 +186,7 @@ def write_shipping(
     """
     mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
     metrics: list[Key] = [("accuracy", None), *(("coverage_at_risk", risk) for risk in settings.risks)]
-    draws: dict[tuple[str, ...], ImageDraws] = {}
-
-    def draw(setting: Setting) -> ImageDraws:
-        key = (setting.dataset, *setting.answers["image_id"])
-        if key not in draws:
-            draws[key] = draw_setting(setting, settings.resamples, settings.seed)
-        return draws[key]
+    draw = remembered_draws(settings.resamples, settings.seed)
 
     def results(model: str, scheme: str) -> dict[str, list[Results]]:
         scores = add_calibrated(read_table(scores_paths[model, scheme]), settings.estimators, settings.id_dataset)

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,6 +253,19 @@ def draw_setting(setting: Setting, resamples: int, seed: int) -> ImageDraws:
     # A seed of its own for each setting; of the name a checksum, because `hash` differs from run to run.
     share = 0 if setting.id_share is None else 1 + round(setting.id_share * 1_000_000)
     return draw_images(images, resamples, [seed, zlib.crc32(setting.dataset.encode()), share])
+
+
+def remembered_draws(resamples: int, seed: int) -> Callable[[Setting], ImageDraws]:
+    """Return `draw_setting` with these resamples, which draws for the same images of a setting once."""
+    draws: dict[tuple[object, ...], ImageDraws] = {}
+
+    def draw(setting: Setting) -> ImageDraws:
+        key = (setting.dataset, setting.id_share, *setting.answers["image_id"])
+        if key not in draws:
+            draws[key] = draw_setting(setting, resamples, seed)
+        return draws[key]
+
+    return draw
 
 
 def _whole(test: pl.DataFrame, dataset: str) -> pl.DataFrame:

@@ -32,7 +32,15 @@ from quantrust.quantization.method import Samples
 from quantrust.quantization.quantizing_memory import quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.report.contents import FIGURES, TABLES, datasets_of, learning_estimators
-from quantrust.study.contents import CANDIDATES, LANGUAGE_SHIFT, downloads_of, is_embedded, scheme_of, variants_of
+from quantrust.study.contents import (
+    CANDIDATES,
+    LANGUAGE_SHIFT,
+    brought_groupings,
+    downloads_of,
+    is_embedded,
+    scheme_of,
+    variants_of,
+)
 from quantrust.study.jobs import Job, study_jobs
 from quantrust.study.settings import features
 
@@ -75,6 +83,12 @@ POINT_BYTES = 450
 
 DECISION_BYTES = 340
 """On disk, of a decision as text."""
+
+GROUPS_OF_A_GROUPING = 10
+"""Groups that a grouping of questions is taken to have."""
+
+FAIRNESS_BYTES = 380
+"""On disk, of a row of the table of groups as text."""
 
 EPOCH_BYTES, NETWORK_BYTES = 128, 700
 """On disk, of an epoch in a Selector's record, and of the names and shapes of a network's tensors."""
@@ -564,6 +578,29 @@ class _Planner:
     def _judge_schemes(self, job: Job) -> Estimate:
         return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._judged * RESULT_BYTES)
 
+    def _build_question_groups(self, job: Job) -> Estimate:
+        tested, groupings = self._tested(job.dataset), len(brought_groupings(self.config))
+        if tested is None:
+            return Estimate()
+        (count,) = tested
+        return Estimate(count, disk=RESULTS_BYTES + 16 * count * (1 + groupings), host=PLAIN + 1000 * count)
+
+    def _judge_groups(self, job: Job) -> Estimate:
+        resamples = self.config["comparison"]["resamples"]
+        found = self._variant(resamples, RESULTS_BYTES + self._grouped * RESULT_BYTES)
+        if found.host is None:
+            return found
+        # of every group coverage and risk on each resample: of the reference under each estimator, and of one more
+        kept = 2 * (2 + len(self.config["report"]["shipping"]["estimators"])) * len(self.questions)
+        groups = GROUPS_OF_A_GROUPING * len(self.config["evaluation"]["groups"])
+        return replace(found, host=found.host + 8 * resamples * groups * kept)
+
+    @property
+    def _grouped(self) -> int:
+        """Rows of groups: of a variant under each estimator, by coverage and risk."""
+        groups = GROUPS_OF_A_GROUPING * len(self.config["evaluation"]["groups"])
+        return self._judged * groups
+
     @property
     def _mixed(self) -> int:
         """Mixtures, and the ID dataset alone."""
@@ -681,6 +718,9 @@ class _Planner:
 
     def _tabulate_shipping(self, job: Job) -> Estimate:
         return self._table(self._judged, 180)
+
+    def _tabulate_fairness(self, job: Job) -> Estimate:
+        return self._table(self._grouped, FAIRNESS_BYTES)
 
     def _build_page(self, job: Job) -> Estimate:
         examples, pictures = self._examples()

@@ -29,6 +29,7 @@ def _every(folder: str) -> str:
 
 
 COMPARISONS = "{study_data}/comparisons.parquet"
+FAIRNESS = "{study_data}/fairness.parquet"
 PUBLISHED = "{published}"
 
 
@@ -169,6 +170,10 @@ def _paper_table(*estimators: str) -> Callable[[Config], dict[str, Any]]:
     }
 
 
+def _groups_questions(config: Config) -> bool:
+    return bool(config["evaluation"]["groups"])
+
+
 def _has_several_networks(config: Config) -> bool:
     return config["selector"]["members"] > 1 and any(
         name.split("+")[0] in OF_ONE_NETWORK for name in config["study"]["estimators"]
@@ -268,6 +273,20 @@ FIGURES = (
             **_level(config),
         },
     ),
+    Figure(
+        "fairness_by_group",
+        "Fairness by group",
+        "fairness",
+        {"fairness_path": FAIRNESS},
+        settings=lambda config: {
+            **_id_dataset(config),
+            "groupings": config["evaluation"]["groups"],
+            "estimator": config["report"]["shipping"]["estimators"][0],
+            "risk": config["report"]["shipping"]["risk"],
+            **_level(config),
+        },
+        wanted=_groups_questions,
+    ),
 )
 
 TABLES = (
@@ -299,6 +318,13 @@ TABLES = (
     Table("comparisons", "Paired comparisons", "as_is", {"paths": (COMPARISONS,)}),
     Table("decisions", "Decisions: every risk limit", "as_is", {"paths": _every("decisions")}),
     Table("shipping", "What schemes keep of bf16", "as_is", {"paths": ("{study_data}/shipping.parquet",)}),
+    Table(
+        "fairness",
+        "Groups under one threshold",
+        "as_is",
+        {"paths": (FAIRNESS,)},
+        wanted=_groups_questions,
+    ),
     Table(
         "quantization",
         "Quantization under MaxProb (main table)",

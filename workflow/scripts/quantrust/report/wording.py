@@ -24,6 +24,20 @@ def one_decimal(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def signed(difference: float) -> str:
+    """Return a difference of fractions in percentage points with its sign, and none where it is zero as shown.
+
+    Examples
+    --------
+    >>> signed(0.0104), signed(-0.0004)
+    ('+1.0', '0.0')
+    >>> signed(-0.061) == "\N{MINUS SIGN}6.1"
+    True
+    """
+    text = f"{100 * difference:+z.1f}"
+    return "0.0" if text == "+0.0" else text.replace("-", "\N{MINUS SIGN}")
+
+
 def in_words(share: float) -> str:
     """Return a share as a percentage with no more decimals than it has.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK, check_estimator
 from quantrust.data.format import format_names, load_format
+from quantrust.data.groupings import GROUPINGS, KEYS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import unknown_settings, unsupported
@@ -240,6 +241,22 @@ def _evaluation(config: Config) -> Faults:
     if not {0, 1} <= set(shares):
         yield f"evaluation.id_shares is {shares}; allowed: shares that include 1 and 0, each dataset alone"
     yield from _too_few_resamples("evaluation", config)
+    yield from _grouping_faults(config)
+
+
+def _grouping_faults(config: Config) -> Faults:
+    """Yield the groupings that neither the questions tables nor any file of groups can have."""
+    names = [config["study"]["id_dataset"], *config["study"]["shifts"]]
+    brought = any("groups" in config["datasets"].get(name, {}) for name in names)
+    for number, name in enumerate(config["evaluation"]["groups"]):
+        path = f"evaluation.groups[{number}] is {name!r}"
+        if name in KEYS:
+            yield f"{path}, which tells questions apart and does not group them; allowed: a column of groups"
+        elif name not in GROUPINGS and not brought:
+            yield (
+                f"{path}; allowed: {', '.join(GROUPINGS)}, or a column of a file under datasets.<name>.groups, which "
+                "no dataset of the study has"
+            )
 
 
 def _certification(config: Config) -> Faults:

@@ -5,6 +5,7 @@ from itertools import product
 from typing import Any
 
 from quantrust.confidence.catalogue import main_estimators
+from quantrust.data.groupings import GROUPINGS
 from quantrust.data.official import SPLITS as ID_SPLITS
 from quantrust.evaluation.limits import risk_limits
 from quantrust.quantization.scheme import Scheme, resolve_scheme
@@ -42,6 +43,16 @@ def is_embedded(config: Config, dataset: str) -> bool:
 def is_divided(config: Config, dataset: str) -> bool:
     """Return whether the questions of a dataset lie in one set of files, which is divided by image."""
     return dataset != CANDIDATES and bool(config["datasets"][dataset].keys() & {"split", "split_file"})
+
+
+def brought_groupings(config: Config) -> list[str]:
+    """Return the groupings of questions that no questions table has, and that files of the datasets bring."""
+    return [name for name in config["evaluation"]["groups"] if name not in GROUPINGS]
+
+
+def datasets_with_groups(config: Config) -> list[str]:
+    """Return the datasets of the study that bring groups of their questions, if it groups questions by any of them."""
+    return [name for name in datasets_of(config) if brought_groupings(config) and "groups" in config["datasets"][name]]
 
 
 def splits_of(dataset: Config) -> tuple[str, ...] | None:

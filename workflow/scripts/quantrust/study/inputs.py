@@ -18,6 +18,7 @@ from quantrust.study.contents import (
     LANGUAGE_SHIFT,
     SHIFT_SPLIT,
     Config,
+    datasets_with_groups,
     is_divided,
     is_embedded,
     reads_calibration,
@@ -139,6 +140,17 @@ def split_file(config: Config, dataset: str) -> list[str]:
     """Return the published split file of a dataset, if it is divided by one."""
     section = config["datasets"][dataset]
     return _existing(f"datasets.{dataset}", [section["split_file"]], section) if "split_file" in section else []
+
+
+def group_file(config: Config, dataset: str) -> str:
+    """Return the file that brings groups of a dataset's questions."""
+    section = config["datasets"][dataset]
+    return _existing(f"datasets.{dataset}.groups", [section["groups"]], section)[0]
+
+
+def question_groups(config: Config) -> list[str]:
+    """Return the tables of the groups that datasets of the study bring."""
+    return [paths.QUESTION_GROUPS.format(dataset=dataset) for dataset in datasets_with_groups(config)]
 
 
 def image_folders(config: Config, dataset: str) -> list[str]:

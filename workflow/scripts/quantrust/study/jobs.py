@@ -13,6 +13,7 @@ from quantrust.study.contents import (
     LANGUAGE_SHIFT,
     Config,
     base_name,
+    datasets_with_groups,
     downloads_of,
     is_divided,
     is_embedded,
@@ -123,6 +124,8 @@ def _data_jobs(config: Config) -> Iterator[Job]:
         elif is_divided(config, name):
             yield _job("divide_dataset", paths.DIVISION, dataset=name)
         yield _job("build_questions", paths.QUESTIONS, paths.SKIPPED, dataset=name)
+        if name in datasets_with_groups(config):
+            yield _job("build_question_groups", paths.QUESTION_GROUPS, dataset=name)
 
 
 def _model_jobs(config: Config) -> Iterator[Job]:
@@ -168,6 +171,8 @@ def _evaluation_jobs(config: Config) -> Iterator[Job]:
     reports = config["report"]["folder"]
     yield _job("compare_variants", paths.COMPARISONS, reports=reports)
     yield _job("judge_schemes", paths.SHIPPING, reports=reports)
+    if config["evaluation"]["groups"]:
+        yield _job("judge_groups", paths.FAIRNESS, reports=reports)
     yield _job("pick_examples", paths.EXAMPLES, reports=reports)
 
 

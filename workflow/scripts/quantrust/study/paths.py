@@ -4,6 +4,7 @@ EMBEDDED_DATASET = "data/embedded/{dataset}"
 DIVISION = "data/splits/{dataset}.parquet"
 QUESTIONS = "data/questions/{dataset}.parquet"
 SKIPPED = "data/skipped/{dataset}.parquet"
+QUESTION_GROUPS = "data/question_groups/{dataset}.parquet"
 MIXTURES = "data/mixtures/{dataset}.parquet"
 
 MODEL = "data/models/{model}"
@@ -40,6 +41,7 @@ LEARNING_CURVE = "data/learning/curves/{model}/{scheme}.parquet"
 # What is computed of all variants together. Two studies with folders of their own for reports do not undo each other.
 COMPARISONS = "data/studies/{reports}/comparisons.parquet"
 SHIPPING = "data/studies/{reports}/shipping.parquet"
+FAIRNESS = "data/studies/{reports}/fairness.parquet"
 EXAMPLES = "data/studies/{reports}/examples.parquet"
 PAGE = "{reports}/index.html"
 

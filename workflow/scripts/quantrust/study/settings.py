@@ -35,7 +35,7 @@ def dataset(config: Config, dataset: str) -> dict[str, Any]:
     if dataset == CANDIDATES:
         language = config["datasets"][LANGUAGE_SHIFT]
         return {key: language[key] for key in ("images", "questions_per_image", "seed")}
-    return {key: value for key, value in config["datasets"][dataset].items() if key != "format"}
+    return {key: value for key, value in config["datasets"][dataset].items() if key not in ("format", "groups")}
 
 
 def division(config: Config, dataset: str) -> dict[str, Any]:
@@ -193,6 +193,15 @@ def shipping(config: Config) -> dict[str, Any]:
         "resamples": config["comparison"]["resamples"],
         "level": config["evaluation"]["confidence_level"],
         "seed": config["seed"],
+    }
+
+
+def fairness(config: Config) -> dict[str, Any]:
+    """Return what the judgement of groups of questions is given."""
+    return {
+        **{key: value for key, value in shipping(config).items() if key not in ("risks", "keeps")},
+        "risk": config["report"]["shipping"]["risk"],
+        "groupings": config["evaluation"]["groups"],
     }
 
 

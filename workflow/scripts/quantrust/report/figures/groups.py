@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from matplotlib.axes import Axes
 
+from quantrust.report.figures.clusters import draw_clusters, name_clusters, pitch
 from quantrust.report.figures.parts import (
     FEWEST,
     bit_handles,
@@ -20,7 +20,7 @@ from quantrust.report.figures.parts import (
     title,
 )
 from quantrust.report.results import distinct, pick, read_tables, rows_of
-from quantrust.report.style import ESTIMATOR_LABELS, Look, looks, save_figure, styled_figure
+from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_figure
 from quantrust.report.wording import in_words
 
 WORDS = {"answer_type": "type of answer", "question_kind": "kind of question"}
@@ -103,13 +103,12 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: I
             .with_columns(measured=True),
         ),
     ]
-    pitch = max(0.2, 0.06 + 0.03 * len(shown))
-    with styled_figure(height=1.0 + len(models) * (0.35 + pitch * len(clusters))) as figure:
+    with styled_figure(height=1.0 + len(models) * (0.35 + pitch(shown) * len(clusters))) as figure:
         grid = figure.subplots(len(models), len(columns), squeeze=False, sharex="col", sharey=True)
         for row, model in enumerate(models):
             for column, (label, values) in enumerate(columns):
                 axes = grid[row][column]
-                _draw(axes, pick(values, model=model), clusters, shown)
+                draw_clusters(axes, pick(values, model=model).rename({"dataset": "section"}), clusters, shown)
                 in_percent(axes.xaxis)
                 if column == 0:
                     title(axes, model, len(columns))
@@ -117,7 +116,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: I
                     axes.axvline(settings.risk, color="#555555", linestyle=":", linewidth=0.8)
                 if row == len(models) - 1:
                     axes.set_xlabel(label)
-            _name(grid[row][0], clusters, len(settings.datasets) > 1)
+            name_clusters(grid[row][0], clusters, len(settings.datasets) > 1)
         # Once everything is drawn: a limit that is set ends the axes' growth, and the models share them.
         for axes in grid[0]:
             axes.set_xlim(left=-0.02)
@@ -133,55 +132,3 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: I
             f"distribution; hollow: fewer than {FEWEST} answers kept; the risk of so few is left out{left_out}",
         )
         save_figure(figure, pdf, png)
-
-
-def _draw(axes: Axes, values: pl.DataFrame, clusters: list[tuple[str, str]], shown: list[Look]) -> None:
-    for place, look in enumerate(shown):
-        rows = {(row["dataset"], row["group"]): row for row in pick(values, scheme=look.name).iter_rows(named=True)}
-        drawn = [
-            (number, rows[cluster])
-            for number, cluster in enumerate(clusters)
-            if cluster in rows and rows[cluster]["value"] is not None
-        ]
-        shift = (place - (len(shown) - 1) / 2) * 0.82 / len(shown)
-        measured = [(number, row) for number, row in drawn if row["measured"] and row["low"] is not None]
-        axes.errorbar(
-            [row["value"] for _, row in measured],
-            [number + shift for number, _ in measured],
-            xerr=[
-                [max(0, row["value"] - row["low"]) for _, row in measured],
-                [max(0, row["high"] - row["value"]) for _, row in measured],
-            ],
-            color=look.colour,
-            marker=look.marker,
-            markersize=3.2,
-            markeredgewidth=0,
-            linestyle="none",
-            elinewidth=0.9,
-        )
-        hollow = [one for one in drawn if one not in measured]
-        axes.plot(
-            [row["value"] for _, row in hollow],
-            [number + shift for number, _ in hollow],
-            color=look.colour,
-            marker=look.marker,
-            markersize=3.2,
-            markerfacecolor="white",
-            markeredgewidth=0.7,
-            linestyle="none",
-        )
-    for number in range(1, len(clusters)):
-        other_dataset = clusters[number][0] != clusters[number - 1][0]
-        axes.axhline(
-            number - 0.5, color="#777777" if other_dataset else "#DDDDDD", linewidth=0.6 if other_dataset else 0.4
-        )
-    axes.grid(False, axis="y")
-    axes.set_ylim(len(clusters) - 0.5, -0.5)
-
-
-def _name(axes: Axes, clusters: list[tuple[str, str]], with_dataset: bool) -> None:
-    labels = []
-    for number, (dataset, group) in enumerate(clusters):
-        first = with_dataset and (number == 0 or clusters[number - 1][0] != dataset)
-        labels.append(f"{dataset}: {group}" if first else group)
-    axes.set_yticks(range(len(clusters)), labels)

@@ -23,15 +23,17 @@ from quantrust.data.images import read_image
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
+from quantrust.evaluation.fairness import SCHEMA as FAIRNESS
 from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import read_object, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
+from quantrust.report.page.fairness import fairness_section
 from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, whole_test_sets
-from quantrust.report.wording import in_words, metric_label, threshold_in_words, told_apart
+from quantrust.report.wording import in_words, metric_label, signed, threshold_in_words, told_apart
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -61,6 +63,8 @@ class Sources:
         Parquet files.
     figures : mapping of str to str or Path
         PNG files by the figures' names, in the order in which they are shown.
+    fairness : str or Path, optional
+        The CSV file beside the page with the groups of questions; none where the study has no groupings.
     published : str or Path, optional
         The CSV file beside the page with the numbers that the paper prints; none where it prints none of the study's
         variants.
@@ -81,6 +85,7 @@ class Sources:
     comparisons: str | Path
     examples: str | Path
     figures: Mapping[str, str | Path]
+    fairness: str | Path | None = None
     published: str | Path | None = None
     reference: str | Path | None = None
 
@@ -138,7 +143,7 @@ def write_page(
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "in_words": in_words, "bytes": _bytes, "unbroken": _unbroken}
-    environment.filters |= {"signed": _signed}
+    environment.filters |= {"signed": signed}
     environment.globals |= {"span": span}
     text = environment.get_template("page.html").render(
         style=_asset("page.css"),
@@ -176,6 +181,7 @@ def write_page(
         learned=learned,
         asked=asked.to_dicts(),
         published=_published(sources, id_dataset),
+        fairness=_fairness(sources, id_dataset, config),
         verdicts=VERDICTS,
         figures=[_figure(name, path, captions[name]) for name, path in sources.figures.items()],
         unquantized=UNQUANTIZED,
@@ -273,6 +279,13 @@ def _kept(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[dict[str
     ]
 
 
+def _fairness(sources: Sources, id_dataset: str, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the section on groups of questions; None where the study has no groupings."""
+    if sources.fairness is None:
+        return None
+    return fairness_section(read_csv(sources.fairness, schema=FAIRNESS), id_dataset, config)
+
+
 def _published(sources: Sources, id_dataset: str) -> dict[str, Any] | None:
     """Return the table beside the paper's numbers, a row per model, scheme and estimator; None where there is none."""
     if sources.published is None or sources.reference is None:
@@ -347,20 +360,6 @@ def _figure(name: str, path: str | Path, caption: str) -> dict[str, Any]:
 def _unbroken(text: str) -> str:
     """Keep percent signs on the line of their numbers."""
     return text.replace(" %", "\u00a0%")
-
-
-def _signed(difference: float) -> str:
-    """Return a difference of fractions in percentage points with its sign, and none where it is zero as shown.
-
-    Examples
-    --------
-    >>> _signed(0.0104), _signed(-0.0004)
-    ('+1.0', '0.0')
-    >>> _signed(-0.061) == "\N{MINUS SIGN}6.1"
-    True
-    """
-    text = f"{100 * difference:+z.1f}"
-    return "0.0" if text == "+0.0" else text.replace("-", "\N{MINUS SIGN}")
 
 
 def _bytes(count: int) -> str:

@@ -1,0 +1,6 @@
+"""The groupings that every questions table has; others are brought in a file (`quantrust.data.question_groups`)."""
+
+GROUPINGS = ("answer_type", "question_kind")
+"""Columns of questions tables and scores by which questions are grouped."""
+KEYS = ("question_id", "image_id")
+"""What a row of a file of groups is about: a question, or all questions about an image."""
