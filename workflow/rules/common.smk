@@ -24,6 +24,7 @@ from quantrust.study.places import from_here
 try:
     # In its place, because captions and jobs read this very object.
     config.update(study_config(config))
+    FIGURE_CAPTIONS = settings.figure_captions(config)
 except QuantrustError as error:
     stop(error)
 

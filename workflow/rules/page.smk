@@ -112,7 +112,7 @@ rule build_page:
         code=code("build_page"),
         variants=contents.variants_of(config),
         datasets=DATASETS,
-        captions=settings.figure_captions(config),
+        captions=FIGURE_CAPTIONS,
         study=settings.shown_config(config),
         workflow={"snakemake": snakemake_version},
     script:

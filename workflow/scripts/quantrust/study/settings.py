@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Template
 
+from quantrust.errors import QuantrustError
 from quantrust.models.processor_settings import max_aspect_ratio as max_aspect_ratio_of_families
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import datasets_of, figures_of, learning_estimators
@@ -232,10 +233,22 @@ def shown_config(config: Config) -> dict[str, Any]:
 
 
 def figure_captions(config: Config) -> dict[str, str]:
-    """Return the captions of the study's figures, by name, as the report that Snakemake writes has them."""
+    """Return the captions of the study's figures, by name, as the report that Snakemake writes has them.
+
+    Raises
+    ------
+    QuantrustError
+        If a figure has no file with its caption.
+    """
     captions = {}
     for figure in figures_of(config):
-        text = (CAPTIONS / f"{figure.name}.rst").read_text(encoding="utf-8")
+        path = CAPTIONS / f"{figure.name}.rst"
+        if not path.is_file():
+            raise QuantrustError(
+                f"{path}: no such file; expected the caption of the figure {figure.name}, which is an entry in "
+                "quantrust/report/contents.py: write it beside the others"
+            )
+        text = path.read_text(encoding="utf-8")
         captions[figure.name] = Template(text, undefined=StrictUndefined).render(snakemake={"config": config})
     return captions
 
