@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -16,17 +17,34 @@ from quantrust.artifacts.parquet_seal import check_seal
 from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
 from quantrust.errors import QuantrustError
-from quantrust.planning.integrity import study_files
+from quantrust.planning.integrity import files_on_request, study_files, verify_study
+from quantrust.study import paths
 from quantrust.study.config import read_study
 from study_workspace import link_workflow
 
 CONFIG = "config/quick.yaml"
-FOLDERS = ("data/embedded/", "data/models/", "data/checkpoints/", "data/selectors/")
+# A study with something of everything: shards, a stressed model, one trained here, a dataset to divide, a download.
+EVERYTHING = """
+study: {models: [qwen2-vl-tiny, wide, adversary], shifts: [scenes-language, own]}
+features: {shards: 2}
+selector: {learning_curve: [100]}
+models:
+  wide: {stress: {model: qwen2-vl-tiny, share: 0.25, factor: 8}}
+  adversary: {source: data/trained/adversary}
+downloads: {got: {url: "https://example.org/a.zip", folder: own}}
+datasets:
+  own:
+    {format: vqav2, questions: own/q.json, annotations: own/a.json, images: own, image_name: "{image_id}.jpg",
+    downloads: [got], split: {dev: 0.4, val: 0.1, test: 0.5, seed: 0}}
+"""
+PATTERNS = {name: value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)}
 READERS = {"folder": check_folder, "table": check_seal, "document": check_document}
 
 
 def kind_of(path: str) -> str:
-    return "folder" if path.startswith(FOLDERS) else "table" if path.endswith(".parquet") else "document"
+    if path.endswith(".parquet"):
+        return "table"
+    return "document" if path.startswith("reports/") or path.endswith(".json") else "folder"
 
 
 def write_artifact(path: str) -> None:
@@ -154,3 +172,36 @@ def test_files_that_are_lost_from_a_folder_or_take_a_place_that_is_not_theirs_ar
     code, out, _ = verify(capsys)
     assert code == 1
     assert f"damaged: {folder} lacks 'config.json'" in out and f"damaged: {table} is not an artifact of a study" in out
+
+
+@pytest.fixture
+def one_of_each(tmp_path, monkeypatch) -> dict[str, str]:
+    """An artifact of each kind in `quantrust.study.paths`, by the name of its pattern, in the current folder."""
+    link_workflow(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("everything.yaml").write_text(EVERYTHING)
+    config = read_study(["everything.yaml"])
+    files = [*study_files(config), *files_on_request(config)]
+    found = {}
+    for name, pattern in PATTERNS.items():
+        shape = re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(pattern)))
+        found[name] = next((path for path in files if shape.fullmatch(path)), "")
+    return found
+
+
+def test_verify_knows_every_kind_of_artifact(one_of_each):
+    """Whoever adds a kind of artifact adds it to the jobs of a study, and to the study above."""
+    assert [name for name, path in one_of_each.items() if not path] == []
+    assert len({*one_of_each.values()}) == len(PATTERNS)
+
+
+def test_a_changed_bit_of_every_kind_of_artifact_is_noticed(one_of_each):
+    draw = random.Random(2)
+    for path in one_of_each.values():
+        write_artifact(path)
+    config = read_study(["everything.yaml"])
+    assert not verify_study(config).damaged
+    for path in one_of_each.values():
+        file = draw.choice(files_of(path))
+        flip(file, draw.randrange(file.stat().st_size), draw.randrange(8))
+    assert {*verify_study(config).damaged} == {*one_of_each.values()}

@@ -28,7 +28,8 @@ examples:
 what is checked:
   data/       tables, each with a digest in its own footer; datasets, models,
               checkpoints and Selectors, each a folder with a record of its
-              files; records of downloads
+              files; models trained here, and bundles, if they are there;
+              records of downloads
   reports/    figures, tables and the page, with their digests in .digests/
 Files of yours are not checked: official files, images and model folders that
 the config names, and config/. Downloads are checked by `snakemake download`,

@@ -11,6 +11,8 @@ from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.parquet_seal import check_seal
 from quantrust.errors import QuantrustError
 from quantrust.progress import progress
+from quantrust.study import paths
+from quantrust.study.contents import models_with, of_variants
 from quantrust.study.jobs import study_downloads, study_jobs
 
 
@@ -21,7 +23,7 @@ class Integrity:
     Attributes
     ----------
     whole, absent : list of str
-        Paths of those that are as they were written, and of those that are not there.
+        Paths of those that are as they were written, and of those that are not there and that a study always has.
     damaged : dict of str to str
         What is wrong, by path; a path is also the target that builds it anew.
     """
@@ -44,6 +46,19 @@ def study_files(config: Mapping[str, Any]) -> list[str]:
     )
 
 
+def files_on_request(config: Mapping[str, Any]) -> list[str]:
+    """Return the paths of artifacts that a study has only if they are asked for: models trained here, and bundles.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked.
+    """
+    trained = [paths.TRAINED.format(model=model) for model in models_with(config, "training")]
+    known = set(study_files(config))
+    return [path for path in (*trained, *of_variants(config, paths.BUNDLE)) if path not in known]
+
+
 def verify_study(config: Mapping[str, Any]) -> Integrity:
     """Read every artifact of a study that is there, and hold its bytes against its digest.
 
@@ -52,9 +67,9 @@ def verify_study(config: Mapping[str, Any]) -> Integrity:
     config : mapping
         Checked; paths are those in the current folder.
     """
-    paths = study_files(config)
-    there = [path for path in paths if os.path.lexists(path)]
-    found = Integrity([], [path for path in paths if path not in set(there)], {})
+    expected = study_files(config)
+    there = [path for path in (*expected, *files_on_request(config)) if os.path.lexists(path)]
+    found = Integrity([], [path for path in expected if path not in set(there)], {})
     with progress("verifying", len(there), "artifacts") as bar:
         for path in there:
             try:
