@@ -318,6 +318,49 @@ def test_pictures_of_the_configs_processor_are_what_memory_is_planned_for(
     assert of(planned(overlay="prepared"), "dump_features", model="first", dataset="scenes")[0]["host"] == large["host"]
 
 
+def test_host_memory_is_compared_with_this_machine_or_with_what_is_given(
+    project: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = planned()
+    assert "warning" not in capsys.readouterr().out
+    largest = max(row["host"] for row in rows)
+    planned("--host-memory", largest / 1e9)
+    assert "warning" not in capsys.readouterr().out
+    planned("--host-memory", (largest - 1) / 1e9)
+    assert "more host memory than --host-memory says, " in capsys.readouterr().out
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100_000}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    planned()
+    larger = sum(row["host"] > 409_600_000 for row in rows)
+    assert f"warning: {larger} jobs may take more host memory than this machine has, 409 MB" in capsys.readouterr().out
+
+
+ASKED = (("scenes", 8), ("away", 16))
+
+
+def test_a_line_says_how_a_model_is_asked_that_is_not_embedded(project: Path, capsys: pytest.CaptureFixture) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["models"]["first"]["prompt"] = "{question}\nIn a word."
+    files = {"test": {"annotations": "a.json", "images": "b"}}
+    overlay["datasets"] = {"away": {"format": "vizwiz", "splits": files, "size": 9, "max_new_tokens": 16}}
+    overlay["study"] |= {"models": ["first", "second", "idefics3-tiny"], "schemes": ["bf16"], "shifts": ["away"]}
+    write_overlay("asked", overlay)
+    planned(overlay="asked")
+    said = capsys.readouterr().out.partition("first is asked ")[2].splitlines()
+    own, bare = (
+        r'"{question}\nIn a word."',
+        '"{question}", which is the question alone; models.NAME.prompt gives another',
+    )
+    about = ["  about {}; an answer ends after {} tokens (features.max_new_tokens)".format(*two) for two in ASKED]
+    assert said == [
+        own,
+        about[0],
+        f"first is asked {own}",
+        about[1],
+        *(line for part in about for line in (f"second is asked {bare}", part)),
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,20 @@ what is estimated:
   host            the peak of the process and its workers
   ?               not known; > a lower bound; ~ a share of a known number
 
-the disk:
-  The last line adds up all downloads, artifacts (those already there included)
+the disk and the memory:
+  A line adds up all downloads, artifacts (those already there included)
   and the largest scratch files, and compares the sum with the free space on the
   disk of data/ (of the current folder, if there is no data/). If that is too
-  little, a warning follows. It does not change the exit code, because the study
-  may be meant for another machine.
+  little, a warning follows. Another warning follows if a job may take more host
+  memory than this machine has, or than --host-memory says. Jobs that run at the
+  same time take more together. Warnings do not change the exit code, because the
+  study may be meant for another machine.
+
+how models are asked:
+  Of a model that was not made for this project, the last lines show the prompt
+  and the longest answer, in tokens, for each dataset. The default is the bare
+  question and 8 tokens, which suit the embedded models. models.NAME.prompt and
+  features.max_new_tokens change them.
 
 The exit code is 2 if something could not be planned, or if a job does not fit
 into --device-memory."""
@@ -78,6 +87,12 @@ def add_parser(subparsers: Any) -> None:
         metavar="GB",
         help="memory of the GPU; jobs that take more are marked",
     )
+    parser.add_argument(
+        "--host-memory",
+        type=_gigabytes,
+        metavar="GB",
+        help="host memory of the machine that jobs are for; this machine's by default",
+    )
     parser.add_argument("--details", action="store_true", help="print a line for every kind of job")
     parser.add_argument("--out", type=Path, metavar="OUT", help="write all jobs to this .csv or .json file")
     parser.set_defaults(run=run)
@@ -93,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     # torch takes seconds to import, which the other commands need not wait for
     from quantrust.planning.estimates import check_fit, plan_study, with_fit
-    from quantrust.planning.text import disk_text, plan_text, summary_text
+    from quantrust.planning.text import asking_text, disk_text, host_text, plan_text, summary_text
     from quantrust.study.config import HERE, read_study
     from quantrust.study.places import DEFAULT
 
@@ -112,9 +127,19 @@ def run(arguments: argparse.Namespace) -> None:
     study = next(folder for folder in (Path("data"), Path()) if folder.is_dir())
     table = plan_text(jobs) if arguments.details else summary_text(jobs, plan.downloads)
     print(table, disk_text(jobs, plan.downloads, shutil.disk_usage(study).free), sep="\n\n")
+    given = arguments.host_memory
+    memory, where = (_memory_here(), "this machine has") if given is None else (given, "--host-memory says")
+    for further in (host_text(jobs, memory, where), asking_text(config)):
+        if further:
+            print(further)
     if plan.unknown:
         raise QuantrustError("\n".join(plan.unknown))
     check_fit(jobs, limit)
+
+
+def _memory_here() -> int:
+    """Return the bytes of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _gigabytes(text: str) -> int:

@@ -1,17 +1,22 @@
 """A resource plan as a table for the terminal."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from quantrust.report.contents import FIGURES, TABLES
+from quantrust.report.contents import FIGURES, TABLES, datasets_of
+from quantrust.study.contents import base_model
+from quantrust.study.settings import features
 
 COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
 TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
 ANSWERS = ("dump_features", "gather_features")
 """Rules whose jobs leave the answers to all questions of a dataset."""
 UNKNOWN, NOTHING = "?", "-"
+BARE = "{question}"
+"""The prompt that is the question alone."""
 FITS = {"no": "too large", "halved": "halved", None: ""}
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 OF_EVERY_VARIANT = {
@@ -180,6 +185,59 @@ def disk_text(jobs: pl.DataFrame, downloads: Mapping[str, int | None], free: int
         f"{line}\nwarning: the study does not fit on this disk: {least}{size(needed - free)} too little; make room, or "
         "move the study to another disk"
     )
+
+
+def host_text(jobs: pl.DataFrame, memory: int, where: str) -> str | None:
+    """Warn of jobs that take more host memory than there is; None where every job that is known fits.
+
+    Parameters
+    ----------
+    jobs : polars.DataFrame
+        With the columns of `quantrust.planning.estimates.RESOURCE_PLAN_SCHEMA`.
+    memory : int
+        Bytes.
+    where : str
+        Whose memory that is, for example `this machine has`.
+    """
+    larger = jobs.filter(pl.col("host") > memory).sort("host", descending=True, maintain_order=True)
+    if larger.is_empty():
+        return None
+    job = larger.row(0, named=True)
+    named = " ".join(filter(None, (job[key] for key in ("rule", "model", "scheme", "dataset", "shard"))))
+    return (
+        f"warning: {_number(len(larger), 'job')} may take more host memory than {where}, {size_down(memory)}\n"
+        f"  most of all {named}, {size(job['host'])}\n"
+        "  lower features.batch_size, images_per_batch, images_per_chunk or the pictures (models.NAME.processor)"
+    )
+
+
+def asking_text(config: Mapping[str, Any]) -> str:
+    """Say how each model of a study is asked that was not made for this project; empty where there is none.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked and completed.
+
+    Returns
+    -------
+    str
+        Two lines for every prompt and token limit of a model.
+    """
+    lines = []
+    for model in config["study"]["models"]:
+        # the embedded models are trained to answer the bare question in a word
+        if "training" in base_model(config, model):
+            continue
+        asked: dict[tuple[str, int], list[str]] = {}
+        for dataset in datasets_of(config):
+            settings = features(config, model, dataset)
+            asked.setdefault((settings["prompt"], settings["max_new_tokens"]), []).append(dataset)
+        for (prompt, tokens), names in asked.items():
+            bare = ", which is the question alone; models.NAME.prompt gives another" if prompt == BARE else ""
+            lines.append(f"{model} is asked {json.dumps(prompt, ensure_ascii=False)}{bare}")
+            lines.append(f"  about {', '.join(names)}; an answer ends after {tokens} tokens (features.max_new_tokens)")
+    return "\n".join(lines)
 
 
 def _rows(group: pl.DataFrame) -> list[tuple[str, ...]]:
