@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import compare, export, plan, score, verify
+from quantrust.commands import compare, export, plan, recalibrate, recheck, score, verify
 from quantrust.errors import INTERRUPTED, QuantrustError, out_of_memory, refused_by_system
 
-COMMANDS = (plan, score, compare, export, verify)
+COMMANDS = (plan, score, compare, export, recalibrate, recheck, verify)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: on predictions in the official result format, and on the
@@ -26,6 +26,8 @@ examples:
   a quantized checkpoint for users of transformers
     quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64-full \\
         --format compressed-tensors --out exported
+  thresholds of a bundle for your own questions
+    quantrust recalibrate BUNDLE --items labelled.jsonl --out own-bundle
   has any artifact of the study changed since it was written?
     quantrust verify
 

@@ -17,6 +17,7 @@ from quantrust.data.texts import shown
 from quantrust.errors import QuantrustError
 from quantrust.inference.answering import Answerer
 from quantrust.inference.features_file import features_schema
+from quantrust.inference.settings import DumpSettings
 from quantrust.models.family import EncodedImage, VisionInputs
 from quantrust.models.pictures import preprocess_pictures
 
@@ -46,6 +47,11 @@ class BundleAnswerer:
     def __init__(self, answerer: Answerer, record: BundleRecord, selectors: Selectors | None) -> None:
         self._answerer, self._record, self._selectors = answerer, record, selectors
         self._reserved = sorted(answerer.processor.tokenizer.get_added_vocab())
+
+    @property
+    def settings(self) -> DumpSettings:
+        """With which it answers."""
+        return self._answerer.settings
 
     def answer(self, chunk: Chunk, batch_size: int | None = None) -> list[Answered | Failure]:
         """Answer the items of a chunk, in their order.

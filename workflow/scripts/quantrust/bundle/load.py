@@ -81,7 +81,16 @@ class Bundle:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", kernel: str | None = None, *, threads: int = 1) -> "Bundle":
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "cpu",
+        kernel: str | None = None,
+        *,
+        dtype: str | None = None,
+        attention: str | None = None,
+        threads: int = 1,
+    ) -> "Bundle":
         """Load the folder of a bundle, after every byte of it has been checked.
 
         Parameters
@@ -90,6 +99,10 @@ class Bundle:
         device : {"cpu", "cuda"}
         kernel : {"reference", "packed"}, optional
             How quantized layers multiply; by default as they did in the study. The packed kernels compute in bfloat16.
+        dtype : {"float32", "bfloat16"}, optional
+            By default that of the study, or what the kernel needs.
+        attention : {"eager", "sdpa", "flash_attention_2"}, optional
+            By default that of the study, or what the device has.
         threads : int
             Of the processor, while the bundle computes. The study's answers were given with one. More are faster for
             large models; sums are then added up in another order, which moves confidences as other batches do.
@@ -101,7 +114,7 @@ class Bundle:
             tokenizer, chat template or image processor does not end soon.
         """
         record = read_bundle(path)
-        settings = _settings_here(record, device, kernel)
+        settings = _settings_here(record, device, kernel, dtype, attention)
         folder = Path(path) / CHECKPOINT
         # whoever wrote a bundle can have sealed anything
         check_tokenizer(folder)
@@ -120,6 +133,11 @@ class Bundle:
         answerer = Answerer(family, model, processor, settings)
         selectors = _selectors(Path(path), record, answerer.hidden)
         return cls(record, BundleAnswerer(answerer, record, selectors), conditions, threads)
+
+    @property
+    def settings(self) -> DumpSettings:
+        """With which it answers here."""
+        return self._answerer.settings
 
     @property
     def note(self) -> str | None:
@@ -211,14 +229,17 @@ def _using_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _settings_here(record: BundleRecord, device: str, kernel: str | None) -> DumpSettings:
-    """Return the settings of the study, changed as far as device and kernel ask for it."""
-    settings = replace(record.settings, device=device, kernel=record.settings.kernel if kernel is None else kernel)
+def _settings_here(
+    record: BundleRecord, device: str, kernel: str | None, dtype: str | None, attention: str | None
+) -> DumpSettings:
+    """Return the settings of the study, changed as far as it is asked for, or the device or kernel needs it."""
+    asked = {"device": device, "kernel": kernel, "dtype": dtype, "attention": attention}
+    settings = replace(record.settings, **{name: value for name, value in asked.items() if value is not None})
     if settings.dtype not in DTYPES:
         raise QuantrustError(f"{RECORD}: settings: dtype is {settings.dtype!r:.100}, expected {' or '.join(DTYPES)}")
-    if settings.kernel == "packed" and DTYPES[settings.dtype] != KERNEL_DTYPE:
-        settings = replace(settings, dtype=next(name for name, dtype in DTYPES.items() if dtype == KERNEL_DTYPE))
-    if device == "cpu" and settings.attention == "flash_attention_2":
+    if dtype is None and settings.kernel == "packed" and DTYPES[settings.dtype] != KERNEL_DTYPE:
+        settings = replace(settings, dtype=next(name for name, known in DTYPES.items() if known == KERNEL_DTYPE))
+    if attention is None and device == "cpu" and settings.attention == "flash_attention_2":
         settings = replace(settings, attention="sdpa")
     return settings
 

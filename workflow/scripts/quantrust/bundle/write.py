@@ -106,10 +106,10 @@ def write_bundle(out_dir: str | Path, sources: BundleSources, choice: BundleChoi
         )
     metrics = read_table(sources.metrics)
     with artifact_folder(out_dir) as folder:
-        _take(sources.checkpoint, folder / CHECKPOINT)
+        take(sources.checkpoint, folder / CHECKPOINT)
         if has_learned([choice.estimator]) and sources.selector is not None:
             check_folder(sources.selector)
-            _take(sources.selector, folder / SELECTOR)
+            take(sources.selector, folder / SELECTOR)
         (folder / CARD).write_text(model_card(record, quantization, metrics), encoding="utf-8")
         (folder / RECORD).write_text(record_text(record, files_of(folder)), encoding="utf-8")
 
@@ -152,8 +152,16 @@ def _points_of(found: OperatingPoints, choice: BundleChoice, path: str | Path) -
     return replace(found, points=points)
 
 
-def _take(source: str | Path, target: Path) -> None:
-    """Link or copy the files of an artifact that is a folder."""
+def take(source: str | Path, target: Path) -> None:
+    """Link or copy the files of an artifact that is a folder.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder with an artifact.
+    target : Path
+        Where the files go; it is made.
+    """
     source = Path(source)
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)

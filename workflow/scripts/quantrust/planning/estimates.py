@@ -560,8 +560,7 @@ class _Planner:
         section = self.config["bundles"]
         # of val and certified, each measured on every test set, and what was sought
         points = 2 * len(section["estimators"]) * len(section["risks"])
-        disk = RESULTS_BYTES + points * (1 + len(self.questions)) * POINT_BYTES
-        return self._variant(self.config["evaluation"]["resamples"], disk)
+        return self._variant(self.config["evaluation"]["resamples"], points * (1 + len(self.questions)) * POINT_BYTES)
 
     def _decide_variant(self, job: Job) -> Estimate:
         return self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + self._decided * RESULT_BYTES)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from quantrust.data.format import load_format
-from quantrust.named_modules import TASKS, load_module
+from quantrust.named_modules import TASKS, load_module, module_names
 
 Quality = Callable[[str, Sequence[str]], float]
 """What an answer is worth, in [0, 1], given the reference answers of its question."""
@@ -74,6 +75,11 @@ def how_asked(task: Task, *sections: Mapping[str, Any]) -> dict[str, Any]:
 def task_module(name: str) -> str:
     """Return the dotted name of a task's module."""
     return f"{TASKS}.{name}"
+
+
+def task_names() -> list[str]:
+    """Return the names of the tasks: of the modules of `quantrust.tasks` that have one."""
+    return [name for name in module_names(TASKS) if hasattr(import_module(task_module(name)), "TASK")]
 
 
 def load_task(name: str) -> Task:
