@@ -6,7 +6,7 @@ with models rest on assumptions that `quantrust.quantization.quantizing_memory` 
 state; those of all other jobs are fitted to what the default study was seen to take.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -294,13 +294,12 @@ class _Planner:
 
     def estimate(self, job: Job) -> Estimate:
         """Return what a job takes."""
+        if (estimated := ESTIMATES.get(job.rule)) is not None:
+            return estimated(self, job)
         if job.rule in {figure.rule for figure in FIGURES}:
             return self._figure(job.rule)
-        for table in TABLES:
-            if job.rule == table.rule:
-                other = self._paper_table if table.for_papers else self._other_table
-                return getattr(self, f"_{job.rule}", other)(job)
-        return getattr(self, f"_{job.rule}")(job)
+        table = {table.rule: table for table in TABLES}[job.rule]
+        return self._paper_table(job) if table.for_papers else self._other_table(job)
 
     def _say(self, fault: str) -> None:
         self.unknown[fault] = None
@@ -366,16 +365,12 @@ class _Planner:
             return Estimate()
         return Estimate(asked.total, disk=asked.total * QUESTION_BYTES, host=PLAIN + asked.total * QUESTION_OBJECTS)
 
-    _divide_dataset = _build_questions = _reading
-
     def _prepare_model(self, job: Job) -> Estimate:
         model = self._model(job.model)
         if model is None:
             return Estimate(device=0)
         _, sizes = model.checkpoint(resolve_scheme(UNQUANTIZED))
         return Estimate(disk=sizes["weights_file"] + model.companions + FOLDER_BYTES, host=LIBRARIES)
-
-    _stress_model = _prepare_model
 
     def _check_questions(self, job: Job) -> Estimate:
         asked = self._asked(job.dataset)
@@ -736,6 +731,53 @@ class _Planner:
         # beside them the layer plan of each variant's checkpoint
         disk = PAGE_BYTES + len(FIGURES) * PAGE_FIGURE_BYTES + self._variants * 6_000 + data
         return Estimate(disk=disk, host=PAGE + self._settings * SETTING_READ + 4 * data)
+
+
+ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
+    "write_dataset": _Planner._write_dataset,
+    "select_adversarial": _Planner._select_adversarial,
+    "divide_dataset": _Planner._reading,
+    "build_questions": _Planner._reading,
+    "prepare_model": _Planner._prepare_model,
+    "quantize_model": _Planner._quantize_model,
+    "stress_model": _Planner._prepare_model,
+    "check_questions": _Planner._check_questions,
+    "build_calibration": _Planner._build_calibration,
+    "train_selector": _Planner._train_selector,
+    "score_in_distribution": _Planner._score_in_distribution,
+    "write_scores": _Planner._write_scores,
+    "train_on_labels": _Planner._train_on_labels,
+    "score_on_labels": _Planner._score_on_labels,
+    "build_mixtures": _Planner._build_mixtures,
+    "evaluate_in_distribution": _Planner._evaluate_in_distribution,
+    "break_down_in_distribution": _Planner._break_down_in_distribution,
+    "evaluate_variant": _Planner._evaluate_variant,
+    "break_down_variant": _Planner._break_down_variant,
+    "certify_variant": _Planner._certify_variant,
+    "set_operating_points": _Planner._set_operating_points,
+    "decide_variant": _Planner._decide_variant,
+    "evaluate_learning": _Planner._evaluate_learning,
+    "compare_variants": _Planner._compare_variants,
+    "judge_schemes": _Planner._judge_schemes,
+    "build_question_groups": _Planner._build_question_groups,
+    "judge_groups": _Planner._judge_groups,
+    "pick_examples": _Planner._pick_examples,
+    "dump_features": _Planner._dump_features,
+    "dump_shard": _Planner._dump_shard,
+    "gather_features": _Planner._gather_features,
+    "tabulate_data": _Planner._tabulate_data,
+    "tabulate_accuracy": _Planner._tabulate_accuracy,
+    "tabulate_reliability": _Planner._tabulate_reliability,
+    "tabulate_members": _Planner._tabulate_members,
+    "tabulate_sizes": _Planner._tabulate_sizes,
+    "tabulate_certification": _Planner._tabulate_certification,
+    "tabulate_comparisons": _Planner._tabulate_comparisons,
+    "tabulate_decisions": _Planner._tabulate_decisions,
+    "tabulate_shipping": _Planner._tabulate_shipping,
+    "tabulate_fairness": _Planner._tabulate_fairness,
+    "build_page": _Planner._build_page,
+}
+"""How the jobs of each rule are estimated. Figures and tables without an entry are estimated alike."""
 
 
 def _of(asked: Questions | None) -> Estimate:
