@@ -82,13 +82,13 @@ class PlannedModel:
     def hidden(self) -> int:
         """Channels of the language model."""
         family, model = self.family_and_model
-        return model.get_submodule(family.head).in_features
+        return int(model.get_submodule(family.head).in_features)
 
     @property
     def vocabulary(self) -> int:
         """Tokens of the vocabulary."""
         family, model = self.family_and_model
-        return model.get_submodule(family.head).out_features
+        return int(model.get_submodule(family.head).out_features)
 
     def checkpoint(self, scheme: Scheme) -> tuple[pl.DataFrame, dict[str, int | float | None]]:
         """Return the layer plan of a checkpoint and its `bytes`; `weights_file` is exact.

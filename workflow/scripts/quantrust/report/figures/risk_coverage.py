@@ -128,7 +128,7 @@ def _top(curves: pl.DataFrame) -> float:
     # The small panel's tick labels hang below it.
     room = bottom - 0.1
     under = shown.filter(pl.col("coverage") <= left + width)["high"].max()
-    return max(1.05 * shown["high"].max(), (under or 0.0) / room)
+    return max(1.05 * float(shown["high"].max()), float(under or 0.0) / room)
 
 
 def _dress(axes: Axes, inset: Axes, top: float, risks: Sequence[float]) -> None:
