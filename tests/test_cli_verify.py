@@ -35,7 +35,7 @@ downloads: {got: {url: "https://example.org/a.zip", folder: own}}
 datasets:
   own:
     {format: vqav2, questions: own/q.json, annotations: own/a.json, images: own, image_name: "{image_id}.jpg",
-    downloads: [got], split: {dev: 0.4, val: 0.1, test: 0.5, seed: 0}}
+    downloads: [got], groups: own/groups.csv, split: {dev: 0.4, val: 0.1, test: 0.5, seed: 0}}
 """
 PATTERNS = {name: value for name, value in vars(paths).items() if name.isupper() and isinstance(value, str)}
 READERS = {"folder": check_folder, "table": check_seal, "document": check_document}
