@@ -7,7 +7,7 @@ with job_log(snakemake.log[0]):
     write_shipped_points(
         snakemake.input.scores,
         dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
-        snakemake.input.features,
+        snakemake.input.features[0],
         snakemake.output[0],
         model=snakemake.wildcards.model,
         scheme=snakemake.wildcards.scheme,
