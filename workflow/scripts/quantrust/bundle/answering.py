@@ -25,11 +25,31 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What an answer took.
+
+    Attributes
+    ----------
+    prompt_tokens : int
+        Tokens that the model read, those of the image included.
+    answer_tokens : int
+        Tokens that it made, the end token included.
+    whole : bool
+        Whether the answer ended by itself; otherwise it reached the limit on its tokens.
+    """
+
+    prompt_tokens: int
+    answer_tokens: int
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Answered:
     """An answer with its confidence, before a threshold decides."""
 
     answer: str
     confidence: float
+    usage: Usage
     item_id: str | None
 
 
@@ -76,11 +96,19 @@ class BundleAnswerer:
                     asked.append(place)
         answerer = self._answerer if batch_size is None else self._with_batches_of(batch_size)
 
-        def work(places: Sequence[int]) -> list[tuple[str, float]]:
+        def work(places: Sequence[int]) -> list[tuple[str, float, Usage]]:
             questions = [chunk.items[place].question for place in places]
             images = [encoded[chunk.keys[place]] for place in places]
             names = [f"question {shown(question)}" for question in questions]
-            return self._with_confidence(answerer.answer_columns(questions, images, names, "items"))
+            columns = answerer.answer_columns(questions, images, names, "items")
+            return list(
+                zip(
+                    columns["answer"],
+                    self._confidences(columns),
+                    self._usage(questions, images, columns),
+                    strict=True,
+                )
+            )
 
         answers, unanswered = _apart(work, asked)
         faults |= unanswered
@@ -129,8 +157,19 @@ class BundleAnswerer:
             refused |= {keys[place]: fault for place, fault in faults.items()}
         return encoded, refused
 
-    def _with_confidence(self, columns: dict[str, list[Any]]) -> list[tuple[str, float]]:
-        """Return answers with their confidence, from the columns that a features file would hold."""
+    def question_tokens(self, question: str) -> int:
+        """Return how many tokens a question has in its prompt."""
+        answerer = self._answerer
+        return answerer.family.question_tokens(answerer.processor, [question], answerer.settings.prompt)[0]
+
+    def _usage(self, questions: list[str], images: list[EncodedImage], columns: dict[str, list[Any]]) -> list[Usage]:
+        answerer = self._answerer
+        prompts = answerer.family.prompt_lengths(answerer.processor, questions, images, answerer.settings.prompt)
+        made = map(len, columns["token_ids"])
+        return [Usage(*parts) for parts in zip(prompts, made, columns["finished"], strict=True)]
+
+    def _confidences(self, columns: dict[str, list[Any]]) -> list[float]:
+        """Return the confidences of answers, from the columns that a features file would hold."""
         schema = features_schema(self._answerer.hidden)
         arrays = {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
         features = pl.DataFrame(pa.table(arrays))
@@ -141,7 +180,7 @@ class BundleAnswerer:
             confidence = features.select(confidence_columns([plain]))[plain].to_numpy()
         if self._record.calibrator is not None:
             confidence = self._record.calibrator(np.asarray(confidence))
-        return list(zip(columns["answer"], confidence.tolist(), strict=True))
+        return confidence.tolist()
 
 
 def _apart(

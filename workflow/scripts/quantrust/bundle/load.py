@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from quantrust.bundle.answering import Answered, BundleAnswerer
+from quantrust.bundle.answering import Answered, BundleAnswerer, Usage
 from quantrust.bundle.items import Failure, Item, as_item, cut
 from quantrust.bundle.record import CHECKPOINT, RECORD, REPAIR, SELECTOR, BundleRecord, read_bundle
 from quantrust.confidence.catalogue import has_learned
@@ -44,6 +44,8 @@ class Answer:
         Whether the threshold is certified and the bundle runs under the conditions of the certificate.
     note : str or None
         In what the bundle runs otherwise than it was measured.
+    usage : Usage
+        Tokens, and whether the answer ended by itself.
     item_id : str or None
         That of the item.
     """
@@ -54,6 +56,7 @@ class Answer:
     operating_point: OperatingPoint
     certified: bool
     note: str | None
+    usage: Usage
     item_id: str | None = None
 
 
@@ -145,6 +148,11 @@ class Bundle:
         differences = self.record.operating_points.conditions.differences(self.conditions)
         return f"measured under other conditions: here {', '.join(differences)}" if differences else None
 
+    def question_tokens(self, question: str) -> int:
+        """Return how many tokens a question has in its prompt; the rest of the prompt is not counted."""
+        with self._lock:
+            return self._answerer.question_tokens(question)
+
     def answer(self, image: object, question: str, risk: float | None = None, *, kind: str | None = None) -> Answer:
         """Answer one question, or abstain.
 
@@ -216,7 +224,8 @@ class Bundle:
 
 def _decide(one: Answered, point: OperatingPoint, note: str | None) -> Answer:
     answered = one.confidence >= point.threshold
-    return Answer(one.answer, one.confidence, answered, point, point.certified and note is None, note, one.item_id)
+    certified = point.certified and note is None
+    return Answer(one.answer, one.confidence, answered, point, certified, note, one.usage, one.item_id)
 
 
 @contextmanager

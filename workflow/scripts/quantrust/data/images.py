@@ -36,15 +36,23 @@ def read_image(path: str | Path) -> Image.Image:
     return _read(path)[0]
 
 
-def decode_image(content: bytes) -> Image.Image:
+def decode_image(content: bytes, formats: Sequence[str] | None = None, max_pixels: int | None = None) -> Image.Image:
     """Read the content of an image file as `read_image` reads the file.
+
+    Parameters
+    ----------
+    content : bytes
+    formats : sequence of str, optional
+        By Pillow's names; the content is taken for none but these.
+    max_pixels : int, optional
+        Width times height at most. An image with more is refused before its pixels are unpacked.
 
     Raises
     ------
     QuantrustError
-        If it is truncated, damaged, no image or too large to unpack; the message is the reason alone, in one line.
+        If it is truncated, damaged, no image or too large; the message is the reason alone, in one line.
     """
-    return _decode(io.BytesIO(content))[0]
+    return _decode(io.BytesIO(content), formats, max_pixels)[0]
 
 
 def _read(path: str | Path) -> tuple[Image.Image, bool]:
@@ -62,9 +70,16 @@ def _read(path: str | Path) -> tuple[Image.Image, bool]:
     return _decode(path)
 
 
-def _decode(source: str | Path | io.BytesIO) -> tuple[Image.Image, bool]:
+def _decode(
+    source: str | Path | io.BytesIO, formats: Sequence[str] | None = None, max_pixels: int | None = None
+) -> tuple[Image.Image, bool]:
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=None if formats is None else tuple(formats)) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise QuantrustError(
+                    f"has {image.width} x {image.height} pixels, which is more than the {max_pixels:,} allowed; make "
+                    "it smaller"
+                )
             if image.format in PROGRAMS:
                 raise QuantrustError(
                     f"is a program that draws an image ({image.format}); save the image as PNG or JPEG"

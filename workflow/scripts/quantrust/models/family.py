@@ -432,6 +432,24 @@ class Family(ABC):
         prompts = self._tokenized(processor, questions, placeholders, template)
         return [roles.count(Role.QUESTION) for _, roles in prompts]
 
+    def prompt_lengths(
+        self, processor: Any, questions: list[str], images: list[EncodedImage], template: str = "{question}"
+    ) -> list[int]:
+        """Return how many tokens the model reads of each prompt, those of its image included.
+
+        Parameters
+        ----------
+        processor : object
+            As `load_processor` returns it.
+        questions : list of str
+        images : list of EncodedImage
+            The image of each question.
+        template : str
+            The user's text; must hold `{question}`.
+        """
+        placeholders = [image.placeholder for image in images]
+        return [len(ids) for ids, _ in self._tokenized(processor, questions, placeholders, template)]
+
     def _tokenized(
         self, processor: Any, questions: list[str], placeholders: list[str], template: str
     ) -> Iterator[tuple[list[int], list[Role]]]:
