@@ -68,7 +68,7 @@ def test_a_command_that_needs_more_than_the_core_says_what_to_install(core: Path
     done = run(core, tmp_path, "plan")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: this command needs the package ")
-    assert 'pip install "quantrust[models,workflow,report]"' in done.stderr
+    assert 'pip install "quantrust[models,workflow,report,serve]"' in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import compare, export, plan, recalibrate, recheck, score, verify
+from quantrust.commands import compare, export, plan, recalibrate, recheck, score, serve, verify
 from quantrust.errors import INTERRUPTED, QuantrustError, out_of_memory, refused_by_system
 
-COMMANDS = (plan, score, compare, export, recalibrate, recheck, verify)
+COMMANDS = (plan, score, compare, export, recalibrate, recheck, serve, verify)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: on predictions in the official result format, and on the
@@ -28,6 +28,8 @@ examples:
         --format compressed-tensors --out exported
   thresholds of a bundle for your own questions
     quantrust recalibrate BUNDLE --items labelled.jsonl --out own-bundle
+  answers over HTTP, or abstentions
+    quantrust serve data/bundles/qwen2-vl-tiny/hqq-w4g64-full --risk 0.05
   has any artifact of the study changed since it was written?
     quantrust verify
 
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"error: this command needs the package {error.name}, which is not installed; install the project with "
-            'its extras: pip install "quantrust[models,workflow,report]"',
+            'its extras: pip install "quantrust[models,workflow,report,serve]"',
             file=sys.stderr,
         )
         return 2
