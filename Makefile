@@ -84,6 +84,7 @@ bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the s
 	$(BENCH) benchmarks/bench_sizes.py
 	$(BENCH) benchmarks/bench_quantization.py
 	$(BENCH) benchmarks/bench_kernels.py
+	$(BENCH) benchmarks/load_serve.py
 
 # The finished study whose checkpoints are compared, and the models in it.
 DATA ?= data
