@@ -51,23 +51,38 @@ DICHROMATS = {
 BITS = (8, 4, 3, 2)
 
 
-def colours_of(palette: str) -> list[str]:
-    """Return the colours of the unquantized model and of bits, in figures or on the page in one of its looks."""
-    if palette == "figures":
-        return [style.UNQUANTIZED_COLOUR, *(style.BIT_COLOURS[bits] for bits in BITS)]
+def page_colours() -> dict[str, dict[str, str]]:
+    """Return the page's colours by name, in both of its looks."""
     text = (Path(style.__file__).parent / "page" / "page.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", root))
         for root in re.findall(r":root \{(.*?)\}", text, re.DOTALL)
     )
-    look = {"light page": light, "dark page": dark}[palette]
+    return {"light page": light, "dark page": dark}
+
+
+def colours_of(palette: str) -> list[str]:
+    """Return the colours of the unquantized model and of bits, in figures or on the page in one of its looks."""
+    if palette == "figures":
+        return [style.UNQUANTIZED_COLOUR, *(style.BIT_COLOURS[bits] for bits in BITS)]
+    look = page_colours()[palette]
     return [look["ink"], *(look[f"bits-{bits}"] for bits in BITS)]
 
 
 @pytest.mark.parametrize("palette", ["figures", "light page", "dark page"])
 @pytest.mark.parametrize("matrix", DICHROMATS.values(), ids=DICHROMATS)
 def test_colours_of_bits_stay_apart_for_dichromats(matrix: list[list[float]], palette: str) -> None:
-    colours = colours_of(palette)
+    assert_apart(colours_of(palette), matrix)
+
+
+@pytest.mark.parametrize("look", ["light page", "dark page"])
+@pytest.mark.parametrize("matrix", DICHROMATS.values(), ids=DICHROMATS)
+def test_colours_of_verdicts_stay_apart_for_dichromats(matrix: list[list[float]], look: str) -> None:
+    assert_apart([page_colours()[look][name] for name in ("good", "bad", "open")], matrix)
+
+
+def assert_apart(colours: list[str], matrix: list[list[float]]) -> None:
+    """Assert that those who lack a kind of cone tell the colours apart."""
     rgb = np.array([[int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)] for colour in colours])
     seen = np.clip(rgb**2.2 @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
     for first, second in itertools.combinations(seen, 2):

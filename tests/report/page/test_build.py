@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import math
 import re
@@ -16,11 +17,13 @@ from polars.testing import assert_frame_equal
 
 from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
+from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import sha256
 from quantrust.report.page import charts
 from quantrust.report.page.build import VEGA_LITE, write_page
 
 SECTIONS = (
+    "verdicts",
     "summary",
     "decide",
     "risk-coverage",
@@ -174,13 +177,78 @@ def test_checkpoints_state_the_bytes_of_the_loaded_model(page_study) -> None:
     assert "<td>2.00 MB<small>100.0 %</small></td>" in text
 
 
+def without(source, folder, **values):
+    """Write a CSV file of a source without the rows of these values."""
+    table = pl.read_csv(source, infer_schema_length=None)
+    for column, value in values.items():
+        table = table.filter(pl.col(column) != value)
+    write_csv(table, folder / source.name)
+    return folder / source.name
+
+
 def test_a_study_without_the_unquantized_model_says_so(page_study, tmp_path) -> None:
-    empty = pl.read_csv(page_study.sources.shipping).clear()
-    write_csv(empty, tmp_path / "shipping.csv")
-    write_csv(pl.read_csv(page_study.sources.sizes).filter(pl.col("scheme") != "bf16"), tmp_path / "sizes.csv")
-    changed = {name: tmp_path / f"{name}.csv" for name in ("shipping", "sizes")}
-    text = write_again(page_study, tmp_path, **changed).read_text(encoding="utf-8")
+    changed = {
+        name: without(getattr(page_study.sources, name), tmp_path, scheme="bf16") for name in ("decisions", "sizes")
+    }
+    write_csv(pl.read_csv(page_study.sources.shipping).clear(), tmp_path / "shipping.csv")
+    text = write_again(page_study, tmp_path, **changed, shipping=tmp_path / "shipping.csv").read_text(encoding="utf-8")
+    assert text.count("no verdict: the study has no bf16 to compare with.") == 2 * 6
     assert "The study has no bf16, which the shipping criterion compares with." in text
+    assert text.count('<td class="none">') == 2 * 3 * 6
+
+
+def test_a_study_of_one_model_has_one_sentence_and_one_column(page_study, tmp_path) -> None:
+    names = ("decisions", "sizes", "shipping")
+    changed = {name: without(getattr(page_study.sources, name), tmp_path, model="model-b") for name in names}
+    text = write_again(page_study, tmp_path, **changed).read_text(encoding="utf-8")
+    (panel,) = shown_panels(text)
+    assert panel.count("<strong>") == 1 and panel.count('<th scope="col">') == 2
+
+
+def test_where_nothing_can_be_said_no_scheme_ships(page_study, tmp_path) -> None:
+    table = pl.read_csv(page_study.sources.shipping, schema=SHIPPING)
+    few = table.with_columns(images=pl.lit(10), n=pl.lit(20), verdict=pl.lit("open"))
+    write_csv(few, tmp_path / "shipping.csv")
+    text = write_again(page_study, tmp_path, shipping=tmp_path / "shipping.csv").read_text(encoding="utf-8")
+    (panel,) = shown_panels(text)
+    assert panel.count("nothing can be said: the 20 questions are about 10 images, and fewer than 73") == 2
+    assert "snakemake data/bundles" not in text and '<td class="meets">' not in text
+
+
+def shown_panels(text: str) -> list[str]:
+    """Return the panels of verdicts that a page starts with."""
+    return [
+        part.split('<p class="note copied"')[0]
+        for part in text.split('<div class="panel"')[1:]
+        if not part.split(">")[0].endswith("hidden")
+    ]
+
+
+def test_the_page_starts_with_the_verdicts_of_the_criterion_and_holds_all_others(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    keys = re.findall(r'<div class="panel" data-estimator="(\w+)" data-risk="([\d.]+)"( hidden)?>', text)
+    assert [key[:2] for key in keys] == list(itertools.product(("selector", "maxprob"), ("0.05", "0.1", "0.2")))
+    assert [key[:2] for key in keys if not key[2]] == [("selector", "0.1")]
+
+
+def test_every_cell_of_the_matrix_says_what_the_csv_file_says(page_study) -> None:
+    text = page_study.page.read_text(encoding="utf-8")
+    (panel,) = shown_panels(text)
+    table = pl.read_csv(page_study.sources.shipping, schema=SHIPPING).filter(
+        dataset="scenes", metric="coverage_at_risk", parameter=0.1, estimator="selector"
+    )
+    rows = {
+        re.search(r'<th scope="row">(.*?)</th>', row)[1]: re.findall(r'<td class="(\w+)">(.*?)</td>', row, re.DOTALL)
+        for row in panel.split("<tr>")[2:]
+    }
+    assert set(rows) == {"bf16", *table["scheme"]}
+    for (model, scheme), found in table.group_by("model", "scheme"):
+        verdict, shown = rows[scheme][["model-a", "model-b"].index(model)]
+        row = found.row(0, named=True)
+        assert verdict == row["verdict"]
+        low, high = (f"{100 * row[name]:.1f}" for name in ("kept_low", "kept_high"))
+        assert f"{100 * row['kept']:.1f}\N{NO-BREAK SPACE}%" in shown
+        assert f"{low} to {high}\N{NO-BREAK SPACE}%" in shown
 
 
 def cells(text: str, section: str) -> list[list[str]]:
@@ -239,17 +307,17 @@ def test_images_and_questions_are_counted_with_those_left_out_and_those_that_dev
         ["scenes/test", "1,200", "2,000", "2", "1,100", "0"],
         ["scenes-language/test", "90", "100", "0", "0", "7"],
     ]
-    told = text.split("<h3>Limits of the data</h3>")[1].split("</ul>")[0]
-    assert told.count("<li>") == 2
+    told = text.split("<summary>What the verdicts mean, and their limits</summary>")[1].split("</ul>")[0]
+    assert told.count("<li>") == 5 + 2
     assert "1,100 questions about 2 images in test of scenes." in told
     assert "7 of the 90 test images of scenes-language" in told
 
 
-def test_a_summary_says_nothing_of_data_without_limits(page_study, tmp_path) -> None:
-    assert "Limits of the data" not in page_study.page.read_text(encoding="utf-8")
+def test_the_limits_say_nothing_of_data_without_limits(page_study, tmp_path) -> None:
     write_csv(data_table(), tmp_path / "data.csv")
-    text = write_again(page_study, tmp_path, data=tmp_path / "data.csv").read_text(encoding="utf-8")
-    assert "Limits of the data" not in text
+    for page in (page_study.page, write_again(page_study, tmp_path, data=tmp_path / "data.csv")):
+        told = page.read_text(encoding="utf-8").split("and their limits</summary>")[1].split("</ul>")[0]
+        assert told.count("<li>") == 5
 
 
 def test_the_chart_of_mixtures_has_a_mark_for_every_mixture_and_no_other() -> None:

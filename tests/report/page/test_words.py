@@ -5,7 +5,7 @@ import pytest
 
 from quantrust.evaluation.comparison import SCHEMA as COMPARISONS
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
-from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
+from quantrust.report.page.words import limits_of_data, limits_of_val, limits_of_verdicts, percent, span, summary
 from quantrust.report.wording import in_words
 
 ID_DATASET = "scenes"
@@ -314,17 +314,13 @@ def test_test_images_that_the_selector_trained_on_are_one_sentence() -> None:
     ]
 
 
-def test_the_criterion_states_share_limit_estimator_and_level() -> None:
-    text = criterion(STUDY["report"]["shipping"], 0.9)
-    assert all(
-        part in text
-        for part in (
-            "at least 95 %",
-            "risk limit of 5 %",
-            "confidence of maxprob and selector, each on its own",
-            "90 % interval",
-        )
-    )
+def test_what_a_verdict_means_is_said_with_share_level_and_dataset() -> None:
+    text = " ".join(limits_of_verdicts(STUDY["report"]["shipping"], ID_DATASET, 0.9, 12))
+    assert all(part in text for part in ("at least 95 %", "the whole 90 % interval", "on scenes", "the 12 verdicts"))
+
+
+def test_a_single_verdict_is_not_said_to_be_one_of_many() -> None:
+    assert "many verdicts" not in " ".join(limits_of_verdicts(STUDY["report"]["shipping"], ID_DATASET, 0.95, 1))
 
 
 def test_measured_fractions_have_one_decimal_and_those_of_the_config_the_ones_they_have() -> None:

@@ -30,7 +30,17 @@ from quantrust.files import read_object, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page import charts
 from quantrust.report.page.fairness import fairness_section
-from quantrust.report.page.words import criterion, limits_of_data, limits_of_val, percent, span, summary
+from quantrust.report.page.sections.entries import sections_of
+from quantrust.report.page.verdicts import SIGNS, UNDER_SHIFT, VerdictTables, verdict_panels
+from quantrust.report.page.words import (
+    limits_of_data,
+    limits_of_val,
+    limits_of_verdicts,
+    listed,
+    percent,
+    span,
+    summary,
+)
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, whole_test_sets
 from quantrust.report.wording import in_words, metric_label, signed, threshold_in_words, told_apart
@@ -41,7 +51,6 @@ CURVE_POINTS = 100
 """Points that a curve is drawn with on the page; half of what is stored."""
 LIBRARIES = ("jinja2", "numpy", "polars", "vl-convert-python")
 COVERAGE = "coverage_at_risk_"
-VERDICTS = {"meets": "meets it", "fails": "does not meet it", "open": "not settled"}
 
 
 @dataclass(frozen=True)
@@ -112,28 +121,29 @@ def write_page(
     workflow : mapping of str to str
         Versions of what ran the study, for the provenance.
     """
-    id_dataset, level = config["study"]["id_dataset"], config["evaluation"]["confidence_level"]
-    # With their own types: a column of thresholds may be empty as far as any number of rows that one could look at.
-    decisions = read_csv(sources.decisions, schema=DECISIONS)
-    kept = read_csv(sources.shipping, schema=SHIPPING)
-    sizes, asked = (read_csv(path) for path in (sources.sizes, sources.data))
-    schemes = distinct(decisions, "scheme")
-    learned = has_learned(config["study"]["estimators"])
-    questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
-    shares = config["evaluation"]["id_shares"]
-    data = {
-        "decisions": _columns(_with_thresholds_in_words(decisions)),
-        "fewest": [
-            {"limit": limit, "images": fewest_to_judge(limit, level)} for limit in sorted(set(decisions["risk_limit"]))
-        ],
-        "sizes": _columns(sizes),
-        "curves": _curves(sources, id_dataset, distinct(decisions, "estimator")),
-        "mixtures": _mixtures(sources, id_dataset, distinct(decisions, "estimator")),
-        "charts": {"curves": charts.risk_coverage(schemes), "mixtures": charts.mixtures(schemes, shares)},
-        "looks": charts.looks(schemes),
-        "start": {"estimator": config["report"]["shipping"]["estimators"][0]},
-        **_examples(sources),
+    tables = VerdictTables(
+        # With their own types: a column may be empty as far as any number of rows that one could look at.
+        kept=read_csv(sources.shipping, schema=SHIPPING),
+        sizes=read_csv(sources.sizes),
+        decisions=read_csv(sources.decisions, schema=DECISIONS),
+    )
+    values = {
+        "style": _asset("page.css"),
+        "script": _asset("page.js"),
+        "library": _script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)),
+        "data": _json(_data(sources, tables, config)),
+        **_from_config(config),
+        **_from_tables(sources, tables, config),
+        "figures": [_figure(name, path, captions[name]) for name, path in sources.figures.items()],
+        "checkpoints": [_checkpoint(*variant, Path(folder)) for variant, folder in sources.checkpoints.items()],
+        "provenance": _provenance(sources, workflow),
     }
+    text = _environment().get_template("page.html").render(values, sections=sections_of(values))
+    with writing_document(out_path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -143,55 +153,78 @@ def write_page(
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "in_words": in_words, "bytes": _bytes, "unbroken": _unbroken}
-    environment.filters |= {"signed": signed}
-    environment.globals |= {"span": span}
-    text = environment.get_template("page.html").render(
-        style=_asset("page.css"),
-        script=_asset("page.js"),
-        library=_script(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)),
-        data=_json(data),
-        id_dataset=id_dataset,
-        models=distinct(decisions, "model"),
-        schemes=schemes,
-        datasets=distinct(decisions, "dataset"),
-        shifts=[name for name in distinct(decisions, "dataset") if name != id_dataset],
-        estimators=distinct(decisions, "estimator"),
-        limits=sorted(set(decisions["risk_limit"])),
-        risks=config["evaluation"]["risks"],
-        shipping=config["report"]["shipping"],
-        delta=config["certification"]["delta"],
-        shipped_delta=config["bundles"]["delta"],
-        level=level,
-        splits=config["certification"]["splits"],
-        criterion=criterion(config["report"]["shipping"], level),
-        summary=summary(
-            kept,
-            sizes,
-            decisions,
-            read_table(sources.comparisons),
-            in_distribution(read_tables(sources.metrics.values()), id_dataset),
-            id_dataset,
-            config,
-        ),
-        kept=_kept(pick(kept, dataset=id_dataset), sizes, config["report"]["shipping"]["risk"]),
-        limits_of_data=[
-            *limits_of_val(decisions, id_dataset, config["report"]["shipping"]["risk"], level),
-            *limits_of_data(asked, id_dataset, learned),
+    environment.filters |= {"signed": signed, "listed": listed}
+    environment.globals |= {"span": span, "signs": SIGNS, "under_shift": UNDER_SHIFT}
+    return environment
+
+
+def _data(sources: Sources, tables: VerdictTables, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page's script fills tables, charts and examples from."""
+    id_dataset, level = config["study"]["id_dataset"], config["evaluation"]["confidence_level"]
+    decisions, shipping = tables.decisions, config["report"]["shipping"]
+    schemes, estimators = distinct(decisions, "scheme"), distinct(decisions, "estimator")
+    return {
+        "decisions": _columns(_with_thresholds_in_words(decisions)),
+        "fewest": [
+            {"limit": limit, "images": fewest_to_judge(limit, level)} for limit in sorted(set(decisions["risk_limit"]))
         ],
-        learned=learned,
-        asked=asked.to_dicts(),
-        published=_published(sources, id_dataset),
-        fairness=_fairness(sources, id_dataset, config),
-        verdicts=VERDICTS,
-        figures=[_figure(name, path, captions[name]) for name, path in sources.figures.items()],
-        unquantized=UNQUANTIZED,
-        questions=dict(questions.iter_rows()),
-        checkpoints=[_checkpoint(*variant, Path(folder)) for variant, folder in sources.checkpoints.items()],
-        provenance=_provenance(sources, workflow),
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
-    )
-    with writing_document(out_path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        "sizes": _columns(tables.sizes),
+        "curves": _curves(sources, id_dataset, estimators),
+        "mixtures": _mixtures(sources, id_dataset, estimators),
+        "charts": {
+            "curves": charts.risk_coverage(schemes),
+            "mixtures": charts.mixtures(schemes, config["evaluation"]["id_shares"]),
+        },
+        "looks": charts.looks(schemes),
+        "start": {"estimator": shipping["estimators"][0]},
+        **_examples(sources),
+    }
+
+
+def _from_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those values of the templates that the config states."""
+    return {
+        "id_dataset": config["study"]["id_dataset"],
+        "risks": config["evaluation"]["risks"],
+        "level": config["evaluation"]["confidence_level"],
+        "shipping": config["report"]["shipping"],
+        "delta": config["certification"]["delta"],
+        "shipped_delta": config["bundles"]["delta"],
+        "splits": config["certification"]["splits"],
+        "learned": has_learned(config["study"]["estimators"]),
+        "unquantized": UNQUANTIZED,
+        "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100),
+    }
+
+
+def _from_tables(sources: Sources, tables: VerdictTables, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those values of the templates that the study's tables hold."""
+    id_dataset, level = config["study"]["id_dataset"], config["evaluation"]["confidence_level"]
+    kept, sizes, decisions = tables.kept, tables.sizes, tables.decisions
+    shipping, asked = config["report"]["shipping"], read_csv(sources.data)
+    questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
+    panels = verdict_panels(tables, config)
+    metrics = in_distribution(read_tables(sources.metrics.values()), id_dataset)
+    return {
+        "models": distinct(decisions, "model"),
+        "schemes": distinct(decisions, "scheme"),
+        "datasets": distinct(decisions, "dataset"),
+        "shifts": [name for name in distinct(decisions, "dataset") if name != id_dataset],
+        "estimators": distinct(decisions, "estimator"),
+        "limits": sorted(set(decisions["risk_limit"])),
+        "panels": panels,
+        "limits_of_verdicts": limits_of_verdicts(shipping, id_dataset, level, panels[0].judged),
+        "limits_of_data": [
+            *limits_of_val(decisions, id_dataset, shipping["risk"], level),
+            *limits_of_data(asked, id_dataset, has_learned(config["study"]["estimators"])),
+        ],
+        "summary": summary(kept, sizes, decisions, read_table(sources.comparisons), metrics, id_dataset, config),
+        "kept": _kept(pick(kept, dataset=id_dataset), sizes, shipping["risk"]),
+        "asked": asked.to_dicts(),
+        "published": _published(sources, id_dataset),
+        "fairness": _fairness(sources, id_dataset, config),
+        "questions": dict(questions.iter_rows()),
+    }
 
 
 def _asset(name: str) -> str:

@@ -130,7 +130,8 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
     """Specify risk against coverage, with bands and the risk limit.
 
     The data set ``curves`` has a record for every curve, with arrays of equal length in ``coverage``, ``risk``, ``low``
-    and ``high``. The page sets the parameters ``model``, ``dataset``, ``estimator``, ``shown`` (schemes) and ``limit``.
+    and ``high``; the data set ``operating`` has the rows of the table of decisions. The page sets the parameters
+    ``model``, ``dataset``, ``estimator``, ``shown`` (schemes) and ``limit``.
     """
     spec = _base(
         "Risk against coverage, a line for every scheme, with a band for its interval. The table below has the values.",
@@ -178,6 +179,7 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
                 "tooltip": tooltip,
             },
         },
+        _operating_points(stroke, axis),
         {
             "data": {"values": [{}]},
             "transform": [{"calculate": "limit", "as": "limit"}],
@@ -186,6 +188,43 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
         },
     ]
     return spec
+
+
+def _operating_points(stroke: dict[str, Any], axis: dict[str, Any]) -> dict[str, Any]:
+    """Specify a mark for what each scheme's threshold of val answers at the limit, and at which risk."""
+    tooltip = [
+        {"field": "scheme", "type": "nominal", "title": "operating point of"},
+        {"field": "threshold_shown", "type": "nominal", "title": "threshold"},
+        _percent("deployed_coverage", "coverage"),
+        _percent("deployed_risk", "risk"),
+        _percent("deployed_risk_low", "from"),
+        _percent("deployed_risk_high", "to"),
+    ]
+    return {
+        "data": {"name": "operating"},
+        "transform": [
+            {
+                "filter": "datum.model === model && datum.dataset === dataset && datum.estimator === estimator "
+                "&& datum.risk_limit === limit && indexof(shown, datum.scheme) >= 0"
+            },
+            *_in_percent("deployed_coverage", "deployed_risk", "deployed_risk_low", "deployed_risk_high"),
+        ],
+        "mark": {
+            "type": "point",
+            "shape": "diamond",
+            "filled": True,
+            "size": 130,
+            "stroke": "var(--paper)",
+            "aria": False,
+        },
+        "encoding": {
+            "x": {"field": "deployed_coverage", "type": "quantitative"},
+            "y": {"field": "deployed_risk", "type": "quantitative", "axis": axis},
+            "color": stroke["color"],
+            "opacity": {"value": 1},
+            "tooltip": tooltip,
+        },
+    }
 
 
 def mixtures(schemes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:

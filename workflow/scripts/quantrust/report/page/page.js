@@ -24,6 +24,16 @@ const create = (tag, text, attributes = {}) => {
   return made;
 };
 
+// Verdicts: a panel for each confidence and risk limit, of which one is shown.
+
+const showVerdicts = () => {
+  const [estimator, risk] = ["estimator", "risk"].map((name) => element(`verdict-${name}`).value);
+  for (const panel of document.querySelectorAll(".panel")) {
+    panel.hidden = panel.dataset.estimator !== estimator || panel.dataset.risk !== risk;
+  }
+  document.querySelector("#verdicts .copied").textContent = "";
+};
+
 // The decision table.
 
 const shares = Object.fromEntries(
@@ -46,21 +56,25 @@ const cell = (tag, value, shown, interval = "") => {
   return made;
 };
 
-// A threshold is shown rounded; pressed, it shows and copies the whole number.
-const threshold = (row, name, what) => {
-  const value = row[name];
-  const button = create("button", row[`${name}_shown`], { type: "button", class: "copy", title: String(value) });
-  button.append(create("span", ", copy the whole number", { class: "visually-hidden" }));
-  button.addEventListener("click", async () => {
-    const whole = `${what} of ${row.scheme} for ${row.model}: ${value}`;
-    const copied = await navigator.clipboard?.writeText(String(value)).then(
-      () => true,
-      () => false
-    );
-    element("copied").textContent = copied ? `${whole} (copied)` : whole;
-  });
+// What may be copied is shown short; pressed, it shows and copies the whole.
+const copyable = (shown, whole, what) => {
+  const button = create("button", shown, { type: "button", class: "copy", title: whole, "data-copy": whole, "data-what": what });
+  button.append(create("span", `, copy the ${what}`, { class: "visually-hidden" }));
   return button;
 };
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const { copy, what } = button.dataset;
+  const done = await navigator.clipboard?.writeText(copy).then(
+    () => true,
+    () => false
+  );
+  const whole = `${what[0].toUpperCase()}${what.slice(1)}: ${copy}`;
+  button.closest("section").querySelector(".copied").textContent = done ? `${whole} (copied)` : whole;
+});
+const threshold = (row, name, what) =>
+  copyable(row[`${name}_shown`], String(row[name]), `${what} of ${row.scheme} for ${row.model}`);
 
 const MARKS = {
   broken: ["▲", "above the limit"],
@@ -77,6 +91,9 @@ const marked = (made, ...kinds) => {
   return made;
 };
 
+// A limit that was not declared before the study has no certificate, whatever the images would allow.
+const certifiedOr = (row) => (row.certified_delta === null ? MISSING : "none");
+
 const decisionRow = (row) => {
   const made = create("tr");
   const scheme = cell("th", row.scheme, row.scheme);
@@ -84,12 +101,11 @@ const decisionRow = (row) => {
   scheme.append(create("small", row.model, { class: "narrow" }));
   const limit = row.risk_limit;
   const valThreshold = cell("td", row.threshold, row.threshold === null ? "none" : "");
-  if (row.threshold !== null) valThreshold.append(threshold(row, "threshold", "Threshold"));
-  const certified = cell("td", row.certified_share, percent(row.certified_share));
+  if (row.threshold !== null) valThreshold.append(threshold(row, "threshold", "threshold"));
+  const certified = cell("td", row.certified_threshold, row.certified_threshold === null ? certifiedOr(row) : "");
   if (row.certified_threshold !== null) {
-    const first = create("small");
-    first.append(threshold(row, "certified_threshold", "Threshold that ships"));
-    certified.append(first);
+    certified.append(threshold(row, "certified_threshold", "certified threshold"));
+    certified.append(create("small", percent(row.certified_coverage)));
   }
   const risk = cell("td", row.deployed_risk, percent(row.deployed_risk), span(row.deployed_risk_low, row.deployed_risk_high));
   if (row.deployed_risk !== null) {
@@ -113,6 +129,7 @@ const decisionRow = (row) => {
     cell("td", row.deployed_coverage, percent(row.deployed_coverage), span(row.deployed_coverage_low, row.deployed_coverage_high)),
     risk,
     certified,
+    cell("td", row.certified_share, percent(row.certified_share)),
     cell("td", row.certified_median_coverage, percent(row.certified_median_coverage)),
     certifiedRisk
   );
@@ -137,7 +154,7 @@ const showDecisions = () => {
   element("limit-shown").textContent = inWords(limit);
   element("limit").setAttribute("aria-valuetext", inWords(limit));
   element("fewest").textContent = fewest[limit].toLocaleString("en");
-  element("copied").textContent = "";
+  document.querySelector("#decide .copied").textContent = "";
   const { dataset, estimator } = Object.fromEntries(wanted);
   const set = rows.some((row) => row.val_images < fewest[limit])
     ? ` Thresholds are set on ${rows[0].val_images} images of val: fewer than ${fewest[limit]} do not tell whether this limit is kept, and where they lie is chance.`
@@ -221,9 +238,12 @@ const tables = {
   },
 };
 
+// Operating points: what a threshold of val answers on a test set, and at which risk.
+const operating = decisions.filter((row) => row.deployed_risk !== null);
+
 const LOG_ERRORS = 1;
 const draw = async (chart) => {
-  const spec = { ...data.charts[chart], data: { name: chart, values: data[chart] } };
+  const spec = { ...data.charts[chart], data: { name: chart, values: data[chart] }, datasets: { operating } };
   spec.params = spec.params.map(({ name, value }) => ({
     name,
     value: { ...chosen(chart), shown: shownSchemes(chart), limit: currentLimit() }[name] ?? value,
@@ -329,6 +349,52 @@ for (const region of document.querySelectorAll(".scroll")) {
   for (const watched of [region, region.querySelector("table")]) seen.observe(watched);
 }
 
+// The list of contents: it marks the section that is read, and an entry unfolds the section that it leads to.
+
+const NARROW = window.matchMedia("(max-width: 40rem)");
+const contents = element("contents");
+const entries = new Map([...contents.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+const fitContents = () => {
+  contents.open = !NARROW.matches;
+};
+const unfold = (id) => {
+  const fold = document.getElementById(id)?.querySelector(":scope > .fold");
+  if (fold) fold.open = true;
+};
+for (const [id, link] of entries) {
+  link.addEventListener("click", () => {
+    unfold(id);
+    fitContents();
+  });
+}
+window.addEventListener("hashchange", () => unfold(location.hash.slice(1)));
+NARROW.addEventListener("change", fitContents);
+const inView = new Set();
+const watching = new IntersectionObserver(
+  (changes) => {
+    for (const { target, isIntersecting } of changes) inView[isIntersecting ? "add" : "delete"](target.id);
+    const current = [...entries.keys()].find((id) => inView.has(id));
+    for (const [id, link] of entries) {
+      if (id === current) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  },
+  // Below the list, down to the middle of the window.
+  { rootMargin: "-60px 0px -50% 0px" }
+);
+for (const id of entries.keys()) watching.observe(element(id));
+
+// Print has every section, and what verdicts mean.
+
+let folded = [];
+window.addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll(".fold:not([open]), #verdicts details:not([open])")];
+  for (const fold of folded) fold.open = true;
+});
+window.addEventListener("afterprint", () => {
+  for (const fold of folded) fold.open = false;
+});
+
 // Start.
 
 for (const swatch of document.querySelectorAll(".swatch")) {
@@ -337,9 +403,20 @@ for (const swatch of document.querySelectorAll(".swatch")) {
   swatch.style.borderTopStyle = look.dash.length === 0 ? "solid" : look.dash[0] > 3 ? "dashed" : "dotted";
 }
 for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
+// What is chosen for the verdicts is chosen for what stands below, too; there it may be changed for itself.
+const follow = () => {
+  const [estimator, risk] = ["estimator", "risk"].map((name) => element(`verdict-${name}`).value);
+  showVerdicts();
+  element("verdict-status").textContent = `Verdicts by the confidence of ${estimator} at a risk limit of ${inWords(risk)}`;
+  for (const chart of ["decide", ...charts]) element(`${chart}-estimator`).value = estimator;
+  element("limit").value = limits.indexOf(Number(risk));
+  showDecisions();
+  for (const chart of charts) update(chart);
+};
 // A study without shifted datasets has no mixtures.
 const charts = element("mixtures") ? ["curves", "mixtures"] : ["curves"];
 for (const chart of ["decide", ...charts]) element(`${chart}-estimator`).value = data.start.estimator;
+for (const name of ["estimator", "risk"]) element(`verdict-${name}`).addEventListener("change", follow);
 element("limit").addEventListener("input", () => {
   showDecisions();
   if (views.curves) update("curves");
@@ -349,6 +426,9 @@ for (const head of document.querySelectorAll("#decisions [data-key]")) {
   head.querySelector("button").addEventListener("click", () => sortBy(head.dataset.key));
 }
 for (const name of ["model", "scheme", "dataset"]) element(`examples-${name}`).addEventListener("change", showExamples);
+fitContents();
+unfold(location.hash.slice(1));
+showVerdicts();
 showDecisions();
 showExamples();
 Promise.all(charts.map(draw)).then(() => document.documentElement.setAttribute("data-ready", "true"));

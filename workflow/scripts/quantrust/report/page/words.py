@@ -42,17 +42,39 @@ def span(low: float | None, high: float | None) -> str:
     return f"{percent(low).removesuffix(' %')} to {percent(high)}"
 
 
-def criterion(shipping: Mapping[str, Any], level: float) -> str:
-    """Say what a scheme has to keep."""
-    estimators = listed(shipping["estimators"])
-    each = "" if len(shipping["estimators"]) == 1 else ", each on its own"
-    return (
-        f"A scheme meets the shipping criterion if, in distribution, it keeps at least {in_words(shipping['keeps'])} "
-        f"of the unquantized model's coverage at a risk limit of {in_words(shipping['risk'])}, and the whole "
-        f"{in_words(level)} interval of what it keeps lies there. It does not meet the criterion if the whole interval "
-        "lies below; otherwise these questions do not settle it. Coverage on both sides is by the confidence of "
-        f"{estimators}{each}."
-    )
+def limits_of_verdicts(shipping: Mapping[str, Any], id_dataset: str, level: float, verdicts: int) -> list[str]:
+    """Say what a verdict means and how far it holds, in a sentence or two each.
+
+    Parameters
+    ----------
+    shipping : mapping
+        The shipping criterion of the config.
+    id_dataset : str
+        The ID dataset.
+    level : float
+        Confidence level of the intervals.
+    verdicts : int
+        Verdicts for one confidence and one risk limit.
+    """
+    keeps = in_words(shipping["keeps"])
+    sentences = [
+        f"A scheme ships if it keeps at least {keeps} of the coverage that {UNQUANTIZED} has at the risk limit, by the "
+        f"same confidence, and the whole {in_words(level)} interval of what it keeps lies there. It fails if the "
+        "whole interval lies below. Otherwise these questions do not settle it.",
+        f"Verdicts are in distribution, on {id_dataset}. On a shifted dataset a verdict holds, breaks or is not "
+        "settled by the same criterion there.",
+        "A threshold set on val has no guarantee. What it does on the test set is measured, with intervals.",
+        "A certified threshold has one, in distribution. It holds for the schemes, confidences and limits that the "
+        "config declared under bundles before the study, whichever of them is chosen after seeing the certificates. "
+        "Whoever adds a scheme or limit, or another seed, after seeing results loses the guarantee.",
+    ]
+    if verdicts > 1:
+        sentences.append(
+            f"Each of the {verdicts:,} verdicts has an interval of its own, and of many verdicts some are wrong by "
+            "chance. Whoever tries confidences and risk limits until a scheme ships makes that more likely: choose "
+            "both before looking."
+        )
+    return sentences
 
 
 def listed(names: Sequence[str]) -> str:
@@ -144,7 +166,7 @@ def limits_of_val(decisions: pl.DataFrame, id_dataset: str, risk: float, level: 
     if images >= fewest:
         return []
     return [
-        f"Thresholds are set on {_number(images, 'image')} of {id_dataset} in val. {_too_few(fewest, risk)}, so that "
+        f"Thresholds are set on {_number(images, 'image')} of {id_dataset} in val. {too_few(fewest, risk)}, so that "
         "where they lie is chance."
     ]
 
@@ -183,8 +205,30 @@ def limits_of_data(asked: pl.DataFrame, id_dataset: str, learned: bool) -> list[
     return sentences
 
 
-def _too_few(fewest: int, risk: float) -> str:
+def too_few(fewest: int, risk: float) -> str:
+    """Say from how many images on a risk can be told from twice the risk.
+
+    Examples
+    --------
+    >>> too_few(73, 0.05)
+    'Fewer than 73 do not tell a risk of 5 % from one of 10 %'
+    """
     return f"Fewer than {fewest:,} do not tell a risk of {in_words(risk)} from one of {in_words(2 * risk)}"
+
+
+def few_images(questions: int, images: int, keeps: float, level: float) -> str:
+    """Say that so many questions about so few images settle nothing about the shipping criterion.
+
+    Examples
+    --------
+    >>> few_images(60, 10, 0.95, 0.95)
+    'the 60 questions are about 10 images, and fewer than 73 do not tell a loss of 5 % from one of 10 %.'
+    """
+    return (
+        f"the {_number(questions, 'question')} are about {_number(images, 'image')}, and fewer than "
+        f"{fewest_images(keeps, level):,} do not tell a loss of {in_words(1 - keeps)} from one of "
+        f"{in_words(2 - 2 * keeps)}."
+    )
 
 
 def _number(count: int, noun: str) -> str:
@@ -196,13 +240,9 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, shipping: Mapping[str, An
         lacking = f"scheme beside {UNQUANTIZED}" if UNQUANTIZED in set(sizes["scheme"]) else UNQUANTIZED
         return [f"The study has no {lacking}, which the shipping criterion compares with."]
     risk, keeps = shipping["risk"], shipping["keeps"]
-    images, fewest = kept["images"][0], fewest_images(keeps, level)
-    if images < fewest:
-        return [
-            f"Nothing can be said about the shipping criterion: the {_number(kept['n'][0], 'question')} are about "
-            f"{_number(images, 'image')}, and fewer than {fewest:,} do not tell a loss of {in_words(1 - keeps)} from "
-            f"one of {in_words(2 - 2 * keeps)}."
-        ]
+    questions, images = kept["n"][0], kept["images"][0]
+    if images < fewest_images(keeps, level):
+        return [f"Nothing can be said about the shipping criterion: {few_images(questions, images, keeps, level)}"]
     accuracy = pick(kept, metric="accuracy").select("scheme", accuracy_kept="kept")
     rows = (
         pick(kept, metric="coverage_at_risk", parameter=risk)
@@ -315,7 +355,7 @@ def _thresholds(rows: pl.DataFrame, risk: float, id_dataset: str, level: float) 
             answered = f"{least:,}" if least == most else f"{least:,} to {most:,}"
             sentences.append(
                 f"{where} nothing can be said about the limit for {few.height} of {here.height} schemes, whose "
-                f"threshold answers questions about {answered} images. {_too_few(fewest, risk)}."
+                f"threshold answers questions about {answered} images. {too_few(fewest, risk)}."
             )
         none = here.height - judged.height - few.height
         if none:
