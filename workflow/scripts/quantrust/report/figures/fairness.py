@@ -102,7 +102,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, fairness_path:
             name_clusters(grid[row][0], clusters, with_section=True)
         # Once everything is drawn: a limit that is set ends the axes' growth, and the models share them.
         for axes in grid[0]:
-            axes.set_xlim(left=-0.02)
+            axes.set_xlim(left=-0.02 * axes.get_xlim()[1])
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown), *_ring_handles(said)],
