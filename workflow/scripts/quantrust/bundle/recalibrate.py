@@ -13,6 +13,7 @@ from quantrust.data.labelled import LabelledItem
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.operating_points import OperatingPoints
 from quantrust.evaluation.own_sample import SampleSettings, points_of_sample
+from quantrust.report.wording import with_interval
 
 OLD_CARD = "## Before the recalibration"
 
@@ -104,8 +105,8 @@ def _section(record: BundleRecord) -> str:
         (measured,) = point.measured
         rows.append(
             f"| {point.risk_limit!r} | `{point.threshold!r}` | {point.kind} | "
-            f"{_span(measured.coverage, measured.coverage_low, measured.coverage_high)} | "
-            f"{_span(measured.risk, measured.risk_low, measured.risk_high)} |"
+            f"{with_interval(measured.coverage, measured.coverage_low, measured.coverage_high)} | "
+            f"{with_interval(measured.risk, measured.risk_low, measured.risk_high)} |"
         )
     promise = ""
     if certification is not None:
@@ -126,9 +127,3 @@ def _section(record: BundleRecord) -> str:
             promise,
         ]
     )
-
-
-def _span(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return "none"
-    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

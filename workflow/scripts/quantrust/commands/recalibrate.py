@@ -9,6 +9,7 @@ from quantrust.commands.numbers import as_given, chance_note, count
 from quantrust.commands.outputs import check_writable
 from quantrust.commands.sample import ITEMS, add_asking, inner
 from quantrust.errors import QuantrustError
+from quantrust.report.wording import with_interval
 
 if TYPE_CHECKING:
     from quantrust.evaluation.operating_points import OperatingPoints
@@ -169,15 +170,9 @@ def describe_found(points: "OperatingPoints", settings: "SampleSettings") -> str
         here = [point for point in points.points if point.risk_limit == risk]
         for point in here:
             (measured,) = point.measured
-            coverage = _span(measured.coverage, measured.coverage_low, measured.coverage_high)
-            found = _span(measured.risk, measured.risk_low, measured.risk_high)
+            coverage = with_interval(measured.coverage, measured.coverage_low, measured.coverage_high)
+            found = with_interval(measured.risk, measured.risk_low, measured.risk_high)
             lines.append(f"{as_given(risk):>8}  {point.kind:<11}{point.threshold!r:<24}{coverage:<24}{found}")
         if not any(point.certified for point in here):
             lines.append(f"{as_given(risk):>8}  certified  none")
     return "\n".join(lines)
-
-
-def _span(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None or low is None or high is None:
-        return "none"
-    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

@@ -56,7 +56,7 @@ def add_parser(subparsers: Any) -> None:
         "--reference",
         type=Path,
         metavar="FILE",
-        help="answers of the bundle where it was measured, as quantrust answer writes them (default: asked here)",
+        help="answers that the bundle gave where it was measured, with id, answer and confidence (default: asked here)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, numbers whole")
     parser.add_argument("--seed", type=count, default=0, help="seed of the intervals (default: %(default)s)")

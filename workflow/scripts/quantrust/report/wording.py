@@ -24,6 +24,19 @@ def one_decimal(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a measured share in percent with its interval, `none` where it is undefined.
+
+    Examples
+    --------
+    >>> with_interval(0.0219, 0.0146, 0.0285), with_interval(None, None, None)
+    ('2.2 % (1.5 to 2.9)', 'none')
+    """
+    if value is None or low is None or high is None:
+        return "none"
+    return f"{one_decimal(value)} % ({one_decimal(low)} to {one_decimal(high)})"
+
+
 def signed(difference: float) -> str:
     """Return a difference of fractions in percentage points with its sign, and none where it is zero as shown.
 
