@@ -52,6 +52,41 @@ def draw_answers(images: int, rng: np.random.Generator) -> tuple[Floats, Floats,
     return np.where(right, partly, 0.0), confidence, image
 
 
+Answered = tuple[Floats, Floats]
+"""Soft accuracies and confidences, both of shape (n,)."""
+
+
+def draw_pairs(images: int, rng: np.random.Generator) -> tuple[Answered, Answered, NDArray[np.int64]]:
+    """Draw the answers of two variants to the same one to five questions on each of some images.
+
+    The first answers as in `draw_answers`. To the second, questions are less easy, by chance more or less so; it is
+    right where the first is but for that.
+
+    Parameters
+    ----------
+    images : int
+        Number of images.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    first, second : tuple of ndarray
+        As `draw_answers` returns them.
+    image : ndarray of int64, shape (n,)
+    """
+    image = np.repeat(np.arange(images), rng.integers(1, 6, size=images))
+    ease = rng.normal(size=images)[image] + rng.normal(size=image.size) + 1.0
+    eases = (ease, 0.95 * ease - 0.1 + 0.4 * rng.normal(size=image.size))
+    luck = rng.random(image.size)
+    partly = np.where(ease < 0.5, rng.choice([0.3, 0.6, 0.9, 1.0], size=image.size), 1.0)
+    noise = rng.normal(size=image.size)
+    first, second = (
+        (np.where(luck < _expit(2.0 * one), partly, 0.0), _expit(2.0 * one + noise + 0.5 * rng.normal(size=image.size)))
+        for one in eases
+    )
+    return first, second, image
+
+
 def interval_coverage(
     *,
     images: int,
