@@ -204,3 +204,71 @@ def test_official_files_are_asked_for_where_there_is_no_table(capsys):
     assert "expected a table of scores, or --annotations beside the other official files" in capsys.readouterr().err
     assert main(["score", "--annotations", "a", "--predictions", "p", "--confidence", "column"]) == 2
     assert "--confidence column: expected one of probability, score" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Two tables of answers to the same questions, of which the second is worse and in another order."""
+    worse = answers().with_columns(quality=pl.when(pl.col("id") % 4 == 1).then(0.0).otherwise("quality"))
+    shuffled = worse.sample(fraction=1, shuffle=True, seed=1)
+    return write(answers(), tmp_path / "a.csv"), write(shuffled, tmp_path / "b.jsonl")
+
+
+def compared(paths: tuple[Path, Path], *options: object) -> pl.DataFrame:
+    out = paths[0].with_name("out.csv")
+    assert main(["compare", *map(str, paths), "--resamples", "99", "--out", str(out), *map(str, options)]) == 0
+    return pl.read_csv(out)
+
+
+def test_two_tables_are_compared_as_a_study_compares_its_scores(two, tmp_path, capsys):
+    table = compared(two, "--risk", 0.2)
+    assert "thresholds from split val; 99 resamples" in capsys.readouterr().out
+    names = {"id": "question_id", "image": "image_id", "quality": "accuracy", "confidence": "maxprob"}
+    study = []
+    for path in two:
+        rows = pl.read_csv(path) if path.suffix == ".csv" else pl.read_ndjson(path)
+        rows = rows.rename(names).with_columns(pl.col("question_id").cast(pl.String), dataset=pl.lit("table"))
+        study.append(write(rows, tmp_path / f"{path.stem}-study.parquet"))
+    expected = compared((study[0], study[1]), "--risk", 0.2)
+    for name in ("metric", "a", "b", "difference", "n"):
+        assert table[name].to_list() == pytest.approx(expected[name].to_list())
+    # The images are drawn from another seed.
+    assert table["low"].to_list() == pytest.approx(expected["low"].to_list(), abs=0.1)
+
+
+def test_tables_without_splits_are_compared_without_thresholds(two, tmp_path, capsys):
+    plain = [write(answers().drop("split").filter(pl.col("id") < 99), tmp_path / f"{name}.csv") for name in "cd"]
+    table = compared((plain[0], plain[1]))
+    assert not table["metric"].str.starts_with("deployed").any()
+    assert "accuracy" not in table["metric"].to_list()
+    assert "without thresholds, which take a split for them" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_two_tables_is_named(two, tmp_path, capsys):
+    fewer = write(answers().filter(pl.col("id") != 200), tmp_path / "c.csv")
+    for options, message in (
+        ((str(two[0]), str(fewer)), "a.csv: answer 200 is not in"),
+        ((*map(str, two), "--estimator", "maxprob"), "is a table, in which --confidence names the confidences"),
+        ((*map(str, two), "--plot", "out.gif"), "expected --plot with a name that ends in .pdf, .png or .svg"),
+    ):
+        assert main(["compare", *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["pdf", "png", "svg"])
+def test_a_figure_has_the_same_bytes_each_time(two, tmp_path, form):
+    found = []
+    for name in ("one", "two"):
+        plot = tmp_path / f"{name}.{form}"
+        assert main(["compare", *map(str, two), "--resamples", "20", "--plot", str(plot)]) == 0
+        found.append(plot.read_bytes())
+    assert found[0] == found[1]
+
+
+def test_a_figure_of_scores_that_are_no_probabilities_has_no_reliability_diagram(tmp_path):
+    rows = answers().with_columns(confidence=10 * pl.col("confidence"))
+    for name, table, panels in (("p", answers(), 2), ("s", rows, 1)):
+        path = write(table, tmp_path / f"{name}.csv")
+        plot = tmp_path / f"{name}.svg"
+        assert main(["score", str(path), "--resamples", "20", "--plot", str(plot)]) == 0
+        assert plot.read_text().count('<g id="axes_') == panels

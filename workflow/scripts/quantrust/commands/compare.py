@@ -1,7 +1,8 @@
 """`quantrust compare`: the paired comparison of two scores files."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,20 @@ import numpy as np
 import polars as pl
 
 from quantrust.artifacts.tables import read_others_table
-from quantrust.commands.numbers import as_given, chance_note, count, number_of_resamples, parsed, share
-from quantrust.commands.outputs import check_table, same_file, write_table
+from quantrust.commands.numbers import as_given, chance_note, count, inner_share, number_of_resamples, share
+from quantrust.commands.outputs import check_outputs, check_table, same_file, table_writer, write_outputs
+from quantrust.commands.plots import add_plot_option, check_plot, reliability_writer
+from quantrust.commands.reliability import PROBABILITY, SCORE
+from quantrust.commands.tables import (
+    TABLE_HELP,
+    Answers,
+    add_column_options,
+    answers_of,
+    by_split,
+    check_same_questions,
+    format_option,
+    read_table_option,
+)
 from quantrust.confidence.catalogue import is_member
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import add_calibrated
@@ -18,9 +31,11 @@ from quantrust.evaluation.comparison import Estimates, Results, corrected, diffe
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.limits import too_low_to_judge
 from quantrust.evaluation.metric_records import Key, metric_named
+from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.resampling import ImageDraws
+from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
 from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.summary import deploy, summarise
 from quantrust.progress import progress
 
 RISKS = (0.01, 0.05)
@@ -31,13 +46,17 @@ SHOWN = ("aurc", "auroc", "ece", "brier")
 OF_PROBABILITIES = tuple(name for name in SHOWN if metric_named(name).needs_probability)
 """Compared metrics of confidences that are probabilities."""
 KEYS = ("dataset", "split", "question_id", "image_id")
+ESTIMATOR = "maxprob"
+TABLE_NAME, CONFIDENCE = "table", "confidence"
+"""What a table is called where study files have a dataset, and its confidences where they have an estimator."""
 TABLE = ("dataset", "metric", "parameter", "a", "b", "difference", "low", "high", "p_value", "p_holm", "n")
 
 DESCRIPTION = """\
-Compare two scores files question by question: two variants of a model, or two
-estimators of one. Prints the metrics of both on every whole test set, and the
-difference A - B with an interval and p-values from resampling the images, each
-resample applied to both sides. Both files must hold the same questions."""
+Compare two scores files of a study, or two tables of scores, question by
+question: two variants of a model, or two estimators of one. Prints the metrics
+of both on every whole test set, and the difference A - B with an interval and
+p-values from resampling the images, each resample applied to both sides. Both
+files must hold the same questions."""
 
 EPILOG = """\
 examples:
@@ -48,6 +67,8 @@ examples:
     S=data/scores/qwen2-vl-tiny/hqq-w2g64-full.parquet
     quantrust compare $S $S --estimator selector --estimator-b maxprob \\
         --dataset scenes-language scenes-multimodal
+  two tables of anyone's, or two logs of a harness
+    quantrust compare A.csv B.csv --id question --plot both.pdf
 
 metrics (in per cent; R is a risk limit):
   accuracy              mean quality of the answers; in VQA their soft accuracy
@@ -70,11 +91,10 @@ def add_parser(subparsers: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("a", type=Path, metavar="A.parquet", help="a file of data/scores/<model>/")
-    parser.add_argument("b", type=Path, metavar="B.parquet", help="another, or the same with another estimator")
+    parser.add_argument("a", type=Path, metavar="A", help=f"a file of data/scores/<model>/, or {TABLE_HELP}")
+    parser.add_argument("b", type=Path, metavar="B", help="another, or the same with another estimator")
     parser.add_argument(
         "--estimator",
-        default="maxprob",
         metavar="NAME",
         help="column of confidences, +temperature, +platt or +isotonic for the same after calibration on val "
         "(default: maxprob)",
@@ -100,9 +120,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=count, default=0, help="seed of the resamples (default: 0)")
     parser.add_argument(
-        "--level", type=_level, default=LEVEL, metavar="L", help=f"coverage of the intervals (default: {LEVEL})"
+        "--level", type=inner_share, default=LEVEL, metavar="L", help=f"coverage of the intervals (default: {LEVEL})"
     )
     parser.add_argument("--out", type=Path, metavar="OUT", help="write the unrounded table to this .csv or .json file")
+    add_plot_option(parser, "risk-coverage curves with bands and reliability diagrams of both, on the first test set,")
+    columns = add_column_options(parser)
+    columns.add_argument("--confidence-b", metavar="NAME", help="column of B's confidences (default: as of A)")
+    columns.add_argument("--format", **format_option())
     parser.set_defaults(run=run)
 
 
@@ -114,19 +138,83 @@ def run(arguments: argparse.Namespace) -> None:
     QuantrustError
         If the input cannot be compared or a file cannot be written. Nothing is then written.
     """
+    inputs = [arguments.a, arguments.b]
     if arguments.out is not None:
-        check_table(arguments.out, (arguments.a, arguments.b))
+        check_table(arguments.out, inputs)
+    check_outputs([*filter(None, [arguments.out]), *check_plot(arguments.plot)], inputs)
+    compared = _of_study(arguments) if _is_of_study(arguments.a) else _of_tables(arguments)
+    notes = list(compared.notes)
+    chance = None
+    if compared.val_images is not None:
+        chance = chance_note(dict.fromkeys(arguments.risk), compared.val_images, arguments.level)
+    if chance is not None:
+        notes.append(f"note: {chance}, and so are the deployed numbers (?)")
+    table = _table(compared.sides, compared.metrics, arguments.level)
+    writers: dict[Path, Callable[[Path], object]] = {}
+    if arguments.out is not None:
+        head = {"resamples": compared.resamples, "seed": arguments.seed, "level": arguments.level}
+        writers[arguments.out] = table_writer(arguments.out, table, head)
+    if arguments.plot is not None:
+        writers[arguments.plot] = _plot(compared, arguments)
+    write_outputs(writers)
+    print(_text(table, compared, notes, arguments))
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Both sides of a comparison.
+
+    Attributes
+    ----------
+    sides : sequence of sequence of Results
+        Of A and B, on the same settings.
+    confidences : sequence of str
+        The columns of both; those of tables are called `confidence`.
+    metrics : sequence of Key
+    resamples : int
+    head : str
+        Where thresholds come from.
+    val_images : int or None
+        Images that thresholds are set on; None without thresholds.
+    notes : sequence of str
+    """
+
+    sides: Sequence[Sequence[Results]]
+    confidences: Sequence[str]
+    metrics: Sequence[Key]
+    resamples: int
+    head: str
+    val_images: int | None
+    notes: Sequence[str]
+
+
+def _is_of_study(path: Path) -> bool:
+    """Whether a file is one of a study's scores; not if it cannot be read, which its reader will say."""
+    if path.suffix != ".parquet":
+        return False
+    try:
+        names = pl.read_parquet_schema(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return all(name in names for name in (*KEYS, "accuracy"))
+
+
+def _resamples(arguments: argparse.Namespace, rows: int) -> int:
+    if arguments.resamples is not None:
+        return int(arguments.resamples)
+    return min(max(RESAMPLES, fewest_resamples(rows, 1 - arguments.level)), MOST_UNASKED)
+
+
+def _of_study(arguments: argparse.Namespace) -> _Compared:
     scores = [read_scores(path) for path in (arguments.a, arguments.b)]
     id_dataset = _id_dataset(scores[0], arguments.a)
     datasets = _datasets(scores, id_dataset, arguments)
     _check_same_questions(scores, id_dataset, datasets, arguments)
-    estimators = (arguments.estimator, arguments.estimator_b or arguments.estimator)
+    estimator = arguments.estimator or arguments.confidence or ESTIMATOR
+    estimators = (estimator, arguments.estimator_b or arguments.confidence_b or estimator)
     one_file = same_file(arguments.a, arguments.b)
     metrics = _metrics(list(dict.fromkeys(arguments.risk)), answers_differ=not one_file)
-    resamples = arguments.resamples
-    if resamples is None:
-        needed = fewest_resamples(len(datasets) * len(metrics), 1 - arguments.level)
-        resamples = min(max(RESAMPLES, needed), MOST_UNASKED)
+    resamples = _resamples(arguments, len(datasets) * len(metrics))
 
     draws: dict[str, ImageDraws] = {}
 
@@ -143,11 +231,7 @@ def run(arguments: argparse.Namespace) -> None:
         for name, path, table, estimator in zip("AB", (arguments.a, arguments.b), scores, estimators, strict=True):
             calibrated = _with_estimator(table, estimator, id_dataset, path)
             outside = calibrated.height - int(calibrated[estimator].is_between(0.0, 1.0).sum())
-            if outside:
-                notes.append(
-                    f"note: {outside} confidences of {name}, {estimator}, are outside [0, 1]: scores that only rank "
-                    f"answers, without {' and '.join(OF_PROBABILITIES)}"
-                )
+            notes += _outside_note(outside, f"{name}, {estimator}")
             settings = [setting for setting in _test_sets(calibrated, id_dataset) if setting.dataset in datasets]
             sides.append(
                 results_of(
@@ -160,15 +244,89 @@ def run(arguments: argparse.Namespace) -> None:
                 )
             )
     val = scores[0].filter((pl.col("split") == "val") & (pl.col("dataset") == id_dataset))["image_id"].n_unique()
-    chance = chance_note(dict.fromkeys(arguments.risk), val, arguments.level)
-    if chance is not None:
-        notes.append(f"note: {chance}, and so are the deployed numbers (?)")
-    table = _table(sides, metrics, arguments.level)
-    if arguments.out is not None:
-        head = {"resamples": resamples, "seed": arguments.seed, "level": arguments.level}
-        write_table(arguments.out, table, head)
-    by_chance = too_low_to_judge(arguments.risk, val, arguments.level)
-    print(_text(table, sides[0], id_dataset, estimators, resamples, by_chance, notes, arguments))
+    head = f"thresholds from the val answers to {id_dataset}"
+    return _Compared(sides, estimators, metrics, resamples, head, val, notes)
+
+
+def _of_tables(arguments: argparse.Namespace) -> _Compared:
+    (one, val), (other, other_val) = sides = [_table_side(path, name, arguments) for path, name in _named(arguments)]
+    check_same_questions(one, other)
+    deployed = val is not None and other_val is not None
+    if val is not None and other_val is not None:
+        check_same_questions(val, other_val)
+    risks = list(dict.fromkeys(arguments.risk))
+    metrics = _metrics(risks, answers_differ=not np.array_equal(one.accuracy, other.accuracy))
+    metrics = [key for key in metrics if deployed or not key[0].startswith("deployed")]
+    resamples = _resamples(arguments, len(metrics))
+    draws = draw_images(one.images, resamples, arguments.seed)
+    results: list[list[Results]] = []
+    notes: list[str] = []
+    with progress("resampling images", 2 * resamples, "resamples", only_on_terminals=True) as bar:
+        for name, (answers, of_val) in zip("AB", sides, strict=True):
+            confidences = np.concatenate([part.confidence for part in (answers, of_val) if part is not None])
+            outside = int(np.count_nonzero((confidences < 0.0) | (confidences > 1.0)))
+            notes += _outside_note(outside, name)
+            deployment = None if not deployed or of_val is None else deploy(of_val.ranking, risks, [])
+            asked = (risks, [], deployment, outside == 0)
+            resampled = Resampler(answers.accuracy, draws).evaluate(answers.ranking, *asked, bar.update, metrics)
+            values = summarise(answers.ranking, *asked)
+            frame = pl.DataFrame(
+                {
+                    "question_id": answers.ids,
+                    "image_id": answers.images,
+                    "accuracy": answers.accuracy,
+                    CONFIDENCE: answers.confidence,
+                }
+            )
+            setting = Setting(TABLE_NAME, None, frame)
+            results.append([Results(setting, [values], {key: resampled[key] for key in metrics})])
+    head = f"thresholds from split {arguments.val}" if deployed else "without thresholds, which take a split for them"
+    val_images = val.image_count if deployed and val is not None else None
+    return _Compared(results, (CONFIDENCE, CONFIDENCE), metrics, resamples, head, val_images, notes)
+
+
+def _named(arguments: argparse.Namespace) -> list[tuple[Path, str | None]]:
+    """Return both tables with the columns of their confidences; raise a `QuantrustError` on options of study files."""
+    for name in ("estimator", "estimator_b"):
+        if getattr(arguments, name) is not None:
+            option = name.replace("_", "-")
+            raise QuantrustError(
+                f"{arguments.a}: is a table, in which --confidence names the confidences; expected no --{option}"
+            )
+    confidence_b = arguments.confidence_b or arguments.confidence
+    return [(arguments.a, arguments.confidence), (arguments.b, confidence_b)]
+
+
+def _table_side(path: Path, confidence: str | None, arguments: argparse.Namespace) -> tuple[Answers, Answers | None]:
+    """Return a table's answers to report on and those that set thresholds, both in the order of their ids."""
+    dataset = arguments.dataset[0] if arguments.dataset else None
+    table = read_table_option(path, arguments, arguments.format, confidence=confidence, dataset=dataset)
+    rows, val = by_split(table, arguments)
+    return answers_of(table, rows.sort("id")), None if val is None else answers_of(table, val.sort("id"))
+
+
+def _outside_note(outside: int, whose: str) -> list[str]:
+    if not outside:
+        return []
+    return [
+        f"note: {outside} confidences of {whose}, are outside [0, 1]: scores that only rank "
+        f"answers, without {' and '.join(OF_PROBABILITIES)}"
+    ]
+
+
+def _plot(compared: _Compared, arguments: argparse.Namespace) -> Callable[[Path], None]:
+    """Return what draws both sides on the first test set."""
+    parts = []
+    for name, path, side, confidence in zip(
+        "AB", (arguments.a, arguments.b), compared.sides, compared.confidences, strict=True
+    ):
+        rows = side[0].setting.answers
+        accuracy, confidences = rows["accuracy"].to_numpy(), rows[confidence].to_numpy()
+        ranking = rank(accuracy, confidences)
+        ids, images = rows["question_id"].to_list(), rows["image_id"].to_numpy()
+        kind = PROBABILITY if ranking.is_probability else SCORE
+        parts.append((f"{name}: {path.name}", Answers(path, ids, accuracy, confidences, images, ranking), kind))
+    return reliability_writer(arguments.plot, parts, arguments.risk, compared.resamples, arguments.seed)
 
 
 def read_scores(path: Path) -> pl.DataFrame:
@@ -299,20 +457,15 @@ def _table(sides: Sequence[Sequence[Results]], metrics: Sequence[Key], level: fl
     return table.select(TABLE)
 
 
-def _text(
-    table: pl.DataFrame,
-    side: Sequence[Results],
-    id_dataset: str,
-    estimators: Sequence[str],
-    resamples: int,
-    by_chance: Collection[float],
-    notes: Sequence[str],
-    arguments: argparse.Namespace,
-) -> str:
+def _text(table: pl.DataFrame, compared: _Compared, notes: Sequence[str], arguments: argparse.Namespace) -> str:
+    resamples, side = compared.resamples, compared.sides[0]
+    by_chance: Collection[float] = ()
+    if compared.val_images is not None:
+        by_chance = too_low_to_judge(arguments.risk, compared.val_images, arguments.level)
     lines = [
-        f"A: {arguments.a}, {estimators[0]}",
-        f"B: {arguments.b}, {estimators[1]}",
-        f"thresholds from the val answers to {id_dataset}; {resamples} resamples of images, seed {arguments.seed}",
+        f"A: {arguments.a}, {compared.confidences[0]}",
+        f"B: {arguments.b}, {compared.confidences[1]}",
+        f"{compared.head}; {resamples} resamples of images, seed {arguments.seed}",
     ]
     alpha = 1 - arguments.level
     head = ("metric", "A %", "B %", "A - B", f"{100 * arguments.level:.4g} % interval", "p", "p (Holm)", "")
@@ -354,13 +507,6 @@ def _percent(value: float | None) -> str:
 
 def _p(value: float) -> str:
     return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
-
-
-def _level(text: str) -> float:
-    value = parsed(float, text, "a number between 0 and 1")
-    if not 0.0 < value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def _at_least_one(text: str) -> int:

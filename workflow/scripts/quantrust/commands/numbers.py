@@ -20,6 +20,14 @@ def share(text: str) -> float:
     return value
 
 
+def inner_share(text: str) -> float:
+    """Read a number between 0 and 1."""
+    value = parsed(float, text, "a number between 0 and 1")
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
 def count(text: str) -> int:
     """Read a whole number from 0 on."""
     value = parsed(int, text, "a whole number from 0 on")

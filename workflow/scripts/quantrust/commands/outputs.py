@@ -1,6 +1,6 @@
 """The files that a command is asked to write, checked before any work."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from quantrust.errors import QuantrustError
-from quantrust.files import atomic_path, write_json
+from quantrust.files import atomic_path, json_text
 from quantrust.partials import partial_file
 
 TABLE_SUFFIXES = (".csv", ".json")
@@ -63,6 +63,52 @@ def check_not_read(path: Path, inputs: Iterable[Path]) -> None:
             raise QuantrustError(f"{path}: is also read, as {other}; expected the path of another file")
 
 
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raise a `QuantrustError` if one of several files cannot be written, is read as well, or is or holds another."""
+    for path in outputs:
+        check_writable(path)
+    for path in outputs:
+        check_not_read(path, inputs)
+    for place, path in enumerate(outputs):
+        for before in outputs[:place]:
+            one, other = before.resolve(), path.resolve()
+            if one == other or one in other.parents or other in one.parents:
+                raise QuantrustError(
+                    f"{path}: is, holds or lies in the other output, {before}; expected paths of two files"
+                )
+
+
+def write_outputs(writers: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Write several files: all, or none where one cannot be written.
+
+    Parameters
+    ----------
+    writers : mapping of Path to callable
+        What writes each file; it is given another path to write to.
+
+    Raises
+    ------
+    QuantrustError
+        If a file cannot be written.
+    """
+    path = Path()
+    try:
+        with ExitStack() as undo:
+            for path in writers:
+                make_folders(path, undo)
+            with ExitStack() as stack:
+                for path, write in writers.items():
+                    write(stack.enter_context(atomic_path(path)))
+            undo.pop_all()
+    except OSError as error:
+        raise unwritable(path, error.strerror or error) from None
+
+
+def json_writer(value: Any) -> Callable[[Path], object]:
+    """Return what writes a value as JSON."""
+    return lambda path: path.write_text(json_text(value), encoding="utf-8")
+
+
 def check_table(path: Path, inputs: Iterable[Path]) -> None:
     """Raise a `QuantrustError` if a table cannot be written to `path`, or if the command also reads that file."""
     if path.suffix not in TABLE_SUFFIXES:
@@ -71,27 +117,20 @@ def check_table(path: Path, inputs: Iterable[Path]) -> None:
     check_not_read(path, inputs)
 
 
-def write_table(path: Path, table: pl.DataFrame, head: Mapping[str, Any]) -> None:
-    """Write a table as CSV, or as JSON below facts about the whole.
+def table_writer(path: Path, table: pl.DataFrame, head: Mapping[str, Any]) -> Callable[[Path], object]:
+    """Return what writes a table as CSV, or as JSON below facts about the whole.
 
     Parameters
     ----------
     path : Path
-        Its suffix is one of `TABLE_SUFFIXES`.
+        The file as the user names it; its suffix is one of `TABLE_SUFFIXES`.
     table : polars.DataFrame
     head : mapping
         The facts that JSON holds beside the rows.
-
-    Raises
-    ------
-    QuantrustError
-        If it cannot be written.
     """
-    try:
-        if path.suffix == ".csv":
-            with atomic_path(path) as partial_file:
-                table.write_csv(partial_file)
-        else:
-            write_json(path, {**head, "rows": table.to_dicts()})
-    except OSError as error:
-        raise unwritable(path, error.strerror or error) from None
+    return table.write_csv if path.suffix == ".csv" else json_writer({**head, "rows": table.to_dicts()})
+
+
+def write_table(path: Path, table: pl.DataFrame, head: Mapping[str, Any]) -> None:
+    """Write what `table_writer` writes; raise a `QuantrustError` if it cannot be written."""
+    write_outputs({path: table_writer(path, table, head)})

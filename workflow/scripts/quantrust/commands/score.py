@@ -2,8 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from quantrust.commands.numbers import as_given, chance_note, count, number_of_resamples, parsed, share
-from quantrust.commands.outputs import check_not_read, check_writable, make_folders, unwritable
+from quantrust.commands.outputs import check_outputs, json_writer, write_outputs
+from quantrust.commands.plots import add_plot_option, check_plot, reliability_writer
 from quantrust.commands.reliability import (
     KINDS,
     PROBABILITY,
@@ -42,7 +42,6 @@ from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.metric_records import OF_PROBABILITIES, Key
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.summary import deploy
-from quantrust.files import atomic_path, write_json
 from quantrust.progress import progress
 from quantrust.tasks.task import Quality, Task, task_of_format
 
@@ -133,6 +132,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--per-question", type=Path, metavar="OUT.csv", help="write question_id, accuracy and confidence here"
     )
+    add_plot_option(parser, "the risk-coverage curve with its band, and the reliability diagram,")
     columns = add_column_options(parser, leave_out=("confidence",))
     columns.add_argument(
         "--confidence",
@@ -207,7 +207,7 @@ def run(arguments: argparse.Namespace) -> None:
     document = {"format": source.format, **reliability_record(answers, found, settings), **source.corpus}
     if groups:
         document["groups"] = {name: reliability_record(*one, settings) for name, one in groups.items()}
-    _write(arguments, document, answers)
+    write_outputs(_writers(arguments, document, answers, settings))
     values = {**found.values} | {(name, None): value for name, value in source.corpus.items()}
     print(reliability_text(answers, values, found.intervals, [*notes, *source.notes]))
     if groups:
@@ -435,48 +435,27 @@ def _groups_text(groups: Mapping[str, tuple[Answers, Reliability]], settings: Se
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    outputs = [path for path in (arguments.json, arguments.per_question) if path is not None]
-    for path in outputs:
-        check_writable(path)
-    inputs = (
-        arguments.table,
-        arguments.questions,
-        arguments.annotations,
-        arguments.predictions,
-        arguments.threshold_predictions,
-    )
-    for path in outputs:
-        check_not_read(path, filter(None, inputs))
-    if len(outputs) == 2:
-        one, other = (path.resolve() for path in outputs)
-        if one == other or one in other.parents or other in one.parents:
-            raise QuantrustError(
-                f"{outputs[1]}: is, holds or lies in the other output, {outputs[0]}; expected paths of two files"
-            )
+    named = [path for path in (arguments.json, arguments.per_question) if path is not None]
+    inputs = [getattr(arguments, name) for name in ("table", *OFFICIAL, "threshold_predictions")]
+    check_outputs([*named, *check_plot(arguments.plot)], [path for path in inputs if path is not None])
 
 
-def _write(arguments: argparse.Namespace, document: dict[str, Any], answers: Answers) -> None:
-    path = Path()
-    try:
-        with ExitStack() as undo:
-            for path in filter(None, (arguments.json, arguments.per_question)):
-                make_folders(path, undo)
-            with ExitStack() as stack:
-                if arguments.per_question is not None:
-                    path = arguments.per_question
-                    partial = stack.enter_context(atomic_path(path))
-                    table = {
-                        "question_id": answers.ids,
-                        "accuracy": answers.accuracy,
-                        "confidence": answers.confidence,
-                    }
-                    pl.DataFrame(table).write_csv(partial)
-                if arguments.json is not None:
-                    path = arguments.json
-                    write_json(path, document)
-            undo.pop_all()
-    except OSError as error:
-        raise unwritable(path, error.strerror or error) from None
+def _writers(
+    arguments: argparse.Namespace, document: dict[str, Any], answers: Answers, settings: Settings
+) -> dict[Path, Callable[[Path], object]]:
+    """Return what writes each file that was asked for."""
+    writers: dict[Path, Callable[[Path], object]] = {}
+    if arguments.per_question is not None:
+        each = {"question_id": answers.ids, "accuracy": answers.accuracy, "confidence": answers.confidence}
+        writers[arguments.per_question] = pl.DataFrame(each).write_csv
+    if arguments.json is not None:
+        writers[arguments.json] = json_writer(document)
+    if arguments.plot is not None:
+        parts = [(str(answers.path), answers, settings.kind)]
+        writers[arguments.plot] = reliability_writer(
+            arguments.plot, parts, settings.risks, settings.resamples, settings.seed
+        )
+    return writers
 
 
 def _cost(text: str) -> float:

@@ -74,6 +74,28 @@ def answers_of(table: ScoreTable, rows: pl.DataFrame) -> Answers:
     )
 
 
+def check_same_questions(one: Answers, other: Answers) -> None:
+    """Raise a `QuantrustError` if two tables, both in the order of ids, do not answer the same questions.
+
+    Parameters
+    ----------
+    one, other : Answers
+    """
+    for first, second in ((one, other), (other, one)):
+        ids = set(second.ids)
+        if alone := [named for named in first.ids if named not in ids]:
+            raise QuantrustError(
+                f"{first.path}: answer {alone[0]} is not in {second.path}, like {len(alone) - 1} others; expected the "
+                "same questions in both"
+            )
+    if (differing := np.flatnonzero(one.images != other.images)).size:
+        row = int(differing[0])
+        raise QuantrustError(
+            f"{other.path}: answer {other.ids[row]} is about image {other.images[row]}, in {one.path} about "
+            f"{one.images[row]}; expected the same images in both"
+        )
+
+
 def add_column_options(parser: argparse.ArgumentParser, leave_out: Sequence[str] = ()) -> argparse._ArgumentGroup:
     """Add the options that say what a table's columns mean; those left out the command has of its own."""
     group = parser.add_argument_group("columns of a table")

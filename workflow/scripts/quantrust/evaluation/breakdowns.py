@@ -144,7 +144,9 @@ def break_down(
             for setting in test_sets:
                 place = (model, scheme, estimator, setting.dataset)
                 columns = member_columns(scores.columns, estimator)
-                bin_rows += [(*place, *row) for row in _bins(setting.answers, columns, draw(setting), settings.level)]
+                bin_rows += [
+                    (*place, *row) for row in rows_of_bins(setting.answers, columns, draw(setting), settings.level)
+                ]
     return (
         pl.DataFrame(group_rows, schema=GROUPS_SCHEMA, orient="row"),
         pl.DataFrame(bin_rows, schema=BINS_SCHEMA, orient="row"),
@@ -159,10 +161,22 @@ def _groups(settings: Sequence[Setting]) -> Iterator[tuple[str, str, Setting]]:
                 yield grouping, group, Setting(setting.dataset, setting.id_share, answers)
 
 
-def _bins(
+def rows_of_bins(
     answers: pl.DataFrame, columns: Sequence[str], draws: ImageDraws, level: float
 ) -> Iterator[tuple[float | int | None, ...]]:
-    """Yield the bins of an estimator, the first of the columns of its members."""
+    """Yield the bins of an estimator as `BINS_SCHEMA` has them, from ``lower`` on.
+
+    Parameters
+    ----------
+    answers : polars.DataFrame
+        With ``accuracy`` and the columns.
+    columns : sequence of str
+        Of the members of the estimator, the first of which is its own; probabilities.
+    draws : ImageDraws
+        Of the answers' images.
+    level : float
+        Nominal coverage of the intervals.
+    """
     confidence, accuracy = answers[columns[0]].to_numpy(), answers["accuracy"].to_numpy()
     bins = width_bins(confidence)
 

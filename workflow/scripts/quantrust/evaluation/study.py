@@ -218,7 +218,7 @@ def evaluate_variant(
             metric_rows += [
                 (*head, *row) for row in _metric_rows(values, resampled, settings.level, setting.answers.height)
             ]
-            curve_rows += [(*head, *row) for row in _curve_rows(rankings, resampler, settings.level)]
+            curve_rows += [(*head, *row) for row in rows_of_curve(rankings, resampler, settings.level)]
     return (
         pl.DataFrame(metric_rows, schema=METRICS_SCHEMA, orient="row"),
         pl.DataFrame(curve_rows, schema=CURVES_SCHEMA, orient="row"),
@@ -286,7 +286,18 @@ def _metric_rows(
         yield (*key, *map(null_if_nan, (value, low, high)), n, members)
 
 
-def _curve_rows(rankings: Sequence[Ranking], resampler: Resampler, level: float) -> Iterator[tuple[float, ...]]:
+def rows_of_curve(rankings: Sequence[Ranking], resampler: Resampler, level: float) -> Iterator[tuple[float, ...]]:
+    """Yield coverage, risk and the risk's interval along the risk-coverage curve.
+
+    Parameters
+    ----------
+    rankings : sequence of Ranking
+        Of the members of an estimator, the first of which has the curve.
+    resampler : Resampler
+        Of the same answers.
+    level : float
+        Nominal coverage of the intervals.
+    """
     coverage, risk = risk_coverage_curve(rankings[0])
     points = min(CURVE_POINTS, rankings[0].n)
     index = np.arange(1, points + 1) * rankings[0].n // points - 1
