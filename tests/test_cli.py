@@ -33,7 +33,7 @@ def examples_in(text: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if "COMMAND" not in line]
 
 
-@pytest.mark.parametrize("command", [[], ["plan"], ["score"], ["compare"], ["export"], ["serve"], ["verify"]])
+@pytest.mark.parametrize("command", [[], *([command.__name__.rpartition(".")[2]] for command in cli.COMMANDS)])
 def test_help_shows_examples_in_lines_that_a_terminal_holds(command):
     text = help_of(*command)
     assert "\nexamples:\n" in text

@@ -6,6 +6,7 @@ import subprocess
 import venv
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from quantrust import cli
@@ -61,6 +62,26 @@ def test_the_core_alone_scores_predictions(core: Path, files: Path) -> None:
     names = {line.split("==")[0].lower() for line in installed.splitlines()}
     assert {"numpy", "polars", "pyarrow", "scipy", "scikit-learn", "tqdm"} <= names
     assert not names & {"torch", "transformers", "snakemake", "matplotlib", "datasets"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_the_core_alone_judges_tables_of_scores(core: Path, tmp_path: Path, suffix: str) -> None:
+    rows = {"id": list(range(80)), "correct": [True] * 80, "confidence": [0.5 + number / 200 for number in range(80)]}
+    table, path = pl.DataFrame(rows), tmp_path / f"t.{suffix}"
+    {"csv": table.write_csv, "jsonl": table.write_ndjson, "parquet": table.write_parquet}[suffix](path)
+    for command in (
+        ("score", path.name),
+        ("compare", path.name, path.name),
+        ("certify", path.name, "--risks", "0.1"),
+        ("power", path.name, "--difference", "0.1", "--certify", "0.1", "--images", "40"),
+    ):
+        done = run(core, tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+    done = run(core, tmp_path, "score", path.name, "--plot", "out.pdf", "--json", "out.json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "this command needs the package matplotlib, which is not installed" in done.stderr
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ import importlib
 import json
 import math
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from quantrust.cli import main
 from quantrust.digest import SCRIPTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +41,7 @@ PLACES = {
         "evaluation.certification",
         "evaluation.shared_delta",
         "evaluation.comparison",
+        "evaluation.power",
     ],
 )
 def test_examples_in_docstrings_are_right(module):
@@ -75,6 +79,22 @@ def run_with(tmp_path):
         return done.stdout
 
     return run
+
+
+SHOWN = re.findall(
+    r"```console\n\$ (quantrust [^\n]*)\n(.*?)```", (ROOT / "docs" / "commands.md").read_text("utf-8"), re.DOTALL
+)
+
+
+@pytest.mark.parametrize(("command", "output"), SHOWN, ids=[command.split()[1] for command, _ in SHOWN])
+def test_a_command_prints_what_the_documentation_shows(monkeypatch, capsys, command, output):
+    monkeypatch.chdir(ROOT)
+    assert main(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out == output
+
+
+def test_the_commands_on_tables_are_shown_with_what_they_print():
+    assert {command.split()[1] for command, _ in SHOWN} == {"score", "compare", "certify", "power"}
 
 
 OVERLAYS = """

@@ -4,22 +4,26 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import compare, export, plan, recalibrate, recheck, score, serve, verify
+from quantrust.commands import certify, compare, export, plan, power, recalibrate, recheck, score, serve, verify
 from quantrust.errors import INTERRUPTED, QuantrustError, out_of_memory, refused_by_system
 
-COMMANDS = (plan, score, compare, export, recalibrate, recheck, serve, verify)
+COMMANDS = (plan, score, compare, certify, power, export, recalibrate, recheck, serve, verify)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
-commands work on files: on predictions in the official result format, and on the
-scores and checkpoints that a study leaves in data/. plan says what a study will
-take, and verify checks its files. A study itself is run with snakemake; see
-docs/commands.md."""
+commands work on files: on tables of scores and predictions of any model, and on
+the scores and checkpoints that a study leaves in data/. plan says what a study
+will take, and verify checks its files. A study itself is run with snakemake;
+see docs/commands.md."""
 EPILOG = """\
 examples:
   disk and memory of every job of a study, before it runs
     quantrust plan --config config/paper.yaml
-  accuracy, risk-coverage and calibration of own predictions
-    quantrust score --questions Q.json --annotations A.json --predictions P.json
+  accuracy, risk-coverage and calibration of own answers
+    quantrust score answers.csv --plot reliability.pdf
+  thresholds that keep a risk of 5 % with a probability of 90 %
+    quantrust certify answers.csv --risks 0.05 --delta 0.1
+  how many images show a difference of one point between two variants?
+    quantrust power A.csv B.csv --difference 0.01
   what did quantization cost, and is the difference more than chance?
     quantrust compare data/scores/qwen2-vl-tiny/bf16.parquet \\
         data/scores/qwen2-vl-tiny/hqq-w3g64-full.parquet
