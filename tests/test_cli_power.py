@@ -43,7 +43,7 @@ def test_two_tables_give_the_images_of_their_paired_difference(pair, tmp_path, c
     draws = draw_images(image[order].astype(str), 500, 0)
     weights = draws.counts[:, draws.image]
     between = (weights @ (first[0] - second[0])[order]) / weights.sum(axis=1)
-    at = standard_error(between, draws)
+    at = standard_error(between, draws, "accuracy")
     found = document["differences"]["accuracy"]
     assert found["standard_error"] == pytest.approx(at.error)
     assert found["pilot"] == pytest.approx([first[0].mean(), second[0].mean()])

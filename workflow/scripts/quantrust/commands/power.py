@@ -264,10 +264,12 @@ def _difference(
 ) -> _Power:
     values = [found[0][key] for found in measured]
     if len(measured) == 2:
-        at = standard_error(measured[0][1][key] - measured[1][1][key], draws)
+        at = standard_error(measured[0][1][key] - measured[1][1][key], draws, key[0])
     else:
-        at = unpaired_error(standard_error(measured[0][1][key], draws), arguments.correlation or 0.0)
-    difference, alpha = arguments.difference, arguments.alpha / arguments.tests
+        at = unpaired_error(standard_error(measured[0][1][key], draws, key[0]), arguments.correlation or 0.0)
+    # In the direction that the pilot shows.
+    difference = math.copysign(arguments.difference, values[0] - values[-1])
+    alpha = arguments.alpha / arguments.tests
     curve = {images: power_of_difference(difference, at, images, alpha) for images in sizes}
     needed = images_for_difference(difference, at, arguments.power, alpha)
     needed = Estimate(*(float(max(2, math.ceil(number))) for number in (needed.value, needed.low, needed.high)))

@@ -10,9 +10,11 @@ level alpha, such as whether the interval of `quantrust compare` leaves 0 out, f
     Phi(|d| / s_N - z) + Phi(-|d| / s_N - z),   z = Phi^-1(1 - alpha / 2),   s_N = s sqrt(n / N)
 
 (Chow, Shao and Wang, "Sample Size Calculations in Clinical Research", 2nd edition 2008, section 3.1, for the mean of
-paired differences). Solved for N without the second, tiny term,
-
-    N = n (s (z + Phi^-1(power)) / d)^2.
+paired differences). The errors of AURC are skewed, and the percentile interval is skewed with them. With a skewness g
+in the direction of d, which falls with 1 / sqrt(N) as well, the quantile z against it is z - (z^2 - 1) g / 6, and the
+distribution Phi(t) - (t^2 - 1) phi(t) g / 6 takes the place of Phi(t) (the first terms of Cornish and Fisher's and
+Edgeworth's expansions: Hall, "The Bootstrap and Edgeworth Expansion", 1992, sections 2.3 and 2.5). N is found by
+bisection.
 
 With one table alone, V of the difference is 2 (1 - rho) times that of the one metric, where rho is an *assumed*
 correlation of the two variants' metrics over resamples of images. At 0 the answers are as if about different images.
@@ -35,8 +37,7 @@ its few errors enter the probability in a curve, and the best threshold of a pil
 the pilot, drawn without replacement, tell how far (the delete-half jackknife: Shao and Wu, "A General Theory for
 Jackknife Variance Estimation", Annals of Statistics 1989). Their spread is an estimate of the pilot's own. What their
 mean has more than the whole is an estimate of the bias, as a bias in proportion to 1 / n doubles with half the images.
-At a high power it does not grow so regularly. Half of it is therefore taken off, which leaves the least error over the
-simulated populations of `quantrust.evaluation.power_simulation`.
+At a high power the bias is smaller than that, and the stated power then too low.
 """
 
 import math
@@ -59,8 +60,8 @@ SIMULATIONS = 400
 """Simulated certifications for each number of images."""
 HALVES, SIMULATIONS_OF_HALF = 30, 100
 """Halves drawn from the pilot, and simulated certifications for each of them."""
-BIAS_TAKEN_OFF = 0.5
 ROWS = 64
+MOST_IMAGES, BISECTIONS = 1e15, 100
 MOST_ERROR = 0.9
 """Of a squared effect's own error: beyond, a pilot says nothing of it."""
 _NORMAL = NormalDist()
@@ -78,11 +79,14 @@ class StandardError:
         Standard error of its logarithm: how far the pilot's own luck moves it.
     images : int
         Of the pilot.
+    skewness : float
+        Of the difference at `images` images.
     """
 
     error: float
     relative: float
     images: int
+    skewness: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,11 @@ class Estimate:
     high: float
 
 
-def standard_error(differences: Floats, draws: ImageDraws) -> StandardError:
+SKEWED = ("aurc",)
+"""Metrics whose errors have a skewness that is worth the error of estimating it."""
+
+
+def standard_error(differences: Floats, draws: ImageDraws, metric: str) -> StandardError:
     """Return the standard error of a difference from its resamples.
 
     Parameters
@@ -103,6 +111,8 @@ def standard_error(differences: Floats, draws: ImageDraws) -> StandardError:
         NaN where undefined on a resample; these are left out.
     draws : ImageDraws
         The resamples of images.
+    metric : str
+        Of `SKEWED`, the skewness is taken into account.
     """
     defined = ~np.isnan(differences)
     values, counts = differences[defined], draws.counts[defined]
@@ -118,8 +128,11 @@ def standard_error(differences: Floats, draws: ImageDraws) -> StandardError:
     # Of a sum of an influence and a normal error, the variance of the square less what the error adds to it.
     mean_square = images * error**2
     spread = float(np.var(influences**2)) - 4.0 * mean_square * noise - 2.0 * noise**2
-    relative = 0.5 * math.sqrt(max(spread, 0.0) / images) / mean_square if mean_square > 0 else math.nan
-    return StandardError(error, relative, images)
+    if mean_square == 0.0:
+        return StandardError(0.0, 0.0, images)
+    relative = 0.5 * math.sqrt(max(spread, 0.0) / images) / mean_square
+    skewness = float(np.mean(centred**3)) / error**3 if metric in SKEWED else 0.0
+    return StandardError(error, relative, images, skewness)
 
 
 def unpaired_error(one: StandardError, correlation: float) -> StandardError:
@@ -135,15 +148,15 @@ def unpaired_error(one: StandardError, correlation: float) -> StandardError:
     return StandardError(one.error * math.sqrt(2.0 * (1.0 - correlation)), one.relative, one.images)
 
 
-def power_of_difference(difference: float, at: StandardError, images: int, alpha: float) -> Estimate:
+def power_of_difference(difference: float, at: StandardError, images: float, alpha: float) -> Estimate:
     """Return the power of a two-sided test to find a difference, with the interval that the pilot's size leaves.
 
     Parameters
     ----------
     difference : float
-        The true difference.
+        The true difference, with its sign.
     at : StandardError
-    images : int
+    images : float
         To be drawn.
     alpha : float
         Level of the test, in (0, 1).
@@ -155,18 +168,21 @@ def power_of_difference(difference: float, at: StandardError, images: int, alpha
     0.8
     """
 
-    limit = _NORMAL.inv_cdf(1.0 - alpha / 2.0)
     if at.error == 0.0:
         return Estimate(1.0, 1.0, 1.0)
+    limit = _NORMAL.inv_cdf(1.0 - alpha / 2.0)
     effect = abs(difference) / (at.error * math.sqrt(at.images / images))
+    sixth = math.copysign(1.0, difference) * at.skewness * math.sqrt(at.images / images) / 6.0
 
     def power(effect: float, sharpened: float = 1.0) -> float:
-        return _NORMAL.cdf((effect - limit) * sharpened) + _NORMAL.cdf(-effect - limit)
+        beyond = limit - (limit**2 - 1.0) * sixth - effect
+        found = _NORMAL.cdf(-beyond * sharpened) + sixth * (beyond**2 - 1.0) * _NORMAL.pdf(beyond)
+        return min(1.0, max(0.0, found + _NORMAL.cdf(-effect - limit)))
 
     spread = math.exp(_deviations() * at.relative)
     centred = effect * math.exp(-1.5 * at.relative**2)
     sharpened = 1.0 / math.sqrt(1.0 - min(MOST_ERROR, (at.relative * centred) ** 2))
-    return Estimate(min(1.0, power(centred, sharpened)), power(effect / spread), power(effect * spread))
+    return Estimate(power(centred, sharpened), power(effect / spread), power(effect * spread))
 
 
 def images_for_difference(difference: float, at: StandardError, power: float, alpha: float) -> Estimate:
@@ -185,12 +201,14 @@ def images_for_difference(difference: float, at: StandardError, power: float, al
     >>> round(images_for_difference(0.028, StandardError(0.01, 0.0, 100), 0.8, 0.05).value)
     100
     """
-    limit, wanted = _NORMAL.inv_cdf(1.0 - alpha / 2.0), _NORMAL.inv_cdf(power)
-    # (x - limit)^2 = wanted^2 (1 - relative^2 x^2), solved for the effect x.
-    square = 1.0 + (wanted * at.relative) ** 2
-    root = math.sqrt(max(0.0, limit**2 - square * (limit**2 - wanted**2)))
-    effect = (limit + math.copysign(root, wanted)) / square * math.exp(1.5 * at.relative**2)
-    needed = at.images * (at.error * effect / difference) ** 2
+    if at.error == 0.0:
+        return Estimate(1.0, 1.0, 1.0)
+    low, high = -math.log(MOST_IMAGES), math.log(MOST_IMAGES)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2.0
+        reached = power_of_difference(difference, at, math.exp(middle), alpha).value >= power
+        low, high = (low, middle) if reached else (middle, high)
+    needed = math.exp(high)
     factor = math.exp(2.0 * _deviations() * at.relative)
     return Estimate(needed, needed / factor, needed * factor)
 
@@ -319,12 +337,12 @@ def power_of_certification(
         half = rng.permutation(pilot.images)[: pilot.images // 2]
         rates.append(certification_rate(pilot, half, images, wanted, SIMULATIONS_OF_HALF, rng))
         progress(SIMULATIONS_OF_HALF)
-    bias = BIAS_TAKEN_OFF * (float(np.mean(rates)) - whole)
+    bias = float(np.mean(rates)) - whole
     value = min(1.0, max(0.0, whole - bias))
     # What the simulations of the halves add to their spread is no spread of pilots; what those of the whole add is.
     chance = float(np.mean([rate * (1.0 - rate) for rate in rates])) / (SIMULATIONS_OF_HALF - 1)
     variance = max(0.0, float(np.var(rates, ddof=1)) - chance)
-    variance += (1.0 + BIAS_TAKEN_OFF) ** 2 * whole * (1.0 - whole) / SIMULATIONS
+    variance += 4.0 * whole * (1.0 - whole) / SIMULATIONS
     half_width = _deviations() * math.sqrt(variance)
     return Estimate(value, max(0.0, value - half_width), min(1.0, value + half_width))
 

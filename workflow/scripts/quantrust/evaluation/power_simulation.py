@@ -102,7 +102,7 @@ def check_differences(
         between, draws = _resampled(check.pilot_images, check.resamples, [check.seed, 2, pilot])
         for key in KEYS:
             stated[key].append(
-                power_of_difference(truth[key], standard_error(between[key], draws), check.images, alpha)
+                power_of_difference(truth[key], standard_error(between[key], draws, key[0]), check.images, alpha)
             )
         progress(1)
     rows = [
