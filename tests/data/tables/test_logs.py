@@ -3,6 +3,7 @@
 import json
 import math
 
+import polars as pl
 import pytest
 
 from quantrust.data.table import Wanted, read_score_table
@@ -80,6 +81,16 @@ def test_a_metric_that_divides_by_length_has_the_confidence_of_its_own_choice(re
     }
     for metric, confidence in expected.items():
         assert column(read([sample], metric=metric), "confidence") == pytest.approx([confidence])
+
+
+def test_a_log_that_was_made_a_parquet_file_is_read_alike(read, tmp_path):
+    # Eleven choices, whose names are sorted in another order than the choices.
+    scores = [-3.0 - place for place in range(11)]
+    samples = [lm_eval(scores, 0, acc_norm=1.0, acc=1.0), lm_eval([-4.0, -2.0], 1, doc_id=1, acc_norm=1.0, acc=1.0)]
+    expected = read(samples, metric="acc_norm")
+    pl.DataFrame(samples).write_parquet(tmp_path / "samples.parquet")
+    found = read_score_table(tmp_path / "samples.parquet", Wanted(metric="acc_norm"))
+    assert found.answers.equals(expected.answers)
 
 
 def test_metrics_and_filters_are_named_where_there_are_several(read):

@@ -59,7 +59,9 @@ def _texts(records: Records) -> list[list[str]]:
 
 
 def _texts_of(arguments: Any, where: str) -> list[str]:
-    requests = arguments.values() if isinstance(arguments, dict) else ()
+    # A Parquet file of such logs has as many as any sample has, in the order of their names.
+    named = arguments.items() if isinstance(arguments, dict) else ()
+    requests = [request for _, request in sorted(named, key=lambda one: (len(one[0]), one[0])) if request is not None]
     found = [request.get("arg_1") if isinstance(request, dict) else None for request in requests]
     texts = [text.lstrip() for text in found if isinstance(text, str)]
     if not texts or len(texts) < len(found):
