@@ -77,8 +77,9 @@ def test_a_file_that_the_system_refuses_is_named_in_one_line(monkeypatch, capsys
     assert printed.startswith("error: data/\\udcff.parquet: Permission denied; make it readable")
 
 
-def test_running_out_of_memory_is_one_line(tmp_path, capsys):
+def test_running_out_of_memory_is_one_line(tmp_path, monkeypatch, capsys):
     """No machine holds so many resamples: what is asked for is 4 petabytes, whatever the data."""
+    monkeypatch.setattr("quantrust.commands.numbers.MOST_RESAMPLES", 10**15)
     files = []
     for name, content in {
         "questions": {"questions": [{"question_id": 1, "image_id": 1, "question": "what?"}]},
