@@ -43,8 +43,7 @@ def draw_answers(images: int, rng: np.random.Generator) -> tuple[Floats, Floats,
         Soft accuracies of the five values there are, and confidences in (0, 1).
     image : ndarray of int64, shape (n,)
     """
-    image = np.repeat(np.arange(images), rng.integers(1, 6, size=images))
-    ease = rng.normal(size=images)[image] + rng.normal(size=image.size) + 1.0
+    image, ease = _draw_ease(images, rng)
     right = rng.random(image.size) < _expit(2.0 * ease)
     # References disagree about the harder questions only.
     partly = np.where(ease < 0.5, rng.choice([0.3, 0.6, 0.9, 1.0], size=image.size), 1.0)
@@ -74,8 +73,7 @@ def draw_pairs(images: int, rng: np.random.Generator) -> tuple[Answered, Answere
         As `draw_answers` returns them.
     image : ndarray of int64, shape (n,)
     """
-    image = np.repeat(np.arange(images), rng.integers(1, 6, size=images))
-    ease = rng.normal(size=images)[image] + rng.normal(size=image.size) + 1.0
+    image, ease = _draw_ease(images, rng)
     eases = (ease, 0.95 * ease - 0.1 + 0.4 * rng.normal(size=image.size))
     luck = rng.random(image.size)
     partly = np.where(ease < 0.5, rng.choice([0.3, 0.6, 0.9, 1.0], size=image.size), 1.0)
@@ -261,6 +259,12 @@ def _certificates(val: Ranking, answers: Ranking, family: Family) -> list[Certif
         for limits in together
         for found in certify_limits(answers, candidates_by_limit(val, answers.n, limits, share), share)
     ]
+
+
+def _draw_ease(images: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], Floats]:
+    """Draw one to five questions on each of some images, and how easy each is: part of it is shared by an image's."""
+    image = np.repeat(np.arange(images), rng.integers(1, 6, size=images))
+    return image, rng.normal(size=images)[image] + rng.normal(size=image.size) + 1.0
 
 
 def _expit(x: Floats) -> Floats:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from quantrust.report.figures.parts import FEWEST, in_percent, legend, title
+from quantrust.report.figures.reliability_diagrams import draw_bins
 from quantrust.report.style import BAND_ALPHA, DATASET_COLOURS, DATASET_MARKERS, PNG_DPI, RC, styled_figure
 from quantrust.report.wording import in_words
 
@@ -97,18 +98,8 @@ def _draw_curves(axes: Axes, drawn: Sequence[Drawn], risks: Sequence[float]) -> 
 def _draw_bins(axes: Axes, drawn: Sequence[Drawn]) -> None:
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, linestyle=":")
     for one, colour, marker in zip(drawn, DATASET_COLOURS, DATASET_MARKERS, strict=False):
-        if one.bins is None:
-            continue
-        rows = one.bins.filter(pl.col("n") >= FEWEST)
-        below, above = (rows["accuracy"] - rows["low"]).clip(0), (rows["high"] - rows["accuracy"]).clip(0)
-        axes.errorbar(
-            rows["confidence"],
-            rows["accuracy"],
-            yerr=[below.to_list(), above.to_list()],
-            color=colour,
-            marker=marker,
-            elinewidth=0.6,
-        )
+        if one.bins is not None:
+            draw_bins(axes, one.bins.filter(pl.col("n") >= FEWEST), colour, marker)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="mean quality")
     in_percent(axes.xaxis, axes.yaxis)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])

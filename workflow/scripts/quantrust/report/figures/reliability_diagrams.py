@@ -75,7 +75,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Ite
                     axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, linestyle=":")
                     for look in [*quantized, *(look for look in shown if look.series is None)]:
                         here = pick(bins, model=model, scheme=look.name, estimator=estimator)
-                        _draw(axes, here.filter(pl.col("n") >= FEWEST), look.colour)
+                        draw_bins(axes, here.filter(pl.col("n") >= FEWEST), look.colour)
                     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
                     in_percent(axes.xaxis, axes.yaxis)
                     axes.set_xticks([0, 0.5, 1])
@@ -97,14 +97,23 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Ite
         save_figure(figure, pdf, png)
 
 
-def _draw(axes: Axes, rows: pl.DataFrame, colour: str) -> None:
+def draw_bins(axes: Axes, rows: pl.DataFrame, colour: str, marker: str = "o") -> None:
+    """Draw mean quality against mean confidence of bins with their intervals.
+
+    Parameters
+    ----------
+    axes : Axes
+    rows : polars.DataFrame
+        ``confidence``, ``accuracy``, ``low`` and ``high`` of the bins to draw.
+    colour, marker : str
+    """
     below, above = (rows["accuracy"] - rows["low"]).clip(0), (rows["high"] - rows["accuracy"]).clip(0)
     axes.errorbar(
         rows["confidence"],
         rows["accuracy"],
         yerr=[below.to_list(), above.to_list()],
         color=colour,
-        marker="o",
+        marker=marker,
         markersize=2.2,
         linewidth=0.9,
         elinewidth=0.5,
