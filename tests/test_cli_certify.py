@@ -96,5 +96,5 @@ def test_an_image_in_both_splits_is_an_error_and_writes_nothing(tmp_path, capsys
     assert main(["certify", str(tmp_path / "t.csv"), "--json", str(tmp_path / "out.json")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "1 images have answers in both splits, test and val, such as one" in printed.err
+    assert "image one has answers in both splits, test and val, like 0 others" in printed.err
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -154,8 +154,8 @@ def _divide(table: ScoreTable, arguments: argparse.Namespace) -> _Divided:
         shared = set(rows["image"]) & set(val["image"])
         if shared:
             raise QuantrustError(
-                f"{table.path}: {len(shared)} images have answers in both splits, {arguments.test} and "
-                f"{arguments.val}, such as {min(shared)}; expected other images to certify on"
+                f"{table.path}: image {min(shared)} has answers in both splits, {arguments.test} and {arguments.val}, "
+                f"like {len(shared) - 1} others; expected other images to certify on"
             )
         where = f"split {arguments.test}", f"split {arguments.val}"
     else:
