@@ -58,8 +58,8 @@ the disk and the memory:
   disk of data/ (of the current folder, if there is no data/). If that is too
   little, a warning follows. Another warning follows if a job may take more host
   memory than this machine has, or than --host-memory says. Jobs that run at the
-  same time take more together. Warnings do not change the exit code, because the
-  study may be meant for another machine.
+  same time take more together. Warnings do not change the exit code, because
+  the study may be meant for another machine.
 
 how models are asked:
   Of a model that was not made for this project, the last lines show the prompt
