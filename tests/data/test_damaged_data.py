@@ -21,6 +21,7 @@ from damage import NO_JSON, OTHERS, damaged, places, refusal, replaced
 from hunting import HUNTING, trials
 from official_readers import read_official, read_vizwiz, read_vqav2
 from quantrust.data.predictions import read_predictions
+from quantrust.data.question_groups import read_groups
 from quantrust.data.questions import SCHEMA, build_questions_table, write_division
 from quantrust.data.rows import write_official
 from quantrust.data.splits import read_split_file
@@ -249,12 +250,16 @@ def test_a_split_file_of_json_puts_every_image_where_it_says(whole, lists):
     content=st.binary(max_size=200)
     | st.text(st.sampled_from('image_id,split\n"abdev 1\0é'), max_size=60).map(str.encode)
 )
-def test_any_bytes_as_a_table_of_splits_are_refused_or_taken(whole, content):
+def test_any_bytes_as_a_table_of_splits_or_groups_are_refused_or_taken(whole, content):
     path = whole.folder / "any-s.csv"
     for start in (b"", b"image_id,split\na,dev\n"):
         path.write_bytes(start + content)
         refusal(lambda: read_split_file(path, "ab", ["dev"]), "any-s.csv")
+        refusal(lambda: read_groups(path, ASKED, ["split"]), "any-s.csv")
 
+
+ASKED = pl.DataFrame({"question_id": ["1", "2"], "image_id": ["a", "b"]})
+"""Questions whose groups a file brings."""
 
 COLUMNS = {
     "image_id": [
@@ -279,14 +284,20 @@ def parquet_bytes(**columns: Any) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["splits", "rows"])
+@pytest.mark.parametrize("kind", ["splits", "rows", "groups"])
 def test_bytes_of_a_parquet_file_may_be_anything(whole, kind):
     row = {"question_id": ["1"], "question": ["?"], "answers": [["red"] * 10], "image": [b"x"]}
-    content = parquet_bytes(**{"splits": {"image_id": ["a", "b"], "split": ["dev", "val"]}, "rows": row}[kind])
+    columns = {
+        "splits": {"image_id": ["a", "b"], "split": ["dev", "val"]},
+        "rows": row,
+        "groups": {"question_id": ["1", "2"], "region": ["x", "y"]},
+    }
+    content = parquet_bytes(**columns[kind])
     path, out = whole.folder / f"any-{kind}.parquet", whole.folder / f"out-{kind}"
     read = {
         "splits": lambda: read_split_file(path, "ab", ["dev"]),
         "rows": lambda: write_official([path], "vizwiz", out),
+        "groups": lambda: read_groups(path, ASKED, ["region"]),
     }[kind]
     path.write_bytes(content)
     assert refusal(read, path.name) is None

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from quantrust.artifacts.documents import check_document, writing_document
 from quantrust.artifacts.parquet_seal import BLANK, KEY, check_seal, seal
@@ -110,6 +112,14 @@ def read_others_table(path: str | Path) -> pl.DataFrame:
     OSError, polars.exceptions.PolarsError
         If it cannot be read as Parquet.
     """
-    if KEY in pl.read_parquet_metadata(path):
-        check_seal(path)
+    # polars panics at damaged files and at metadata that are no UTF-8; pyarrow raises, or takes them
+    try:
+        with pq.ParquetFile(path) as file:
+            if KEY.encode() not in (file.metadata.metadata or {}):
+                table = file.read().replace_schema_metadata()
+                table.validate(full=True)
+                return pl.DataFrame(table)
+    except (pa.ArrowException, UnicodeDecodeError, pl.exceptions.PanicException) as error:
+        raise pl.exceptions.ComputeError(str(error)) from None
+    check_seal(path)
     return pl.read_parquet(path, glob=False)

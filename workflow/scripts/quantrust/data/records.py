@@ -161,7 +161,8 @@ def _parquet(path: Path) -> Records:
     try:
         table = read_others_table(path)
         columns = {name: table[name].to_list() for name in table.columns if not _has_bytes(table[name].dtype)}
-    except (OSError, pl.exceptions.PolarsError) as error:
+    # of a date that Python has not, polars raises either of the last two
+    except (OSError, pl.exceptions.PolarsError, ValueError, pl.exceptions.PanicException) as error:
         reason = str(error).partition("\n")[0]
         raise QuantrustError(f"{path}: cannot be read as Parquet ({reason}); write the file again") from None
     return Records(path, columns, [f"row {row}" for row in range(1, table.height + 1)], is_text=False)
