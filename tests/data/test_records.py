@@ -104,7 +104,7 @@ BAD = {
     "large.jsonl": ('{"id": 1, "quality": 1, "confidence": 1' + "0" * 400 + "}\n", "expected a finite number"),
     "digits.jsonl": ('{"id": 1' + "0" * 5000 + "}\n", "line 1: cannot be read"),
     "list.jsonl": ("[1]\n", r"line 1: is \[1\]; expected an object"),
-    "cut.jsonl": (GOOD[:-5], "line 1: is not JSON at column"),
+    "cut.jsonl": (GOOD[:-5], "line 1: is not valid JSON at line 1, column"),
     "deep.jsonl": ('{"id": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 1: is nested too deeply"),
     "key.jsonl": ('{"id": 1, "id": 2}\n', "line 1: has the key 'id' twice"),
     "surrogate.jsonl": ('{"id": "\\ud800", "quality": 1, "confidence": 0.5}\n', "lone surrogate"),

@@ -114,25 +114,54 @@ def read_json(path: str | Path, unique_keys: bool = False) -> Any:
             raise QuantrustError(f"{path}: is a device or a socket; expected a JSON file")
         # Some editors put a byte order mark before UTF-8.
         content = Path(path).read_text(encoding="utf-8-sig")
-        return json.loads(content, object_pairs_hook=_unique if unique_keys else None)
-    except _RepeatedKeyError as error:
-        raise QuantrustError(f"{path}: has the key {error.args[0]!a:.200} twice; expected it once") from None
     except FileNotFoundError:
         raise QuantrustError(f"{path}: no such file; expected a JSON file") from None
     except OSError as error:
         raise QuantrustError(f"{path}: cannot be read ({error.strerror}); expected a JSON file") from None
     except UnicodeDecodeError as error:
         raise QuantrustError(f"{path}: is not UTF-8 text at byte {error.start}; expected a JSON file") from None
+    except ValueError as error:
+        # A path that no file can have.
+        raise QuantrustError(f"{path}: cannot be read ({error}); expected a JSON file") from None
+    return parse_json(content, path, unique_keys)
+
+
+def parse_json(text: str, where: str | Path, unique_keys: bool = False) -> Any:
+    """Parse JSON that comes from a file.
+
+    Parameters
+    ----------
+    text : str
+    where : str or Path
+        The file, and the place in it if the text is a part of it, for messages.
+    unique_keys : bool
+        Whether a key that an object has twice is an error. Otherwise the last one counts.
+
+    Raises
+    ------
+    QuantrustError
+        If the text is truncated or otherwise not JSON, is nested too deeply, or holds a number of thousands of digits;
+        or if an object has a key twice where keys must be unique.
+
+    Examples
+    --------
+    >>> parse_json('{"a": [1, 2]}', "notes.json")
+    {'a': [1, 2]}
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique if unique_keys else None)
+    except _RepeatedKeyError as error:
+        raise QuantrustError(f"{where}: has the key {error.args[0]!a:.200} twice; expected it once") from None
     except json.JSONDecodeError as error:
         raise QuantrustError(
-            f"{path}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
+            f"{where}: is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
             "the file may be truncated: fetch or write it again"
         ) from None
     except RecursionError:
-        raise QuantrustError(f"{path}: is nested too deeply; expected lists of plain objects") from None
+        raise QuantrustError(f"{where}: is nested too deeply; expected lists of plain objects") from None
     except ValueError as error:
-        # An integer of thousands of digits, or a path that no file can have.
-        raise QuantrustError(f"{path}: cannot be read ({error}); expected a JSON file") from None
+        # An integer of thousands of digits.
+        raise QuantrustError(f"{where}: cannot be read ({error}); expected a JSON file") from None
 
 
 class _RepeatedKeyError(Exception):

@@ -1,6 +1,5 @@
 """Writing a bundle from what a study has measured of a variant."""
 
-import json
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from quantrust.confidence.catalogue import check_estimator, has_learned
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import fit_calibrator
 from quantrust.evaluation.operating_points import Conditions, OperatingPoints, read_operating_points
-from quantrust.files import read_object
+from quantrust.files import parse_json, read_object
 from quantrust.inference.settings import DumpSettings
 from quantrust.quantization.checkpoint import RECORD as QUANTIZATION
 
@@ -128,7 +127,9 @@ def _record(sources: BundleSources, choice: BundleChoice) -> BundleRecord:
             f"{sources.operating_points}: was not measured on the answers of {sources.features}; let snakemake build "
             "both anew"
         )
-    settings: DumpSettings = read_record(DumpSettings, json.loads(notes["settings"]), f"{sources.features}: settings")
+    settings: DumpSettings = read_record(
+        DumpSettings, parse_json(notes["settings"], str(sources.features)), f"{sources.features}: settings"
+    )
     calibrator = None
     if "+" in choice.estimator:
         calibrator = fit_calibrator(read_table(sources.scores), choice.estimator, points.id_dataset)

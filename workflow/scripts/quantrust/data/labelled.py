@@ -1,7 +1,6 @@
 """Items of a user's own table: questions about images, with or without reference answers."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from quantrust.data.images import read_image
 from quantrust.data.records import MISSING, Records, read_records
 from quantrust.data.texts import shown
 from quantrust.errors import QuantrustError
+from quantrust.files import parse_json
 from quantrust.progress import progress
 
 
@@ -115,10 +115,7 @@ def _is_empty(value: Any) -> bool:
 
 def _references(value: Any, records: Records, row: int, name: str) -> tuple[str, ...]:
     if isinstance(value, str) and records.is_text and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise QuantrustError(f"{records.where(row)}: {name} is {shown(value)}, which is no list in JSON") from None
+        value = parse_json(value, f"{records.where(row)}: {name}")
     references = [value] if isinstance(value, str) else value
     if not isinstance(references, list) or not references or not all(isinstance(one, str) for one in references):
         raise QuantrustError(

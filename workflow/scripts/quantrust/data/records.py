@@ -5,7 +5,6 @@ What the columns mean is the matter of the modules of `quantrust.data.tables`.
 
 import csv
 import io
-import json
 import os
 import stat
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +17,7 @@ import polars as pl
 from quantrust.artifacts.tables import read_others_table
 from quantrust.data.texts import shown
 from quantrust.errors import QuantrustError
+from quantrust.files import parse_json
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 EXPECTED = f"a table in a file whose name ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
@@ -220,29 +220,10 @@ def _jsonl(path: Path) -> Records:
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line, object_pairs_hook=lambda pairs: _unique(pairs, where))
-    except json.JSONDecodeError as error:
-        raise QuantrustError(f"{where}: is not JSON at column {error.colno} ({error.msg}); write it again") from None
-    except RecursionError:
-        raise QuantrustError(f"{where}: is nested too deeply; expected an object of an answer") from None
-    except ValueError as error:
-        # An integer of thousands of digits.
-        raise QuantrustError(f"{where}: cannot be read ({error}); expected an object of an answer") from None
+    value = parse_json(line, where, unique_keys=True)
     if not isinstance(value, dict):
         raise QuantrustError(f"{where}: is {shown(value)}; expected an object of an answer")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise QuantrustError(f"{where}: has the key {shown(key)} twice; expected it once")
-            seen.add(key)
-    return content
 
 
 def _entry(value: Any, path: str) -> Any:

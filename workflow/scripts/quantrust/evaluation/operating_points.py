@@ -5,7 +5,6 @@ numbers, and what was measured or certified need not hold.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from quantrust.artifacts.documents import check_document, writing_document
 from quantrust.artifacts.records import read_record
 from quantrust.errors import QuantrustError
-from quantrust.files import json_text, read_object
+from quantrust.files import json_text, parse_json, read_object
 
 FORMAT = 1
 VAL, CERTIFIED = "val", "certified"
@@ -47,8 +46,8 @@ class Conditions:
     @classmethod
     def from_notes(cls, notes: Mapping[str, str]) -> "Conditions":
         """Read them from the metadata of a features file."""
-        dtype = json.loads(notes["settings"])["dtype"]
-        return cls(notes["device"], dtype, name_kernels(json.loads(notes["kernels"])), notes["attention"])
+        settings, kernels = (parse_json(notes[name], f"features file: {name}") for name in ("settings", "kernels"))
+        return cls(notes["device"], settings["dtype"], name_kernels(kernels), notes["attention"])
 
     def differences(self, other: "Conditions") -> list[str]:
         """Return what other conditions differ in, such as ``dtype bfloat16 instead of float32``, theirs first."""
