@@ -245,7 +245,9 @@ def _text(
     delta: float,
 ) -> str:
     between = f"{LEVEL:.0%} interval"
-    rows = [("risk limit", "threshold", "coverage", between, "risk", between, "answers", "takes")]
+    rows: list[tuple[str, ...]] = [
+        ("risk limit", "threshold", "coverage", between, "risk", between, "answers", "takes")
+    ]
     for one in certificates:
         cells: list[str] = []
         for name in ("deployed_coverage", "deployed_risk"):

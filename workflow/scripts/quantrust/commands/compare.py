@@ -267,7 +267,7 @@ def _of_tables(arguments: argparse.Namespace) -> _Compared:
             outside = int(np.count_nonzero((confidences < 0.0) | (confidences > 1.0)))
             notes += _outside_note(outside, name)
             deployment = None if not deployed or of_val is None else deploy(of_val.ranking, risks, [])
-            asked = (risks, [], deployment, outside == 0)
+            asked = (risks, (), deployment, outside == 0)
             resampled = Resampler(answers.accuracy, draws).evaluate(answers.ranking, *asked, bar.update, metrics)
             values = summarise(answers.ranking, *asked)
             frame = pl.DataFrame(

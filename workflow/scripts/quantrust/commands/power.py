@@ -357,7 +357,7 @@ def _text(pilot: Answers, found: Mapping[str, Sequence[_Power]], arguments: argp
             f"{100 * arguments.coverage:g} %, a fifth of the images fixing the order"
         )
     head = ("", "images", f"{100 * LEVEL:g} % interval", "questions")
-    rows = [(f"for a power of {100 * arguments.power:g} %", *head[1:])]
+    rows: list[tuple[str, ...]] = [(f"for a power of {100 * arguments.power:g} %", *head[1:])]
     powers = [*found["differences"], *found["certified"]]
     for one in powers:
         if one.needed is None:
