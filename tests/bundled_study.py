@@ -22,7 +22,7 @@ from quantrust.evaluation.operating_points import (
     Sought,
     write_operating_points,
 )
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from quantrust.inference.features import dump_features
 from quantrust.inference.settings import DumpSettings
 from quantrust.quantization.quantize import quantize_model

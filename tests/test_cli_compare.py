@@ -13,7 +13,7 @@ from quantrust.cli import main
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, compare
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from settings_given import given
 
 METRICS = ["accuracy", "aurc", "auroc", "ece", "brier", "coverage_at_risk", "deployed_coverage", "deployed_risk"]

@@ -16,7 +16,7 @@ from quantrust.evaluation.comparison import (
     write_comparisons,
 )
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from settings_given import given
 
 METRICS = [("accuracy", None), ("aurc", None), ("coverage_at_risk", 0.2), ("effective_reliability", 10.0)]

@@ -24,7 +24,7 @@ from quantrust.evaluation.operating_points import (
     Sought,
 )
 from quantrust.evaluation.shipping import ShippingSettings, verdict, write_shipping
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from settings_given import given
 
 VARIANT = {"model": "m", "scheme": "s", "id_dataset": "id", "estimators": ["maxprob", "blurred"], "seed": 3}

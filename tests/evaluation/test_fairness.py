@@ -15,7 +15,7 @@ from quantrust.evaluation.comparison import holm, two_sided_p_value
 from quantrust.evaluation.fairness import SCHEMA, FairnessSettings, write_fairness
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import Setting, draw_setting
+from quantrust.evaluation.variant import Setting, draw_setting
 
 LIMIT = 0.3
 """Nine images can judge it."""

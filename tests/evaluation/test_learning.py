@@ -9,7 +9,7 @@ from quantrust.artifacts.tables import write_table
 from quantrust.evaluation.comparison import Estimates, compare
 from quantrust.evaluation.learning import SCHEMA, LearningSettings, write_learning_curve
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from settings_given import given
 
 METRICS = [("aurc", None), ("coverage_at_risk", 0.2)]

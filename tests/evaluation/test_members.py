@@ -17,8 +17,8 @@ from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import Resampler
 from quantrust.evaluation.shipping import ShippingSettings, write_shipping
-from quantrust.evaluation.study import EvaluationSettings, draw_setting, evaluate_variant, settings_of
 from quantrust.evaluation.summary import deploy
+from quantrust.evaluation.variant import EvaluationSettings, draw_setting, evaluate_variant, settings_of
 from settings_given import given
 
 MEMBERS = ("selector", "selector@2", "selector@3")

@@ -1,7 +1,7 @@
 """Compute a variant's metrics and risk-coverage curves on every mixture."""
 
 from quantrust.evaluation.answers import write_from_scores
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):

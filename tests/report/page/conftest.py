@@ -23,7 +23,7 @@ from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.operating_points import Conditions, OperatingPoints
 from quantrust.evaluation.shipped_points import PointSettings, shipped_points
 from quantrust.evaluation.shipping import ShippingSettings, write_shipping
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from quantrust.files import write_json
 from quantrust.report.page.build import Sources, write_page
 from quantrust.report.tables import as_is, data, published, sizes

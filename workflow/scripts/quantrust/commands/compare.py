@@ -34,8 +34,8 @@ from quantrust.evaluation.metric_records import Key, metric_named
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
-from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import deploy, summarise
+from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.progress import progress
 
 RISKS = (0.01, 0.05)

@@ -12,7 +12,7 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.breakdowns import BINS_SCHEMA, rows_of_bins
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.resampling import Resampler, draw_images
-from quantrust.evaluation.study import rows_of_curve
+from quantrust.evaluation.variant import rows_of_curve
 
 FORMS = ("pdf", "png", "svg")
 FEWEST_RESAMPLES = 200

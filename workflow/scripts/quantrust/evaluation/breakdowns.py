@@ -17,7 +17,7 @@ from quantrust.evaluation.members import in_turn
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
-from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
 
 GROUPS_SCHEMA = pl.Schema(
     {
@@ -91,7 +91,7 @@ def break_down(
     Parameters
     ----------
     scores, mixtures, model, scheme, with_id_dataset
-        As in `quantrust.evaluation.study.evaluate_variant`; the scores also have the columns of `GROUPINGS`.
+        As in `quantrust.evaluation.variant.evaluate_variant`; the scores also have the columns of `GROUPINGS`.
     settings : BreakdownSettings
 
     Returns

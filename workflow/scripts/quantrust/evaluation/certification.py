@@ -26,7 +26,7 @@ from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.intervals import null_if_nan
 from quantrust.evaluation.metrics import Floats, Ranking, rank
-from quantrust.evaluation.study import Setting, check_confidences, settings_of
+from quantrust.evaluation.variant import Setting, check_confidences, settings_of
 
 CANDIDATES = 100
 """Candidate thresholds: the confidences of val at as many evenly spaced coverages."""
@@ -287,7 +287,7 @@ def evaluate_certification(
     Parameters
     ----------
     scores, mixtures, model, scheme
-        As in `quantrust.evaluation.study.evaluate_variant`.
+        As in `quantrust.evaluation.variant.evaluate_variant`.
     settings : CertificationSettings
 
     Returns

@@ -20,7 +20,7 @@ from quantrust.evaluation.members import Members, values_of
 from quantrust.evaluation.metric_records import METRICS, OF_ANSWERS_ALONE, Key
 from quantrust.evaluation.metrics import Floats
 from quantrust.evaluation.resampling import ImageDraws, Resampler
-from quantrust.evaluation.study import (
+from quantrust.evaluation.variant import (
     Setting,
     check_confidences,
     draw_setting,
@@ -91,7 +91,7 @@ def compare(
     metrics : sequence of Key
         What to compare: (name, parameter) pairs of the metrics table, thresholds excepted.
     resamples, seed, level
-        As in `quantrust.evaluation.study.evaluate_variant`; the same seed gives the same resamples as there.
+        As in `quantrust.evaluation.variant.evaluate_variant`; the same seed gives the same resamples as there.
 
     Returns
     -------

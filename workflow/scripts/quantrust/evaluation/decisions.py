@@ -14,8 +14,8 @@ from quantrust.evaluation.intervals import LEVEL, null_if_nan
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.operating_points import OperatingPoints
-from quantrust.evaluation.study import check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import deploy
+from quantrust.evaluation.variant import check_confidences, draw_setting, whole_test_sets
 
 SCHEMA = pl.Schema(
     {
@@ -119,7 +119,7 @@ def decide_variant(
     Parameters
     ----------
     scores, mixtures, model, scheme
-        As in `quantrust.evaluation.study.evaluate_variant`; where its metrics hold a limit of the grid, the results
+        As in `quantrust.evaluation.variant.evaluate_variant`; where its metrics hold a limit of the grid, the results
         here are the same.
     settings : DecisionSettings
     shipped : OperatingPoints, optional

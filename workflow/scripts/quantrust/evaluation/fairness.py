@@ -39,7 +39,7 @@ from quantrust.evaluation.metrics import Floats, at_threshold, rank
 from quantrust.evaluation.resampled_metrics import answered, ratio
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.shipping import FAILS, MEETS, OPEN
-from quantrust.evaluation.study import Setting, check_confidences, remembered_draws, whole_test_sets
+from quantrust.evaluation.variant import Setting, check_confidences, remembered_draws, whole_test_sets
 
 COVERAGE, RISK = "deployed_coverage", "deployed_risk"
 METRICS = (COVERAGE, RISK)

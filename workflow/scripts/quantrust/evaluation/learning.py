@@ -14,7 +14,7 @@ from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.members import values_of
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.resampling import ImageDraws
-from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
 
 REFERENCE = "maxprob"
 

@@ -20,7 +20,7 @@ from quantrust.evaluation.certification import fewest_faultless
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.operating_points import Certification, OperatingPoint
 from quantrust.evaluation.shipped_points import Sample, Sampling, find_points, one_question_of_each_image
-from quantrust.evaluation.study import Setting, draw_setting
+from quantrust.evaluation.variant import Setting, draw_setting
 
 SETTING, CERTIFYING = "setting", "certifying"
 """The two parts of a sample, as operating points call their splits."""

@@ -36,8 +36,8 @@ from quantrust.evaluation.operating_points import (
 )
 from quantrust.evaluation.resampling import ImageDraws, Resampler
 from quantrust.evaluation.shared_delta import candidates_by_limit, certify_limits, share_of_each
-from quantrust.evaluation.study import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.evaluation.summary import deploy
+from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
 
 MEASURED = ("deployed_coverage", "deployed_risk")
 """What is measured of a threshold, as metrics are called."""
@@ -136,7 +136,7 @@ def shipped_points(
     Parameters
     ----------
     scores, mixtures, model, scheme
-        As in `quantrust.evaluation.study.evaluate_variant`.
+        As in `quantrust.evaluation.variant.evaluate_variant`.
     settings : PointSettings
 
     Returns

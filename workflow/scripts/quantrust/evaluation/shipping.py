@@ -16,7 +16,7 @@ from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import Floats
-from quantrust.evaluation.study import check_confidences, remembered_draws, whole_test_sets
+from quantrust.evaluation.variant import check_confidences, remembered_draws, whole_test_sets
 
 SCHEMA = pl.Schema(
     {

@@ -111,7 +111,7 @@ def summary(
     comparisons : polars.DataFrame
         The table of `quantrust.evaluation.comparison.write_comparisons`.
     metrics : polars.DataFrame
-        The metrics in distribution of `quantrust.evaluation.study.evaluate_variant`, all variants.
+        The metrics in distribution of `quantrust.evaluation.variant.evaluate_variant`, all variants.
     id_dataset : str
         The ID dataset.
     study : mapping

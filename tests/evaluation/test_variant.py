@@ -9,7 +9,7 @@ from quantrust.evaluation import metrics
 from quantrust.evaluation.answers import write_from_scores
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
-from quantrust.evaluation.study import (
+from quantrust.evaluation.variant import (
     CURVES_SCHEMA,
     METRICS_SCHEMA,
     EvaluationSettings,
