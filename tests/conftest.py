@@ -1,4 +1,4 @@
-"""Fixtures that several parts of the suite share: small random models of every family."""
+"""Fixtures that several parts of the suite share: small random models of every family, and a bundle of one."""
 
 import os
 
@@ -6,12 +6,17 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from hunting import choose_profile
+
+if TYPE_CHECKING:
+    from bundled_study import Study
+    from quantrust.bundle.load import Bundle
 
 choose_profile()
 
@@ -47,3 +52,27 @@ def pictures() -> list[Image.Image]:
     """Six different pictures of the embedded size."""
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)) for _ in range(6)]
+
+
+@pytest.fixture(scope="session")
+def bundled_study(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> "Study":
+    """A variant of a random model, all that a study measures of it, and operating points made up; not to be changed."""
+    from bundled_study import make_study
+
+    return make_study(tmp_path_factory.mktemp("bundled"), model_folders["qwen2_vl"])
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(bundled_study: "Study", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle under maxprob; not to be changed."""
+    from bundled_study import write
+
+    return write(bundled_study, tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_folder: Path) -> "Bundle":
+    """The same, loaded."""
+    from quantrust.bundle.load import Bundle
+
+    return Bundle.load(bundle_folder)

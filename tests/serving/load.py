@@ -20,8 +20,8 @@ from serving.served import CHAT, Process, body, data_url, picture, request_bytes
 CLIENTS = 16
 MALFORMED = 20
 """One request in so many is malformed."""
-TOLERANCE = 1e-6
-"""Between a confidence from a batch and one of the question alone."""
+TOLERANCE = 1e-5
+"""Between a confidence from a batch and one of the question alone, about pictures of noise: 1e-6 was measured."""
 FAULTS = (
     lambda body: json.dumps(body)[:-20],
     lambda body: json.dumps(body | {"n": 2}),

@@ -7,7 +7,7 @@ import openai
 import pytest
 from PIL import Image
 
-from bundled_study import Study, make_study, write
+from bundled_study import Study
 from quantrust import cli
 from quantrust.bundle.load import Bundle
 from quantrust.commands.serve import KEY_VARIABLE
@@ -20,28 +20,13 @@ TOLERANCE = 1e-4
 """Of a random model, whose weights are wide; a trained one stays within 1e-6."""
 
 
-@pytest.fixture(scope="module")
-def study(model_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return make_study(tmp_path_factory.mktemp("served"), model_folders["qwen2_vl"])
-
-
-@pytest.fixture(scope="module")
-def folder(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write(study, tmp_path_factory.mktemp("bundles") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def bundle(folder: Path) -> Bundle:
-    return Bundle.load(folder)
-
-
 def questions_of(study: Study) -> list[tuple[Image.Image, str]]:
     rows = study.test_questions().select("image", "question").head(8).iter_rows()
     return [(Image.open(path).convert("RGB"), question) for path, question in rows]
 
 
-def test_a_batch_gets_the_replies_that_the_bundle_gives_alone(study: Study, bundle: Bundle) -> None:
-    model, asked = BundledModel(bundle), questions_of(study)
+def test_a_batch_gets_the_replies_that_the_bundle_gives_alone(bundled_study: Study, bundle: Bundle) -> None:
+    model, asked = BundledModel(bundle), questions_of(bundled_study)
     point = bundle.record.point(0.2)
     replies = model.answer(*zip(*asked, strict=True), 0.2)
     said = []
@@ -57,7 +42,7 @@ def test_a_batch_gets_the_replies_that_the_bundle_gives_alone(study: Study, bund
     assert None in said and len(set(said)) > 1
 
 
-def test_tokens_are_those_that_the_model_reads_and_makes(study: Study, bundle: Bundle) -> None:
+def test_tokens_are_those_that_the_model_reads_and_makes(bundled_study: Study, bundle: Bundle) -> None:
     inner = bundle._answerer._answerer
     seen, language_inputs = [], type(inner.family).language_inputs
 
@@ -66,7 +51,7 @@ def test_tokens_are_those_that_the_model_reads_and_makes(study: Study, bundle: B
         seen.extend(inputs.attention_mask.sum(dim=1).tolist())
         return inputs
 
-    picture, question = questions_of(study)[0]
+    picture, question = questions_of(bundled_study)[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(inner.family), "language_inputs", counting)
         answer = bundle.answer(picture, question)
@@ -76,8 +61,8 @@ def test_tokens_are_those_that_the_model_reads_and_makes(study: Study, bundle: B
     assert 0 < BundledModel(bundle).question_tokens(question) < answer.usage.prompt_tokens
 
 
-def test_a_question_that_the_bundle_refuses_is_refused_alone(study: Study, bundle: Bundle) -> None:
-    picture, question = questions_of(study)[0]
+def test_a_question_that_the_bundle_refuses_is_refused_alone(bundled_study: Study, bundle: Bundle) -> None:
+    picture, question = questions_of(bundled_study)[0]
     token = bundle._answerer._reserved[0]
     good, bad = BundledModel(bundle).answer([picture, picture], [question, f"is it {token}?"], 0.2)
     assert isinstance(bad, Refusal) and "is a token of the model's prompts" in bad.message
@@ -94,15 +79,17 @@ def test_each_risk_limit_is_offered_once_with_the_point_that_is_used(bundle: Bun
 
 
 @pytest.fixture(scope="module")
-def command(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with serving_bundle(tmp_path_factory.mktemp("command"), folder, "--risk", "0.05") as server:
+def command(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    with serving_bundle(tmp_path_factory.mktemp("command"), bundle_folder, "--risk", "0.05") as server:
         yield server
 
 
-def test_the_command_serves_a_bundle_to_the_openai_client(command, study: Study, bundle: Bundle) -> None:
+def test_the_command_serves_a_bundle_to_the_openai_client(
+    command: Process, bundled_study: Study, bundle: Bundle
+) -> None:
     client = openai.OpenAI(base_url=f"{command.url}/v1", api_key="none")
     (model,) = client.models.list().data
-    for picture, question in questions_of(study)[:4]:
+    for picture, question in questions_of(bundled_study)[:4]:
         image = {"type": "image_url", "image_url": {"url": data_url(picture)}}
         messages = [{"role": "user", "content": [{"type": "text", "text": question}, image]}]
         completion = client.chat.completions.create(model=model.id, messages=messages)
@@ -126,13 +113,13 @@ def test_the_command_serves_a_bundle_to_the_openai_client(command, study: Study,
     ],
 )
 def test_what_cannot_be_served_is_one_message(
-    folder: Path, tmp_path: Path, monkeypatch, capsys, arguments: list[str], key: str | None, expected: str
+    bundle_folder: Path, tmp_path: Path, monkeypatch, capsys, arguments: list[str], key: str | None, expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     if key is not None:
         monkeypatch.setenv(KEY_VARIABLE, key)
-    assert cli.main(["serve", str(folder), *arguments]) == 2
+    assert cli.main(["serve", str(bundle_folder), *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("error: ") and said.err.count("\n") == 1
     assert expected in said.err

@@ -33,13 +33,13 @@ examples:
     quantrust serve data/bundles/qwen2-vl-tiny/hqq-w4g64-full \\
         --device cuda --batch-size 32
 
-The key may also be in the environment variable {KEY_VARIABLE}. It is required
-where others than this machine can reach the server.
+The key may also be in the environment variable {KEY_VARIABLE}. It is
+required where others than this machine can reach the server.
 
 The process stops on SIGTERM or Ctrl-C: it answers what it has accepted, refuses
 what comes later, and ends within --timeout and {STOPPING_SECONDS:g} seconds. The exit code is 0
-after SIGTERM, 130 after Ctrl-C, 1 if a question had to be given up, and 2 if the
-bundle, an option or the address cannot be used.
+after SIGTERM, 130 after Ctrl-C, 1 if a question had to be given up, and 2 if
+the bundle, an option or the address cannot be used.
 
 docs/serving.md has the fields, limits, statuses and metrics."""
 
