@@ -89,6 +89,7 @@ def test_the_stages_are_all_there_are(study) -> None:
         "stress_model",
         "build_question_groups",
         "divide_dataset",
+        "check_questions",
         "dump_shard",
         "gather_features",
         "download",
