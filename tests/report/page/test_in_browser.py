@@ -365,11 +365,18 @@ def test_twelve_models_and_thirty_schemes_fit_the_window_and_scroll_in_their_tab
     shown = panel(page)
     assert (shown.locator("tbody tr").count(), shown.locator("tbody td").count()) == (30, 360)
     assert shown.locator(".choices > li").count() == 12
+    # The matrix is what a reader sees first; the sentences of so many models are folded.
     region = shown.locator(".scroll")
+    assert region.bounding_box()["y"] < 700
+    shown.locator("summary", has_text="12 models").click()
+    assert shown.locator(".choices > li").last.is_visible()
     head = shown.locator("tbody th").first
     before = head.bounding_box()["x"]
     region.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
     assert region.evaluate("e => e.scrollLeft") > 100
+    top = shown.locator("thead th").last.bounding_box()["y"]
+    region.evaluate("e => { e.scrollTop = e.scrollHeight; }")
+    assert shown.locator("thead th").last.bounding_box()["y"] == pytest.approx(top, abs=40)
     assert head.bounding_box()["x"] == pytest.approx(before, abs=1)
     page.select_option("#verdict-estimator", "maxprob")
     assert panel(page).locator("tbody tr").count() == 30
