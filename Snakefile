@@ -24,6 +24,7 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/certification.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/page.smk"
+include: "workflow/rules/bundles.smk"
 include: "workflow/rules/download.smk"
 
 

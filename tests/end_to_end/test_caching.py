@@ -126,6 +126,20 @@ def test_editing_the_bootstrap_reruns_evaluations_and_what_follows(scratch) -> N
     assert scratch.plan()[0] == EVALUATION + CERTIFICATION + COMPARISON + DECISION
 
 
+def test_another_estimator_of_bundles_writes_the_bundle_alone(scratch) -> None:
+    bundle = f"data/bundles/{MODEL}/hqq-w3g32-full"
+    for estimator in ("maxprob", "selector"):
+        scratch.change("bundles", "estimator", value=estimator)
+        assert scratch.plan(bundle) == (Counter(bundle_variant=1), {bundle})
+    assert scratch.plan() == (Counter(), set())
+
+
+def test_editing_what_bundles_are_written_and_asked_with_reruns_nothing_of_the_study(scratch) -> None:
+    for module in ("bundle/write.py", "bundle/card.py", "bundle/load.py"):
+        edit(scratch, module)
+    assert scratch.plan() == (Counter(), set())
+
+
 def test_editing_the_figures_redraws_them(scratch) -> None:
     edit(scratch, "report/figures/degradation.py")
     # The page shows every figure.

@@ -244,6 +244,9 @@ FAULTS = [
         r"bundles\.estimators\[0\] is 'guess'; allowed: a name under certification\.estimators: maxprob, ",
     ),
     ("bundles/risks", [0.052], r"bundles\.risks\[0\] is 0\.052; allowed: one of report\.limits: 0\.005, 0\.01"),
+    ("bundles/estimator", "guess", r"bundles\.estimator is 'guess'; allowed: one of bundles\.estimators: maxprob, "),
+    ("bundles/risk", 0.5, r"bundles\.risk is 0\.5; allowed: one of bundles\.risks: "),
+    ("models/qwen2-vl-tiny/license", "a b", r"models\.qwen2-vl-tiny\.license is 'a b'; allowed: a text without spaces"),
     ("bundles/risks", [], r"bundles\.risks is \[\]; allowed: null, or a list of different risk limits"),
     (
         "report/risks",
@@ -453,7 +456,7 @@ def test_everything_that_the_report_judges_may_ship_unless_the_config_names_less
     # 0.1 % is no limit of the decision table.
     expected = {"schemes": schemes, "estimators": ["selector"], "risks": [0.2, 0.1, 0.05]}
     assert declared_for_bundles(config) == expected
-    assert completed(config)["bundles"] == {**expected, "delta": 0.1}
+    assert completed(config)["bundles"] == {**expected, "delta": 0.1, "estimator": "selector", "risk": 0.1}
     named = {"schemes": schemes[2:3], "estimators": ["maxprob"], "risks": [0.05, 0.1]}
     config["bundles"] |= named
     assert declared_for_bundles(config) == named

@@ -30,7 +30,9 @@ VALUES: list[Any] = [
 ]
 # What else may stand at a key than values of the type of the example below.
 ALTERNATIVES = {
+    ("bundles", "estimator"): (type(None),),
     ("bundles", "estimators"): (type(None),),
+    ("bundles", "risk"): (type(None),),
     ("bundles", "risks"): (type(None),),
     ("bundles", "schemes"): (type(None),),
     ("calibration", "activations_gb"): (type(None),),
@@ -113,6 +115,7 @@ def whole_config() -> dict:
         section["estimators"] = ["maxprob"]
     config["report"]["shipping"]["risks"] = [0.05]
     config["bundles"] |= {"schemes": ["bf16"], "estimators": ["maxprob"], "risks": [0.05]}
+    config["bundles"] |= {"estimator": "maxprob", "risk": 0.05}
     return config
 
 

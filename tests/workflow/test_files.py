@@ -34,10 +34,10 @@ HEAVY = {
     "break_down_in_distribution",
 } | {
     "certify_variant",
+    "set_operating_points",
     "compare_variants",
     "judge_schemes",
     "judge_groups",
-    "set_operating_points",
 }
 # Used where they are installed; nothing requires them.
 OPTIONAL = {"gemlite"}

@@ -4,16 +4,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from quantrust.commands import certify, compare, export, plan, power, recalibrate, recheck, score, serve, verify
+from quantrust.commands import (
+    answer,
+    bundle,
+    certify,
+    compare,
+    export,
+    plan,
+    power,
+    recalibrate,
+    recheck,
+    score,
+    serve,
+    verify,
+)
 from quantrust.errors import INTERRUPTED, QuantrustError, out_of_memory, refused_by_system
 
-COMMANDS = (plan, score, compare, certify, power, export, recalibrate, recheck, serve, verify)
+COMMANDS = (plan, score, compare, certify, power, bundle, answer, serve, recalibrate, recheck, export, verify)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: on tables of scores and predictions of any model, and on
-the scores and checkpoints that a study leaves in data/. plan says what a study
-will take, and verify checks its files. A study itself is run with snakemake;
-see docs/commands.md."""
+the scores and checkpoints that a study leaves in data/. bundle makes one folder
+of what is fit to ship, and answer asks it. plan says what a study will take,
+and verify checks its files. A study itself is run with snakemake; see
+docs/commands.md."""
 EPILOG = """\
 examples:
   disk and memory of every job of a study, before it runs
@@ -27,6 +41,10 @@ examples:
   what did quantization cost, and is the difference more than chance?
     quantrust compare data/scores/qwen2-vl-tiny/bf16.parquet \\
         data/scores/qwen2-vl-tiny/hqq-w3g64-full.parquet
+  a variant that answers or abstains, and a question to it
+    quantrust bundle data/checkpoints/qwen2-vl-tiny/hqq-w4g64-full \\
+        --risk 0.05 --out my-bundle
+    quantrust answer my-bundle --image cat.png --question "what is it?"
   a quantized checkpoint for users of transformers
     quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64-full \\
         --format compressed-tensors --out exported

@@ -99,7 +99,7 @@ def cut(items: Iterable[Item], images_per_chunk: int) -> Iterator[Chunk]:
         elif key in bad:
             picture = bad[key]
         else:
-            picture = _opened(item.image)
+            picture = open_picture(item.image)
             if isinstance(picture, str):
                 bad[key] = picture
             elif len(chunk.pictures) == images_per_chunk:
@@ -117,7 +117,7 @@ def _key(image: Any) -> Any:
     return image if isinstance(image, bytes) else id(image)
 
 
-def _opened(image: Any) -> Image.Image | str:
+def open_picture(image: Any) -> Image.Image | str:
     """Return a picture in RGB, or the reason why it cannot be used."""
     try:
         if isinstance(image, str | Path):

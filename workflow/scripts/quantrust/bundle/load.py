@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from quantrust.bundle.answering import Answered, BundleAnswerer, Usage
-from quantrust.bundle.items import Failure, Item, as_item, cut
+from quantrust.bundle.items import Chunk, Failure, Item, as_item, cut
 from quantrust.bundle.record import CHECKPOINT, RECORD, REPAIR, SELECTOR, BundleRecord, read_bundle
 from quantrust.confidence.catalogue import has_learned
 from quantrust.confidence.selector import Selectors, load_selector
@@ -214,12 +214,26 @@ class Bundle:
     def _stream(
         self, items: Iterable[object], point: OperatingPoint, batch_size: int | None
     ) -> Iterator[Answer | Failure]:
-        note = self.note
         for chunk in cut(map(as_item, items), self.record.settings.images_per_chunk):
-            with self._lock, _using_threads(self._threads):
-                found = self._answerer.answer(chunk, batch_size)
-            for one in found:
-                yield _decide(one, point, note) if isinstance(one, Answered) else one
+            yield from self.answer_chunk(chunk, point, batch_size)
+
+    def answer_chunk(
+        self, chunk: Chunk, point: OperatingPoint, batch_size: int | None = None
+    ) -> list[Answer | Failure]:
+        """Answer items whose pictures are open already.
+
+        Parameters
+        ----------
+        chunk : Chunk
+        point : OperatingPoint
+            One of the bundle's.
+        batch_size : int, optional
+            As in `answer_many`.
+        """
+        with self._lock, _using_threads(self._threads):
+            found = self._answerer.answer(chunk, batch_size)
+        note = self.note
+        return [_decide(one, point, note) if isinstance(one, Answered) else one for one in found]
 
 
 def _decide(one: Answered, point: OperatingPoint, note: str | None) -> Answer:

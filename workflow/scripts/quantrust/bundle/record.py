@@ -77,7 +77,7 @@ class BundleRecord:
         Those of the estimator.
     base_model : str or None
         The model that was quantized, by its name on the Hugging Face hub or another one.
-    licence : str or None
+    license : str or None
         The licence of that model, as the hub names it.
     """
 
@@ -87,7 +87,7 @@ class BundleRecord:
     calibrator: Calibrator | None
     operating_points: OperatingPoints
     base_model: str | None
-    licence: str | None
+    license: str | None
 
     @property
     def name(self) -> str:
@@ -137,6 +137,17 @@ def describe_limits(points: Sequence[OperatingPoint]) -> str:
     return ", ".join(f"{limit!r} ({', '.join(found)})" for limit, found in kinds.items()) or "none"
 
 
+def percent(share: float) -> str:
+    """Return a risk limit as a percentage, with all its digits.
+
+    Examples
+    --------
+    >>> percent(0.05), percent(0.005)
+    ('5 %', '0.5 %')
+    """
+    return f"{float(f'{100 * share:.10g}'):g} %"
+
+
 def record_text(record: BundleRecord, files: dict[str, dict[str, Any]]) -> str:
     """Return the text of `bundle.json`.
 
@@ -155,6 +166,11 @@ def record_text(record: BundleRecord, files: dict[str, dict[str, Any]]) -> str:
         "files": files,
     }
     return json_text(content)
+
+
+def identity(folder: str | Path) -> str:
+    """Return the SHA-256 of `bundle.json`, which lists the digests of all other files: that of the whole bundle."""
+    return digest_of(Path(folder) / RECORD)
 
 
 def files_of(folder: Path) -> dict[str, dict[str, Any]]:
@@ -224,7 +240,7 @@ class _Plain:
     estimator: str
     risk: float
     base_model: str | None
-    licence: str | None
+    license: str | None
 
 
 def _check(record: BundleRecord, path: Path) -> None:

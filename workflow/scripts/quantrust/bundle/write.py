@@ -67,14 +67,14 @@ class BundleChoice:
         The risk limit that is meant where none is asked for.
     base_model : str or None
         The model that was quantized, by its name on the Hugging Face hub or another one.
-    licence : str or None
+    license : str or None
         The licence of that model, as the hub names it.
     """
 
     estimator: str
     risk: float
     base_model: str | None = None
-    licence: str | None = None
+    license: str | None = None
 
 
 def write_bundle(out_dir: str | Path, sources: BundleSources, choice: BundleChoice) -> None:
@@ -133,7 +133,7 @@ def _record(sources: BundleSources, choice: BundleChoice) -> BundleRecord:
     calibrator = None
     if "+" in choice.estimator:
         calibrator = fit_calibrator(read_table(sources.scores), choice.estimator, points.id_dataset)
-    return BundleRecord(choice.estimator, choice.risk, settings, calibrator, points, choice.base_model, choice.licence)
+    return BundleRecord(choice.estimator, choice.risk, settings, calibrator, points, choice.base_model, choice.license)
 
 
 def _points_of(found: OperatingPoints, choice: BundleChoice, path: str | Path) -> OperatingPoints:

@@ -19,6 +19,7 @@ from quantrust.study.contents import (
     EMBEDDED,
     ID_SPLITS,
     SHIFT_SPLIT,
+    declared_for_bundles,
     estimators_of,
     judged_risks,
     reads_calibration,
@@ -117,7 +118,7 @@ def _stress_faults(path: str, model: Mapping[str, Any], models: Mapping[str, Any
     if "source" not in base:
         known = ", ".join(name for name, other in models.items() if "source" in other)
         yield f"{path}.stress.model is {model['stress']['model']!r}; allowed: a model with a source: {known}"
-    for key in ("processor", "chat_template", "prompt"):
+    for key in ("processor", "chat_template", "prompt", "base_model", "license"):
         if key in model:
             yield f"{path}.{key} is given beside stress; allowed: with source only"
     for key in ("processor", "chat_template"):
@@ -274,6 +275,10 @@ def _bundles(config: Config) -> Faults:
         # What is wrong with the limits themselves is said of the report.
         if limits and risk not in limits:
             yield f"bundles.risks[{number}] is {risk}; allowed: one of report.limits: {', '.join(map(str, limits))}"
+    declared = declared_for_bundles(config)
+    for key, names in (("estimator", declared["estimators"]), ("risk", declared["risks"])):
+        if section[key] is not None and section[key] not in names:
+            yield f"bundles.{key} is {section[key]!r}; allowed: one of bundles.{key}s: {', '.join(map(str, names))}"
 
 
 def _comparison(config: Config) -> Faults:

@@ -7,7 +7,7 @@ from typing import Any
 from quantrust.errors import QuantrustError
 from quantrust.study.checks import study_faults
 from quantrust.study.config_file import read_config_file
-from quantrust.study.contents import declared_for_bundles, estimators_of, judged_risks
+from quantrust.study.contents import bundle_choice, declared_for_bundles, estimators_of, judged_risks
 from quantrust.study.places import DEFAULT, SCHEMA, here_or_in_project
 from quantrust.study.schema import schema_faults
 
@@ -82,7 +82,8 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checked config with what it leaves open filled in.
 
     Estimators that are null become those of `quantrust.study.contents.estimators_of`, risk limits that are null those
-    of `judged_risks` there, and what bundles leave open that of `declared_for_bundles`. The path of a model's folder or
+    of `judged_risks` there, and what bundles leave open that of `declared_for_bundles` and
+    `bundle_choice`. The path of a model's folder or
     chat template that is not here becomes that in the project, if it is there.
 
     Parameters
@@ -100,7 +101,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         **config,
         "models": models,
         "certification": {**config["certification"], "estimators": estimators["certification"]},
-        "bundles": {**config["bundles"], **declared_for_bundles(config)},
+        "bundles": {**config["bundles"], **declared_for_bundles(config), **bundle_choice(config)},
         "comparison": {**config["comparison"], "estimators": estimators["comparison"]},
         "report": {**report, "shipping": {**report["shipping"], **shipping}},
     }

@@ -164,6 +164,29 @@ def declared_for_bundles(config: Config) -> dict[str, list[Any]]:
     return {key: left if (own := config["bundles"][key]) is None else own for key, left in in_place_of_null.items()}
 
 
+def bundle_choice(config: Config) -> dict[str, Any]:
+    """Return the estimator of a bundle, and the risk limit that it keeps where none is asked for.
+
+    Parameters
+    ----------
+    config : mapping
+        As the schema allows it.
+
+    Returns
+    -------
+    dict
+        `estimator` and `risk`: the config's own; in the place of null the first estimator that may ship, and the limit
+        of the shipping criterion if it may be chosen, else the first that may.
+    """
+    section, declared = config["bundles"], declared_for_bundles(config)
+    usual = config["report"]["shipping"]["risk"]
+    in_place_of_null = {
+        "estimator": declared["estimators"][0],
+        "risk": usual if usual in declared["risks"] else declared["risks"][0],
+    }
+    return {key: left if section[key] is None else section[key] for key, left in in_place_of_null.items()}
+
+
 def scored_estimators(config: Config) -> list[str]:
     """Return the estimators that the scores hold; calibrated ones are fitted to them by the evaluation."""
     return list(dict.fromkeys(name.split("+")[0] for name in config["study"]["estimators"]))

@@ -185,6 +185,19 @@ def operating_points(config: Config, scheme: str) -> dict[str, Any]:
     }
 
 
+def bundle(config: Config, model: str) -> dict[str, Any]:
+    """Return what is decided about the bundles of a model, and what their cards say of it."""
+    section = base_model(config, model)
+    hubs = [config["downloads"][name].get("hub", {}) for name in section.get("downloads", [])]
+    repositories = [hub["repository"] for hub in hubs if hub.get("kind") == "model"]
+    return {
+        "estimator": config["bundles"]["estimator"],
+        "risk": config["bundles"]["risk"],
+        "base_model": section.get("base_model", repositories[0] if repositories else base_name(config, model)),
+        "license": section.get("license"),
+    }
+
+
 def shipping(config: Config) -> dict[str, Any]:
     """Return what the judgement of schemes is given; with which limit the page starts does not count."""
     return {

@@ -1,0 +1,88 @@
+"""What a bundle is not written of, and what its model card says."""
+
+import dataclasses
+import shutil
+
+import pytest
+from huggingface_hub import ModelCard
+
+from bundled_study import write
+from quantrust.bundle.card import model_card
+from quantrust.bundle.record import read_bundle
+from quantrust.bundle.write import BundleChoice, write_bundle
+from quantrust.errors import QuantrustError
+from quantrust.evaluation.operating_points import read_operating_points, write_operating_points
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (BundleChoice("guess", 0.2), "estimator 'guess': no estimator of this name"),
+        (BundleChoice("margin", 0.2), "no operating point of the estimator 'margin'; it has those of maxprob,"),
+        (BundleChoice("maxprob", 0.1), r"for the risk limit 0.1; it has 0.05 \(val\), 0.2 \(val, certified\)"),
+    ],
+)
+def test_what_the_study_has_no_operating_point_for_is_refused(bundled_study, tmp_path, choice, message):
+    with pytest.raises(QuantrustError, match=message):
+        write_bundle(tmp_path / "bundle", bundled_study.sources(), choice)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_operating_points_of_other_weights_are_refused(bundled_study, tmp_path):
+    points = read_operating_points(bundled_study.folder / "points.json")
+    write_operating_points(dataclasses.replace(points, weights_sha256="0" * 64), tmp_path / "points.json")
+    sources = dataclasses.replace(bundled_study.sources(), operating_points=tmp_path / "points.json")
+
+    with pytest.raises(QuantrustError, match="was not measured on the answers of"):
+        write_bundle(tmp_path / "bundle", sources, BundleChoice("maxprob", 0.2))
+
+
+def test_a_damaged_checkpoint_is_not_bundled(bundled_study, tmp_path):
+    checkpoint = shutil.copytree(bundled_study.folder / "checkpoint", tmp_path / "checkpoint")
+    (checkpoint / "tokenizer.json").write_text("{}")
+    sources = dataclasses.replace(bundled_study.sources(), checkpoint=checkpoint)
+
+    with pytest.raises(QuantrustError, match=r"tokenizer\.json is damaged"):
+        write_bundle(tmp_path / "bundle", sources, BundleChoice("maxprob", 0.2))
+
+
+def test_the_hub_reads_the_card(bundle_folder):
+    card = ModelCard.load(bundle_folder / "README.md")
+
+    assert card.data.base_model == "someone/tiny"
+    assert card.data.license == "apache-2.0"
+    assert card.data.quantization["method"] == "rtn"
+    found = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert found["coverage_at_certified_threshold_0.2"] == 0.5
+    assert {result.dataset_name for result in card.data.eval_results} == {"pictures"}
+
+
+def test_the_card_says_where_limits_break_and_has_whole_thresholds(bundle_folder):
+    record, text = read_bundle(bundle_folder), (bundle_folder / "README.md").read_text()
+
+    for point in record.points:
+        assert f"`{point.threshold!r}`" in text
+    # a risk of three times the limit, with an interval above it
+    assert "| others | 5 % | val | 10 of 30: 33.3 % (10.0 to 90.0) | 15.0 % (7.5 to 30.0) | **broken** |" in text
+    assert "except with probability 0.1" in text
+
+
+def test_a_card_without_certificates_licence_and_shifts_says_so(bundled_study, bundle_folder):
+    record = read_bundle(bundle_folder)
+    val = [dataclasses.replace(point, measured=()) for point in record.points if not point.certified]
+    points = dataclasses.replace(record.operating_points, points=tuple(val), certification=None)
+    bare = dataclasses.replace(record, operating_points=points, license=None)
+    from quantrust.artifacts.tables import read_table
+    from quantrust.files import read_object
+
+    quantization = read_object(bundle_folder / "checkpoint" / "quantization.json")
+    text = model_card(bare, quantization, read_table(bundled_study.sources().metrics))
+
+    assert "No threshold of this bundle is certified" in text
+    assert "names no licence" in text
+    assert "has no shifted dataset" in text
+
+
+def test_a_learned_estimator_brings_its_networks(bundled_study, tmp_path):
+    assert not (write(bundled_study, tmp_path / "plain") / "selector").exists()
+    assert (write(bundled_study, tmp_path / "learned", "selector") / "selector" / "selector.safetensors").is_file()
