@@ -356,8 +356,9 @@ def _text(pilot: Answers, found: Mapping[str, Sequence[_Power]], arguments: argp
             f"to certify a risk limit with delta {arguments.delta:g}, a threshold that answers at least "
             f"{100 * arguments.coverage:g} %, a fifth of the images fixing the order"
         )
-    head = ("", "images", f"{100 * LEVEL:g} % interval", "questions")
-    rows: list[tuple[str, ...]] = [(f"for a power of {100 * arguments.power:g} %", *head[1:])]
+    rows: list[tuple[str, ...]] = [
+        (f"for a power of {100 * arguments.power:g} %", "images", f"{100 * LEVEL:g} % interval", "questions")
+    ]
     powers = [*found["differences"], *found["certified"]]
     for one in powers:
         if one.needed is None:

@@ -293,8 +293,8 @@ def certification_rate(
     highest = math.inf
     if wanted.coverage > 0.0:
         ranking = rank(pilot.accuracy, pilot.confidence)
-        place = np.searchsorted(ranking.ends, wanted.coverage * ranking.n - 1e-9)
-        highest = float(ranking.thresholds[min(int(place), ranking.thresholds.size - 1)])
+        place = int(np.searchsorted(ranking.ends, wanted.coverage * ranking.n - 1e-9))
+        highest = float(ranking.thresholds[min(place, len(ranking.thresholds) - 1)])
     found = 0
     for _ in range(simulations):
         drawn = population[rng.integers(population.size, size=images)]

@@ -86,7 +86,7 @@ def _draw_curves(axes: Axes, drawn: Sequence[Drawn], risks: Sequence[float]) -> 
         curve = one.curve.filter(pl.col("coverage") >= SMALLEST_COVERAGE)
         axes.fill_between(curve["coverage"], curve["low"], curve["high"], color=colour, alpha=BAND_ALPHA, linewidth=0)
         axes.plot(curve["coverage"], curve["risk"], color=colour)
-        top = max(top, float(curve["high"].max() or 0.0))
+        top = max(top, *curve["high"].drop_nulls().to_list(), 0.0)
     top = min(1.0, 1.05 * top) or 1.0
     for risk in risks:
         if risk <= top:
