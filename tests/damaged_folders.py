@@ -292,6 +292,8 @@ def _tokenizer_values() -> list[tuple[str, Any]]:
         ("added_tokens_decoder", {"x": {"content": "a"}}),
         ("added_tokens_decoder", {"9000": {"content": "<far>", "special": True}}),
         ("split_special_tokens", True),
+        ("model_max_length", "long"),
+        ("model_max_length", [512]),
     ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from quantrust.errors import QuantrustError
 from quantrust.models.bounded import ends_soon
+from quantrust.models.named_errors import blaming
 from quantrust.models.processing import load_tokenizer
 
 SECONDS = 20
@@ -35,7 +36,7 @@ def check_tokenizer(folder: str | Path) -> None:
     ------
     QuantrustError
         If loading it and reading `TEXTS` takes more than `SECONDS` or `MEMORY`, or makes more than `MOST_PER_BYTE`
-        tokens of a byte; or as `load_tokenizer` does.
+        tokens of a byte; if it cannot read a text; or as `load_tokenizer` does.
     """
     path = Path(folder) / "tokenizer.json"
     if not ends_soon(lambda: _token_counts(folder), SECONDS, MEMORY):
@@ -43,7 +44,9 @@ def check_tokenizer(folder: str | Path) -> None:
             f"{path}: the tokenizer does not read short texts within {SECONDS} seconds and {MEMORY >> 30} GiB of "
             "memory; get the file again"
         )
-    for text, count in zip(TEXTS, _token_counts(folder), strict=True):
+    with blaming(f"{path}: the tokenizer cannot read a text", "get it and tokenizer_config.json again"):
+        counts = _token_counts(folder)
+    for text, count in zip(TEXTS, counts, strict=True):
         if count > MOST_PER_BYTE * len(text.encode()):
             raise QuantrustError(
                 f"{path}: the tokenizer makes {count:,} tokens of {text[:24]!r}, of {len(text.encode())} bytes; "
