@@ -237,7 +237,12 @@ def write_study(folder: Path) -> PageStudy:
                 **common,
             ),
         )
-        declared = PointSettings(**config["bundles"] | {"schemes": len(SCHEMES)}, ships=True, **common)
+        declared = PointSettings(
+            schemes=len(SCHEMES),
+            ships=True,
+            **{key: config["bundles"][key] for key in ("estimators", "risks", "delta")},
+            **common,
+        )
         drawn = {dataset: read_table(path) for dataset, path in mixtures.items()}
         points = shipped_points(scores, drawn, model=model, scheme=scheme, settings=declared)
         write_from_scores(
