@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from quantrust.evaluation.study import EvaluationSettings, evaluate_variant
 
 from bundled_study import SETTINGS, Study, write
 from quantrust.artifacts.documents import writing_document
@@ -14,6 +13,7 @@ from quantrust.confidence.selector import SelectorSettings, train_selector
 from quantrust.data.questions import build_questions_table
 from quantrust.embedded.datasets import write_dataset
 from quantrust.evaluation.operating_points import read_operating_points, write_operating_points
+from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from quantrust.inference.features import dump_features
 from quantrust.models.model_folder import prepare_model
 from quantrust.quantization.quantize import quantize_model
