@@ -65,8 +65,8 @@ def test_a_document_that_is_not_finished_leaves_the_old_one_and_its_digest(tmp_p
 def test_reports_and_artifacts_are_written_and_read_with_their_digests_alone():
     """Who wrote or read them otherwise would leave the digest out."""
     package = SCRIPTS / "quantrust"
-    # `files` makes them, `export` writes for other programs, `splits` reads what a user gives
-    allowed = {"atomic_directory": {"files.py", "quantization/export.py"}, "read_csv": {"data/splits.py"}}
+    # `files` makes them, `export` writes for other programs, `user_tables` reads what a user gives
+    allowed = {"atomic_directory": {"files.py", "quantization/export.py"}, "read_csv": {"data/user_tables.py"}}
     found = {name: set() for name in allowed}
     for path in package.rglob("*.py"):
         place, text = path.relative_to(package).as_posix(), path.read_text()

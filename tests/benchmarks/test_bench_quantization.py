@@ -33,9 +33,9 @@ def in_this_process(monkeypatch, folder):
     [
         ("mbq", "exponents equal in 6 of 6 groups, scales within "),
         ("awq", "exponents equal in 6 of 6 groups, scales within "),
-        ("gptq", "relative error over plain, 14 layers: mean 1.00"),
+        ("gptq", "relative error over plain, 14 layers: mean "),
         # in float16 its scales and zeros have no more error than in the package's float32
-        ("hqq", "relative error over plain, 28 layers: mean 0.99"),
+        ("hqq", "relative error over plain, 28 layers: mean "),
     ],
 )
 def test_both_implementations_find_the_same(method, found, folder, in_this_process, capsys):
@@ -43,6 +43,9 @@ def test_both_implementations_find_the_same(method, found, folder, in_this_proce
     bench.main([*arguments, "--methods", method])
     printed = capsys.readouterr().out
     assert f"{method}: {found}" in printed and "differs" not in printed
+    if found.endswith("mean "):
+        # the last digits are the processor's
+        assert float(printed.partition(found)[2].partition(",")[0]) == pytest.approx(1.0, abs=0.01)
     row = next(line for line in printed.splitlines() if line.startswith(f"| {method} |"))
     seconds, memory = [float(cell) for cell in row.split("|")[2:4]], [float(cell) for cell in row.split("|")[5:7]]
     assert min(seconds) > 0 and min(memory) > 0.1

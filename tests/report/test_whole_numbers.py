@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.tables import write_table
-from quantrust.evaluation import certification, comparison, decisions, shipping
+from quantrust.evaluation import certification, comparison, decisions, fairness, shipping
 from quantrust.evaluation.certification import CertificationSettings
 from quantrust.evaluation.decisions import DecisionSettings
 from quantrust.evaluation.mixtures import mixture_table
@@ -218,6 +218,7 @@ WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
     "comparisons": as_computed(comparison.SCHEMA),
     "decisions": as_computed(decisions.SCHEMA),
     "shipping": as_computed(shipping.SCHEMA),
+    "fairness": as_computed(fairness.SCHEMA),
     "quantization": written_paper,
     "selector": written_paper,
     "published": written_published,

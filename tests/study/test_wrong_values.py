@@ -80,6 +80,8 @@ def whole_config() -> dict:
         "processor": {"min_pixels": 3136, "max_pixels": 6272},
         "chat_template": "own/template.jinja",
         "prompt": "{question} Briefly.",
+        "base_model": "some/model",
+        "license": "apache-2.0",
     }
     config["models"]["tiles"] = {
         "source": "own/tiles",

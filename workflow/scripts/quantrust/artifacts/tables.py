@@ -123,3 +123,11 @@ def read_others_table(path: str | Path) -> pl.DataFrame:
         raise pl.exceptions.ComputeError(str(error)) from None
     check_seal(path)
     return pl.read_parquet(path, glob=False)
+
+
+def others_columns(path: str | Path) -> list[str] | None:
+    """Return the names of the columns of a Parquet file that may come from a user; None if it cannot be read as one."""
+    try:
+        return pq.read_schema(path).names
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
+        return None

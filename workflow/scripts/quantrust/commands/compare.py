@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from quantrust.artifacts.tables import read_others_table
+from quantrust.artifacts.tables import others_columns, read_others_table
 from quantrust.commands.numbers import as_given, chance_note, count, inner_share, number_of_resamples, share
 from quantrust.commands.outputs import check_outputs, check_table, same_file, table_writer, write_outputs
 from quantrust.commands.plots import add_plot_option, check_plot, reliability_writer
@@ -192,11 +192,8 @@ def _is_of_study(path: Path) -> bool:
     """Whether a file is one of a study's scores; not if it cannot be read, which its reader will say."""
     if path.suffix != ".parquet":
         return False
-    try:
-        names = pl.read_parquet_schema(path)
-    except (OSError, pl.exceptions.PolarsError):
-        return False
-    return all(name in names for name in (*KEYS, "accuracy"))
+    names = others_columns(path)
+    return names is not None and {*KEYS, "accuracy"} <= {*names}
 
 
 def _resamples(arguments: argparse.Namespace, rows: int) -> int:

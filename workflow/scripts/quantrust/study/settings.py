@@ -232,15 +232,19 @@ def examples(config: Config) -> dict[str, Any]:
 
 
 def shown_config(config: Config) -> dict[str, Any]:
-    """Return the config as the page shows it: of models, datasets, schemes and downloads only what the study uses."""
+    """Return the config as the page shows it: of models, datasets, schemes and downloads only what the study uses.
+
+    What bundles are written with unless something else is asked for changes nothing that the page says.
+    """
     models = [*config["study"]["models"], *(base_name(config, model) for model in config["study"]["models"])]
     used = {"models": models, "datasets": datasets_of(config), "schemes": config["study"]["schemes"], "downloads": []}
+    declared = {key: value for key, value in config["bundles"].items() if key not in ("estimator", "risk")}
     return _in_order(
         {
             section: (
                 {name: part for name, part in content.items() if name in used[section]} if section in used else content
             )
-            for section, content in config.items()
+            for section, content in (config | {"bundles": declared}).items()
         }
     )
 
