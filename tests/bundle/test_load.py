@@ -125,3 +125,9 @@ def test_an_unknown_device_or_kernel_is_refused(bundle_folder):
     for asked in ({"device": "tpu"}, {"kernel": "fast"}):
         with pytest.raises(QuantrustError, match="is unknown; allowed"):
             Bundle.load(bundle_folder, **asked)
+
+
+@pytest.mark.parametrize("threads", [0, 10**6])
+def test_a_number_of_threads_that_no_processor_has_is_refused(bundle_folder, threads):
+    with pytest.raises(QuantrustError, match=rf"^{threads:,} threads of the processor were asked for; expected 1 to"):
+        Bundle.load(bundle_folder, threads=threads)

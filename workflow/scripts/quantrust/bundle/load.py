@@ -25,6 +25,9 @@ from quantrust.quantization.checkpoint import load_checkpoint
 from quantrust.quantization.kernels.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels.packed import describe_kernels
 
+MOST_THREADS = 1024
+"""More than processors have. With a million of them torch ends the process."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -116,6 +119,8 @@ class Bundle:
             If it is no bundle or is damaged, there is no such device or kernel here, a part is of another model, or the
             tokenizer, chat template or image processor does not end soon.
         """
+        if not 1 <= threads <= MOST_THREADS:
+            raise QuantrustError(f"{threads:,} threads of the processor were asked for; expected 1 to {MOST_THREADS:,}")
         record = read_bundle(path)
         settings = _settings_here(record, device, kernel, dtype, attention)
         folder = Path(path) / CHECKPOINT
