@@ -48,8 +48,13 @@ def open_page(browser: Browser, page_study) -> Iterator[Callable[..., Page]]:
     windows, troubles, asked, visited = [], [], [], set()
 
     def visit(width: int = WIDE, colours: str = "light", touch: bool = False, file: Path = page_study.page) -> Page:
+        # Scrolling at once: a place that is measured while the page still moves is somewhere else a moment later.
         window = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=colours, has_touch=touch, is_mobile=touch
+            viewport={"width": width, "height": 900},
+            color_scheme=colours,
+            has_touch=touch,
+            is_mobile=touch,
+            reduced_motion="reduce",
         )
         windows.append(window)
         page = window.new_page()
