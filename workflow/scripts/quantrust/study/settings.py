@@ -244,7 +244,7 @@ def shown_config(config: Config) -> dict[str, Any]:
             section: (
                 {name: part for name, part in content.items() if name in used[section]} if section in used else content
             )
-            for section, content in (config | {"bundles": declared}).items()
+            for section, content in {**config, "bundles": declared}.items()
         }
     )
 
