@@ -184,7 +184,7 @@ def decode(model, inputs):
     """Run the language model on a micro-batch."""
     from baselines.stack import FAMILY
 
-    return FAMILY.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
+    return FAMILY.read_prompts(model, inputs)[0]
 
 
 def linears_of(model):

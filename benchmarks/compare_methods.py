@@ -53,7 +53,7 @@ def activations(checkpoint: Path, pairs: pl.DataFrame) -> tuple[torch.Tensor, to
     ]
     hidden = []
     for inputs in language_batches(family, model, processor, pairs, encoded):
-        states, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        states, _ = family.read_prompts(model, inputs)
         hidden.append(states[inputs.attention_mask])
     return torch.cat([image.features for image in encoded]), torch.cat(hidden)
 

@@ -222,7 +222,7 @@ def answer(family, model, processor):
         vision = family.preprocess(processor, pictures)
         encoded = family.encode_images(model, vision)
         inputs = family.language_inputs(model, processor, ["what is there?"] * 2, encoded)
-        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden, _ = family.read_prompts(model, inputs)
         return vision, inputs, family.logits(model, hidden)
 
 

@@ -29,7 +29,7 @@ def logits(folder: Path, picture: Image.Image) -> torch.Tensor:
     with torch.no_grad():
         images = family.encode_images(model, family.preprocess(processor, [picture]))
         inputs = family.language_inputs(model, processor, ["is there a 3?"], images, template="{question}")
-        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden, _ = family.read_prompts(model, inputs)
         return family.logits(model, hidden)
 
 

@@ -78,7 +78,7 @@ def test_pooled_states_are_maxima_over_the_tokens_of_their_role(loaded, pictures
     family, model, _ = loaded
     inputs, decoded = _decode(loaded, QUESTIONS[1:3], pictures[1:3])
     with torch.inference_mode():
-        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden, _ = family.read_prompts(model, inputs)
     for row in range(2):
         for role, name in ((Role.IMAGE, "image_state"), (Role.QUESTION, "question_state")):
             expected = torch.stack([h for h, r in zip(hidden[row], inputs.roles[row], strict=True) if r == role]).amax(

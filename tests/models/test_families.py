@@ -109,7 +109,7 @@ def test_features_enter_the_prompt_as_the_library_merges_them(loaded, pictures):
     with torch.no_grad():
         images = family.encode_images(model, vision)
         inputs = family.language_inputs(model, processor, ["is it?", "what color is it?"], images)
-        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden, _ = family.read_prompts(model, inputs)
         ours = family.logits(model, hidden[:, -1])
         kwargs = {"mm_token_type_ids": (inputs.roles == Role.IMAGE).int()} if family.name == "qwen2_vl" else {}
         theirs = model(

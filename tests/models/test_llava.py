@@ -88,7 +88,7 @@ def test_answers_probabilities_and_states_are_those_of_the_library_s_whole_model
         with torch.inference_mode():
             images = features(family, model, processor, [picture])
             inputs = family.language_inputs(model, processor, [question], images, template=PROMPT)
-            hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+            hidden, _ = family.read_prompts(model, inputs)
             theirs = whole(**given, output_hidden_states=True)
             output = whole.generate(
                 **given, do_sample=False, max_new_tokens=6, output_logits=True, return_dict_in_generate=True
@@ -227,7 +227,7 @@ def test_every_fold_keeps_the_logits(component, folder, shapes):
     def logits():
         images = features(family, model, processor, shapes)
         inputs = family.language_inputs(model, processor, QUESTIONS, images, template=PROMPT)
-        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden, _ = family.read_prompts(model, inputs)
         return family.logits(model, hidden)[inputs.attention_mask]
 
     before = logits()

@@ -59,7 +59,7 @@ def everything_read(folder: Path) -> list[torch.Tensor]:
     with torch.inference_mode():
         images = family.encode_images(model, family.preprocess(processor, [picture]))
         inputs = family.language_inputs(model, processor, ["what color is the 3?"], images)
-        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden, _ = family.read_prompts(model, inputs)
         return [images[0].features, family.logits(model, hidden)]
 
 

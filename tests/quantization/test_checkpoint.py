@@ -27,7 +27,7 @@ FAMILIES = ["qwen2_vl", "idefics3"]
 def logits(family, model, processor, pictures):
     encoded = family.encode_images(model, family.preprocess(processor, pictures[:2]))
     inputs = family.language_inputs(model, processor, ["what is red?", "is there a 3 below it?"], encoded)
-    hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+    hidden, _ = family.read_prompts(model, inputs)
     return family.logits(model, hidden)[inputs.attention_mask].detach()
 
 

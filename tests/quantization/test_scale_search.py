@@ -18,7 +18,7 @@ RTN = partial(quantize_rtn, bits=3, group_size=32)
 
 
 def decode(family, model, inputs):
-    return family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
+    return family.read_prompts(model, inputs)[0]
 
 
 def batches_of(family, model, prompts, weigh):

@@ -40,7 +40,7 @@ WEIGHTS = "model.safetensors"
 
 
 def decode(family, model, inputs):
-    return family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
+    return family.read_prompts(model, inputs)[0]
 
 
 def test_a_stack_that_is_run_block_by_block_yields_what_it_yields_in_the_model(calibrated):

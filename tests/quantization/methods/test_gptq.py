@@ -244,7 +244,7 @@ def plain_hessians(family, model, processor, table, names):
         (pixels,) = vision_batches(family, processor, sample)
         images = family.encode_images(model, pixels)
         (inputs,) = language_batches(family, model, processor, sample, images)
-        hidden, _ = family.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)
+        hidden, _ = family.read_prompts(model, inputs)
         family.logits(model, hidden)
     for hook in hooks:
         hook.remove()

@@ -68,7 +68,7 @@ def decode_greedily(
     """
     cache: Any = DynamicCache(config=model.get_submodule(family.decoder).config)
     mask = inputs.attention_mask
-    hidden, cache = family.decode(model, inputs.inputs_embeds, mask, inputs.position_ids, cache)
+    hidden, cache = family.read_prompts(model, inputs, cache)
     states = {
         "image_state": _max_pool(hidden, inputs.roles == Role.IMAGE),
         "question_state": _max_pool(hidden, inputs.roles == Role.QUESTION),

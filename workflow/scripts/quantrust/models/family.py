@@ -505,6 +505,28 @@ class Family(ABC):
             )
         return before, after
 
+    def read_prompts(
+        self, model: nn.Module, inputs: LanguageInputs, cache: Any | None = None
+    ) -> tuple[torch.Tensor, Any]:
+        """Run the decoder over whole prompts; the tokens that follow them go through `decode`.
+
+        A family whose decoder reads more of a prompt than embeddings, mask and positions overrides this.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+        inputs : LanguageInputs
+        cache : object or None
+            An empty one; None computes without one.
+
+        Returns
+        -------
+        hidden : torch.Tensor, shape (batch, tokens, hidden)
+            Last layer, after the final norm.
+        cache : object or None
+        """
+        return self.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids, cache)
+
     def decode(
         self,
         model: nn.Module,

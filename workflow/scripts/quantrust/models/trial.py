@@ -67,7 +67,7 @@ def try_model(folder: str, processor: Any) -> None:
                 raise QuantrustError(
                     f"{folder}: the tokenizer makes no token of {QUESTION!r}; get tokenizer.json again"
                 )
-            hidden, _ = family.decode(model, prompts.inputs_embeds, prompts.attention_mask, prompts.position_ids)
+            hidden, _ = family.read_prompts(model, prompts)
             family.logits(model, hidden[:, -1])
 
 

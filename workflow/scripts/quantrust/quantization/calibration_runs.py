@@ -215,8 +215,7 @@ class CalibrationRuns:
             return self.family.encode_images(self.model, fetch(inputs))
 
     def _decode(self, inputs: LanguageInputs) -> Tensor:
-        inputs = fetch(inputs)
-        return self.family.decode(self.model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids)[0]
+        return self.family.read_prompts(self.model, fetch(inputs))[0]
 
 
 def real_tokens(inputs: LanguageInputs) -> Tensor:

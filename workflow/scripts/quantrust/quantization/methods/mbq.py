@@ -244,8 +244,7 @@ def _add_gradients(
 
 
 def _decode(family: Family, model: nn.Module, batch: LanguageInputs) -> Tensor:
-    batch = fetch(batch)
-    return family.decode(model, batch.inputs_embeds, batch.attention_mask, batch.position_ids)[0]
+    return family.read_prompts(model, fetch(batch))[0]
 
 
 def _loss_gradient(
