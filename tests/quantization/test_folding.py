@@ -47,6 +47,16 @@ def test_a_norm_of_one_plus_its_weight_gets_the_weight_that_the_quotient_needs()
     assert model[0].weight.tolist() == [1.5 / 2 - 1, 4 / 0.5 - 1]
 
 
+def test_a_norm_of_one_plus_its_weight_keeps_a_channel_that_it_makes_very_small():
+    """Near -1 bfloat16 has steps of 1 / 256: a multiplier below half of that would become 0, and the channel lost."""
+    model = nn.Sequential(Gemma3RMSNorm(2), nn.Linear(2, 1)).requires_grad_(False)
+    model[0].weight.copy_(torch.tensor([-0.96875, -1.03125]))
+    inputs = torch.tensor([[3.0, -2.0]])
+    before = model(inputs)
+    fold_scale(model, ScaleGroup("0", ("1",), "1", "mlp", norm=NormKind.ONE_PLUS_WEIGHT), torch.tensor([30.0, 30.0]))
+    torch.testing.assert_close(model(inputs), before)
+
+
 def test_folding_into_norms_of_one_plus_their_weight_keeps_the_logits_of_a_decoder():
     torch.manual_seed(0)
     config = Gemma3TextConfig(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers.models.gemma.modeling_gemma import GemmaTextScaledWordEmbedding
 
 from quantrust.errors import QuantrustError
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear, replace_layer
@@ -61,3 +62,16 @@ def test_a_layer_that_computes_more_than_its_kind_is_not_replaced():
     with pytest.raises(QuantrustError, match=r"^words is a .*ScaledEmbedding, which computes more than Embedding does"):
         replace_layer(model, "words", weight, torch.float32)
     assert isinstance(model["words"], ScaledEmbedding)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_embedding_that_multiplies_what_it_looks_up_still_does(dtype):
+    """As Gemma does, in the dtype of the model: the factor is rounded to it."""
+    original = GemmaTextScaledWordEmbedding(8, 32, 0, embed_scale=32**0.5).to(dtype)
+    model = nn.ModuleDict({"words": original})
+    quantized = quantize_rtn(original.weight.detach().float(), 8, 32)
+    replace_layer(model, "words", PackedWeight.from_quantized(quantized), dtype, "embed_scale")
+    original.weight = nn.Parameter(quantized.dequantize().to(dtype), requires_grad=False)
+    token_ids = torch.tensor([[3, 1], [7, 3]])
+    assert torch.equal(model["words"](token_ids), original(token_ids))
+    assert sorted(model.state_dict()) == ["words.weight.codes", "words.weight.scale", "words.weight.zero"]

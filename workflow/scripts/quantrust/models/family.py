@@ -160,6 +160,10 @@ class Family(ABC):
     final_norm: str
     # The norms that a scale may be folded into, by their exact class: a subclass may compute something else.
     norms: tuple[tuple[type[nn.Module], NormKind], ...]
+    # The buffer of the token embedding by which it multiplies what it looks up; None where it does not.
+    embedding_factor: str | None = None
+    # What the decoder can attend with. Flash attention has no mask, so that no token can see a later one.
+    attentions: tuple[str, ...] = ("eager", "sdpa", "flash_attention_2")
     # What the published prompt format puts between the assistant's turn and the answer.
     answer_prefix: str
     # Settings of preprocessor_config.json that a study may set, those in maps with dots; read from the source as well.
@@ -302,6 +306,10 @@ class Family(ABC):
     def image_token(self, processor: Any) -> str:
         """Return the token that stands for one row of image features."""
         return processor.image_token
+
+    def image_mark(self, processor: Any) -> str:
+        """Return what the chat template shows in the place of an image: its token, unless the family has another."""
+        return self.image_token(processor)
 
     def prompt_tokens(self, processor: Any) -> tuple[str, ...]:
         """Return the tokens that prompts and answers are put together with; each must be one of the vocabulary."""
@@ -493,17 +501,36 @@ class Family(ABC):
                 "chat_template"
             )
         before, after = around
-        image_token = self.image_token(processor)
-        if image_token in template:
+        image_token, mark = self.image_token(processor), self.image_mark(processor)
+        for token in (image_token, mark):
+            if token in template:
+                raise QuantrustError(
+                    f"the prompt {template!r} holds {token!r}, which stands for the image; take it out"
+                )
+        if (before.count(mark), after.count(mark)) != (1, 0):
             raise QuantrustError(
-                f"the prompt {template!r} holds {image_token!r}, which stands for the image; take it out"
+                f"{which} shows the image {before.count(mark)} times before the question and "
+                f"{after.count(mark)} times after it; expected once before: give the model another chat_template"
             )
-        if (before.count(image_token), after.count(image_token)) != (1, 0):
-            raise QuantrustError(
-                f"{which} shows the image {before.count(image_token)} times before the question and "
-                f"{after.count(image_token)} times after it; expected once before: give the model another chat_template"
-            )
-        return before, after
+        return before.replace(mark, image_token), after
+
+    def prefill(self, model: nn.Module, inputs: LanguageInputs, cache: Any | None = None) -> tuple[torch.Tensor, Any]:
+        """Run the decoder on whole prompts.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+        inputs : LanguageInputs
+        cache : object or None
+            An empty cache to fill; None computes without one.
+
+        Returns
+        -------
+        hidden : torch.Tensor, shape (batch, tokens, hidden)
+            Last layer, after the final norm.
+        cache : object or None
+        """
+        return self.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids, cache)
 
     def read_prompts(
         self, model: nn.Module, inputs: LanguageInputs, cache: Any | None = None
@@ -531,18 +558,18 @@ class Family(ABC):
         self,
         model: nn.Module,
         inputs_embeds: torch.Tensor,
-        attention_mask: torch.Tensor,
+        attention_mask: torch.Tensor | dict[str, torch.Tensor],
         position_ids: torch.Tensor,
         cache: Any | None = None,
     ) -> tuple[torch.Tensor, Any]:
-        """Run the decoder.
+        """Run the decoder on new tokens, as they are: what is peculiar to prompts is in `prefill`.
 
         Parameters
         ----------
         model : torch.nn.Module
         inputs_embeds : torch.Tensor, shape (batch, new tokens, hidden)
-        attention_mask : torch.Tensor
-            Shape (batch, cached + new tokens), or a 4-D additive mask.
+        attention_mask : torch.Tensor or dict
+            Shape (batch, cached + new tokens), a 4-D mask, or what else the library's decoder takes.
         position_ids : torch.Tensor
             Of the new tokens.
         cache : object or None

@@ -445,7 +445,7 @@ def _restore_layers(
             weight = PackedWeight(layer["rows"], layer["columns"], layer["bits"], layer["group"])
         else:
             weight = model.get_submodule(layer["shares"]).weight
-        replace_layer(model, layer["layer"], weight, dtype)
+        replace_layer(model, layer["layer"], weight, dtype, family.embedding_factor)
     return tied_head, tied_embedding
 
 

@@ -54,6 +54,12 @@ def fold_scale(model: nn.Module, group: ScaleGroup, scale: Tensor) -> None:
             folded = before / scale - 1 if group.norm is NormKind.ONE_PLUS_WEIGHT else before / scale
             previous.weight.copy_(folded.to(NORM_DTYPE))
             after = _multiplier(previous.weight, group.norm)
+            if group.norm is NormKind.ONE_PLUS_WEIGHT:
+                # near -1 the steps of the dtype are wide, and a small multiplier must not become none
+                least = torch.finfo(NORM_DTYPE).eps / 2
+                lost = (after == 0) & (before != 0)
+                previous.weight.copy_(torch.where(lost, before.sign() * least - 1, previous.weight))
+                after = _multiplier(previous.weight, group.norm)
             scale = torch.where(after == 0, scale, before / after)
         # some norms have no bias attribute at all
         if getattr(previous, "bias", None) is not None:

@@ -40,6 +40,8 @@ class LayerWriter:
         Counts layers.
     replace : bool
         Whether a quantized layer takes its place in the model, so that what runs afterwards reads what it yields.
+    factor : str or None
+        The buffer by which the token embedding multiplies what it looks up.
 
     Attributes
     ----------
@@ -58,11 +60,13 @@ class LayerWriter:
         writer: CheckpointWriter,
         bar: Progress,
         replace: bool,
+        factor: str | None = None,
     ) -> None:
         self.quantizers = quantizers
         self.errors: dict[str, float] = {}
         self.notes: dict[str, str] = {}
-        self._model, self._weights, self._writer, self._bar, self._replace = model, weights, writer, bar, replace
+        self._model, self._weights, self._writer, self._bar = model, weights, writer, bar
+        self._replace, self._factor = replace, factor
         # None is what lies between the parts
         self._tensors: dict[str | None, list[str]] = {}
         for name in writer.layout.tensors:
@@ -100,7 +104,7 @@ class LayerWriter:
         packed = PackedWeight.from_quantized(quantized)
         self._writer.write_packed(name, packed)
         if self._replace:
-            replace_layer(self._model, name, packed, DTYPE)
+            replace_layer(self._model, name, packed, DTYPE, self._factor)
         self._bar.update()
 
     def finish(self, part: str | None) -> None:

@@ -95,21 +95,31 @@ class QuantizedEmbedding(nn.Module):
         Shape (vocabulary, hidden).
     dtype : torch.dtype
         Of the embeddings it returns.
+    factor : Tensor or None, shape ()
+        What embeddings are multiplied by, in their dtype; it is not a part of the state.
     """
 
-    def __init__(self, weight: PackedWeight, dtype: torch.dtype) -> None:
+    factor: Tensor | None
+
+    def __init__(self, weight: PackedWeight, dtype: torch.dtype, factor: Tensor | None = None) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = weight.rows, weight.columns
         self.weight = weight
         self.dtype = dtype
+        self.register_buffer("factor", factor, persistent=False)
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Map token ids (...) to embeddings (..., hidden)."""
         rows, places = token_ids.reshape(-1).unique(return_inverse=True)
-        return self.weight.dequantize(self.dtype, rows)[places].reshape(*token_ids.shape, self.embedding_dim)
+        found = self.weight.dequantize(self.dtype, rows)
+        if self.factor is not None:
+            found = found * self.factor.to(self.dtype)
+        return found[places].reshape(*token_ids.shape, self.embedding_dim)
 
 
-def replace_layer(model: nn.Module, name: str, weight: PackedWeight, dtype: torch.dtype) -> None:
+def replace_layer(
+    model: nn.Module, name: str, weight: PackedWeight, dtype: torch.dtype, factor: str | None = None
+) -> None:
     """Put a quantized layer in the place of the linear or embedding called `name`.
 
     Parameters
@@ -121,6 +131,8 @@ def replace_layer(model: nn.Module, name: str, weight: PackedWeight, dtype: torc
     weight : PackedWeight
     dtype : torch.dtype
         The dtype that the model computes in.
+    factor : str or None
+        The buffer of the layer by which it multiplies what it looks up, if it is an embedding that does.
 
     Raises
     ------
@@ -129,13 +141,16 @@ def replace_layer(model: nn.Module, name: str, weight: PackedWeight, dtype: torc
     """
     layer = model.get_submodule(name)
     base = nn.Embedding if isinstance(layer, nn.Embedding) else nn.Linear
-    if isinstance(layer, base) and type(layer).forward is not base.forward:
+    multiplier = getattr(layer, factor) if factor is not None and base is nn.Embedding else None
+    if multiplier is None and isinstance(layer, base) and type(layer).forward is not base.forward:
         kind = type(layer)
         raise QuantrustError(
             f"{name} is a {kind.__module__}.{kind.__qualname__}, which computes more than {base.__name__} does; a "
             "quantized layer would leave that out. Leave the layer's component out of the scheme"
         )
     quantized = (
-        QuantizedEmbedding(weight, dtype) if isinstance(layer, nn.Embedding) else QuantizedLinear(weight, layer.bias)
+        QuantizedEmbedding(weight, dtype, multiplier)
+        if isinstance(layer, nn.Embedding)
+        else QuantizedLinear(weight, layer.bias)
     )
     model.set_submodule(name, quantized)

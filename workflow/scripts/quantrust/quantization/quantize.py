@@ -107,7 +107,7 @@ def quantize_model(
     ):
         weights = StreamedWeights(model_folder, family, model, device)
         replaces = method is not None and method.replaces_layers
-        layers = LayerWriter(model, weights, quantizers, writer, bar, replaces)
+        layers = LayerWriter(model, weights, quantizers, writer, bar, replaces, family.embedding_factor)
         if walk is None:
             layers.quantize_rest()
         else:
