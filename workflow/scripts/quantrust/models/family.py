@@ -514,24 +514,6 @@ class Family(ABC):
             )
         return before.replace(mark, image_token), after
 
-    def prefill(self, model: nn.Module, inputs: LanguageInputs, cache: Any | None = None) -> tuple[torch.Tensor, Any]:
-        """Run the decoder on whole prompts.
-
-        Parameters
-        ----------
-        model : torch.nn.Module
-        inputs : LanguageInputs
-        cache : object or None
-            An empty cache to fill; None computes without one.
-
-        Returns
-        -------
-        hidden : torch.Tensor, shape (batch, tokens, hidden)
-            Last layer, after the final norm.
-        cache : object or None
-        """
-        return self.decode(model, inputs.inputs_embeds, inputs.attention_mask, inputs.position_ids, cache)
-
     def read_prompts(
         self, model: nn.Module, inputs: LanguageInputs, cache: Any | None = None
     ) -> tuple[torch.Tensor, Any]:
@@ -562,7 +544,7 @@ class Family(ABC):
         position_ids: torch.Tensor,
         cache: Any | None = None,
     ) -> tuple[torch.Tensor, Any]:
-        """Run the decoder on new tokens, as they are: what is peculiar to prompts is in `prefill`.
+        """Run the decoder on new tokens, as they are: what is peculiar to prompts is in `read_prompts`.
 
         Parameters
         ----------

@@ -143,8 +143,8 @@ def build_model(folder: str | Path, family: Family, attention: str = "sdpa") -> 
     """
     if attention not in family.attentions:
         raise QuantrustError(
-            f"{folder}: in {family.name}, tokens of a prompt see later ones, which the attention {attention} cannot do; "
-            f"set compute.attention to one of: {', '.join(family.attentions)}"
+            f"{folder}: in {family.name}, tokens of a prompt see later ones, which {attention} cannot do; set "
+            f"compute.attention to one of: {', '.join(family.attentions)}"
         )
     config = read_model_config(folder, family.model_class.config_class, attention)
     with _describing(Path(folder) / CONFIG, family.model_class.config_class):
