@@ -94,7 +94,7 @@ def test_a_command_prints_what_the_documentation_shows(monkeypatch, capsys, comm
 
 
 def test_the_commands_on_tables_are_shown_with_what_they_print():
-    assert {command.split()[1] for command, _ in SHOWN} == {"score", "compare", "certify", "power"}
+    assert {command.split()[1] for command, _ in SHOWN} == {"score", "compare", "certify", "power", "importance"}
 
 
 OVERLAYS = """

@@ -10,6 +10,7 @@ from quantrust.commands import (
     certify,
     compare,
     export,
+    importance,
     plan,
     power,
     recalibrate,
@@ -20,7 +21,21 @@ from quantrust.commands import (
 )
 from quantrust.errors import INTERRUPTED, QuantrustError, out_of_memory, refused_by_system
 
-COMMANDS = (plan, score, compare, certify, power, bundle, answer, serve, recalibrate, recheck, export, verify)
+COMMANDS = (
+    plan,
+    score,
+    compare,
+    certify,
+    power,
+    importance,
+    bundle,
+    answer,
+    serve,
+    recalibrate,
+    recheck,
+    export,
+    verify,
+)
 DESCRIPTION = """\
 How far can the answers of a visual question answering model be trusted? These
 commands work on files: on tables of scores and predictions of any model, and on
@@ -38,6 +53,8 @@ examples:
     quantrust certify answers.csv --risks 0.05 --delta 0.1
   how many images show a difference of one point between two variants?
     quantrust power A.csv B.csv --difference 0.01
+  which part of a model moves a metric, from a grid of schemes
+    quantrust importance grid.csv --metric accuracy --factors vision_bits language_bits
   what did quantization cost, and is the difference more than chance?
     quantrust compare data/scores/qwen2-vl-tiny/bf16.parquet \\
         data/scores/qwen2-vl-tiny/hqq-w3g64-full.parquet

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
+from quantrust.evaluation.importance import Stratum
 from quantrust.report.figures.parts import FEWEST, in_percent, legend, title
 from quantrust.report.figures.reliability_diagrams import draw_bins
 from quantrust.report.style import BAND_ALPHA, DATASET_COLOURS, DATASET_MARKERS, PNG_DPI, RC, styled_figure
@@ -159,6 +162,45 @@ def draw_power(path: Path, form: str, curves: Sequence[PowerCurve], pilot: int, 
             for one, colour, marker in zip(curves, DATASET_COLOURS, DATASET_MARKERS, strict=False)
         ]
         legend(figure, handles, f"{note}; dotted: a power of {in_words(wanted)}", 84)
+        save_plot(figure, path, form)
+
+
+def draw_importance(path: Path, form: str, metric: str, strata: Sequence[Stratum], note: str) -> None:
+    """Draw the shares of the parts as bars, one for each stratum, with the standard deviation above.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    form : str
+        One of `FORMS`.
+    metric : str
+    strata : sequence of Stratum
+        At most as many factors as there are `DATASET_COLOURS`.
+    note : str
+    """
+    factors = list(strata[0].shapley)
+    with styled_figure(height=3.2, width=max(3.6, 1.4 + 0.75 * len(strata))) as figure:
+        axes = figure.subplots()
+        bottom = np.zeros(len(strata))
+        for factor, colour in zip(factors, DATASET_COLOURS, strict=False):
+            shares = np.nan_to_num([stratum.shapley[factor] for stratum in strata])
+            mains = np.nan_to_num([stratum.main[factor] for stratum in strata])
+            places = np.arange(len(strata))
+            axes.bar(places, shares, bottom=bottom, color=colour, alpha=0.45, width=0.62)
+            axes.bar(places, mains, bottom=bottom, color=colour, width=0.62)
+            bottom += shares
+        for place, stratum in enumerate(strata):
+            axes.text(place, 1.01, f"sd {stratum.sd:.3g}", ha="center", va="bottom", fontsize=6.5)
+        axes.set_xticks(
+            range(len(strata)), [f"{stratum.least_bits:g} bits\n{stratum.schemes} schemes" for stratum in strata]
+        )
+        axes.set(ylim=(0, 1.08), xlabel="no part has fewer than", ylabel=f"share of the variance of {metric}")
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.grid(axis="x", visible=False)
+        in_percent(axes.yaxis)
+        handles = [Patch(color=colour, label=factor) for factor, colour in zip(factors, DATASET_COLOURS, strict=False)]
+        legend(figure, handles, f"{note}; full colour: main effect; light: its part of interactions", 84)
         save_plot(figure, path, form)
 
 
