@@ -28,8 +28,8 @@ def draw(n, seed):
     rng = np.random.default_rng(seed)
     confidence = rng.permutation(n) / n + 0.5 / n
     right = rng.random(n) < confidence**0.25
-    accuracy = np.where(right, rng.choice([0.3, 0.6, 0.9, 1.0], p=[0.02, 0.03, 0.05, 0.9], size=n), 0.0)
-    return accuracy, confidence, np.arange(n) // 3
+    quality = np.where(right, rng.choice([0.3, 0.6, 0.9, 1.0], p=[0.02, 0.03, 0.05, 0.9], size=n), 0.0)
+    return quality, confidence, np.arange(n) // 3
 
 
 def vectorised(val, test):
@@ -77,11 +77,11 @@ def all_point_metrics(n):
 
 
 def _all_point_metrics(n):
-    accuracy, confidence, _ = draw(n, 2)
+    quality, confidence, _ = draw(n, 2)
     val = rank(*draw(20_000, 3)[:2])
 
     def run():
-        ranking = rank(accuracy, confidence)
+        ranking = rank(quality, confidence)
         return summarise(ranking, RISKS, COSTS, deploy(val, RISKS, COSTS), is_probability=True)
 
     values, seconds = timed(run)
@@ -91,11 +91,11 @@ def _all_point_metrics(n):
 
 def all_resamples(n, resamples):
     """Resample the images of n answers and compute every metric with its interval."""
-    accuracy, confidence, image = draw(n, 4)
+    quality, confidence, image = draw(n, 4)
 
     def run():
-        ranking = rank(accuracy, confidence)
-        resampler = Resampler(accuracy, draw_images(image, resamples, 0))
+        ranking = rank(quality, confidence)
+        resampler = Resampler(quality, draw_images(image, resamples, 0))
         deployment = deploy(ranking, RISKS, COSTS)
         with tqdm(total=resamples, unit="resample") as bar:
             values = resampler.evaluate(ranking, RISKS, COSTS, deployment, is_probability=True, progress=bar.update)

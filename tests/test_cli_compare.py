@@ -24,8 +24,8 @@ def scores(lost: float) -> pl.DataFrame:
     parts = []
     for dataset, split, n in (("id", "val", 120), ("id", "test", 240), ("shift", "test", 120)):
         rng = np.random.default_rng([n, len(split)])
-        accuracy = rng.choice([0, 0.6, 1.0], p=[0.3, 0.1, 0.6], size=n)
-        accuracy = np.where(rng.random(n) < lost, 0.0, accuracy)
+        quality = rng.choice([0, 0.6, 1.0], p=[0.3, 0.1, 0.6], size=n)
+        quality = np.where(rng.random(n) < lost, 0.0, quality)
         parts.append(
             pl.DataFrame(
                 {
@@ -33,8 +33,8 @@ def scores(lost: float) -> pl.DataFrame:
                     "split": [split] * n,
                     "question_id": [f"{split}-{index}" for index in range(n)],
                     "image_id": [f"{split}-{index // 2}" for index in range(n)],
-                    "accuracy": accuracy,
-                    "maxprob": np.clip(0.4 * accuracy + 0.6 * rng.random(n), 0, 1),
+                    "quality": quality,
+                    "maxprob": np.clip(0.4 * quality + 0.6 * rng.random(n), 0, 1),
                     "entropy": -rng.random(n),
                 }
             )
@@ -185,15 +185,15 @@ BAD = {
         lambda table: pl.concat([table, table.filter(test_1)]),
         r"b\.parquet: question test-1 of id is there twice",
     ),
-    "no accuracy": (
-        rewritten(accuracy=pl.when(test_1).then(None).otherwise("accuracy")),
-        r"b\.parquet: question test-1 of id: accuracy is None",
+    "no quality": (
+        rewritten(quality=pl.when(test_1).then(None).otherwise("quality")),
+        r"b\.parquet: question test-1 of id: quality is None",
     ),
-    "an impossible accuracy": (
-        rewritten(accuracy=pl.when(test_1).then(1.5).otherwise("accuracy")),
-        r"b\.parquet: question test-1 of id: accuracy is 1\.5",
+    "an impossible quality": (
+        rewritten(quality=pl.when(test_1).then(1.5).otherwise("quality")),
+        r"b\.parquet: question test-1 of id: quality is 1\.5",
     ),
-    "accuracy in words": (rewritten(accuracy=pl.lit("good")), r"b\.parquet: accuracy holds String"),
+    "quality in words": (rewritten(quality=pl.lit("good")), r"b\.parquet: quality holds String"),
     "numbers as names": (rewritten(image_id=pl.lit(3)), r"b\.parquet: image_id holds Int32"),
     "no such estimator": (lambda table: table.drop("maxprob"), r"b\.parquet: no estimator 'maxprob'; .* entropy$"),
     "an unusable confidence": (

@@ -167,7 +167,7 @@ def test_a_trained_selector_takes_nearly_what_is_planned(project: Path) -> None:
         "split": ["dev", "val"] * 100,
         "image_id": [str(row) for row in range(200)],
         "joint_log_prob": -rng.random(200),
-        "accuracy": rng.random(200),
+        "quality": rng.random(200),
         **states,
     }
     arrays = {name: pl.Array(pl.Float32, hidden) for name in STATES}

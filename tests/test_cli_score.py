@@ -229,7 +229,7 @@ def test_per_question_output(files):
     assert score(folder, "--per-question", folder / "out.csv", "--resamples", 0) == 0
     with open(folder / "out.csv", newline="") as handle:
         assert list(csv.reader(handle)) == [
-            ["question_id", "accuracy", "confidence"],
+            ["question_id", "quality", "confidence"],
             ["100", "1.0", "0.25"],
             ["101", "0.3", "0.125"],
         ]

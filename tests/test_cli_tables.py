@@ -136,7 +136,7 @@ def test_thresholds_may_come_from_another_table(tmp_path, capsys):
 
 
 def test_scores_of_a_study_are_a_table_with_an_estimator_as_confidence(tmp_path, capsys):
-    names = {"id": "question_id", "image": "image_id", "quality": "accuracy", "confidence": "maxprob"}
+    names = {"id": "question_id", "image": "image_id", "quality": "quality", "confidence": "maxprob"}
     one = answers().drop("group").rename(names).with_columns(pl.col("question_id").cast(pl.String))
     shift = one.filter(pl.col("split") == "test")
     study = pl.concat([one.with_columns(dataset=pl.lit("id")), shift.with_columns(dataset=pl.lit("shift"))])
@@ -144,7 +144,7 @@ def test_scores_of_a_study_are_a_table_with_an_estimator_as_confidence(tmp_path,
     plain = scored(write(answers().drop("group"), tmp_path / "t.csv"))
     assert {**scored(path), "format": "table"} == plain
     assert "answers to id; confidence: the column maxprob" in capsys.readouterr().out
-    assert scored(path, "--dataset", "shift", "--confidence", "accuracy")["auroc"] == 1.0
+    assert scored(path, "--dataset", "shift", "--confidence", "quality")["auroc"] == 1.0
     assert main(["score", str(path), "--dataset", "other"]) == 2
     assert "no dataset 'other'; expected one of 'id', 'shift' in --dataset" in capsys.readouterr().err
 
@@ -223,7 +223,7 @@ def compared(paths: tuple[Path, Path], *options: object) -> pl.DataFrame:
 def test_two_tables_are_compared_as_a_study_compares_its_scores(two, tmp_path, capsys):
     table = compared(two, "--risk", 0.2)
     assert "thresholds from split val; 99 resamples" in capsys.readouterr().out
-    names = {"id": "question_id", "image": "image_id", "quality": "accuracy", "confidence": "maxprob"}
+    names = {"id": "question_id", "image": "image_id", "quality": "quality", "confidence": "maxprob"}
     study = []
     for path in two:
         rows = pl.read_csv(path) if path.suffix == ".csv" else pl.read_ndjson(path)

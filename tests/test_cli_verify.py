@@ -56,7 +56,7 @@ def write_artifact(path: str) -> None:
                 (folder / "images" / "1.png").write_bytes(b"\x89PNG" * 9)
                 (folder / "config.json").write_text('{"format": 3}')
         case "table":
-            write_table(pl.DataFrame({"question_id": ["1", path], "accuracy": [0.5, 1.0]}), path)
+            write_table(pl.DataFrame({"question_id": ["1", path], "quality": [0.5, 1.0]}), path)
         case "document":
             with writing_document(path) as partial:
                 partial.write_text(f"scheme,accuracy\n{path},0.5\n")

@@ -7,17 +7,17 @@ evaluator of selective VQA does: n^2 / 2 additions for each cost.
 import numpy as np
 
 
-def ranked(accuracy, confidence):
-    """Return (confidence, accuracy) pairs, most confident first."""
-    return sorted(zip(confidence, accuracy, strict=True), key=lambda pair: -pair[0])
+def ranked(quality, confidence):
+    """Return (confidence, quality) pairs, most confident first."""
+    return sorted(zip(confidence, quality, strict=True), key=lambda pair: -pair[0])
 
 
 def coverage_at_risk(pairs, limit):
     """Return coverage and threshold: walk back from the last answer until the mean risk keeps the limit."""
     n = len(pairs)
     risks, total = [], 0.0
-    for count, (_, accuracy) in enumerate(pairs, start=1):
-        total += 1.0 - accuracy
+    for count, (_, quality) in enumerate(pairs, start=1):
+        total += 1.0 - quality
         risks.append(total / count)
     index = n - 1
     while index >= 0 and risks[index] > limit:
@@ -27,14 +27,14 @@ def coverage_at_risk(pairs, limit):
     return ((index + 1) / n, pairs[index][0]) if index >= 0 else (0.0, None)
 
 
-def gain(accuracy, cost):
+def gain(quality, cost):
     """Return what an answer adds to Phi."""
-    return accuracy if accuracy > 0 else -cost
+    return quality if quality > 0 else -cost
 
 
 def best_threshold(pairs, cost):
     """Return the lowest of the thresholds with the largest sum of gains."""
-    gains = np.array([gain(accuracy, cost) for _, accuracy in pairs])
+    gains = np.array([gain(quality, cost) for _, quality in pairs])
     sums = np.array([sum(gains[: count + 1]) for count in range(len(gains))])
     last = np.where(sums == sums.max())[0][-1]
     return pairs[last][0] if sums[last] >= 0 else None
@@ -43,9 +43,9 @@ def best_threshold(pairs, cost):
 def effective_reliability(pairs, cost, threshold):
     """Return Phi under a threshold."""
     total = 0.0
-    for confidence, accuracy in pairs:
+    for confidence, quality in pairs:
         if threshold is not None and confidence >= threshold:
-            total += gain(accuracy, cost)
+            total += gain(quality, cost)
     return total / len(pairs)
 
 

@@ -5,8 +5,8 @@ def coverage_at_risk(pairs, limit):
     """Return coverage and threshold at the last block end whose mean risk keeps the limit."""
     n, total = len(pairs), 0.0
     best = (0.0, None)
-    for index, (confidence, accuracy) in enumerate(pairs):
-        total += 1.0 - accuracy
+    for index, (confidence, quality) in enumerate(pairs):
+        total += 1.0 - quality
         ends_block = index == n - 1 or pairs[index + 1][0] != confidence
         if ends_block and total <= limit * (index + 1):
             best = ((index + 1) / n, confidence)
@@ -17,8 +17,8 @@ def best_threshold(pairs, cost):
     """Return the lowest of the thresholds with the largest sum of gains."""
     n, total = len(pairs), 0.0
     best, threshold = 0.0, None
-    for index, (confidence, accuracy) in enumerate(pairs):
-        total += accuracy if accuracy > 0 else -cost
+    for index, (confidence, quality) in enumerate(pairs):
+        total += quality if quality > 0 else -cost
         if (index == n - 1 or pairs[index + 1][0] != confidence) and total >= best:
             best, threshold = total, confidence
     return threshold
@@ -29,10 +29,10 @@ def effective_reliability(pairs, cost, threshold):
     if threshold is None:
         return 0.0
     total = 0.0
-    for confidence, accuracy in pairs:
+    for confidence, quality in pairs:
         if confidence < threshold:
             break
-        total += accuracy if accuracy > 0 else -cost
+        total += quality if quality > 0 else -cost
     return total / len(pairs)
 
 

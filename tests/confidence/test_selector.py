@@ -33,11 +33,11 @@ SETTINGS = SelectorSettings(hidden=16, dropout=0.1, learning_rate=3e-3, batch_si
 
 
 def _features(n: int = 900, seed: int = 0) -> pl.DataFrame:
-    """Rows whose accuracy follows the first channel of the answer state, while the probability is noise."""
+    """Rows whose quality follows the first channel of the answer state, while the probability is noise."""
     rng = np.random.default_rng(seed)
     states = {name: rng.normal(size=(n, 8)).astype(np.float32) for name in ("image_state", "question_state")}
     states["answer_state"] = rng.normal(size=(n, 8)).astype(np.float32)
-    accuracy = np.round(1 / (1 + np.exp(-4 * states["answer_state"][:, 0])), 1)
+    quality = np.round(1 / (1 + np.exp(-4 * states["answer_state"][:, 0])), 1)
     return pl.DataFrame(
         {
             "dataset": ["scenes"] * n,
@@ -46,7 +46,7 @@ def _features(n: int = 900, seed: int = 0) -> pl.DataFrame:
             "image_id": [str(k // 3) for k in range(n)],
             "answer_type": ["other"] * n,
             "question_kind": ["colour"] * n,
-            "accuracy": accuracy,
+            "quality": quality,
             "joint_log_prob": np.log(rng.uniform(0.1, 1.0, n)).astype(np.float32),
             **states,
         },
@@ -67,16 +67,16 @@ def test_the_selector_ranks_by_what_the_states_say(trained):
     columns = selector_confidence(load_selector(trained / "selector"), test)
     for name in ("selector", "selector-ensemble"):
         assert ((columns[name] >= 0) & (columns[name] <= 1)).all()
-        assert np.corrcoef(columns[name], test["accuracy"])[0, 1] > 0.85
+        assert np.corrcoef(columns[name], test["quality"])[0, 1] > 0.85
     maxprob = np.exp(test["joint_log_prob"].to_numpy())
-    assert abs(np.corrcoef(maxprob, test["accuracy"])[0, 1]) < 0.3
+    assert abs(np.corrcoef(maxprob, test["quality"])[0, 1]) < 0.3
 
 
 def test_the_residual_selector_learns_what_the_states_say_too(trained):
     test = _features().filter(pl.col("split") == "test")
     residual = selector_confidence(load_selector(trained / "selector"), test)["selector-residual"]
     maxprob = np.exp(test["joint_log_prob"].to_numpy())
-    assert np.corrcoef(residual, test["accuracy"])[0, 1] > np.corrcoef(maxprob, test["accuracy"])[0, 1] + 0.3
+    assert np.corrcoef(residual, test["quality"])[0, 1] > np.corrcoef(maxprob, test["quality"])[0, 1] + 0.3
     # The first point of its curve is MaxProb, and none that is worse is kept.
     areas = [
         point["val_aurc"]
@@ -84,7 +84,7 @@ def test_the_residual_selector_learns_what_the_states_say_too(trained):
     ]
     val = _features().filter(pl.col("split") == "val")
     order = np.argsort(-val["joint_log_prob"].to_numpy(), kind="stable")
-    risk = 1 - val["accuracy"].to_numpy()[order]
+    risk = 1 - val["quality"].to_numpy()[order]
     assert areas[0] == pytest.approx(np.mean(np.cumsum(risk) / np.arange(1, len(risk) + 1)), abs=1e-6)
     assert min(areas) < areas[0]
 

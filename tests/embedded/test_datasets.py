@@ -214,13 +214,13 @@ def test_people_who_missed_the_referent_say_so_in_the_multimodal_shift():
 
 def test_adversarial_selection_keeps_the_stated_share(folder, tmp_path):
     questions = json.loads((folder / "candidates" / "questions_test.json").read_text())["questions"]
-    accuracies = {str(q["question_id"]): float(k % 3 == 0) for k, q in enumerate(questions)}
-    select_adversarial(folder / "candidates", accuracies, tmp_path / "kept", questions=10, wrong_share=0.6, seed=1)
+    qualities = {str(q["question_id"]): float(k % 3 == 0) for k, q in enumerate(questions)}
+    select_adversarial(folder / "candidates", qualities, tmp_path / "kept", questions=10, wrong_share=0.6, seed=1)
     kept = json.loads((tmp_path / "kept" / "questions_test.json").read_text())["questions"]
-    assert len(kept) == 10 and sum(accuracies[str(q["question_id"])] == 0 for q in kept) == 6
+    assert len(kept) == 10 and sum(qualities[str(q["question_id"])] == 0 for q in kept) == 6
     assert {p.name for p in (tmp_path / "kept" / "images").iterdir()} == {q["image"] for q in kept}
     with pytest.raises(QuantrustError, match="raise the number of candidate images"):
-        select_adversarial(folder / "candidates", accuracies, tmp_path / "x", questions=24, wrong_share=0.9, seed=1)
+        select_adversarial(folder / "candidates", qualities, tmp_path / "x", questions=24, wrong_share=0.9, seed=1)
     assert not (tmp_path / "x").exists()
 
 

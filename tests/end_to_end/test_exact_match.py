@@ -86,11 +86,11 @@ def test_a_study_of_questions_with_one_right_answer_is_whole(tmp_path: Path) -> 
         answers = pl.read_parquet(data / "features" / MODEL / scheme / "own-gqa.parquet")
         assert len(answers) == len(references)
         judged = [exact_match(row["answer"], [references[row["question_id"]]]) for row in answers.iter_rows(named=True)]
-        assert answers["accuracy"].to_list() == judged
+        assert answers["quality"].to_list() == judged
         # The model is shipped and has seen such scenes.
-        assert scheme != "bf16" or 0.3 < answers["accuracy"].mean() < 1
+        assert scheme != "bf16" or 0.3 < answers["quality"].mean() < 1
         scores = pl.read_parquet(data / "scores" / MODEL / f"{scheme}.parquet")
-        assert set(scores["dataset"]) == {"own-gqa", "own-choices"} and set(scores["accuracy"]) <= {0.0, 1.0}
+        assert set(scores["dataset"]) == {"own-gqa", "own-choices"} and set(scores["quality"]) <= {0.0, 1.0}
     table = pl.read_parquet(data / "questions" / "own-choices.parquet")
     assert table["question"].str.ends_with("\nA. red\nB. green\nC. blue\nD. yellow").all()
     accuracy = pl.read_csv(workspace.folder / "reports" / "tables" / "accuracy.csv")

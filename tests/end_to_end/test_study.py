@@ -24,7 +24,7 @@ def test_every_question_is_answered_by_every_variant(study, schemes: list[str]) 
         for scheme in schemes:
             answered = pl.read_parquet(study.folder / "data" / "features" / MODEL / scheme / f"{dataset}.parquet")
             assert answered["question_id"].to_list() == asked["question_id"].to_list()
-            assert answered["accuracy"].is_between(0, 1).all()
+            assert answered["quality"].is_between(0, 1).all()
 
 
 def test_every_estimator_scores_every_answer(study, schemes: list[str]) -> None:

@@ -28,7 +28,7 @@ SETTINGS = {
 
 def answers(dataset: str, split: str, n: int, seed: int) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
-    accuracy = rng.choice([0, 0.3, 0.6, 1.0], p=[0.2, 0.1, 0.1, 0.6], size=n)
+    quality = rng.choice([0, 0.3, 0.6, 1.0], p=[0.2, 0.1, 0.1, 0.6], size=n)
     return pl.DataFrame(
         {
             "dataset": [dataset] * n,
@@ -37,8 +37,8 @@ def answers(dataset: str, split: str, n: int, seed: int) -> pl.DataFrame:
             "image_id": [f"{split}-{index // 3}" for index in range(n)],
             "answer_type": rng.choice(["yes/no", "other"], n),
             "question_kind": [None if index % 2 else "colour" for index in range(n)],
-            "accuracy": accuracy,
-            "maxprob": np.clip(0.4 + 0.3 * accuracy + 0.3 * rng.random(n), 0, 1),
+            "quality": quality,
+            "maxprob": np.clip(0.4 + 0.3 * quality + 0.3 * rng.random(n), 0, 1),
             "entropy": -rng.random(n),
         }
     )
@@ -64,16 +64,16 @@ def test_groups_hold_the_metrics_of_their_questions_alone(scores, tables) -> Non
     groups, _ = tables
     assert groups.schema == GROUPS_SCHEMA
     val = scores.filter(dataset="id", split="val")
-    threshold = metrics.coverage_at_risk(rank(val["accuracy"], val["maxprob"]), 0.3).threshold
+    threshold = metrics.coverage_at_risk(rank(val["quality"], val["maxprob"]), 0.3).threshold
     for dataset, group in (("id", "other"), ("shift", "yes/no")):
         own = scores.filter(dataset=dataset, split="test", answer_type=group)
-        ranking = rank(own["accuracy"], own["maxprob"])
+        ranking = rank(own["quality"], own["maxprob"])
         kept = metrics.at_threshold(ranking, threshold)
         rows = groups.filter(dataset=dataset, grouping="answer_type", group=group, estimator="maxprob")
         found = {(row["metric"], row["parameter"]): row for row in rows.iter_rows(named=True)}
         assert set(rows["n"]) == {own.height}
         expected = {
-            ("accuracy", None): own["accuracy"].mean(),
+            ("accuracy", None): own["quality"].mean(),
             ("ece", None): metrics.ece(ranking),
             ("aurc", None): metrics.aurc(ranking),
             ("coverage_at_risk", 0.3): metrics.coverage_at_risk(ranking, 0.3).coverage,
@@ -103,17 +103,17 @@ def test_bins_count_the_answers_and_give_the_calibration_error(scores, tables) -
     own = scores.filter(dataset="id", split="test")
     here = bins.filter(dataset="id")
     assert len(here) == 15
-    assert (here["n"].sum(), here["right"].sum()) == (300, (own["accuracy"] >= 0.5).sum())
+    assert (here["n"].sum(), here["right"].sum()) == (300, (own["quality"] >= 0.5).sum())
     for row in here.iter_rows(named=True):
         within = own.filter(
             (pl.col("maxprob") > row["lower"]) & (pl.col("maxprob") <= row["upper"])
             | ((row["lower"] == 0) & (pl.col("maxprob") == 0))
         )
-        assert (row["n"], row["right"]) == (within.height, (within["accuracy"] >= 0.5).sum())
+        assert (row["n"], row["right"]) == (within.height, (within["quality"] >= 0.5).sum())
         assert row["confidence"] == (pytest.approx(within["maxprob"].mean()) if within.height else None)
-        assert row["accuracy"] == (pytest.approx(within["accuracy"].mean()) if within.height else None)
+        assert row["accuracy"] == (pytest.approx(within["quality"].mean()) if within.height else None)
     gaps = (here["n"] * (here["confidence"] - here["accuracy"]).abs()).sum() / 300
-    assert gaps == pytest.approx(metrics.ece(rank(own["accuracy"], own["maxprob"])))
+    assert gaps == pytest.approx(metrics.ece(rank(own["quality"], own["maxprob"])))
 
 
 def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) -> None:
@@ -125,7 +125,7 @@ def test_the_interval_of_a_bin_is_that_of_its_resampled_means(scores, mixtures) 
     own = scores.filter(dataset="id", split="test")
     inside = own.with_columns(inside=(pl.col("maxprob") > fullest["lower"]) & (pl.col("maxprob") <= fullest["upper"]))
     by_image = [
-        part.filter("inside")["accuracy"].to_list() for part in inside.partition_by("image_id", maintain_order=True)
+        part.filter("inside")["quality"].to_list() for part in inside.partition_by("image_id", maintain_order=True)
     ]
     rng = np.random.default_rng(0)
     means = []

@@ -13,20 +13,20 @@ def overconfident(n, temperature=2.5, shift=0.0, seed=0):
     """Confidences whose logits are `temperature` times those of the true probability of being right, plus a shift."""
     rng = np.random.default_rng(seed)
     truth = rng.beta(2, 1.5, size=n)
-    accuracy = (rng.random(n) < truth).astype(float)
-    return expit(temperature * logit(truth) + shift), accuracy, truth
+    quality = (rng.random(n) < truth).astype(float)
+    return expit(temperature * logit(truth) + shift), quality, truth
 
 
 def test_temperature_finds_the_truth():
-    confidence, accuracy, truth = overconfident(20_000)
-    calibrated = fit_temperature(confidence, accuracy)(confidence)
+    confidence, quality, truth = overconfident(20_000)
+    calibrated = fit_temperature(confidence, quality)(confidence)
     assert np.abs(calibrated - truth).max() < 0.02
 
 
 def test_platt_finds_the_truth_where_a_temperature_cannot():
-    confidence, accuracy, truth = overconfident(20_000, shift=1.5)
-    assert np.abs(fit_platt(confidence, accuracy)(confidence) - truth).max() < 0.02
-    assert np.abs(fit_temperature(confidence, accuracy)(confidence) - truth).max() > 0.05
+    confidence, quality, truth = overconfident(20_000, shift=1.5)
+    assert np.abs(fit_platt(confidence, quality)(confidence) - truth).max() < 0.02
+    assert np.abs(fit_temperature(confidence, quality)(confidence) - truth).max() > 0.05
 
 
 def test_isotonic_regression_by_hand():
@@ -39,33 +39,33 @@ def test_isotonic_regression_by_hand():
 def test_soft_targets_count_as_shares_of_a_right_answer():
     # The best constant for targets of .3 is .3: for equal confidences Platt's intercept alone must give it.
     confidence = np.repeat([0.6, 0.8], 50)
-    accuracy = np.repeat([0.3, 0.9], 50)
-    assert fit_platt(confidence, accuracy)(np.array([0.6, 0.8])).tolist() == pytest.approx([0.3, 0.9], abs=1e-3)
+    quality = np.repeat([0.3, 0.9], 50)
+    assert fit_platt(confidence, quality)(np.array([0.6, 0.8])).tolist() == pytest.approx([0.3, 0.9], abs=1e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_calibration_lowers_the_error_on_other_answers(method):
     fit = METHODS[method](*overconfident(3000)[:2])
-    confidence, accuracy, _ = overconfident(5000, seed=1)
-    before = metrics.ece(rank(accuracy, confidence))
-    after = metrics.ece(rank(accuracy, fit(confidence)))
+    confidence, quality, _ = overconfident(5000, seed=1)
+    before = metrics.ece(rank(quality, confidence))
+    after = metrics.ece(rank(quality, fit(confidence)))
     assert before > 0.08
     assert after < 0.03
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])
 def test_strictly_monotone_calibration_leaves_the_risk_coverage_curve(method):
-    confidence, accuracy, _ = overconfident(2000)
-    calibrated = METHODS[method](confidence, accuracy)(confidence)
-    before, after = (metrics.risk_coverage_curve(rank(accuracy, c))[1] for c in (confidence, calibrated))
+    confidence, quality, _ = overconfident(2000)
+    calibrated = METHODS[method](confidence, quality)(confidence)
+    before, after = (metrics.risk_coverage_curve(rank(quality, c))[1] for c in (confidence, calibrated))
     np.testing.assert_allclose(before, after)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_saturated_confidences_stay_probabilities(method):
     confidence = np.array([0.0, 1e-12, 0.2, 0.5, 0.9, 1 - 1e-12, 1.0, 1.0])
-    accuracy = np.array([0.0, 0.3, 0.0, 0.6, 1.0, 1.0, 1.0, 0.0])
-    calibrated = METHODS[method](confidence, accuracy)(confidence)
+    quality = np.array([0.0, 0.3, 0.0, 0.6, 1.0, 1.0, 1.0, 0.0])
+    calibrated = METHODS[method](confidence, quality)(confidence)
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
     assert (np.diff(calibrated) >= 0).all()
 
@@ -74,9 +74,9 @@ def test_saturated_confidences_stay_probabilities(method):
 def scores():
     parts = []
     for dataset, split, seed in (("id", "val", 0), ("id", "test", 1), ("shift", "test", 2)):
-        confidence, accuracy, _ = overconfident(400, seed=seed)
+        confidence, quality, _ = overconfident(400, seed=seed)
         parts.append(
-            pl.DataFrame({"accuracy": accuracy, "maxprob": confidence, "entropy": -confidence}).with_columns(
+            pl.DataFrame({"quality": quality, "maxprob": confidence, "entropy": -confidence}).with_columns(
                 dataset=pl.lit(dataset), split=pl.lit(split)
             )
         )
@@ -90,7 +90,7 @@ def test_calibrated_columns_are_fitted_on_val_alone(scores):
     added = add_calibrated(scores, ["maxprob", *ALL], "id")
     assert added.columns == [*scores.columns, *ALL]
     other_test = scores.with_columns(
-        accuracy=pl.when(pl.col("split") == "test").then(1 - pl.col("accuracy")).otherwise(pl.col("accuracy"))
+        quality=pl.when(pl.col("split") == "test").then(1 - pl.col("quality")).otherwise(pl.col("quality"))
     )
     again = add_calibrated(other_test, ALL, "id")
     assert again.select(ALL).equals(added.select(ALL))

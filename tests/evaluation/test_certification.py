@@ -62,12 +62,12 @@ def test_p_values_of_soft_losses_at_the_limit_are_valid(risk):
 
 def test_the_walk_stops_at_the_first_candidate_that_fails():
     # Blocks of 100: faultless, then all wrong, then a faultless thousand that would bring the risk down again.
-    accuracy = np.concatenate([np.ones(100), np.zeros(100), np.ones(1000)])
+    quality = np.concatenate([np.ones(100), np.zeros(100), np.ones(1000)])
     confidence = np.repeat([0.9, 0.8, 0.1], [100, 100, 1000])
-    certified = certify(accuracy, confidence, np.array([0.9, 0.8, 0.1]), risk=0.2, delta=0.1)
+    certified = certify(quality, confidence, np.array([0.9, 0.8, 0.1]), risk=0.2, delta=0.1)
     assert certified == 0.9
-    assert certify(accuracy, confidence, np.array([0.1]), risk=0.2, delta=0.1) == 0.1
-    assert certify(accuracy, confidence, np.array([0.8, 0.1]), risk=0.2, delta=0.1) is None
+    assert certify(quality, confidence, np.array([0.1]), risk=0.2, delta=0.1) == 0.1
+    assert certify(quality, confidence, np.array([0.8, 0.1]), risk=0.2, delta=0.1) is None
     assert certify(np.ones(500), np.linspace(0, 1, 500), np.array([0.5, 0.0]), risk=0.2, delta=0.1) == 0.0
 
 
@@ -88,8 +88,8 @@ def population(n, rng, questions_an_image=3, hardness=0.0):
     images = np.repeat(np.arange(n // questions_an_image), questions_an_image)
     ease = rng.normal(size=images.max() + 1)[images] + rng.normal(size=n) - hardness
     right = rng.random(n) < 1 / (1 + np.exp(-2.2 * ease - 1.8))
-    accuracy = np.where(right, rng.choice([0.6, 0.9, 1.0], p=[0.03, 0.07, 0.9], size=n), 0.0)
-    return images, accuracy, 1 / (1 + np.exp(-ease - 0.3 * rng.normal(size=n)))
+    quality = np.where(right, rng.choice([0.6, 0.9, 1.0], p=[0.03, 0.07, 0.9], size=n), 0.0)
+    return images, quality, 1 / (1 + np.exp(-ease - 0.3 * rng.normal(size=n)))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def scores():
         ("id", "test", 2400, 0),
         ("shift", "test", 900, 1.0),
     ):
-        images, accuracy, confidence = population(n, rng, hardness=hardness)
+        images, quality, confidence = population(n, rng, hardness=hardness)
         # Surer on the shift than in distribution, though it is harder there.
         confidence = confidence if dataset == "id" else np.minimum(1.0, confidence + 0.35)
         parts.append(
@@ -111,7 +111,7 @@ def scores():
                     "split": [split] * n,
                     "question_id": [f"{split}-{index}" for index in range(n)],
                     "image_id": [f"{split}-{image}" for image in images],
-                    "accuracy": accuracy,
+                    "quality": quality,
                     "maxprob": confidence,
                 }
             )
@@ -168,7 +168,7 @@ def test_the_promise_is_kept_in_distribution_and_broken_under_the_shift(table):
 def test_certifying_images_are_left_out_of_what_is_evaluated():
     population = Population(
         setting=None,
-        accuracy=np.array([1.0, 0.6, 0.0, 0.0]),
+        quality=np.array([1.0, 0.6, 0.0, 0.0]),
         confidence=np.array([0.9, 0.8, 0.7, 0.2]),
         image=np.array([0, 1, 1, 2]),
     )
@@ -190,10 +190,10 @@ def test_figures_over_many_halves_are_those_of_one_half_after_another(scores, ta
     # Images are numbered over all settings, those of the shift among them.
     names = pl.concat([test["image_id"], shift["image_id"]]).unique().sort().to_list()
     image = np.array([names.index(name) for name in test["image_id"]])
-    accuracy, confidence = test["accuracy"].to_numpy(), test["maxprob"].to_numpy()
+    quality, confidence = test["quality"].to_numpy(), test["maxprob"].to_numpy()
     images = sorted(set(image.tolist()))
     for risk in (0.1, 0.2):
-        candidates = candidate_thresholds(rank(val["accuracy"], val["maxprob"]), len(images) // 2, risk, 0.1)
+        candidates = candidate_thresholds(rank(val["quality"], val["maxprob"]), len(images) // 2, risk, 0.1)
         found = []
         for split in range(SETTINGS["splits"]):
             rng = np.random.default_rng([SETTINGS["seed"], split])
@@ -202,10 +202,10 @@ def test_figures_over_many_halves_are_those_of_one_half_after_another(scores, ta
             for row in rng.permutation(len(image)):
                 one.setdefault(int(image[row]), int(row))
             rows = [one[name] for name in sorted(certifying)]
-            threshold = certify(accuracy[rows], confidence[rows], candidates, risk, 0.1)
+            threshold = certify(quality[rows], confidence[rows], candidates, risk, 0.1)
             others = [row for row in range(len(image)) if image[row] not in certifying]
             kept = [row for row in others if threshold is not None and confidence[row] >= threshold]
-            found.append((threshold, len(kept) / len(others), 1 - accuracy[kept].mean() if kept else math.nan))
+            found.append((threshold, len(kept) / len(others), 1 - quality[kept].mean() if kept else math.nan))
         thresholds, coverages, risks = zip(*found, strict=True)
         row = table.row(by_predicate=(pl.col("dataset") == "id") & (pl.col("risk_limit") == risk), named=True)
         assert row["threshold"] == thresholds[0]
@@ -275,16 +275,16 @@ def test_impossible_limits_are_refused(scores, mixtures, impossible):
 @pytest.mark.parametrize("risk", [0.05, 0.1, 0.2])
 def test_the_promise_holds_for_fresh_draws_from_a_known_population(risk):
     rng = np.random.default_rng(5)
-    _, all_accuracy, all_confidence = population(600_000, rng, questions_an_image=1)
+    _, all_quality, all_confidence = population(600_000, rng, questions_an_image=1)
     val_rows = rng.integers(600_000, size=1000)
-    val = rank(all_accuracy[val_rows], all_confidence[val_rows])
+    val = rank(all_quality[val_rows], all_confidence[val_rows])
     candidates = candidate_thresholds(val, 800, risk, 0.1)
     broken = certified = 0
     for _ in range(1000):
         rows = rng.integers(600_000, size=800)
-        threshold = certify(all_accuracy[rows], all_confidence[rows], candidates, risk, 0.1)
+        threshold = certify(all_quality[rows], all_confidence[rows], candidates, risk, 0.1)
         if threshold is not None:
             certified += 1
-            broken += (1 - all_accuracy[all_confidence >= threshold]).mean() > risk
+            broken += (1 - all_quality[all_confidence >= threshold]).mean() > risk
     assert certified > 100
     assert broken <= 100

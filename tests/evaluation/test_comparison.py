@@ -28,10 +28,10 @@ def variant(noise, flips, seed):
     rng = np.random.default_rng(0)
     parts = []
     for dataset, split, n in (("id", "val", 200), ("id", "test", 600), ("shift", "test", 300)):
-        accuracy = rng.choice([0, 0.6, 1.0], p=[0.3, 0.1, 0.6], size=n)
+        quality = rng.choice([0, 0.6, 1.0], p=[0.3, 0.1, 0.6], size=n)
         own = np.random.default_rng([seed, n])
-        accuracy = np.where(own.random(n) < flips, 0.0, accuracy)
-        confidence = np.clip((1 - noise) * accuracy + noise * own.random(n), 0, 1)
+        quality = np.where(own.random(n) < flips, 0.0, quality)
+        confidence = np.clip((1 - noise) * quality + noise * own.random(n), 0, 1)
         parts.append(
             pl.DataFrame(
                 {
@@ -39,7 +39,7 @@ def variant(noise, flips, seed):
                     "split": [split] * n,
                     "question_id": [f"{split}-{index}" for index in range(n)],
                     "image_id": [f"{split}-{index // 2}" for index in range(n)],
-                    "accuracy": accuracy,
+                    "quality": quality,
                     "maxprob": confidence,
                     "blurred": 0.3 * confidence + 0.7 * own.random(n),
                 }

@@ -36,10 +36,10 @@ def answers(seed: int, lost: float = 0.0) -> pl.DataFrame:
     parts = []
     for dataset, split, n in (("id", "val", 300), ("id", "test", 600), ("shift", "test", 240)):
         rng = np.random.default_rng(n)
-        accuracy = rng.choice([0, 0.6, 1.0], p=[0.2, 0.1, 0.7], size=n)
+        quality = rng.choice([0, 0.6, 1.0], p=[0.2, 0.1, 0.7], size=n)
         own = np.random.default_rng([seed, n])
-        accuracy = np.where(own.random(n) < lost, 0.0, accuracy)
-        confidence = np.clip(0.5 * accuracy + 0.5 * own.random(n), 0, 1)
+        quality = np.where(own.random(n) < lost, 0.0, quality)
+        confidence = np.clip(0.5 * quality + 0.5 * own.random(n), 0, 1)
         parts.append(
             pl.DataFrame(
                 {
@@ -47,7 +47,7 @@ def answers(seed: int, lost: float = 0.0) -> pl.DataFrame:
                     "split": split,
                     "question_id": [f"{split}-{index}" for index in range(n)],
                     "image_id": [f"{split}-{index // 2}" for index in range(n)],
-                    "accuracy": accuracy,
+                    "quality": quality,
                     "maxprob": confidence,
                     "blurred": 0.5 * confidence + 0.5 * own.random(n),
                 }
@@ -259,7 +259,7 @@ def test_a_study_without_the_reference_has_no_rows(shipped) -> None:
 
 
 def test_a_reference_that_keeps_nothing_leaves_it_open(shipped, scores, tmp_path) -> None:
-    write_table(scores.with_columns(maxprob=1 - pl.col("accuracy")), tmp_path / "bf16.parquet")
+    write_table(scores.with_columns(maxprob=1 - pl.col("quality")), tmp_path / "bf16.parquet")
     rows = shipped(names=("bf16", "same")).filter(pl.col("metric") == "coverage_at_risk")
     assert rows["reference"].unique().to_list() == [0.0]
     assert rows.select("kept", "kept_low", "kept_high", "verdict").unique().rows() == [(None, None, None, "open")]
@@ -359,7 +359,7 @@ def examples(scores, mixtures, tmp_path):
     return write
 
 
-def test_examples_are_of_the_kind_that_threshold_and_accuracy_say(examples, table) -> None:
+def test_examples_are_of_the_kind_that_threshold_and_quality_say(examples, table) -> None:
     found = examples()
     threshold = table.row(
         by_predicate=(pl.col("estimator") == "maxprob") & (pl.col("dataset") == "id") & (pl.col("risk_limit") == 0.1),
@@ -367,7 +367,7 @@ def test_examples_are_of_the_kind_that_threshold_and_accuracy_say(examples, tabl
     )["threshold"]
     assert set(found.filter(pl.col("scheme") == "good")["threshold"]) == {threshold}
     for row in found.iter_rows(named=True):
-        right, kept = row["accuracy"] >= 0.5, row["confidence"] >= row["threshold"]
+        right, kept = row["quality"] >= 0.5, row["confidence"] >= row["threshold"]
         assert row["kind"] == f"{'right' if right else 'wrong'} and {'kept' if kept else 'abstained'}"
         assert row["answer"] == row["scheme"]
     assert set(found["kind"]) == set(KINDS)

@@ -11,7 +11,7 @@ from quantrust.evaluation.operating_points import OperatingPoint
 POINT = OperatingPoint("maxprob", 0.2, "certified", 0.5, 0.1, "id", "test", 100, 100)
 
 
-def answers(confidence, accuracy=None, answer=None) -> pl.DataFrame:
+def answers(confidence, quality=None, answer=None) -> pl.DataFrame:
     count = len(confidence)
     table = pl.DataFrame(
         {
@@ -21,7 +21,7 @@ def answers(confidence, accuracy=None, answer=None) -> pl.DataFrame:
             "confidence": confidence,
         }
     )
-    return table if accuracy is None else table.with_columns(accuracy=pl.Series(accuracy, dtype=pl.Float64))
+    return table if quality is None else table.with_columns(quality=pl.Series(quality, dtype=pl.Float64))
 
 
 def test_changes_are_counted() -> None:
@@ -52,9 +52,9 @@ def test_the_same_answers_do_not_drift_whatever_their_order() -> None:
 
 @pytest.mark.parametrize(("wrong", "verdict"), [(0.02, HOLDS), (0.2, OPEN), (0.5, BROKEN)])
 def test_a_limit_holds_or_is_broken_where_the_whole_interval_says_so(wrong, verdict) -> None:
-    accuracy = (np.arange(400) / 400 >= wrong).astype(float)
+    quality = (np.arange(400) / 400 >= wrong).astype(float)
     rng = np.random.default_rng(0)
-    table = answers(np.ones(400), rng.permutation(accuracy))
+    table = answers(np.ones(400), rng.permutation(quality))
     (point,) = measure_drift(table, table, [POINT], seed=0, resamples=200).points
     assert point.verdict == verdict
     assert point.risk.low <= point.risk.value <= point.risk.high

@@ -38,9 +38,9 @@ def answers(scheme: str) -> pl.DataFrame:
         kind = rng.choice(["other", "yes/no"], n)
         own = np.random.default_rng([n, len(scheme)])
         right = {"other": 0.55, "yes/no": 0.85}
-        accuracy = np.array([own.choice([1.0, 0.3, 0.0], p=[right[k], 0.1, 0.9 - right[k]]) for k in kind])
+        quality = np.array([own.choice([1.0, 0.3, 0.0], p=[right[k], 0.1, 0.9 - right[k]]) for k in kind])
         columns = {
-            name: np.clip(0.4 * accuracy + 0.6 * own.random(n), 0, 1).round(2)
+            name: np.clip(0.4 * quality + 0.6 * own.random(n), 0, 1).round(2)
             for name in ("maxprob", "selector", member_name("selector", 1))
         }
         parts.append(
@@ -52,7 +52,7 @@ def answers(scheme: str) -> pl.DataFrame:
                     "image_id": [f"{split}-{index // 3}" for index in range(n)],
                     "answer_type": kind,
                     "question_kind": pl.Series([None] * n, dtype=pl.String),
-                    "accuracy": accuracy,
+                    "quality": quality,
                     **columns,
                 }
             )
@@ -104,7 +104,7 @@ def table(scores, tmp_path_factory) -> pl.DataFrame:
 
 def threshold_of(scores: pl.DataFrame, column: str) -> float | None:
     val = scores.filter(dataset="id", split="val")
-    return metrics.coverage_at_risk(rank(val["accuracy"], val[column]), LIMIT).threshold
+    return metrics.coverage_at_risk(rank(val["quality"], val[column]), LIMIT).threshold
 
 
 def slow_results(scores: pl.DataFrame, dataset: str, columns: list[str], of_group: dict[str, str | None]) -> dict:
@@ -120,7 +120,7 @@ def slow_results(scores: pl.DataFrame, dataset: str, columns: list[str], of_grou
                 asked[group] += times[place]
                 if row[columns[member]] >= thresholds[member]:
                     kept[group] += times[place]
-                    lost[group] += times[place] * (1 - row["accuracy"])
+                    lost[group] += times[place] * (1 - row["quality"])
         return {group: (kept[group] / asked[group], lost[group] / kept[group]) for group in asked}
 
     on_resamples = [measured(number % len(columns), counts[draws.image]) for number, counts in enumerate(draws.counts)]
@@ -204,7 +204,7 @@ def by_hand(wrong: int) -> pl.DataFrame:
             quality = 0.0 if group == "easy" and image < wrong else quality
             confidence = 0.4 if image == 9 else 0.5
             test.append(("test", f"{group}-{image}", f"i{image}", group, quality, confidence))
-    columns = ["split", "question_id", "image_id", "answer_type", "accuracy", "maxprob"]
+    columns = ["split", "question_id", "image_id", "answer_type", "quality", "maxprob"]
     return pl.DataFrame(val + test, schema=columns, orient="row").with_columns(
         pl.lit("id").alias("dataset"), pl.lit(None, dtype=pl.String).alias("question_kind")
     )
@@ -237,9 +237,7 @@ def test_values_by_hand(tmp_path) -> None:
 
 
 def test_a_threshold_that_answers_nothing_leaves_the_risk_unsaid(tmp_path) -> None:
-    nothing = by_hand(0).with_columns(
-        accuracy=pl.when(pl.col("split") == "val").then(0.0).otherwise(pl.col("accuracy"))
-    )
+    nothing = by_hand(0).with_columns(quality=pl.when(pl.col("split") == "val").then(0.0).otherwise(pl.col("quality")))
     table = judged(tmp_path, {"bf16": nothing}, {}, groupings=["answer_type"], estimators=["maxprob"])
     assert table["threshold"].null_count() == table.height
     assert table.filter(metric="deployed_risk")["value"].null_count() == 3
@@ -270,7 +268,7 @@ def population(rng: np.random.Generator, risks: dict[str, float], images: int = 
                     "question_id": [f"{image}-{number}" for image in range(images)],
                     "image_id": [str(image) for image in range(images)],
                     "answer_type": group,
-                    "accuracy": 1.0 - wrong,
+                    "quality": 1.0 - wrong,
                     "maxprob": np.where(rng.random(images) < 0.9, 0.9, 0.1),
                 }
             )

@@ -17,13 +17,13 @@ DRAWS = {"id_dataset": "id", "resamples": 24, "seed": 1}
 
 
 def scores(noise: float) -> pl.DataFrame:
-    """Two networks, which know of the accuracy what the noise leaves; MaxProb is always the same."""
+    """Two networks, which know of the quality what the noise leaves; MaxProb is always the same."""
     parts = []
     for dataset, split, n in (("id", "val", 90), ("id", "test", 240), ("shift", "test", 120)):
         rng = np.random.default_rng([len(dataset), n])
-        accuracy = rng.choice([0.0, 1.0], p=[0.3, 0.7], size=n)
-        blurred = [share * rng.random(n) + (1 - share) * accuracy for share in (0.8, noise, noise)]
-        names = {"dataset": [dataset] * n, "split": [split] * n, "accuracy": accuracy}
+        quality = rng.choice([0.0, 1.0], p=[0.3, 0.7], size=n)
+        blurred = [share * rng.random(n) + (1 - share) * quality for share in (0.8, noise, noise)]
+        names = {"dataset": [dataset] * n, "split": [split] * n, "quality": quality}
         names |= {
             "question_id": [f"{split}-{k}" for k in range(n)],
             "image_id": [f"{split}-{k // 2}" for k in range(n)],

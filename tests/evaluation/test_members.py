@@ -28,13 +28,13 @@ SETTINGS = {"model": "m", "scheme": "s", "estimators": ["selector"], "risks": RI
 
 
 def answers(noises: dict[str, float], right: float = 0.7) -> pl.DataFrame:
-    """Scores on the same questions; a column for each noise that blurs what it knows of the accuracy."""
+    """Scores on the same questions; a column for each noise that blurs what it knows of the quality."""
     parts = []
     for dataset, split, n in (("home", "val", 150), ("home", "test", 300), ("shift", "test", 150)):
         rng = np.random.default_rng([len(dataset), n])
-        accuracy = rng.choice([0, 0.6, 1.0], p=[0.9 - right, 0.1, right], size=n)
+        quality = rng.choice([0, 0.6, 1.0], p=[0.9 - right, 0.1, right], size=n)
         columns = {
-            name: np.clip((1 - noise) * accuracy + noise * np.random.default_rng([n, place]).random(n), 0, 1)
+            name: np.clip((1 - noise) * quality + noise * np.random.default_rng([n, place]).random(n), 0, 1)
             for place, (name, noise) in enumerate(noises.items())
         }
         parts.append(
@@ -46,7 +46,7 @@ def answers(noises: dict[str, float], right: float = 0.7) -> pl.DataFrame:
                     "image_id": [f"{split}-{index // 2}" for index in range(n)],
                     "answer_type": ["other"] * n,
                     "question_kind": ["colour"] * n,
-                    "accuracy": accuracy,
+                    "quality": quality,
                     **columns,
                 }
             )
@@ -77,12 +77,12 @@ def test_every_resample_is_one_of_one_member_in_turn(scores, mixtures):
     val = scores.filter(pl.col("split") == "val")
     for setting in settings_of(scores, mixtures, "home"):
         draws = draw_setting(setting, 30, 4)
-        resampler = Resampler(setting.answers["accuracy"].to_numpy(), draws)
+        resampler = Resampler(setting.answers["quality"].to_numpy(), draws)
         turns = np.arange(30) % 3
         found, risks = [], []
         for name in MEMBERS:
-            ranking = rank(setting.answers["accuracy"], setting.answers[name])
-            thresholds = deploy(rank(val["accuracy"], val[name]), RISKS, COSTS)
+            ranking = rank(setting.answers["quality"], setting.answers[name])
+            thresholds = deploy(rank(val["quality"], val[name]), RISKS, COSTS)
             found.append(resampler.evaluate(ranking, RISKS, COSTS, thresholds, True))
             risks.append(resampler.risks_at(ranking, np.array([0.5])))
         here = metrics.filter(
@@ -218,7 +218,7 @@ def test_every_member_is_calibrated_by_itself(scores):
     table = add_calibrated(scores, ["selector+platt"], "home")
     assert table.columns[-3:] == ["selector+platt", "selector@2+platt", "selector@3+platt"]
     for name in MEMBERS:
-        alone = add_calibrated(scores.select("dataset", "split", "accuracy", name), [f"{name}+platt"], "home")
+        alone = add_calibrated(scores.select("dataset", "split", "quality", name), [f"{name}+platt"], "home")
         assert alone[f"{name}+platt"].equals(table[f"{name}+platt"])
 
 

@@ -15,7 +15,7 @@ ANSWERS = 40
 
 
 def by_sums(needs_probability: bool = False) -> Metric:
-    """The mean loss of answers, which is 1 less the accuracy."""
+    """The mean loss of answers, which is 1 less the quality."""
     return Metric(
         "loss",
         "Loss",
@@ -42,19 +42,19 @@ def by_order() -> Metric:
 def test_a_metric_is_added_by_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metric_records, "METRICS", (*METRICS, by_sums(), by_order()))
     rng = np.random.default_rng(0)
-    accuracy, confidence = rng.choice([0.0, 0.3, 1.0], ANSWERS), rng.random(ANSWERS)
-    ranking = rank(accuracy, confidence)
+    quality, confidence = rng.choice([0.0, 0.3, 1.0], ANSWERS), rng.random(ANSWERS)
+    ranking = rank(quality, confidence)
     values = summarise(ranking, [0.1], [], deploy(ranking, [0.1], []), True)
-    assert values["loss", None] == pytest.approx(1 - accuracy.mean())
-    assert values["loss_at_risk", 0.1] == pytest.approx(1.1 - accuracy.mean())
+    assert values["loss", None] == pytest.approx(1 - quality.mean())
+    assert values["loss_at_risk", 0.1] == pytest.approx(1.1 - quality.mean())
     # It stands where the tables have metrics of its kind.
     keys = list(values)
     assert keys.index(("loss", None)) == keys.index(("brier", None)) + 1
     assert keys[-1] == ("loss_at_risk", 0.1)
 
     draws = draw_images(np.arange(ANSWERS), 30, 0)
-    resampled = Resampler(accuracy, draws).evaluate(ranking, [0.1], [], None, True)
-    expected = 1 - (draws.counts @ accuracy) / ANSWERS
+    resampled = Resampler(quality, draws).evaluate(ranking, [0.1], [], None, True)
+    expected = 1 - (draws.counts @ quality) / ANSWERS
     np.testing.assert_allclose(resampled["loss", None], expected)
     np.testing.assert_allclose(resampled["loss_at_risk", 0.1], 0.1 + expected)
     # Reflected, because the record says that it is biased.

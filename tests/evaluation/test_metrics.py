@@ -83,9 +83,9 @@ def test_augrc_by_hand():
 
 def test_augrc_of_binary_risks_follows_from_auroc_and_accuracy():
     rng = np.random.default_rng(0)
-    accuracy = rng.integers(2, size=400).astype(float)
-    ranking = rank(accuracy, np.round(accuracy * 0.3 + rng.random(400), 1))
-    right = accuracy.mean()
+    quality = rng.integers(2, size=400).astype(float)
+    ranking = rank(quality, np.round(quality * 0.3 + rng.random(400), 1))
+    right = quality.mean()
     expected = (1 - metrics.auroc(ranking)) * right * (1 - right) + (1 - right) ** 2 / 2
     assert metrics.augrc(ranking) == pytest.approx(expected)
 
@@ -127,9 +127,9 @@ def test_a_later_threshold_within_the_limit_beats_an_earlier_one():
 def test_a_risk_that_equals_its_limit_is_within_it(limit):
     # Float sums of .4, .7 and .1 exceed the exact ones by a hair.
     pool = {0.1: [0.6] * 10 + [1.0] * 30, 0.2: [0.3] * 20 + [1.0] * 50, 0.3: [0.6] * 30 + [1.0] * 10}
-    accuracy = pool.get(limit, [0.9] * 50 + [1.0] * 50)
+    quality = pool.get(limit, [0.9] * 50 + [1.0] * 50)
     for order in (1, -1):
-        point = metrics.coverage_at_risk(rank(accuracy[::order], np.arange(len(accuracy))), limit)
+        point = metrics.coverage_at_risk(rank(quality[::order], np.arange(len(quality))), limit)
         assert (point.coverage, point.risk) == (1.0, limit)
 
 
@@ -188,10 +188,10 @@ def test_equal_worth_is_recognised_in_spite_of_rounding():
 
 
 def test_both_calibration_errors_by_hand():
-    accuracy, confidence = DISTINCT
-    gaps = np.array(confidence) - accuracy
-    assert metrics.ece(rank(accuracy, confidence)) == pytest.approx(np.abs(gaps).sum() / 5)
-    assert metrics.ece_mass(rank(accuracy, confidence)) == pytest.approx(np.abs(gaps).sum() / 5)
+    quality, confidence = DISTINCT
+    gaps = np.array(confidence) - quality
+    assert metrics.ece(rank(quality, confidence)) == pytest.approx(np.abs(gaps).sum() / 5)
+    assert metrics.ece_mass(rank(quality, confidence)) == pytest.approx(np.abs(gaps).sum() / 5)
     # In one bin gaps cancel: .1 - .2 + .3 and so on.
     close = rank([1.0, 0.0, 1.0, 0.0], [0.62, 0.63, 0.64, 0.65])
     assert metrics.ece(close) == pytest.approx(abs(0.62 + 0.63 + 0.64 + 0.65 - 2) / 4)
@@ -207,22 +207,22 @@ def test_equal_width_bins_are_closed_to_the_right():
 def test_equal_mass_bins_differ_by_one_answer_at_most_and_the_lower_are_larger():
     assert np.diff(metrics.mass_edges(32)).tolist() == [-3, -3] + [-2] * 13
     # 16 answers: the two least confident share a bin.
-    accuracy = np.zeros(16)
-    accuracy[0] = 1.0
+    quality = np.zeros(16)
+    quality[0] = 1.0
     confidence = np.linspace(0.1, 0.85, 16)
     expected = (abs(confidence[0] - 1 + confidence[1]) + confidence[2:].sum()) / 16
-    assert metrics.ece_mass(rank(accuracy, confidence)) == pytest.approx(expected)
+    assert metrics.ece_mass(rank(quality, confidence)) == pytest.approx(expected)
 
 
 def test_equal_mass_bins_agree_with_the_plain_definition():
     rng = np.random.default_rng(1)
     for n in (15, 100, 149, 150):
         confidence = rng.random(n)
-        accuracy = rng.choice([0, 0.3, 0.6, 0.9, 1.0], size=n)
+        quality = rng.choice([0, 0.3, 0.6, 0.9, 1.0], size=n)
         order = np.argsort(confidence)
         bins = np.array_split(order, 15)
-        expected = sum(abs(confidence[b].mean() - accuracy[b].mean()) * len(b) for b in bins) / n
-        assert metrics.ece_mass(rank(accuracy, confidence)) == pytest.approx(expected)
+        expected = sum(abs(confidence[b].mean() - quality[b].mean()) * len(b) for b in bins) / n
+        assert metrics.ece_mass(rank(quality, confidence)) == pytest.approx(expected)
 
 
 def test_brier_by_hand():
@@ -257,12 +257,12 @@ def test_one_class_has_no_auroc():
 
 
 def test_columns_of_a_table_will_do():
-    table = pl.DataFrame({"accuracy": [1.0, 0.0], "confidence": [0.9, 0.1]})
-    assert metrics.aurc(rank(table["accuracy"], table["confidence"])) == 0.125
+    table = pl.DataFrame({"quality": [1.0, 0.0], "confidence": [0.9, 0.1]})
+    assert metrics.aurc(rank(table["quality"], table["confidence"])) == 0.125
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "confidence", "message"),
+    ("quality", "confidence", "message"),
     [
         ([], [], "no answers"),
         ([1.0], [0.5, 0.6], "shapes"),
@@ -275,9 +275,9 @@ def test_columns_of_a_table_will_do():
         ([1.0, 1.0], [math.inf, -math.inf], "finite"),
     ],
 )
-def test_bad_input_is_refused(accuracy, confidence, message):
+def test_bad_input_is_refused(quality, confidence, message):
     with pytest.raises(ValueError, match=message):
-        rank(accuracy, confidence)
+        rank(quality, confidence)
 
 
 @pytest.mark.parametrize("risk", [-0.01, 1.01, math.inf, math.nan])
@@ -318,9 +318,9 @@ def test_an_infinite_threshold_answers_all_or_nothing(threshold, coverage):
 RISKS, COSTS = [0.05, 0.2, 0.4], [0.5, 1.0, 10.0]
 
 
-def everything(accuracy, confidence):
+def everything(quality, confidence):
     """All metrics of the tables, with thresholds chosen on the answers themselves."""
-    ranking = rank(accuracy, confidence)
+    ranking = rank(quality, confidence)
     return summarise(ranking, RISKS, COSTS, deploy(ranking, RISKS, COSTS), ranking.is_probability)
 
 
@@ -341,8 +341,8 @@ CALIBRATION = ("ece", "ece_mass", "brier")
 
 @given(some_answers)
 def test_a_strictly_monotone_transform_moves_only_thresholds_and_calibration(answers):
-    accuracy, confidence = map(np.array, zip(*answers, strict=True))
-    before, after = everything(accuracy, confidence), everything(accuracy, np.exp(3 * confidence) - 7)
+    quality, confidence = map(np.array, zip(*answers, strict=True))
+    before, after = everything(quality, confidence), everything(quality, np.exp(3 * confidence) - 7)
     for (name, parameter), value in before.items():
         if "threshold" in name:
             moved = math.nan if math.isnan(value) else np.exp(3 * value) - 7
@@ -363,21 +363,21 @@ def test_every_metric_keeps_its_range(answers):
 
 @given(some_answers)
 def test_the_curve_agrees_with_the_definition_row_by_row(answers):
-    accuracy, confidence = map(np.array, zip(*answers, strict=True))
-    risks = np.array([1 - accuracy[confidence == c].mean() for c in confidence])[np.argsort(-confidence)]
+    quality, confidence = map(np.array, zip(*answers, strict=True))
+    risks = np.array([1 - quality[confidence == c].mean() for c in confidence])[np.argsort(-confidence)]
     expected = [risks[: k + 1].mean() for k in range(len(risks))]
-    np.testing.assert_allclose(metrics.risk_coverage_curve(rank(accuracy, confidence))[1], expected, atol=1e-12)
+    np.testing.assert_allclose(metrics.risk_coverage_curve(rank(quality, confidence))[1], expected, atol=1e-12)
 
 
 @given(some_answers, st.sampled_from(RISKS))
 def test_no_threshold_has_more_coverage_within_the_limit(answers, limit):
-    accuracy, confidence = map(np.array, zip(*answers, strict=True))
+    quality, confidence = map(np.array, zip(*answers, strict=True))
     coverages = [0.0]
     for threshold in set(confidence):
         answered = confidence >= threshold
-        if (1 - accuracy[answered]).mean() <= limit + 1e-12:
+        if (1 - quality[answered]).mean() <= limit + 1e-12:
             coverages.append(answered.mean())
-    assert metrics.coverage_at_risk(rank(accuracy, confidence), limit).coverage == pytest.approx(max(coverages))
+    assert metrics.coverage_at_risk(rank(quality, confidence), limit).coverage == pytest.approx(max(coverages))
 
 
 @given(some_answers, st.sampled_from(COSTS))
@@ -442,7 +442,7 @@ def test_agreement_with_torch_uncertainty():
     ranking = rank(right, confidence)
     # It divides areas by the width of the coverages 1/n to 1, and leaves out the triangle of AUGRC before 1/n.
     width = 1 - 1 / 40
-    assert ranking.accuracy[0] == 1.0
+    assert ranking.quality[0] == 1.0
     assert metrics.aurc(ranking) == pytest.approx(0.08960126266629628 * width, abs=1e-7)
     assert metrics.augrc(ranking) == pytest.approx(0.07115384557218547 * width, abs=1e-7)
     assert metrics.ece(ranking) == pytest.approx(0.12413793103448276, abs=1e-7)

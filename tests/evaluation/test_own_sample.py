@@ -33,7 +33,7 @@ def sample(images: int, seed: int = 0) -> pl.DataFrame:
         {
             "question_id": [f"q{place}" for place in range(image.size)],
             "image_id": [f"i{one}" for one in image],
-            "accuracy": (rng.random(image.size) < surely).astype(float),
+            "quality": (rng.random(image.size) < surely).astype(float),
             "maxprob": surely,
         }
     )
@@ -79,11 +79,11 @@ def test_the_first_part_sets_and_the_second_certifies() -> None:
     sets = pl.col("image_id").is_in(list(divide(answers["image_id"].to_list(), SETTINGS)))
     setting, others = answers.filter(sets), answers.filter(~sets)
     of_val, certified = points
-    assert of_val.threshold == coverage_at_risk(rank(setting["accuracy"], setting["maxprob"]), 0.1).threshold
+    assert of_val.threshold == coverage_at_risk(rank(setting["quality"], setting["maxprob"]), 0.1).threshold
     assert (of_val.split, of_val.questions, of_val.images) == (SETTING, 420, 210)
     chosen = one_question_of_each_image(others, 0)
-    candidates = candidates_by_limit(rank(setting["accuracy"], setting["maxprob"]), 490, [0.1], 0.1)[0.1]
-    expected = certify(chosen["accuracy"].to_numpy(), chosen["maxprob"].to_numpy(), candidates, 0.1, 0.1)
+    candidates = candidates_by_limit(rank(setting["quality"], setting["maxprob"]), 490, [0.1], 0.1)[0.1]
+    expected = certify(chosen["quality"].to_numpy(), chosen["maxprob"].to_numpy(), candidates, 0.1, 0.1)
     assert certified.threshold == expected
     assert (certified.split, certified.questions, certified.delta) == (CERTIFYING, 490, 0.1)
     assert (certification.schemes, certification.estimators, certification.images) == (1, ("maxprob",), 490)
@@ -91,7 +91,7 @@ def test_the_first_part_sets_and_the_second_certifies() -> None:
         (measured,) = point.measured
         answered = others.filter(pl.col("maxprob") >= point.threshold)
         assert (measured.questions, measured.answered) == (980, answered.height)
-        assert measured.risk == pytest.approx(1 - answered["accuracy"].mean())
+        assert measured.risk == pytest.approx(1 - answered["quality"].mean())
 
 
 def test_the_promise_holds_on_samples_of_a_known_population() -> None:
@@ -102,7 +102,7 @@ def test_the_promise_holds_on_samples_of_a_known_population() -> None:
         settings = dataclasses.replace(sought, seed=seed)
         points, _ = points_of_sample(sample(500, seed=100 + seed), "maxprob", settings)
         risks = [
-            (1 - population.filter(pl.col("maxprob") >= point.threshold)["accuracy"].mean(), point.risk_limit)
+            (1 - population.filter(pl.col("maxprob") >= point.threshold)["quality"].mean(), point.risk_limit)
             for point in points
             if point.certified
         ]

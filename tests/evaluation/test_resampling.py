@@ -11,9 +11,9 @@ RISKS, COSTS = [0.05, 0.2, 0.35], [0.5, 1.0, 10.0]
 
 def answers(n, decimals, seed=0):
     rng = np.random.default_rng(seed)
-    accuracy = rng.choice([0, 0.3, 0.6, 0.9, 1.0], p=[0.2, 0.1, 0.1, 0.1, 0.5], size=n)
-    confidence = np.round(np.clip(0.4 * accuracy + 0.6 * rng.random(n), 0, 1), decimals)
-    return accuracy, confidence, rng.integers(n // 3, size=n)
+    quality = rng.choice([0, 0.3, 0.6, 0.9, 1.0], p=[0.2, 0.1, 0.1, 0.1, 0.5], size=n)
+    confidence = np.round(np.clip(0.4 * quality + 0.6 * rng.random(n), 0, 1), decimals)
+    return quality, confidence, rng.integers(n // 3, size=n)
 
 
 def test_every_resample_draws_as_many_images_as_there_are():
@@ -34,15 +34,15 @@ def test_draws_depend_on_the_images_and_the_seed_not_on_the_rows():
 @pytest.mark.parametrize("chunk", [100, 1 << 18])
 def test_every_metric_equals_itself_on_the_repeated_rows(decimals, chunk, monkeypatch):
     monkeypatch.setattr(resampling, "CHUNK", chunk)
-    accuracy, confidence, images = answers(150, decimals)
+    quality, confidence, images = answers(150, decimals)
     deployment = deploy(rank(*answers(80, decimals, seed=1)[:2]), RISKS, COSTS)
     draws = draw_images(images, 12, 2)
-    ranking = rank(accuracy, confidence)
-    found = Resampler(accuracy, draws).evaluate(ranking, RISKS, COSTS, deployment, True)
+    ranking = rank(quality, confidence)
+    found = Resampler(quality, draws).evaluate(ranking, RISKS, COSTS, deployment, True)
     compared = set()
     for resample, counts in enumerate(draws.counts):
         rows = np.repeat(np.arange(150), counts[draws.image])
-        expected = summarise(rank(accuracy[rows], confidence[rows]), RISKS, COSTS, deployment, True)
+        expected = summarise(rank(quality[rows], confidence[rows]), RISKS, COSTS, deployment, True)
         for key, value in expected.items():
             if "threshold" not in key[0]:
                 compared.add(key)
@@ -51,17 +51,17 @@ def test_every_metric_equals_itself_on_the_repeated_rows(decimals, chunk, monkey
 
 
 def test_metrics_that_need_a_threshold_or_a_probability_are_left_out_or_undefined():
-    accuracy, confidence, images = answers(60, 3)
-    resampler = Resampler(accuracy, draw_images(images, 5, 0))
-    found = resampler.evaluate(rank(accuracy, confidence), RISKS, COSTS, None, False)
+    quality, confidence, images = answers(60, 3)
+    resampler = Resampler(quality, draw_images(images, 5, 0))
+    found = resampler.evaluate(rank(quality, confidence), RISKS, COSTS, None, False)
     assert ("deployed_risk", 0.2) not in found
     assert ("effective_reliability", 1.0) not in found
     assert all(np.isnan(found[name, None]).all() for name in ("ece", "ece_mass", "brier"))
 
 
 def test_what_is_wanted_is_what_it_is_among_all():
-    accuracy, confidence, images = answers(60, 3)
-    ranking, resampler = rank(accuracy, confidence), Resampler(accuracy, draw_images(images, 5, 0))
+    quality, confidence, images = answers(60, 3)
+    ranking, resampler = rank(quality, confidence), Resampler(quality, draw_images(images, 5, 0))
     everything = resampler.evaluate(ranking, RISKS, COSTS, None, True)
     found = resampler.evaluate(ranking, RISKS, COSTS, None, True, wanted=[("e_aurc", None), ("coverage_at_risk", 0.2)])
     assert {"augrc", "auroc", "ece_mass"}.isdisjoint(name for name, _ in found)
@@ -72,15 +72,15 @@ def test_what_is_wanted_is_what_it_is_among_all():
 
 @pytest.mark.parametrize("decimals", [1, 12])
 def test_curves_equal_those_of_the_repeated_rows(decimals):
-    accuracy, confidence, images = answers(90, decimals)
+    quality, confidence, images = answers(90, decimals)
     draws = draw_images(images, 6, 1)
-    ranking = rank(accuracy, confidence)
+    ranking = rank(quality, confidence)
     counts = draws.counts[:, draws.image].sum(axis=1)
     for resample in range(6):
         rows = np.repeat(np.arange(90), draws.counts[resample][draws.image])
-        coverage, risk = risk_coverage_curve(rank(accuracy[rows], confidence[rows]))
+        coverage, risk = risk_coverage_curve(rank(quality[rows], confidence[rows]))
         assert len(coverage) == counts[resample]
-        np.testing.assert_allclose(Resampler(accuracy, draws).risks_at(ranking, coverage)[resample], risk, atol=1e-12)
+        np.testing.assert_allclose(Resampler(quality, draws).risks_at(ranking, coverage)[resample], risk, atol=1e-12)
 
 
 def test_a_resample_of_one_answer_has_no_area():
@@ -100,8 +100,8 @@ def test_the_first_answer_of_a_resample_need_not_be_the_most_confident():
 
 
 def test_progress_counts_every_resample_once():
-    accuracy, confidence, images = answers(60, 3)
+    quality, confidence, images = answers(60, 3)
     done = []
-    resampler = Resampler(accuracy, draw_images(images, 7, 0))
-    resampler.evaluate(rank(accuracy, confidence), RISKS, COSTS, None, True, progress=done.append)
+    resampler = Resampler(quality, draw_images(images, 7, 0))
+    resampler.evaluate(rank(quality, confidence), RISKS, COSTS, None, True, progress=done.append)
     assert sum(done) == 7

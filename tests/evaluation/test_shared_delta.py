@@ -26,10 +26,10 @@ def test_schemes_and_estimators_have_equal_shares() -> None:
 def test_a_limit_alone_has_all_of_delta_and_is_certified_as_without_sharing() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.random(800)
-    accuracy = (rng.random(800) < 0.7 + 0.3 * confidence).astype(float)
+    quality = (rng.random(800) < 0.7 + 0.3 * confidence).astype(float)
     candidates = np.quantile(confidence, [0.7, 0.5, 0.3, 0.1])
-    (found,) = certify_limits(rank(accuracy, confidence), {0.15: candidates}, 0.1)
-    assert (found.threshold, found.delta) == (certify(accuracy, confidence, candidates, 0.15, 0.1), 0.1)
+    (found,) = certify_limits(rank(quality, confidence), {0.15: candidates}, 0.1)
+    assert (found.threshold, found.delta) == (certify(quality, confidence, candidates, 0.15, 0.1), 0.1)
     assert found.threshold is not None
 
 

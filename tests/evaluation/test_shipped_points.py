@@ -42,7 +42,7 @@ def scores() -> pl.DataFrame:
                     "split": split,
                     "question_id": [f"{split}-{place}" for place in range(image.size)],
                     "image_id": [f"{split}-{one}" for one in image],
-                    "accuracy": (rng.random(image.size) < surely).astype(float),
+                    "quality": (rng.random(image.size) < surely).astype(float),
                     "maxprob": surely,
                     "noisy": surely * rng.random(image.size),
                 }
@@ -83,12 +83,10 @@ def test_certificates_are_those_of_walks_with_a_share_of_delta(scores, found) ->
     val = scores.filter(pl.col("split") == "val")
     share = 0.1 / 4
     for estimator in SETTINGS.estimators:
-        candidates = candidates_by_limit(rank(val["accuracy"], val[estimator]), 500, SETTINGS.risks, share)
+        candidates = candidates_by_limit(rank(val["quality"], val[estimator]), 500, SETTINGS.risks, share)
         assert not candidates[0.001].size
         for risk, part in ((0.2, share * 2 / 3), (0.1, share / 3)):
-            expected = certify(
-                chosen["accuracy"].to_numpy(), chosen[estimator].to_numpy(), candidates[risk], risk, part
-            )
+            expected = certify(chosen["quality"].to_numpy(), chosen[estimator].to_numpy(), candidates[risk], risk, part)
             point = of_kind(points, CERTIFIED).get((estimator, risk))
             sought = next(one for one in certification.sought if (one.estimator, one.risk_limit) == (estimator, risk))
             if expected == candidates[risk][-1]:
@@ -120,7 +118,7 @@ def test_certified_thresholds_are_measured_on_every_question(scores, found) -> N
             answered = asked.filter(pl.col(point.estimator) >= point.threshold)
             assert (measured.questions, measured.answered) == (asked.height, answered.height)
             assert measured.coverage == answered.height / asked.height
-            assert measured.risk == pytest.approx(1 - answered["accuracy"].mean())
+            assert measured.risk == pytest.approx(1 - answered["quality"].mean())
             assert measured.coverage_low <= measured.coverage <= measured.coverage_high
 
 

@@ -6,13 +6,13 @@ from quantrust.evaluation.simulation import SMOOTH, draw_answers, interval_cover
 
 
 def test_answers_of_one_image_are_alike():
-    accuracy, confidence, image = draw_answers(4000, np.random.default_rng(0))
-    assert set(accuracy.tolist()) == {0.0, 0.3, 0.6, 0.9, 1.0}
+    quality, confidence, image = draw_answers(4000, np.random.default_rng(0))
+    assert set(quality.tolist()) == {0.0, 0.3, 0.6, 0.9, 1.0}
     assert 0 < confidence.min() < confidence.max() < 1
     questions = np.bincount(image)
     assert (questions.min(), questions.max()) == (1, 5)
-    means = np.bincount(image, accuracy)[questions == 5] / 5
-    assert means.var() > 1.5 * accuracy.var() / 5
+    means = np.bincount(image, quality)[questions == 5] / 5
+    assert means.var() > 1.5 * quality.var() / 5
 
 
 def test_a_row_for_each_metric_and_shares_that_add_up():

@@ -33,8 +33,8 @@ SETTINGS = {
 
 def answers(dataset, split, n, hardness, seed):
     rng = np.random.default_rng(seed)
-    accuracy = rng.choice([0, 0.3, 0.6, 0.9, 1.0], p=[hardness, 0.1, 0.1, 0.1, 0.7 - hardness], size=n)
-    maxprob = np.clip(0.5 * accuracy + 0.5 * rng.random(n), 0, 1)
+    quality = rng.choice([0, 0.3, 0.6, 0.9, 1.0], p=[hardness, 0.1, 0.1, 0.1, 0.7 - hardness], size=n)
+    maxprob = np.clip(0.5 * quality + 0.5 * rng.random(n), 0, 1)
     return pl.DataFrame(
         {
             "dataset": [dataset] * n,
@@ -43,7 +43,7 @@ def answers(dataset, split, n, hardness, seed):
             "image_id": [f"{split}-{index // 3}" for index in range(n)],
             "answer_type": rng.choice(["yes/no", "other"], n),
             "question_kind": [None if index % 2 else "colour" for index in range(n)],
-            "accuracy": accuracy,
+            "quality": quality,
             "maxprob": maxprob,
             "entropy": -rng.random(n),
         }
@@ -95,7 +95,7 @@ def test_the_tables_have_a_row_for_each_estimator_setting_and_metric(tables):
 
 def test_values_are_those_of_the_metrics(tables, scores):
     id_rows = scores.filter((pl.col("dataset") == "id") & (pl.col("split") == "test"))
-    ranking = rank(id_rows["accuracy"], id_rows["maxprob"])
+    ranking = rank(id_rows["quality"], id_rows["maxprob"])
     for name, metric in (("aurc", metrics.aurc), ("accuracy", metrics.mean_accuracy), ("ece", metrics.ece)):
         assert value(tables[0], name) == pytest.approx(metric(ranking))
     assert value(tables[0], "coverage_at_risk", 0.3) == metrics.coverage_at_risk(ranking, 0.3).coverage
@@ -103,7 +103,7 @@ def test_values_are_those_of_the_metrics(tables, scores):
 
 def test_thresholds_come_from_val_in_distribution_for_every_setting(tables, scores):
     val = scores.filter(pl.col("split") == "val")
-    ranking = rank(val["accuracy"], val["maxprob"])
+    ranking = rank(val["quality"], val["maxprob"])
     for dataset, share in (("id", 1.0), ("shift", 0.5), ("shift", 0.0)):
         for risk in SETTINGS["risks"]:
             expected = metrics.coverage_at_risk(ranking, risk).threshold
@@ -114,7 +114,7 @@ def test_thresholds_come_from_val_in_distribution_for_every_setting(tables, scor
             assert found == expected
     shift = scores.filter(pl.col("dataset") == "shift")
     threshold = metrics.coverage_at_risk(ranking, 0.3).threshold
-    deployed = metrics.at_threshold(rank(shift["accuracy"], shift["maxprob"]), threshold)
+    deployed = metrics.at_threshold(rank(shift["quality"], shift["maxprob"]), threshold)
     assert value(tables[0], "deployed_risk", 0.3, dataset="shift", share=0.0) == deployed.risk
 
 
@@ -144,7 +144,7 @@ def test_the_same_seed_gives_the_same_tables_whatever_the_order_of_rows(tables, 
 
 def test_curves_hold_at_most_two_hundred_points_that_lie_on_the_curve(tables, scores):
     id_rows = scores.filter((pl.col("dataset") == "id") & (pl.col("split") == "test"))
-    coverage, risk = metrics.risk_coverage_curve(rank(id_rows["accuracy"], id_rows["maxprob"]))
+    coverage, risk = metrics.risk_coverage_curve(rank(id_rows["quality"], id_rows["maxprob"]))
     curve = tables[1].filter((pl.col("dataset") == "id") & (pl.col("estimator") == "maxprob"))
     assert curve.height == 200
     index = np.searchsorted(coverage, curve["coverage"].to_numpy() - 1e-9)

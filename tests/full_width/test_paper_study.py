@@ -118,7 +118,7 @@ def test_every_question_is_answered_by_every_variant(features, paper_study, mode
         assert rows["finished"].any()
         assert rows["joint_log_prob"].is_finite().all()
         assert rows["joint_log_prob"].n_unique() > QUESTIONS / 2
-        assert rows["accuracy"].is_between(0, 1).all()
+        assert rows["quality"].is_between(0, 1).all()
     # Four bits change what a model says, and not everything.
     for scheme in SCHEMES[1:]:
         same = (features[model, scheme, dataset]["answer"] == features[model, "bf16", dataset]["answer"]).mean()
@@ -126,7 +126,7 @@ def test_every_question_is_answered_by_every_variant(features, paper_study, mode
 
 
 def test_some_answers_are_right(features) -> None:
-    assert 0 < pl.concat([rows.select("accuracy") for rows in features.values()])["accuracy"].mean() < 0.5
+    assert 0 < pl.concat([rows.select("quality") for rows in features.values()])["quality"].mean() < 0.5
 
 
 def test_hidden_states_have_the_published_width_and_are_finite(paper_study) -> None:

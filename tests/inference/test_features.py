@@ -50,7 +50,7 @@ def notes(path):
 def assert_same_answers(first, second):
     """Log-probabilities within 1e-4; states are kept in float16, so that one may round to the next number."""
     a, b = read(first), read(second)
-    for name in ("question_id", "image_id", "answer", "token_ids", "finished", "accuracy"):
+    for name in ("question_id", "image_id", "answer", "token_ids", "finished", "quality"):
         assert a[name].to_list() == b[name].to_list()
     assert len(a) == 24
     for name in ("token_log_probs", "top_logits"):

@@ -269,7 +269,7 @@ def sure_answers() -> pl.DataFrame:
         ease = rng.random(n)
         names = [f"{split}-{index}" for index in range(n)]
         answers = {"dataset": dataset, "split": split, "question_id": names, "image_id": names}
-        answers["accuracy"] = np.where(ease > wrong, 1.0, 0.0)
+        answers["quality"] = np.where(ease > wrong, 1.0, 0.0)
         answers["maxprob"] = 1 - 10.0 ** -(6 + 6 * np.clip(0.7 * ease + 0.3 * rng.random(n), 0, 1))
         parts.append(pl.DataFrame(answers))
     return pl.concat(parts)

@@ -5,7 +5,7 @@ from quantrust.embedded.datasets import select_adversarial
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
-    answered = read_table(snakemake.input.features, ["question_id", "accuracy"])
+    answered = read_table(snakemake.input.features, ["question_id", "quality"])
     select_adversarial(
         snakemake.input.candidates,
         dict(answered.iter_rows()),

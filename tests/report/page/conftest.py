@@ -95,7 +95,7 @@ def answers(model: str, scheme: str) -> pl.DataFrame:
         [(ID_DATASET, "val", 600, 0.1), (ID_DATASET, "test", 900, 0.1), (SHIFT, "test", 300, 0.4)]
     ):
         ease = np.random.default_rng(number).random(n)
-        accuracy = np.where(ease > hardness + loss, 1.0, np.where(ease > 0.5 * (hardness + loss), 0.3, 0.0))
+        quality = np.where(ease > hardness + loss, 1.0, np.where(ease > 0.5 * (hardness + loss), 0.3, 0.0))
         noise = np.random.default_rng([number, 7, len(scheme)]).random(n)
         parts.append(
             pl.DataFrame(
@@ -104,7 +104,7 @@ def answers(model: str, scheme: str) -> pl.DataFrame:
                     "split": split,
                     "question_id": [f"{split}-{index}" for index in range(n)],
                     "image_id": [f"{split}-{index // 2}" for index in range(n)],
-                    "accuracy": accuracy,
+                    "quality": quality,
                     "answer_type": np.where(ease < 0.25, "number", "yes/no"),
                     "question_kind": [GROUP if index < 6 and dataset == ID_DATASET else None for index in range(n)],
                     "maxprob": np.clip(0.6 * ease + 0.4 * noise, 0, 1),

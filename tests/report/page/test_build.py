@@ -142,7 +142,7 @@ def test_curves_keep_full_coverage_and_their_order(page_study, page_data) -> Non
 def test_there_are_examples_of_every_kind_with_their_pictures(page_data) -> None:
     assert {row["kind"] for row in page_data["examples"]} == set(page_data["kinds"])
     for row in page_data["examples"]:
-        right, kept = row["accuracy"] >= 0.5, row["confidence"] >= row["threshold"]
+        right, kept = row["quality"] >= 0.5, row["confidence"] >= row["threshold"]
         assert row["kind"] == f"{'right' if right else 'wrong'} and {'kept' if kept else 'abstained'}"
         assert page_data["pictures"][row["picture"]].startswith("data:image/webp;base64,")
     assert len(page_data["pictures"]) == 2

@@ -35,7 +35,7 @@ def ask(bundle: Bundle, items: Sequence[LabelledItem], task: str, what: str = "a
     -------
     polars.DataFrame
         Columns ``question_id``, ``image_id``, ``answer``, ``confidence`` and, if all items have reference answers,
-        ``accuracy``; in the order of the items.
+        ``quality``; in the order of the items.
 
     Raises
     ------
@@ -62,4 +62,4 @@ def judged(items: Sequence[LabelledItem], answers: Sequence[tuple[str, float]], 
         return table
     quality = load_task(task).judge([item.answers for item in items])
     values = [quality(answer, item.answers) for (answer, _), item in zip(answers, items, strict=True)]
-    return table.with_columns(accuracy=pl.Series(values, dtype=pl.Float64))
+    return table.with_columns(quality=pl.Series(values, dtype=pl.Float64))

@@ -182,7 +182,7 @@ def _certify(
     answers = divided.certifying
     names, image = np.unique(answers.images, return_inverse=True)
     chosen = one_question_an_image(image, np.ones(names.size, dtype=bool), np.random.default_rng([seed, 1]))
-    certifying = rank(answers.accuracy[chosen], answers.confidence[chosen])
+    certifying = rank(answers.quality[chosen], answers.confidence[chosen])
     candidates = candidates_by_limit(divided.ordering.ranking, chosen.size, risks, delta)
     certificates = certify_limits(certifying, candidates, delta)
     kept = {

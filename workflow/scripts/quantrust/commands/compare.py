@@ -193,7 +193,7 @@ def _is_of_study(path: Path) -> bool:
     if path.suffix != ".parquet":
         return False
     names = others_columns(path)
-    return names is not None and {*KEYS, "accuracy"} <= {*names}
+    return names is not None and {*KEYS, "quality"} <= {*names}
 
 
 def _resamples(arguments: argparse.Namespace, rows: int) -> int:
@@ -252,7 +252,7 @@ def _of_tables(arguments: argparse.Namespace) -> _Compared:
     if val is not None and other_val is not None:
         check_same_questions(val, other_val)
     risks = list(dict.fromkeys(arguments.risk))
-    metrics = _metrics(risks, answers_differ=not np.array_equal(one.accuracy, other.accuracy))
+    metrics = _metrics(risks, answers_differ=not np.array_equal(one.quality, other.quality))
     metrics = [key for key in metrics if deployed or not key[0].startswith("deployed")]
     resamples = _resamples(arguments, len(metrics))
     draws = draw_images(one.images, resamples, arguments.seed)
@@ -265,13 +265,13 @@ def _of_tables(arguments: argparse.Namespace) -> _Compared:
             notes += _outside_note(outside, name)
             deployment = None if not deployed or of_val is None else deploy(of_val.ranking, risks, [])
             asked = (risks, (), deployment, outside == 0)
-            resampled = Resampler(answers.accuracy, draws).evaluate(answers.ranking, *asked, bar.update, metrics)
+            resampled = Resampler(answers.quality, draws).evaluate(answers.ranking, *asked, bar.update, metrics)
             values = summarise(answers.ranking, *asked)
             frame = pl.DataFrame(
                 {
                     "question_id": answers.ids,
                     "image_id": answers.images,
-                    "accuracy": answers.accuracy,
+                    "quality": answers.quality,
                     CONFIDENCE: answers.confidence,
                 }
             )
@@ -318,11 +318,11 @@ def _plot(compared: _Compared, arguments: argparse.Namespace) -> Callable[[Path]
         "AB", (arguments.a, arguments.b), compared.sides, compared.confidences, strict=True
     ):
         rows = side[0].setting.answers
-        accuracy, confidences = rows["accuracy"].to_numpy(), rows[confidence].to_numpy()
-        ranking = rank(accuracy, confidences)
+        quality, confidences = rows["quality"].to_numpy(), rows[confidence].to_numpy()
+        ranking = rank(quality, confidences)
         ids, images = rows["question_id"].to_list(), rows["image_id"].to_numpy()
         kind = PROBABILITY if ranking.is_probability else SCORE
-        parts.append((f"{name}: {path.name}", Answers(path, ids, accuracy, confidences, images, ranking), kind))
+        parts.append((f"{name}: {path.name}", Answers(path, ids, quality, confidences, images, ranking), kind))
     return reliability_writer(arguments.plot, parts, arguments.risk, compared.resamples, arguments.seed)
 
 
@@ -332,7 +332,7 @@ def read_scores(path: Path) -> pl.DataFrame:
     Raises
     ------
     QuantrustError
-        If it is missing, is not a scores file, asks a question twice or holds an accuracy outside [0, 1].
+        If it is missing, is not a scores file, asks a question twice or holds a quality outside [0, 1].
     """
     try:
         scores = read_others_table(path)
@@ -341,7 +341,7 @@ def read_scores(path: Path) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise QuantrustError(f"{path}: cannot be read as Parquet ({reason}); expected a file of data/scores/") from None
-    for name in (*KEYS, "accuracy"):
+    for name in (*KEYS, "quality"):
         if name not in scores.columns:
             raise QuantrustError(
                 f"{path}: has no column {name!r}, only {', '.join(scores.columns)}; expected a file of data/scores/"
@@ -351,13 +351,13 @@ def read_scores(path: Path) -> pl.DataFrame:
             raise QuantrustError(
                 f"{path}: {name} holds {scores.schema[name]}, {scores[name].null_count()} of them null; expected texts"
             )
-    if not scores.schema["accuracy"].is_numeric():
-        raise QuantrustError(f"{path}: accuracy holds {scores.schema['accuracy']}; expected numbers")
-    impossible = scores.filter(~pl.col("accuracy").is_between(0.0, 1.0).fill_null(False))
+    if not scores.schema["quality"].is_numeric():
+        raise QuantrustError(f"{path}: quality holds {scores.schema['quality']}; expected numbers")
+    impossible = scores.filter(~pl.col("quality").is_between(0.0, 1.0).fill_null(False))
     if not impossible.is_empty():
         row = impossible.row(0, named=True)
         raise QuantrustError(
-            f"{path}: question {row['question_id']} of {row['dataset']}: accuracy is {row['accuracy']}; "
+            f"{path}: question {row['question_id']} of {row['dataset']}: quality is {row['quality']}; "
             "expected a number from 0 to 1"
         )
     repeated = scores.filter(scores.select("dataset", "question_id").is_duplicated())
@@ -425,7 +425,7 @@ def _metrics(risks: Sequence[float], answers_differ: bool) -> list[Key]:
 
 def _with_estimator(scores: pl.DataFrame, estimator: str, id_dataset: str, path: Path) -> pl.DataFrame:
     columns = [
-        name for name, kind in scores.schema.items() if kind.is_float() and name != "accuracy" and not is_member(name)
+        name for name, kind in scores.schema.items() if kind.is_float() and name != "quality" and not is_member(name)
     ]
     if estimator.split("+")[0] not in columns:
         raise QuantrustError(f"{path}: no estimator {estimator!r}; expected one of {', '.join(columns)}")

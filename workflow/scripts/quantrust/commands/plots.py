@@ -73,13 +73,13 @@ def reliability_writer(
     for label, answers, kind in parts:
         draws = draw_images(answers.images, max(resamples, FEWEST_RESAMPLES), seed)
         curve = pl.DataFrame(
-            list(rows_of_curve([answers.ranking], Resampler(answers.accuracy, draws), LEVEL)),
+            list(rows_of_curve([answers.ranking], Resampler(answers.quality, draws), LEVEL)),
             schema=["coverage", "risk", "low", "high"],
             orient="row",
         )
         bins = None
         if kind == PROBABILITY:
-            table = pl.DataFrame({"accuracy": answers.accuracy, "confidence": answers.confidence})
+            table = pl.DataFrame({"quality": answers.quality, "confidence": answers.confidence})
             names = list(BINS_SCHEMA)[list(BINS_SCHEMA).index("lower") :]
             schema = {name: BINS_SCHEMA[name] for name in names}
             bins = pl.DataFrame(list(rows_of_bins(table, ["confidence"], draws, LEVEL)), schema=schema, orient="row")

@@ -255,7 +255,7 @@ _Measured = tuple[Mapping[Key, float], Mapping[Key, np.ndarray]]
 def _measure(answers: Answers, risks: Sequence[float], draws: ImageDraws, update: Callable[[int], None]) -> _Measured:
     values = summarise(answers.ranking, risks, [], None, False)
     wanted = [("aurc", None), *(("coverage_at_risk", risk) for risk in risks)]
-    resampler = Resampler(answers.accuracy, draws)
+    resampler = Resampler(answers.quality, draws)
     return values, resampler.evaluate(answers.ranking, risks, [], None, False, update, wanted)
 
 
@@ -282,7 +282,7 @@ def _label(name: str, parameter: float | None) -> str:
 
 
 def _certificates(pilot: Answers, sizes: Sequence[int], arguments: argparse.Namespace) -> list[_Power]:
-    answers = Pilot(pilot.accuracy, pilot.confidence, np.unique(pilot.images, return_inverse=True)[1])
+    answers = Pilot(pilot.quality, pilot.confidence, np.unique(pilot.images, return_inverse=True)[1])
     risks = list(dict.fromkeys(arguments.certify))
     found = []
     with progress("certifying", simulations_of(len(risks) * len(sizes)), "simulations", only_on_terminals=True) as bar:

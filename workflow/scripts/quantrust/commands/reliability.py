@@ -89,7 +89,7 @@ def reliability(
     resampled: Mapping[Key, Floats] = {}
     if settings.resamples:
         draws = draw_images(answers.images, settings.resamples, settings.seed)
-        resampled = Resampler(answers.accuracy, draws).evaluate(answers.ranking, *asked, progress=progress)
+        resampled = Resampler(answers.quality, draws).evaluate(answers.ranking, *asked, progress=progress)
     intervals = {
         key: metric_interval(key[0], value, resampled[key])
         for key, value in values.items()

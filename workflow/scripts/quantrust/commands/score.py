@@ -130,7 +130,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=count, default=0, help="seed of the resamples (default: 0)")
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write all metrics here, as unrounded fractions")
     parser.add_argument(
-        "--per-question", type=Path, metavar="OUT.csv", help="write question_id, accuracy and confidence here"
+        "--per-question", type=Path, metavar="OUT.csv", help="write question_id, quality and confidence here"
     )
     add_plot_option(parser, "the risk-coverage curve with its band, and the reliability diagram,")
     columns = add_column_options(parser, leave_out=("confidence",))
@@ -314,10 +314,10 @@ def _corpus_metrics(
 def _score(
     path: Path, questions: Mapping[str, Question], predictions: Mapping[str, Prediction], quality: Quality
 ) -> Answers:
-    accuracy = np.array([quality(p.answer, questions[key].answers) for key, p in predictions.items()])
+    qualities = np.array([quality(p.answer, questions[key].answers) for key, p in predictions.items()])
     confidence = np.array([p.confidence for p in predictions.values()])
     images = np.array([questions[key].image_id for key in predictions])
-    return Answers(path, list(predictions), accuracy, confidence, images, rank(accuracy, confidence))
+    return Answers(path, list(predictions), qualities, confidence, images, rank(qualities, confidence))
 
 
 def _kind(parts: Sequence[Answers], name: str, declared: str | None) -> str:
@@ -399,9 +399,9 @@ def _groups(answers: Answers) -> dict[str, Answers]:
 
 
 def _part(answers: Answers, chosen: np.ndarray) -> Answers:
-    accuracy, confidence = answers.accuracy[chosen], answers.confidence[chosen]
+    quality, confidence = answers.quality[chosen], answers.confidence[chosen]
     ids = [named for named, one in zip(answers.ids, chosen, strict=True) if one]
-    return Answers(answers.path, ids, accuracy, confidence, answers.images[chosen], rank(accuracy, confidence))
+    return Answers(answers.path, ids, quality, confidence, answers.images[chosen], rank(quality, confidence))
 
 
 NOTE = "coverage_at_risk reads its threshold off these very answers"
@@ -446,7 +446,7 @@ def _writers(
     """Return what writes each file that was asked for."""
     writers: dict[Path, Callable[[Path], object]] = {}
     if arguments.per_question is not None:
-        each = {"question_id": answers.ids, "accuracy": answers.accuracy, "confidence": answers.confidence}
+        each = {"question_id": answers.ids, "quality": answers.quality, "confidence": answers.confidence}
         writers[arguments.per_question] = pl.DataFrame(each).write_csv
     if arguments.json is not None:
         writers[arguments.json] = json_writer(document)

@@ -38,7 +38,7 @@ class Answers:
     path : Path
         The file that they are from.
     ids : sequence of str
-    accuracy : ndarray of float64, shape (n,)
+    quality : ndarray of float64, shape (n,)
         Qualities in [0, 1].
     images : ndarray of str, shape (n,)
     ranking : Ranking
@@ -48,7 +48,7 @@ class Answers:
 
     path: Path
     ids: Sequence[str]
-    accuracy: Floats
+    quality: Floats
     confidence: Floats
     images: np.ndarray
     ranking: Ranking
@@ -62,14 +62,14 @@ class Answers:
 
 def answers_of(table: ScoreTable, rows: pl.DataFrame) -> Answers:
     """Return rows of a table as answers."""
-    accuracy, confidence = rows["quality"].to_numpy(), rows["confidence"].to_numpy()
+    quality, confidence = rows["quality"].to_numpy(), rows["confidence"].to_numpy()
     return Answers(
         path=table.path,
         ids=rows["id"].to_list(),
-        accuracy=accuracy,
+        quality=quality,
         confidence=confidence,
         images=rows["image"].to_numpy(),
-        ranking=rank(accuracy, confidence),
+        ranking=rank(quality, confidence),
         groups=rows["group"].to_numpy() if "group" in rows.columns else None,
     )
 

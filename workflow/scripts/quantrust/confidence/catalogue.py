@@ -80,7 +80,7 @@ def member_columns(columns: Collection[str], estimator: str) -> list[str]:
 
     Examples
     --------
-    >>> member_columns(["accuracy", "selector", "selector@2", "selector@3"], "selector")
+    >>> member_columns(["quality", "selector", "selector@2", "selector@3"], "selector")
     ['selector', 'selector@2', 'selector@3']
     """
     found = [estimator]

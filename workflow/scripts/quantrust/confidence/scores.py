@@ -11,7 +11,7 @@ from quantrust.confidence.columns import confidence_columns
 from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
 from quantrust.inference.features_file import read_slices
 
-KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "accuracy")
+KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "quality")
 
 
 def write_scores(

@@ -176,7 +176,7 @@ class _Questions:
 
     inputs: torch.Tensor
     log_odds: torch.Tensor
-    accuracy: torch.Tensor
+    quality: torch.Tensor
 
 
 def selector_inputs(features: pl.DataFrame) -> torch.Tensor:
@@ -193,9 +193,9 @@ def log_odds(features: pl.DataFrame) -> torch.Tensor:
     return log_probability - torch.log(-torch.expm1(log_probability))
 
 
-def _area_under_risk_coverage(confidence: np.ndarray, accuracy: np.ndarray) -> float:
+def _area_under_risk_coverage(confidence: np.ndarray, quality: np.ndarray) -> float:
     """Area for choosing an epoch: mean risk over all coverages, ties in row order."""
-    risk = 1 - accuracy[np.argsort(-confidence, kind="stable")]
+    risk = 1 - quality[np.argsort(-confidence, kind="stable")]
     return float(np.mean(np.cumsum(risk) / np.arange(1, len(risk) + 1)))
 
 
@@ -217,7 +217,7 @@ def _train_network(
 
     def area() -> float:
         confidence = _confidence(network, val.inputs, val.log_odds if residual else None)
-        return _area_under_risk_coverage(confidence, val.accuracy.numpy())
+        return _area_under_risk_coverage(confidence, val.quality.numpy())
 
     best, best_epoch, curve = float("inf"), 0, []
     if residual:
@@ -235,7 +235,7 @@ def _train_network(
         total = 0.0
         for rows in torch.from_numpy(rng.permutation(len(train.inputs))).split(settings.batch_size):
             logits = network(train.inputs[rows]) + offset[rows]
-            loss = F.binary_cross_entropy_with_logits(logits, train.accuracy[rows])
+            loss = F.binary_cross_entropy_with_logits(logits, train.quality[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -322,14 +322,14 @@ def _read_splits(path: str | Path, *splits: str, wanted: pl.Expr | None = None) 
         for split in splits
     }
     starts = dict.fromkeys(splits, 0)
-    for features in read_slices(path, [*INPUTS, "accuracy", "split", "image_id"]):
+    for features in read_slices(path, [*INPUTS, "quality", "split", "image_id"]):
         for split, questions in found.items():
             rows = features.filter(pl.col("split") == split, wanted)
             places = slice(starts[split], starts[split] + rows.height)
             starts[split] = places.stop
             questions.inputs[places] = selector_inputs(rows)
             questions.log_odds[places] = log_odds(rows)
-            questions.accuracy[places] = torch.from_numpy(rows["accuracy"].to_numpy().astype(np.float64))
+            questions.quality[places] = torch.from_numpy(rows["quality"].to_numpy().astype(np.float64))
     return list(found.values())
 
 
@@ -376,8 +376,8 @@ def train_selector(
             {
                 "inputs": train.inputs.shape[1],
                 "settings": asdict(settings),
-                "train_questions": len(train.accuracy),
-                "val_questions": len(val.accuracy),
+                "train_questions": len(train.quality),
+                "val_questions": len(val.quality),
                 "curves": [curve for _, curve in trained],
                 "residual_curves": [curve for _, curve in residuals],
             },

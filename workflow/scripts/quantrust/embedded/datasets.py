@@ -247,7 +247,7 @@ def write_language_candidates(out_dir: str | Path, *, images: int, questions_per
 
 def select_adversarial(
     candidates_dir: str | Path,
-    accuracies: dict[str, float],
+    qualities: dict[str, float],
     out_dir: str | Path,
     *,
     questions: int,
@@ -260,29 +260,29 @@ def select_adversarial(
     ----------
     candidates_dir : str or Path
         As `write_language_candidates` wrote it.
-    accuracies : dict of str to float
-        Soft accuracy of the adversary's answer to every candidate, by question id.
+    qualities : dict of str to float
+        Quality of the adversary's answer to every candidate, by question id.
     out_dir : str or Path
         Gets the kept questions, annotations and images.
     questions : int
         Number of questions to keep.
     wrong_share : float in [0, 1]
-        Share of kept questions with an accuracy below one half.
+        Share of kept questions with a quality below one half.
     seed : int
 
     Raises
     ------
     QuantrustError
-        If a candidate has no accuracy, or there are too few candidates of either sort.
+        If a candidate has no quality, or there are too few candidates of either sort.
     """
     candidates_dir = Path(candidates_dir)
     check_folder(candidates_dir)
     listed = read_object(candidates_dir / "questions_test.json")["questions"]
     annotated = read_object(candidates_dir / "annotations_test.json")["annotations"]
-    missing = [q["question_id"] for q in listed if str(q["question_id"]) not in accuracies]
+    missing = [q["question_id"] for q in listed if str(q["question_id"]) not in qualities]
     if missing:
         raise QuantrustError(f"{candidates_dir}: the adversary did not answer {len(missing)} candidates ({missing[0]})")
-    wrong = np.array([accuracies[str(q["question_id"])] < 0.5 for q in listed])
+    wrong = np.array([qualities[str(q["question_id"])] < 0.5 for q in listed])
     wanted = {True: round(questions * wrong_share), False: questions - round(questions * wrong_share)}
     rng = np.random.default_rng([seed, 77])
     kept: set[int] = set()

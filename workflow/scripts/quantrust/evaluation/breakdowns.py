@@ -169,7 +169,7 @@ def rows_of_bins(
     Parameters
     ----------
     answers : polars.DataFrame
-        With ``accuracy`` and the columns.
+        With ``quality`` and the columns.
     columns : sequence of str
         Of the members of the estimator, the first of which is its own; probabilities.
     draws : ImageDraws
@@ -177,20 +177,20 @@ def rows_of_bins(
     level : float
         Nominal coverage of the intervals.
     """
-    confidence, accuracy = answers[columns[0]].to_numpy(), answers["accuracy"].to_numpy()
+    confidence, quality = answers[columns[0]].to_numpy(), answers["quality"].to_numpy()
     bins = width_bins(confidence)
 
     def per_bin(values: Floats) -> Floats:
         return np.bincount(bins, values, minlength=BINS).astype(np.float64)
 
-    counts, right = per_bin(np.ones(bins.size)), per_bin((accuracy >= CORRECT).astype(np.float64))
+    counts, right = per_bin(np.ones(bins.size)), per_bin((quality >= CORRECT).astype(np.float64))
     # Tenths are integers, so that their sums do not depend on the order of the answers.
-    tenths, confidences = per_bin(10 * accuracy), per_bin(confidence)
+    tenths, confidences = per_bin(10 * quality), per_bin(confidence)
     resampled = in_turn(
         [
             _resampled_accuracies(
                 width_bins(answers[column].to_numpy()),
-                accuracy,
+                quality,
                 ImageDraws(draws.image, draws.counts[member :: len(columns)]),
             )
             for member, column in enumerate(columns)
@@ -205,11 +205,11 @@ def rows_of_bins(
         yield (*edges, *means, *interval(resampled[:, place], level))
 
 
-def _resampled_accuracies(bins: np.ndarray, accuracy: Floats, draws: ImageDraws) -> Floats:
+def _resampled_accuracies(bins: np.ndarray, quality: Floats, draws: ImageDraws) -> Floats:
     """Return the mean accuracy in each bin on each resample, shape (resamples, bins); NaN where a bin is empty."""
     cells = draws.image * BINS + bins
     shape = (draws.counts.shape[1], BINS)
     counts = np.bincount(cells, minlength=shape[0] * BINS).reshape(shape)
-    tenths = np.bincount(cells, 10 * accuracy, minlength=shape[0] * BINS).reshape(shape)
+    tenths = np.bincount(cells, 10 * quality, minlength=shape[0] * BINS).reshape(shape)
     drawn, drawn_tenths = (draws.counts.astype(np.float64) @ table for table in (counts, tenths))
     return np.divide(drawn_tenths, 10 * drawn, out=np.full(drawn.shape, math.nan), where=drawn > 0)

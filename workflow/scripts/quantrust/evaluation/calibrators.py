@@ -58,12 +58,12 @@ Calibrator = Temperature | Platt | Isotonic
 """Maps confidences in [0, 1] to calibrated ones; of plain numbers, so that a file can hold it."""
 
 
-def fit_temperature(confidence: Floats, accuracy: Floats) -> Calibrator:
+def fit_temperature(confidence: Floats, quality: Floats) -> Calibrator:
     """Fit one temperature T > 0 to divide logit(c) by, least cross-entropy against the qualities.
 
     Parameters
     ----------
-    confidence, accuracy : ndarray of float64, shape (n,)
+    confidence, quality : ndarray of float64, shape (n,)
         Of the val answers, both in [0, 1].
 
     Returns
@@ -80,18 +80,18 @@ def fit_temperature(confidence: Floats, accuracy: Floats) -> Calibrator:
 
     def cross_entropy(log_temperature: float) -> float:
         scaled = scores * np.exp(-log_temperature)
-        return float(np.mean(np.logaddexp(0.0, scaled) - accuracy * scaled))
+        return float(np.mean(np.logaddexp(0.0, scaled) - quality * scaled))
 
     log_temperature = minimize_scalar(cross_entropy, bounds=(-5.0, 5.0), method="bounded").x
     return Temperature(float(log_temperature))
 
 
-def fit_platt(confidence: Floats, accuracy: Floats) -> Calibrator:
+def fit_platt(confidence: Floats, quality: Floats) -> Calibrator:
     """Fit slope and intercept on logit(c), least cross-entropy against the qualities.
 
     Parameters
     ----------
-    confidence, accuracy : ndarray of float64, shape (n,)
+    confidence, quality : ndarray of float64, shape (n,)
         Of the val answers, both in [0, 1].
 
     Returns
@@ -106,7 +106,7 @@ def fit_platt(confidence: Floats, accuracy: Floats) -> Calibrator:
     scores = _logits(confidence)
     model = LogisticRegression(C=np.inf, max_iter=1000)
     right = np.repeat([1, 0], scores.size)
-    weights = np.concatenate([accuracy, 1.0 - accuracy])
+    weights = np.concatenate([quality, 1.0 - quality])
     if not (weights[: scores.size].any() and weights[scores.size :].any()):
         raise QuantrustError(
             "Platt calibration: all val answers are fully right or all are wrong; expected val answers of both kinds"
@@ -115,12 +115,12 @@ def fit_platt(confidence: Floats, accuracy: Floats) -> Calibrator:
     return Platt(float(model.coef_[0, 0]), float(model.intercept_[0]))
 
 
-def fit_isotonic(confidence: Floats, accuracy: Floats) -> Calibrator:
+def fit_isotonic(confidence: Floats, quality: Floats) -> Calibrator:
     """Fit a non-decreasing step function by least squares; it creates ties and so can change a risk-coverage curve.
 
     Parameters
     ----------
-    confidence, accuracy : ndarray of float64, shape (n,)
+    confidence, quality : ndarray of float64, shape (n,)
         Of the val answers, both in [0, 1].
 
     Returns
@@ -131,7 +131,7 @@ def fit_isotonic(confidence: Floats, accuracy: Floats) -> Calibrator:
     -----
     Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates" (KDD 2002).
     """
-    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, accuracy)
+    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, quality)
     return Isotonic(tuple(model.X_thresholds_.tolist()), tuple(model.y_thresholds_.tolist()))
 
 
@@ -207,7 +207,7 @@ def fit_calibrator(scores: pl.DataFrame, name: str, id_dataset: str) -> Calibrat
         raise QuantrustError(
             f"{name}: {estimator} is not a probability: values outside [0, 1]; expected to calibrate probabilities"
         )
-    return METHODS[method](val[estimator].to_numpy(), val["accuracy"].to_numpy())
+    return METHODS[method](val[estimator].to_numpy(), val["quality"].to_numpy())
 
 
 def calibrator_record(calibrator: Calibrator) -> dict[str, Any]:

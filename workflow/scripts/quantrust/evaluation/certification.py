@@ -113,12 +113,12 @@ def hoeffding_bentkus(mean: ArrayLike, n: ArrayLike, risk: float) -> Floats:
     return np.where(n > 0, np.minimum(1.0, np.minimum(hoeffding, bentkus)), 1.0)
 
 
-def certify(accuracy: Floats, confidence: Floats, candidates: Floats, risk: float, delta: float) -> float | None:
+def certify(quality: Floats, confidence: Floats, candidates: Floats, risk: float, delta: float) -> float | None:
     """Return the lowest threshold whose risk is certified.
 
     Parameters
     ----------
-    accuracy, confidence : ndarray of float64, shape (n,)
+    quality, confidence : ndarray of float64, shape (n,)
         Of independent answers, one question an image, that nothing else used.
     candidates : ndarray of float64, shape (k,)
         Thresholds to test, in this order, which was fixed without these answers; see `candidate_thresholds`.
@@ -132,7 +132,7 @@ def certify(accuracy: Floats, confidence: Floats, candidates: Floats, risk: floa
     float or None
         None where the first candidate already fails: then everything is abstained.
     """
-    return _walk(rank(accuracy, confidence), candidates, risk, delta)
+    return _walk(rank(quality, confidence), candidates, risk, delta)
 
 
 def p_values(answers: Ranking, thresholds: Floats, risk: float) -> Floats:
@@ -208,13 +208,13 @@ class Population:
     Attributes
     ----------
     setting : Setting
-    accuracy, confidence : ndarray of float64, shape (n,)
+    quality, confidence : ndarray of float64, shape (n,)
     image : ndarray of int64, shape (n,)
         The image of each answer, as an index that all settings share.
     """
 
     setting: Setting
-    accuracy: Floats
+    quality: Floats
     confidence: Floats
     image: NDArray[np.int64]
 
@@ -231,9 +231,9 @@ class Population:
         """
         order, confidence = self._ascending
         stays = (~left_out[self.image])[order].astype(np.float64)
-        # How many answers stay, and the sum of ten times their accuracies, from each place in the order on.
+        # How many answers stay, and the sum of ten times their qualities, from each place in the order on.
         counts = np.append(np.cumsum(stays[::-1])[::-1], 0.0)
-        tenths = np.append(np.cumsum((10.0 * self.accuracy[order] * stays)[::-1])[::-1], 0.0)
+        tenths = np.append(np.cumsum((10.0 * self.quality[order] * stays)[::-1])[::-1], 0.0)
         sought = np.array([math.inf if threshold is None else threshold for threshold in thresholds])
         starts = np.searchsorted(confidence, sought, side="left")
         count = counts[starts]
@@ -324,11 +324,11 @@ def evaluate_certification(
         columns = member_columns(scores.columns, estimator)
         members = [
             (
-                rank(val["accuracy"], val[column]),
+                rank(val["quality"], val[column]),
                 [
                     Population(
                         setting=setting,
-                        accuracy=setting.answers["accuracy"].to_numpy(),
+                        quality=setting.answers["quality"].to_numpy(),
                         confidence=setting.answers[column].to_numpy(),
                         image=image,
                     )
@@ -376,7 +376,7 @@ def _split_results(
         chosen = one_question_an_image(id_population.image, certifying, rng)
         thresholds: list[float | None] = [None] * len(risks)
         if chosen.size:
-            ranking = rank(id_population.accuracy[chosen], id_population.confidence[chosen])
+            ranking = rank(id_population.quality[chosen], id_population.confidence[chosen])
             for place, (risk, tested) in enumerate(zip(risks, candidates[member], strict=True)):
                 thresholds[place] = _walk(ranking, tested, risk, delta) if tested.size else None
         first = first or thresholds

@@ -288,7 +288,7 @@ def results_of(
     results = []
     for setting in settings:
         rankings = members.rankings(setting.answers)
-        resampler = Resampler(setting.answers["accuracy"].to_numpy(), draw(setting))
+        resampler = Resampler(setting.answers["quality"].to_numpy(), draw(setting))
         resampled = members.resample(resampler, rankings, risks, costs, progress, wanted=metrics)
         for key in metrics:
             if key not in resampled:

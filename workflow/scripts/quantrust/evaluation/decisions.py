@@ -162,7 +162,7 @@ def decide_variant(
     wanted: list[Key] = [(metric, risk) for metric in RESAMPLED for risk in settings.risks]
     rows: list[tuple[object, ...]] = []
     for estimator in settings.estimators:
-        thresholds = deploy(rank(val["accuracy"], val[estimator]), settings.risks, []).risk_thresholds
+        thresholds = deploy(rank(val["quality"], val[estimator]), settings.risks, []).risk_thresholds
         for results in results_of(
             Estimates(scores, estimator),
             test_sets,

@@ -113,7 +113,7 @@ def measure_drift(
     ----------
     before, here : polars.DataFrame
         Columns ``question_id``, ``image_id``, ``answer``, ``confidence`` and, if the questions have reference answers,
-        ``accuracy``. Before are those under the conditions of the operating points.
+        ``quality``. Before are those under the conditions of the operating points.
     points : sequence of OperatingPoint
     seed : int
         Of the resamples.
@@ -137,8 +137,8 @@ def measure_drift(
     changed = (pairs["answer"] != pairs["answer_here"]).to_numpy().astype(float)
     moved = (pairs["confidence_here"] - pairs["confidence"]).abs().to_numpy()
     qualities = None
-    if "accuracy" in before.columns and "accuracy" in here.columns:
-        qualities = pairs["accuracy"].to_numpy(), pairs["accuracy_here"].to_numpy()
+    if "quality" in before.columns and "quality" in here.columns:
+        qualities = pairs["quality"].to_numpy(), pairs["quality_here"].to_numpy()
     everything = np.ones(pairs.height)
     return Drift(
         questions=pairs.height,

@@ -24,7 +24,7 @@ SCHEMA = pl.Schema(
         "question": pl.String(),
         "answers": pl.List(pl.String),
         "answer": pl.String(),
-        "accuracy": pl.Float64(),
+        "quality": pl.Float64(),
         "confidence": pl.Float64(),
         "threshold": pl.Float64(),
         "picture": pl.Binary(),
@@ -102,11 +102,11 @@ def write_examples(
                 decisions_paths[model, scheme], settings.id_dataset, settings.estimator, settings.risk
             )
             given = read_table(features_paths[model, scheme, dataset], columns=["question_id", "split", "answer"])
-            right = pl.col("accuracy") >= CORRECT
+            right = pl.col("quality") >= CORRECT
             kept = pl.lit(False) if threshold is None else pl.col("confidence") >= threshold
             drawn = (
                 scores.filter((pl.col("dataset") == dataset) & (pl.col("split") == "test"))
-                .select("question_id", "accuracy", pl.col(settings.estimator).alias("confidence"))
+                .select("question_id", "quality", pl.col(settings.estimator).alias("confidence"))
                 .join(questions, on="question_id")
                 .join(given.filter(pl.col("split") == "test").drop("split"), on="question_id")
                 .with_columns(

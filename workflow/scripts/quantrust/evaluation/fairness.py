@@ -335,7 +335,7 @@ class _Side:
 
 
 def _side(partition: _Partition, setting: Setting, members: Members, settings: FairnessSettings) -> _Side:
-    accuracy = setting.answers["accuracy"].to_numpy()
+    quality = setting.answers["quality"].to_numpy()
     members.check(settings.resamples)
     coverages, risks, count = [], [], len(members.columns)
     thresholds = [deployment.risk_thresholds[settings.risk] for deployment in members.deployments]
@@ -343,14 +343,14 @@ def _side(partition: _Partition, setting: Setting, members: Members, settings: F
         through = answered(setting.answers[column].to_numpy(), threshold)
         draws = partition.draws.part(member, count)
         # In tenths, which are whole numbers for ten reference answers, so that equal answers give equal sums.
-        by_image = [partition.by_image(values) for values in (through, through * (10.0 - 10.0 * accuracy))]
+        by_image = [partition.by_image(values) for values in (through, through * (10.0 - 10.0 * quality))]
         kept, lost_tenths = np.split(draws.sums(np.concatenate(by_image, axis=1)), 2, axis=1)
         coverages.append(ratio(kept, partition.sizes[member::count]))
         risks.append(ratio(lost_tenths, 10.0 * kept))
     confidence = setting.answers[members.columns[0]].to_numpy()
     kept_first = answered(confidence, thresholds[0]) > 0
     images, answered_images = partition.images(np.ones_like(kept_first)), partition.images(kept_first)
-    points = [at_threshold(rank(accuracy[inside], confidence[inside]), thresholds[0]) for inside in partition.inside.T]
+    points = [at_threshold(rank(quality[inside], confidence[inside]), thresholds[0]) for inside in partition.inside.T]
     enough = {COVERAGE: images >= settings.fewest, RISK: answered_images >= settings.fewest}
     values = {
         COVERAGE: np.array([point.coverage for point in points]),

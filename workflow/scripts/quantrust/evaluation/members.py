@@ -82,13 +82,13 @@ class Members:
         columns = member_columns(scores.columns, estimator)
         return cls(
             columns,
-            [deploy(rank(val["accuracy"], val[column]), risks, costs) for column in columns],
+            [deploy(rank(val["quality"], val[column]), risks, costs) for column in columns],
             all(scores[column].is_between(0.0, 1.0).all() for column in columns),
         )
 
     def rankings(self, answers: pl.DataFrame) -> list[Ranking]:
         """Rank answers by the confidence of each member."""
-        return [rank(answers["accuracy"], answers[column]) for column in self.columns]
+        return [rank(answers["quality"], answers[column]) for column in self.columns]
 
     def summarise(
         self, rankings: Sequence[Ranking], risks: Sequence[float], costs: Sequence[float]

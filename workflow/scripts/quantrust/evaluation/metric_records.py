@@ -70,7 +70,7 @@ class OfSums:
 N: Term = ("n",)
 """The number of answers."""
 TENTHS: Term = ("tenths",)
-"""The soft accuracies in tenths, whose sums are exact."""
+"""The qualities in tenths, whose sums are exact."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _mean_accuracy(sums: Sums, at: At) -> Floats:
 
 
 def _bin_terms(ranking: Ranking, at: At) -> dict[Term, Floats]:
-    gaps = ranking.confidence - ranking.accuracy
+    gaps = ranking.confidence - ranking.quality
     bins = width_bins(ranking.confidence)
     return {("bin", index): np.where(bins == index, gaps, 0.0) for index in range(BINS)}
 
@@ -139,7 +139,7 @@ def _answered_terms(kind: str) -> Callable[[Ranking, At], dict[Term, Floats]]:
         through = answered(ranking.confidence, at.threshold)
         return {
             ("answered", kind, at.parameter): through,
-            ("risk_tenths", kind, at.parameter): through * (10.0 - 10.0 * ranking.accuracy),
+            ("risk_tenths", kind, at.parameter): through * (10.0 - 10.0 * ranking.quality),
         }
 
     return terms
@@ -158,11 +158,11 @@ def _answered_risk(kind: str) -> OfSums:
 
 def _gain_terms(ranking: Ranking, at: At) -> dict[Term, Floats]:
     through = answered(ranking.confidence, at.threshold)
-    return {("gain_tenths", at.parameter): through * gain_tenths(ranking.accuracy, at.limit)}
+    return {("gain_tenths", at.parameter): through * gain_tenths(ranking.quality, at.limit)}
 
 
 def _all_gain_terms(ranking: Ranking, at: At) -> dict[Term, Floats]:
-    return {("all_gain_tenths", at.parameter): gain_tenths(ranking.accuracy, at.limit)}
+    return {("all_gain_tenths", at.parameter): gain_tenths(ranking.quality, at.limit)}
 
 
 METRICS = (
@@ -228,7 +228,7 @@ METRICS = (
         "Brier score",
         lambda ranking, at: metrics.brier(ranking),
         OfSums(
-            lambda ranking, at: {("brier",): (ranking.confidence - ranking.accuracy) ** 2},
+            lambda ranking, at: {("brier",): (ranking.confidence - ranking.quality) ** 2},
             lambda sums, at: sums["brier",] / sums[N],
         ),
         higher_is_better=False,

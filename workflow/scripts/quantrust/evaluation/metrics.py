@@ -31,21 +31,21 @@ class Ranking:
     ----------
     order : ndarray of int64, shape (n,)
         The rows as they were given, most confident first.
-    accuracy, confidence : ndarray of float64, shape (n,)
+    quality, confidence : ndarray of float64, shape (n,)
         Qualities and confidences in that order.
     ends : ndarray of int64, shape (blocks,)
         For each block of equal confidences, how many answers lie in it and the blocks before it. The last is n.
     """
 
     order: NDArray[np.int64]
-    accuracy: Floats
+    quality: Floats
     confidence: Floats
     ends: NDArray[np.int64]
 
     @property
     def n(self) -> int:
         """Number of answers."""
-        return self.accuracy.size
+        return self.quality.size
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -55,7 +55,7 @@ class Ranking:
     @cached_property
     def end_tenths(self) -> Floats:
         """Sum of 10 a_i up to the end of each block, shape (blocks,)."""
-        return self.end_sums(10.0 * self.accuracy)
+        return self.end_sums(10.0 * self.quality)
 
     @cached_property
     def end_risks(self) -> Floats:
@@ -105,12 +105,12 @@ class OperatingPoint:
     risk: float
 
 
-def rank(accuracy: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> Ranking:
+def rank(quality: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> Ranking:
     """Sort answers by confidence, once for all metrics, in O(n log n).
 
     Parameters
     ----------
-    accuracy : array_like, shape (n,)
+    quality : array_like, shape (n,)
         Qualities in [0, 1].
     confidence : array_like, shape (n,)
         Finite confidences of any range; higher is surer.
@@ -122,7 +122,7 @@ def rank(accuracy: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> 
     Raises
     ------
     ValueError
-        If the two differ in shape, are empty or not one-dimensional, an accuracy lies outside [0, 1] or a confidence is
+        If the two differ in shape, are empty or not one-dimensional, a quality lies outside [0, 1] or a confidence is
         not finite.
 
     Examples
@@ -131,20 +131,20 @@ def rank(accuracy: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> 
     >>> ranking.ends.tolist(), ranking.thresholds.tolist()
     ([2, 3], [0.9, 0.2])
     """
-    a = np.asarray(accuracy, dtype=np.float64)
+    a = np.asarray(quality, dtype=np.float64)
     c = np.asarray(confidence, dtype=np.float64)
     if a.ndim != 1 or a.shape != c.shape:
-        raise ValueError(f"accuracy and confidence must be vectors of one length, got shapes {a.shape} and {c.shape}")
+        raise ValueError(f"quality and confidence must be vectors of one length, got shapes {a.shape} and {c.shape}")
     if a.size == 0:
         raise ValueError("no answers: every metric needs at least one")
     if not (a.min() >= 0.0 and a.max() <= 1.0):
-        raise ValueError("accuracies must lie in [0, 1]")
+        raise ValueError("qualities must lie in [0, 1]")
     if not np.isfinite(c).all():
         raise ValueError("confidences must be finite")
     order = np.argsort(c)[::-1]
     a, c = a[order], c[order]
     ends = np.append(np.flatnonzero(c[1:] != c[:-1]) + 1, c.size)
-    return Ranking(order=order, accuracy=a, confidence=c, ends=ends)
+    return Ranking(order=order, quality=a, confidence=c, ends=ends)
 
 
 def mean_accuracy(ranking: Ranking) -> float:
@@ -251,7 +251,7 @@ def e_aurc(ranking: Ranking) -> float:
     >>> e_aurc(rank([1.0, 0.0], [0.1, 0.9]))
     0.25
     """
-    return aurc(ranking) - aurc(rank(ranking.accuracy, ranking.accuracy))
+    return aurc(ranking) - aurc(rank(ranking.quality, ranking.quality))
 
 
 def augrc(ranking: Ranking) -> float:
@@ -405,7 +405,7 @@ def effective_reliability(ranking: Ranking, cost: float, threshold: float | None
     block = _last_block(ranking, threshold)
     if block < 0:
         return 0.0
-    return float(gain_tenths(ranking.accuracy[: ranking.ends[block]], cost).sum() / (10 * ranking.n))
+    return float(gain_tenths(ranking.quality[: ranking.ends[block]], cost).sum() / (10 * ranking.n))
 
 
 def effective_reliability_threshold(ranking: Ranking, cost: float) -> float | None:
@@ -442,7 +442,7 @@ def effective_reliability_threshold(ranking: Ranking, cost: float) -> float | No
     True
     """
     _check_cost(cost)
-    worth = ranking.end_sums(gain_tenths(ranking.accuracy, cost))
+    worth = ranking.end_sums(gain_tenths(ranking.quality, cost))
     block = worth.size - 1 - int(np.argmax(worth[::-1]))
     return float(ranking.thresholds[block]) if worth[block] >= 0.0 else None
 
@@ -476,7 +476,7 @@ def effective_reliability_no_abstention(ranking: Ranking, cost: float) -> float:
     -2.8
     """
     _check_cost(cost)
-    return float(gain_tenths(ranking.accuracy, cost).sum() / (10 * ranking.n))
+    return float(gain_tenths(ranking.quality, cost).sum() / (10 * ranking.n))
 
 
 def effective_reliability_best(ranking: Ranking) -> float:
@@ -529,7 +529,7 @@ def ece(ranking: Ranking) -> float:
     """
     if not ranking.is_probability:
         return math.nan
-    gaps = np.bincount(width_bins(ranking.confidence), ranking.confidence - ranking.accuracy, minlength=BINS)
+    gaps = np.bincount(width_bins(ranking.confidence), ranking.confidence - ranking.quality, minlength=BINS)
     return float(np.abs(gaps).sum() / ranking.n)
 
 
@@ -567,7 +567,7 @@ def ece_mass(ranking: Ranking) -> float:
     """
     if not ranking.is_probability:
         return math.nan
-    sums = ranking.end_sums(ranking.confidence - ranking.accuracy)
+    sums = ranking.end_sums(ranking.confidence - ranking.quality)
     at_edges = np.interp(mass_edges(ranking.n), np.append(0, ranking.ends), np.append(0.0, sums))
     return float(np.abs(np.diff(at_edges)).sum() / ranking.n)
 
@@ -602,7 +602,7 @@ def brier(ranking: Ranking) -> float:
     """
     if not ranking.is_probability:
         return math.nan
-    gaps = ranking.confidence - ranking.accuracy
+    gaps = ranking.confidence - ranking.quality
     return float(np.dot(gaps, gaps) / ranking.n)
 
 
@@ -628,7 +628,7 @@ def auroc(ranking: Ranking) -> float:
     >>> auroc(rank([1.0, 0.3, 0.6], [0.9, 0.8, 0.7]))
     0.5
     """
-    right = np.diff(ranking.end_sums((ranking.accuracy >= CORRECT).astype(np.float64)), prepend=0.0)
+    right = np.diff(ranking.end_sums((ranking.quality >= CORRECT).astype(np.float64)), prepend=0.0)
     wrong = ranking.sizes - right
     if not (right.any() and wrong.any()):
         return math.nan
@@ -636,9 +636,9 @@ def auroc(ranking: Ranking) -> float:
     return float(np.dot(right, wrong_below + 0.5 * wrong) / (right.sum() * wrong.sum()))
 
 
-def gain_tenths(accuracy: Floats, cost: float) -> Floats:
+def gain_tenths(quality: Floats, cost: float) -> Floats:
     """Return ten times what each answer adds to Phi_c when it is given: 10 a_i, or -10 cost where a_i = 0."""
-    return np.where(accuracy > 0.0, 10.0 * accuracy, -10.0 * cost)
+    return np.where(quality > 0.0, 10.0 * quality, -10.0 * cost)
 
 
 def _check_cost(cost: float) -> None:

@@ -170,7 +170,7 @@ def points_of_sample(
     Parameters
     ----------
     answers : polars.DataFrame
-        Columns ``question_id``, ``image_id``, ``accuracy`` and one named as the estimator.
+        Columns ``question_id``, ``image_id``, ``quality`` and one named as the estimator.
     estimator : str
     settings : SampleSettings
 

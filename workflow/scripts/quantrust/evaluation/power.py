@@ -223,12 +223,12 @@ class Pilot:
 
     Attributes
     ----------
-    accuracy, confidence : ndarray of float64, shape (n,)
+    quality, confidence : ndarray of float64, shape (n,)
     image : ndarray of int64, shape (n,)
         The image of each answer, as an index from 0 on without gaps.
     """
 
-    accuracy: Floats
+    quality: Floats
     confidence: Floats
     image: NDArray[np.int64]
 
@@ -247,7 +247,7 @@ class Pilot:
         """Return quality and confidence of one answer about each of some images, drawn at random."""
         order, starts, counts = self.by_image
         places = order[starts[images] + rng.integers(counts[images])]
-        return self.accuracy[places], self.confidence[places]
+        return self.quality[places], self.confidence[places]
 
 
 @dataclass(frozen=True)
@@ -292,17 +292,17 @@ def certification_rate(
     # A threshold has to be at most this, so that enough is answered.
     highest = math.inf
     if wanted.coverage > 0.0:
-        ranking = rank(pilot.accuracy, pilot.confidence)
+        ranking = rank(pilot.quality, pilot.confidence)
         place = int(np.searchsorted(ranking.ends, wanted.coverage * ranking.n - 1e-9))
         highest = float(ranking.thresholds[min(place, len(ranking.thresholds) - 1)])
     found = 0
     for _ in range(simulations):
         drawn = population[rng.integers(population.size, size=images)]
-        accuracy, confidence = pilot.draw(drawn, rng)
-        order = rank(accuracy[:ordering], confidence[:ordering])
+        quality, confidence = pilot.draw(drawn, rng)
+        order = rank(quality[:ordering], confidence[:ordering])
         candidates = candidate_thresholds(order, images - ordering, wanted.risk, wanted.delta)
         if candidates.size:
-            threshold = certify(accuracy[ordering:], confidence[ordering:], candidates, wanted.risk, wanted.delta)
+            threshold = certify(quality[ordering:], confidence[ordering:], candidates, wanted.risk, wanted.delta)
             found += threshold is not None and threshold <= highest
     return found / simulations
 

@@ -33,7 +33,7 @@ class Blocks:
         self._harmonic = harmonic
         self._ideal_aurc = ideal_aurc
         self.sizes = self.sums()
-        self.risk_tenths = self.sums(10.0 - 10.0 * ranking.accuracy)
+        self.risk_tenths = self.sums(10.0 - 10.0 * ranking.quality)
         self.ends = cumulated(self.sizes)
         self.total = self.ends[:, -1]
 
@@ -74,11 +74,11 @@ class Blocks:
 
     def positives(self) -> Floats:
         """Return the number of right answers in each block."""
-        return self.sums((self._ranking.accuracy >= CORRECT).astype(np.float64))
+        return self.sums((self._ranking.quality >= CORRECT).astype(np.float64))
 
     def gap_sums(self) -> Floats:
         """Return the sum of c_i - a_i up to the end of each block, with a leading 0."""
-        return cumulated(self.sums(self._ranking.confidence - self._ranking.accuracy))
+        return cumulated(self.sums(self._ranking.confidence - self._ranking.quality))
 
 
 def cumulated(sums: Floats) -> Floats:

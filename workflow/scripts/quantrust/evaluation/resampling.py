@@ -96,14 +96,14 @@ class Resampler:
 
     Parameters
     ----------
-    accuracy : ndarray of float64, shape (n,)
+    quality : ndarray of float64, shape (n,)
         Qualities in [0, 1].
     draws : ImageDraws
         Resamples of their images.
     """
 
-    def __init__(self, accuracy: Floats, draws: ImageDraws):
-        self.accuracy = np.asarray(accuracy, dtype=np.float64)
+    def __init__(self, quality: Floats, draws: ImageDraws):
+        self.quality = np.asarray(quality, dtype=np.float64)
         self.draws = draws
         self._whole: tuple[Resampler, slice] | None = None
 
@@ -120,7 +120,7 @@ class Resampler:
         if step == 1:
             return self
         chosen = slice(first, None, step)
-        part = Resampler(self.accuracy, self.draws.part(first, step))
+        part = Resampler(self.quality, self.draws.part(first, step))
         part._whole = self, chosen
         return part
 
@@ -130,7 +130,7 @@ class Resampler:
         if self._whole is not None:
             whole, chosen = self._whole
             return whole.ideal_aurc[chosen]
-        ideal = rank(self.accuracy, self.accuracy)
+        ideal = rank(self.quality, self.quality)
         harmonic = harmonic_sums(self._most_answers)
         parts = [Blocks(ideal, weights, harmonic).aurc for weights in self._weights(ideal)]
         return np.concatenate(parts)
@@ -230,7 +230,7 @@ class Resampler:
         forms = [
             (key, metric, metric.resampled, at) for metric, key, at in asked if isinstance(metric.resampled, OfSums)
         ]
-        columns: dict[Term, Floats] = {N: np.ones(ranking.n), TENTHS: 10.0 * ranking.accuracy}
+        columns: dict[Term, Floats] = {N: np.ones(ranking.n), TENTHS: 10.0 * ranking.quality}
         # Terms that are not whole numbers come last, so that rounding does not depend on how many metrics there are.
         for _, _, form, at in sorted(reversed(forms), key=lambda one: one[1].needs_probability):
             columns |= form.terms(ranking, at)

@@ -201,7 +201,7 @@ class Sample:
     ----------
     dataset, split : str
     answers : polars.DataFrame
-        Columns ``image_id``, ``accuracy`` and one for each estimator.
+        Columns ``image_id``, ``quality`` and one for each estimator.
     """
 
     dataset: str
@@ -215,7 +215,7 @@ class Sample:
 
     def ranking(self, estimator: str) -> Ranking:
         """Rank the answers by the confidence of an estimator."""
-        return rank(self.answers["accuracy"], self.answers[estimator])
+        return rank(self.answers["quality"], self.answers[estimator])
 
 
 @dataclass(frozen=True)
@@ -311,9 +311,9 @@ def _measure(
     wanted: list[Key] = [(metric, risk) for risk in thresholds for metric in MEASURED]
     for split, setting, draws in sampling.measuring:
         answers = setting.answers
-        ranking = rank(answers["accuracy"], answers[estimator])
+        ranking = rank(answers["quality"], answers[estimator])
         deployment = Deployment(dict(thresholds), {})
-        resampled = Resampler(answers["accuracy"].to_numpy(), draws).evaluate(
+        resampled = Resampler(answers["quality"].to_numpy(), draws).evaluate(
             ranking, list(thresholds), [], deployment, ranking.is_probability, wanted=wanted
         )
         for risk, threshold in thresholds.items():

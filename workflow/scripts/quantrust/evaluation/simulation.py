@@ -39,8 +39,8 @@ def draw_answers(images: int, rng: np.random.Generator) -> tuple[Floats, Floats,
 
     Returns
     -------
-    accuracy, confidence : ndarray of float64, shape (n,)
-        Soft accuracies of the five values there are, and confidences in (0, 1).
+    quality, confidence : ndarray of float64, shape (n,)
+        Qualities of the five values that soft accuracy has, and confidences in (0, 1).
     image : ndarray of int64, shape (n,)
     """
     image, ease = _draw_ease(images, rng)
@@ -52,7 +52,7 @@ def draw_answers(images: int, rng: np.random.Generator) -> tuple[Floats, Floats,
 
 
 Answered = tuple[Floats, Floats]
-"""Soft accuracies and confidences, both of shape (n,)."""
+"""Qualities and confidences, both of shape (n,)."""
 
 
 def draw_pairs(images: int, rng: np.random.Generator) -> tuple[Answered, Answered, NDArray[np.int64]]:
@@ -123,16 +123,16 @@ def interval_coverage(
         the truth.
     """
     rng = np.random.default_rng([seed, 0])
-    accuracy, confidence, _ = draw_answers(population_images, rng)
-    population = rank(accuracy, confidence)
+    quality, confidence, _ = draw_answers(population_images, rng)
+    population = rank(quality, confidence)
     deployment = Deployment(dict.fromkeys(risks, 0.9), dict.fromkeys(costs, 0.9))
     truth = summarise(population, risks, costs, deployment, is_probability=True)
     below: dict[Key, int] = {}
     above: dict[Key, int] = {}
     for data_set in range(data_sets):
-        accuracy, confidence, image = draw_answers(images, np.random.default_rng([seed, 1, data_set]))
-        resampler = Resampler(accuracy, draw_images(image, resamples, [seed, 2, data_set]))
-        ranking = rank(accuracy, confidence)
+        quality, confidence, image = draw_answers(images, np.random.default_rng([seed, 1, data_set]))
+        resampler = Resampler(quality, draw_images(image, resamples, [seed, 2, data_set]))
+        ranking = rank(quality, confidence)
         values = summarise(ranking, risks, costs, deployment, is_probability=True)
         for key, resampled in resampler.evaluate(ranking, risks, costs, deployment, is_probability=True).items():
             low, high = metric_interval(key[0], values[key], resampled)
@@ -164,19 +164,19 @@ def draw_schemes(
 
     Returns
     -------
-    accuracy : ndarray of float64, shape (schemes, n)
+    quality : ndarray of float64, shape (schemes, n)
     confidence : ndarray of float64, shape (schemes, estimators, n)
     image : ndarray of int64, shape (n,)
     """
     image = np.repeat(np.arange(images), rng.integers(1, 6, size=images))
     shared = rng.normal(size=images)[image] + rng.normal(size=image.size)
     luck = rng.random(image.size)
-    accuracy, confidence = np.empty((schemes, image.size)), np.empty((schemes, estimators, image.size))
+    quality, confidence = np.empty((schemes, image.size)), np.empty((schemes, estimators, image.size))
     for scheme in range(schemes):
         ease = shared + 0.3 * rng.normal(size=image.size) + 1.4 - 0.4 * scheme / schemes
-        accuracy[scheme] = luck < _expit(2.0 * ease)
+        quality[scheme] = luck < _expit(2.0 * ease)
         confidence[scheme] = _expit(2.0 * ease + rng.normal(size=(estimators, image.size)))
-    return accuracy, confidence, image
+    return quality, confidence, image
 
 
 @dataclass(frozen=True)
@@ -237,12 +237,12 @@ def broken_certificates(
     rows = []
     for study in range(studies):
         rng = np.random.default_rng([seed, 1, study])
-        val_accuracy, val_confidence, _ = draw_schemes(family.val_images, *shape, rng)
-        accuracy, confidence, image = draw_schemes(family.test_images, *shape, rng)
+        val_quality, val_confidence, _ = draw_schemes(family.val_images, *shape, rng)
+        quality, confidence, image = draw_schemes(family.test_images, *shape, rng)
         chosen = one_question_an_image(image, np.ones(family.test_images, dtype=bool), rng)
         for (s, e), population in populations.items():
-            val = rank(val_accuracy[s], val_confidence[s, e])
-            answers = rank(accuracy[s][chosen], confidence[s, e][chosen])
+            val = rank(val_quality[s], val_confidence[s, e])
+            answers = rank(quality[s][chosen], confidence[s, e][chosen])
             for found in _certificates(val, answers, family):
                 risk = at_threshold(population, found.threshold).risk
                 rows.append((study, s, e, found.risk_limit, found.threshold is not None, risk > found.risk_limit))

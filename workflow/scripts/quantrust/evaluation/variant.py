@@ -175,7 +175,7 @@ def evaluate_variant(
     Parameters
     ----------
     scores : polars.DataFrame
-        Columns ``dataset``, ``split``, ``question_id``, ``image_id``, ``accuracy`` and one of confidences for each
+        Columns ``dataset``, ``split``, ``question_id``, ``image_id``, ``quality`` and one of confidences for each
         estimator, and for each further member of it. The row order does not matter.
     mixtures : mapping of str to polars.DataFrame
         For each shifted dataset the table of `quantrust.evaluation.mixtures.mixture_table`.
@@ -208,7 +208,7 @@ def evaluate_variant(
     curve_rows: list[tuple[object, ...]] = []
     for setting in settings_of(scores, mixtures, settings.id_dataset, with_id_dataset=with_id_dataset):
         resampler = Resampler(
-            setting.answers["accuracy"].to_numpy(), draw_setting(setting, settings.resamples, settings.seed)
+            setting.answers["quality"].to_numpy(), draw_setting(setting, settings.resamples, settings.seed)
         )
         for estimator in settings.estimators:
             head = (model, scheme, estimator, setting.dataset, setting.id_share)

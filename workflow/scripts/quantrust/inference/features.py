@@ -99,7 +99,7 @@ class FeatureDumper(Answerer):
         names = [f"question {question_id}" for question_id in chunk["question_id"]]
         images = [encoded[path] for path in chunk["image"]]
         columns = self.answer_columns(chunk["question"].to_list(), images, names, where)
-        columns["accuracy"] = [
+        columns["quality"] = [
             self.quality(answer, references)
             for answer, references in zip(columns["answer"], chunk["answers"].to_list(), strict=True)
         ]

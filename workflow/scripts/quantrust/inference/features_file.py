@@ -38,7 +38,7 @@ def features_schema(hidden: int) -> pa.Schema:
             ("image_state", state),
             ("question_state", state),
             ("answer_state", state),
-            ("accuracy", pa.float64()),
+            ("quality", pa.float64()),
         ]
     )
 

@@ -3,7 +3,7 @@
 from quantrust.data.records import Records
 from quantrust.data.table import Column, Read, TableFormat, Wanted, choose, no_such, optional_column
 
-KEYS = ("dataset", "split", "question_id", "image_id", "accuracy")
+KEYS = ("dataset", "split", "question_id", "image_id", "quality")
 ESTIMATOR = "maxprob"
 
 
@@ -31,7 +31,7 @@ def _read(records: Records, wanted: Wanted) -> Read:
     kept = records.keep([name == dataset for name in records.columns["dataset"]])
     names = {
         "id": wanted.id or "question_id",
-        "quality": wanted.quality or wanted.metric or "accuracy",
+        "quality": wanted.quality or wanted.metric or "quality",
         "confidence": wanted.confidence or ESTIMATOR,
     }
     id_, quality, confidence = (Column(name, kept.column(name, f"--{key}")) for key, name in names.items())

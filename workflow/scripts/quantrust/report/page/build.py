@@ -293,7 +293,7 @@ def _examples(sources: Sources) -> dict[str, Any]:
         name: f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
         for name, picture in zip(names, table["picture"], strict=True)
     }
-    rows = table.drop("picture").with_columns(pl.Series("picture", names), pl.col("accuracy").round(3)).to_dicts()
+    rows = table.drop("picture").with_columns(pl.Series("picture", names), pl.col("quality").round(3)).to_dicts()
     for row in rows:
         row["shown"] = told_apart(row["confidence"], row["threshold"])
     return {"examples": rows, "pictures": pictures, "kinds": KINDS}

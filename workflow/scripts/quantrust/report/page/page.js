@@ -313,7 +313,7 @@ const example = (row) => {
   const facts = {
     answer: row.answer || "(empty)",
     reference: answers.join(", "),
-    accuracy: percent(row.accuracy),
+    quality: percent(row.quality),
     confidence: `${row.shown[0]}; threshold ${row.shown[1]}`,
   };
   for (const [name, value] of Object.entries(facts)) list.append(create("dt", name), create("dd", value));
