@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
+from exports import inputs_of, logits_of
 from quantrust import named_modules
 from quantrust.cli import main
 from quantrust.errors import QuantrustError
-from quantrust.models.family import Role
 from quantrust.named_modules import export_format_names
 from quantrust.quantization import export
 from quantrust.quantization.checkpoint import load_checkpoint
@@ -111,23 +111,6 @@ def exported(folder, format_name, out, exact=False):
     report = export_checkpoint(folder, format_name, out, exact)
     assert report == json.loads((out / "export.json").read_text())
     return report
-
-
-def inputs_of(folder, picture):
-    """A question about a picture, as the model's own `forward` takes it."""
-    family, model, processor, _ = load_checkpoint(folder)
-    vision = family.preprocess(processor, [picture])
-    encoded = family.encode_images(model, vision)
-    prompt = family.language_inputs(model, processor, ["is there a 3 below it?"], encoded)
-    inputs = {"input_ids": prompt.token_ids, "attention_mask": prompt.attention_mask.long(), **vision.tensors}
-    if family.name == "qwen2_vl":
-        inputs["mm_token_type_ids"] = (prompt.roles == Role.IMAGE).int()
-    return inputs
-
-
-@torch.no_grad()
-def logits_of(model, inputs):
-    return model(**inputs).logits.float()
 
 
 def loaded(folder, dtype=torch.float32):
@@ -410,7 +393,7 @@ def test_tiny_constant_groups_become_a_step_of_an_integer_zero():
         ("rtn-w5g64", "gptq", False, r"gptq holds 2, 3, 4, 8 bits, but \S+ has 5; export it as compressed-tensors"),
         ("rtn-w4g16", "gptq", False, "gptq holds no groups of 16: 21 layers"),
         ("rtn-w4g64", "gptq", True, "gptq rounds .* so an export cannot be exact; choose compressed-tensors"),
-        ("rtn-w4g64", "onnx", False, "format 'onnx' does not exist; allowed: compressed-tensors, gptq"),
+        ("rtn-w4g64", "onnx", False, "format 'onnx' does not exist; allowed: compressed-tensors, gptq, hqq"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(scheme, format_name, exact, message, checkpoint, tmp_path):
@@ -574,7 +557,8 @@ def test_the_command_offers_every_format(capsys):
         main(["export", "--help"])
     shown = capsys.readouterr().out
     assert (
-        "{compressed-tensors,gptq}" in shown and "\n  gptq                The GPTQ format: 2, 3, 4 or 8 bits" in shown
+        "{compressed-tensors,gptq,hqq}" in shown
+        and "\n  gptq                The GPTQ format: 2, 3, 4 or 8 bits" in shown
     )
     assert all(isinstance(load_format(name), Format) for name in export_format_names())
 

@@ -9,25 +9,25 @@ from quantrust.commands.outputs import check_writable
 from quantrust.named_modules import EXPORT_FORMATS, export_format_names, module_names, module_summary
 
 DESCRIPTION = """\
-Write a quantized checkpoint as a folder that transformers loads without this
-package, with AutoModelForImageTextToText.from_pretrained. Losses to the format
-are measured and reported, here and in DIR/export.json."""
+Write a quantized checkpoint as a folder that other libraries load without this
+package. Losses to the format are measured and reported, here and in
+DIR/export.json. docs/commands.md has the lines that load such folders."""
 
 EXAMPLES = """\
 examples:
   a folder to share
     quantrust export data/checkpoints/qwen2-vl-tiny/mbq-w4g64-full \\
         --format compressed-tensors --out exported/qwen2-vl-tiny
-  the float zero-points of HQQ as they are, at a byte a weight
-    quantrust export data/checkpoints/qwen2-vl-tiny/hqq-w4g64-full \\
-        --format compressed-tensors --exact --out exported/qwen2-vl-tiny-hqq
+  the float zero-points of HQQ as they are
+    quantrust export data/checkpoints/qwen2-vl-tiny/hqq-w4g64 \\
+        --format hqq --out exported/qwen2-vl-tiny-hqq
 """
 
 LOSSES = """\
-Packed layers have no float zero-points. Those of HQQ are rounded, at 8 bits
-only by formats that have none at all. This loses about as much again as
-quantization did. It is better to export a checkpoint of another method, or with
---exact. Layers whose scales a format cannot hold stay in bfloat16 and are
+Packed layers have float zero-points in the format hqq alone. In the others those
+of HQQ are rounded, at 8 bits by gptq alone. This loses about as much again as
+quantization did. It is better to export to hqq, or a checkpoint of another
+method, or with --exact. Layers whose scales a format cannot hold stay in bfloat16 and are
 named. Every layer that changes by more than 1 % on top of quantization is named
 too. A change of more than 10 %, rounded zero-points aside, is an error unless
 --force is given."""
@@ -54,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the subcommand to the parser of `quantrust`."""
     parser = subparsers.add_parser(
         "export",
-        help="write a checkpoint as a folder that transformers loads",
+        help="write a checkpoint as a folder that other libraries load",
         description=DESCRIPTION,
         epilog="\n".join([EXAMPLES, _formats(), "", LOSSES]),
         formatter_class=argparse.RawDescriptionHelpFormatter,

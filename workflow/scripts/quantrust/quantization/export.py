@@ -9,8 +9,9 @@ The folder holds the checkpoint's config with a `quantization_config`, its token
     `stored`, its `relative_change` |exported - checkpoint| / |checkpoint| in the Frobenius norm, and beside it the
     `relative_error` of quantization itself.
 
-Packed layers of other formats have no float zero-points, so those of half-quadratic quantization are rounded. That
-costs about as much again as quantization did, since the checkpoint no longer knows the weights that it was made from.
+Packed layers have float zero-points in the format of hqq alone. In the others those of half-quadratic quantization are
+rounded. That costs about as much again as quantization did, since the checkpoint no longer knows the weights that it
+was made from.
 Layers that a format cannot hold are dequantized to bfloat16. Both are measured layer by layer, and neither is done
 where an exact export is asked for. A layer that changes notably is named, and one whose change is not that of rounded
 zero-points may not change by more than a tenth unless that is asked for.
@@ -107,8 +108,9 @@ def export_checkpoint(
         layers = []
         for row in rows:
             weight = _read(file.get_tensor, row)
-            # unpacked, they are held as they are; at 8 bits that takes no more room
-            if not (form.float_zeros and (exact or weight.bits == 8)):
+            # unpacked takes no more room at 8 bits
+            unpacked = form.float_zeros == "unpacked" and (exact or weight.bits == 8)
+            if form.float_zeros != "packed" and not unpacked:
                 weight = integer_zeros(weight)
             is_tied = row["layer"] in heads.values()
             layers.append(ExportLayer(row["layer"], weight, row["component"] == "embedding", is_tied))

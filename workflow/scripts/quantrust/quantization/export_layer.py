@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -111,14 +111,14 @@ class Format:
         ``lay_out(layers, unquantized_linears, exact)`` decides how the format holds a model; it returns a `Layout`.
         `layers` are `ExportLayer`s, `unquantized_linears` the names of linears that stay as they are, and `exact` says
         whether every weight must stay what it is.
-    float_zeros : bool
-        Whether the format can hold float zero-points at all.
+    float_zeros : {"packed", "unpacked", "none"}
+        Whether the format holds float zero-points beside packed codes, or beside unpacked ones alone, or nowhere.
     requirements : tuple of str
         The packages that read it.
     """
 
     lay_out: Callable[[list[ExportLayer], list[str], bool], Layout]
-    float_zeros: bool
+    float_zeros: Literal["packed", "unpacked", "none"]
     requirements: tuple[str, ...]
 
 

@@ -192,4 +192,4 @@ def _group(layer: ExportLayer, by_channel: bool) -> int | None:
     return None if whole else size
 
 
-FORMAT = Format(lay_out, float_zeros=True, requirements=("transformers", "compressed-tensors"))
+FORMAT = Format(lay_out, float_zeros="unpacked", requirements=("transformers", "compressed-tensors"))
