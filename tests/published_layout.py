@@ -25,7 +25,9 @@ differ, many end, and some are right.
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,8 +35,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from quantrust.models.loading import load_family
-from quantrust.planning.published import TEMPLATES
+from quantrust.planning.published import idefics3, llava, qwen2_vl
 
+TEMPLATES = {module.__name__.rpartition(".")[2]: module.TEMPLATE for module in (idefics3, llava, qwen2_vl)}
 ANSWER_WORDS = ("yes", "no", "red", "blue", "green", "yellow", "one", "two", "three", "four")
 SHAPES_DRAWN = ("circle", "square", "triangle", "bar")
 CORPUS = (
@@ -316,10 +319,15 @@ def build_tokenizer(family: str, size: Size) -> Tokenizer:
     """Return a BPE in which every special token has its published id."""
     if family == "llava":
         return _build_llama2_tokenizer(size)
+    return build_byte_level_tokenizer(special_tokens(family), size.ordinary)
+
+
+def build_byte_level_tokenizer(special: list[str], ordinary: int) -> Tokenizer:
+    """Return a byte-level BPE with so many ordinary tokens, followed by special ones."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=size.ordinary,
+        vocab_size=ordinary,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -327,12 +335,12 @@ def build_tokenizer(family: str, size: Size) -> Tokenizer:
     tokenizer.train_from_iterator(CORPUS * 2, trainer)
     trained = json.loads(tokenizer.to_str())["model"]
     vocabulary = trained["vocab"]
-    vocabulary |= {f"unused{k}": k for k in range(len(vocabulary), size.ordinary)}
+    vocabulary |= {f"unused{k}": k for k in range(len(vocabulary), ordinary)}
     merges = [tuple(pair) for pair in trained["merges"]]
     filled = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     filled.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     filled.decoder = decoders.ByteLevel()
-    filled.add_special_tokens(special_tokens(family))
+    filled.add_special_tokens(special)
     return filled
 
 
@@ -403,7 +411,7 @@ def write_model_folder(folder: Path, family: str, size: Size, seed: int = 0) -> 
     answers = [tokenizer.token_to_id(SPACES[family] + word) for word in ANSWER_WORDS]
     end = tokenizer.token_to_id(END_TOKENS[family])
     assert None not in answers, "the tokenizer splits an answer"
-    _write_weights(folder, family, size, seed, answers, end)
+    write_weights(folder, family, partial(published_name, family), size.shard_bytes, seed, answers, end)
 
 
 def published_name(family: str, name: str) -> str:
@@ -462,19 +470,43 @@ def _tokenizer_config(family: str, size: Size) -> dict:
     }
 
 
-def _write_weights(folder: Path, family: str, size: Size, seed: int, answers: list[int], end: int) -> None:
+def write_weights(
+    folder: Path,
+    family: str,
+    published: Callable[[str], str],
+    shard_bytes: int,
+    seed: int,
+    answers: list[int],
+    end: int,
+) -> None:
+    """Write random weights for the config of a folder, in shards and with their index.
+
+    Parameters
+    ----------
+    folder : Path
+    family : str
+    published : callable
+        Maps the name of a tensor in `transformers` to that under which it is published.
+    shard_bytes : int
+        What a file holds at most, a tensor that is larger apart.
+    seed : int
+    answers : list of int
+        Tokens whose rows of the head are large.
+    end : int
+        The token whose row is the largest.
+    """
     shapes = _tensor_shapes(folder, family)
     shards: list[list[str]] = [[]]
     for name, shape in shapes.items():
-        if shards[-1] and sum(_bytes(shapes[other]) for other in shards[-1]) + _bytes(shape) > size.shard_bytes:
+        if shards[-1] and sum(_bytes(shapes[other]) for other in shards[-1]) + _bytes(shape) > shard_bytes:
             shards.append([])
         shards[-1].append(name)
     places = {}
     generator = torch.Generator().manual_seed(seed)
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {published_name(family, name): _weight(name, shapes[name], generator) for name in names}
-        if (head := tensors.get(published_name(family, "lm_head.weight"))) is not None:
+        tensors = {published(name): _weight(name, shapes[name], generator) for name in names}
+        if (head := tensors.get(published("lm_head.weight"))) is not None:
             head[answers] *= 8
             head[end] *= 16
         save_file(tensors, folder / file, metadata={"format": "pt"})

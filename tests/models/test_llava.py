@@ -20,7 +20,7 @@ from quantrust.models.model_folder import prepare_model
 from quantrust.models.pictures import picture_cost, preprocess_pictures
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
-from quantrust.planning.published import PUBLISHED
+from quantrust.planning.published import published_models
 from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
 from quantrust.quantization.folding import fold_scale
@@ -197,7 +197,7 @@ def test_the_output_of_the_last_block_needs_all_of_them(source, tmp_path):
 
 
 def test_the_published_model_has_its_published_number_of_weights(tmp_path):
-    facts = PUBLISHED["llava-hf/llava-1.5-7b-hf"]
+    facts = published_models()["llava-hf/llava-1.5-7b-hf"]
     facts.write_files(tmp_path)
     with torch.device("meta"):
         family, model = build_skeleton(tmp_path)

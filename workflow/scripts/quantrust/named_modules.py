@@ -20,6 +20,7 @@ METHODS = "quantrust.quantization.methods"
 EXPORT_FORMATS = "quantrust.quantization.formats"
 FIGURES = "quantrust.report.figures"
 TABLES = "quantrust.report.tables"
+PUBLISHED_MODELS = "quantrust.planning.published"
 TASKS = "quantrust.tasks"
 
 

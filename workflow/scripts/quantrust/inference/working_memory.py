@@ -15,7 +15,7 @@ Beside them comes the larger of
 * a decoding step: those features, prompts as embeddings and their copy with the features in place, keys and values of
   all blocks for prompt and answer, of one block twice, and the largest of: the block activations of the prompts, what
   pooling their last states takes (two float32 copies), and logits (in the dtype of the computation, and three float32
-  copies).
+  copies). Where a decoder reads features of earlier vision blocks, they count as often as there are such blocks.
 
 Eager attention adds a matrix of tokens by tokens for each head, in the dtype of the computation and in float32;
 `sdpa` the mask, as truth values and in the dtype of the computation.
@@ -152,7 +152,8 @@ def _computing(
     held += sizes["unquantized"] * (itemsize - 2) // 2
     if settings.kernel == "reference":
         held += _largest_linear(layers) * (1 + 4 + itemsize)
-    features = settings.images_per_chunk * picture.tokens * language.hidden * itemsize
+    levels = family.deepstack_levels(model)
+    features = settings.images_per_chunk * picture.tokens * language.hidden * itemsize * (1 + levels)
     patches = settings.images_per_batch * picture.patches
     seeing = vision.activations(patches, itemsize) + settings.images_per_batch * picture.pixel_bytes
     if settings.attention == "eager":
@@ -167,7 +168,8 @@ def _computing(
         block += settings.batch_size * length**2 * (1 + itemsize)
     pooling = tokens * language.hidden * (itemsize + 2 * 4)
     logits = settings.batch_size * model.get_submodule(family.head).out_features * (itemsize + 3 * 4)
-    decoding = 2 * tokens * language.hidden * itemsize + cached * (language.depth + 1) + max(block, pooling, logits)
+    states = (2 + levels) * tokens * language.hidden * itemsize
+    decoding = states + cached * (language.depth + 1) + max(block, pooling, logits)
     return int(SLACK * (held + features + max(seeing, decoding)))
 
 

@@ -104,11 +104,15 @@ class EncodedImage:
         Text that stands for the image in a prompt; holds as many image tokens as `features` has rows.
     grid : tuple of int or None
         Patches over time, height and width, where positions depend on them (Qwen2-VL).
+    deepstack : tuple of torch.Tensor, shape (tokens, hidden) each
+        Features of earlier blocks of the vision tower, where a decoder reads them: the first is added to what its first
+        block yields, and so on (DeepStack, arXiv 2406.04334).
     """
 
     features: torch.Tensor
     placeholder: str
     grid: tuple[int, int, int] | None
+    deepstack: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,8 @@ class LanguageInputs:
     token_ids : torch.Tensor, int64, shape (batch, tokens)
     roles : torch.Tensor, int8, shape (batch, tokens)
         Values of `Role`.
+    deepstack : tuple of torch.Tensor, shape (image tokens, hidden) each
+        Of all image tokens of the batch, row after row, as `EncodedImage` has them.
     """
 
     inputs_embeds: torch.Tensor
@@ -139,10 +145,27 @@ class LanguageInputs:
     position_ids: torch.Tensor
     token_ids: torch.Tensor
     roles: torch.Tensor
+    deepstack: tuple[torch.Tensor, ...] = ()
 
     def to(self, device: torch.device | str) -> "LanguageInputs":
         """Return the batch with every tensor on `device`."""
-        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+        levels = tuple(level.to(device) for level in self.deepstack)
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "deepstack"}
+        return replace(self, **tensors, deepstack=levels)
+
+    def part(self, start: int, stop: int) -> "LanguageInputs":
+        """Return the prompts from `start` to `stop`, as views, without padding that all of them share."""
+        rows = slice(start, stop)
+        first = int((self.roles[rows] != Role.PAD).any(dim=0).int().argmax())
+        before, within = (int((self.roles[some] == Role.IMAGE).sum()) for some in (slice(start), rows))
+        return LanguageInputs(
+            inputs_embeds=self.inputs_embeds[rows, first:],
+            attention_mask=self.attention_mask[rows, first:],
+            position_ids=self.position_ids[..., rows, first:],
+            token_ids=self.token_ids[rows, first:],
+            roles=self.roles[rows, first:],
+            deepstack=tuple(level[before : before + within] for level in self.deepstack),
+        )
 
 
 class Family(ABC):
@@ -217,6 +240,18 @@ class Family(ABC):
                 else [f"{blocks.path}.{index}" for index in range(len(model.get_submodule(blocks.path)))]
             )
         ]
+
+    def deepstack_levels(self, model: nn.Module) -> int:
+        """Return how many blocks within the vision tower the decoder reads features of."""
+        return 0
+
+    def stages(self, model: nn.Module, component: str) -> list[list[str]]:
+        """Return a component's blocks in stages, within which each block reads what the one before yields.
+
+        A block that reads something else begins a stage, and so does one behind a block whose output is also read
+        elsewhere. The language model is one stage; what is added to its states between blocks begins none.
+        """
+        return [self.blocks(model, component)]
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of linears in one block of a component that share an input, in the order of execution."""
@@ -418,7 +453,9 @@ class Family(ABC):
             )
         embeds = embeds.masked_scatter(places[..., None], features)
         positions = self._position_ids(model, token_ids, role_ids, images)
-        return LanguageInputs(embeds, role_ids != Role.PAD, positions, token_ids, role_ids)
+        levels = zip(*(image.deepstack for image in images), strict=True)
+        deepstack = tuple(torch.cat(level).to(embeds) for level in levels)
+        return LanguageInputs(embeds, role_ids != Role.PAD, positions, token_ids, role_ids, deepstack)
 
     def question_tokens(self, processor: Any, questions: list[str], template: str = "{question}") -> list[int]:
         """Return how many tokens each question is in its prompt.

@@ -6,6 +6,7 @@ takes the model library: the config is checked, and questions are read, where th
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from quantrust.digest import SCRIPTS
@@ -51,15 +52,16 @@ def unsupported(family: object) -> str | None:
     known = module_names(FAMILIES)
     if family in known:
         return None
+    shortest = min(len(_path(name).read_bytes().splitlines()) for name in known)
     return (
-        f"there is no adapter for models of type {family!r}; supported: {', '.join(known)}. docs/extending.md shows "
-        "how to write an adapter"
+        f"there is no adapter for models of type {family!r}; supported: {', '.join(known)}. docs/families.md shows "
+        f"how to write an adapter, one module, the shortest of {shortest} lines"
     )
 
 
 def _declared(family: str, name: str, default: Any) -> Any:
     """Return the value that the source of an adapter gives a name."""
-    path = SCRIPTS.joinpath(*FAMILIES.split("."), f"{family}.py")
+    path = _path(family)
     for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
@@ -94,3 +96,8 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def _path(family: str) -> Path:
+    """Return the file of a family's module."""
+    return SCRIPTS.joinpath(*FAMILIES.split("."), f"{family}.py")

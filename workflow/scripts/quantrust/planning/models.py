@@ -19,7 +19,7 @@ from quantrust.models.pictures import PictureCost, picture_cost
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
-from quantrust.planning.published import PUBLISHED
+from quantrust.planning.published import published_models
 from quantrust.quantization.checkpoint import planned_bytes
 from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.scheme import Scheme
@@ -52,7 +52,7 @@ class PlannedModel:
         self.name, self.section = name, config["models"][base]
         self.source = Path(self.section["source"])
         hub = _hub(self.section, self.source, config)
-        facts = None if hub is None else PUBLISHED.get(hub["repository"])
+        facts = None if hub is None else published_models().get(hub["repository"])
         if (self.source / CONFIG).is_file():
             self.files = self.source
             self.companions = sum(

@@ -1,7 +1,8 @@
 """Running a stack of blocks one block at a time, over all micro-batches, so that one block's weights are held.
 
-What enters a stack is recorded without running it: blocks pass their hidden states on, and only their other arguments
-(masks, positions), which do not depend on the states, are kept. What follows a stack is run with its output given.
+What enters a stack is recorded without running it: blocks yield nothing, and only their other arguments (masks,
+positions), which do not depend on the states, are kept. Where a model adds something to the states between two blocks,
+it arrives at the second by itself, and is kept as well. What follows a stack is run with its output given.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,24 @@ def in_memory(part: str) -> AbstractContextManager[Any]:
 
 
 @dataclass(frozen=True)
+class OtherInputs:
+    """What a block reads beside the states that the block before yields.
+
+    Attributes
+    ----------
+    args : tuple
+    kwargs : dict
+        Its other arguments, positional and by name: masks and positions.
+    added : Tensor, shape of the states, or None
+        What the model adds to the states before they enter the block.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    added: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class BlockInputs:
     """What one micro-batch feeds a stack of blocks.
 
@@ -30,12 +49,12 @@ class BlockInputs:
     ----------
     hidden : Stored, shape (..., hidden)
         The states that enter the first block.
-    others : list of (tuple, dict)
-        Every block's other arguments, positional and by name, with tensors stored: masks and positions, mostly shared.
+    others : list of OtherInputs
+        What every block reads beside them, with tensors stored, mostly shared.
     """
 
     hidden: Stored
-    others: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    others: list[OtherInputs]
 
 
 class _Entered(Exception):
@@ -51,6 +70,7 @@ def record_block_inputs(
     ----------
     model : torch.nn.Module
         The blocks' weights are not needed. A block takes hidden states first, or as `hidden_states`, and returns them.
+        Between blocks, states are passed on or something is added to them, nothing else.
     blocks : sequence of str
         Dotted names, in order.
     run : callable
@@ -62,16 +82,22 @@ def record_block_inputs(
     BlockInputs
     """
     entered: list[Tensor] = []
-    others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    others: list[OtherInputs] = []
+    nothing: list[Tensor] = []
 
     def record(*args: Any, **kwargs: Any) -> Tensor:
         hidden, args = (args[0], args[1:]) if args else (kwargs.pop("hidden_states"), ())
         if not entered:
             entered.append(hidden)
-        others.append((args, kwargs))
+            # takes no memory, and to write into it is an error
+            nothing.append(hidden.new_zeros(()).expand(hidden.shape))
+            added = None
+        else:
+            added = None if hidden is nothing[0] else hidden
+        others.append(OtherInputs(args, kwargs, added))
         if len(others) == len(blocks):
             raise _Entered
-        return hidden
+        return nothing[0]
 
     with _forward(model, blocks, record), suppress(_Entered):
         run()
@@ -91,14 +117,19 @@ def bypassed(model: nn.Module, blocks: Sequence[str], output: Tensor) -> Iterato
     output : Tensor
         What the last block yields.
     """
-    with _forward(model, blocks[:-1], _first), _forward(model, blocks[-1:], lambda *args, **kwargs: output):
+    with skipped(model, blocks[:-1]), _forward(model, blocks[-1:], lambda *args, **kwargs: output):
         yield
 
 
-def run_block(block: nn.Module, hidden: Tensor, others: tuple[tuple[Any, ...], dict[str, Any]]) -> Tensor:
-    """Run one block on hidden states, with its other arguments."""
-    args, kwargs = others
-    return hidden_states(block(hidden, *args, **kwargs))
+def skipped(model: nn.Module, blocks: Sequence[str]) -> AbstractContextManager[None]:
+    """Return a context in which blocks yield what they read."""
+    return _forward(model, blocks, _first)
+
+
+def run_block(block: nn.Module, hidden: Tensor, others: OtherInputs) -> Tensor:
+    """Run one block on what the block before yields, and on what it reads beside that."""
+    entering = hidden if others.added is None else hidden + others.added
+    return hidden_states(block(entering, *others.args, **others.kwargs))
 
 
 def run_stack(

@@ -104,7 +104,9 @@ class CalibratedMethod(Method):
             reading.forward,
             *self.language_steps(reading, model.get_submodule(family.head).weight.numel()),
         ]
-        prompts = samples.count * samples.tokens * ITEMSIZE * (language.hidden + _position_channels(language))
+        # features of earlier vision blocks are stored with the prompts, and once more as what decoder blocks read
+        states = language.hidden * (1 + 2 * family.deepstack_levels(model))
+        prompts = samples.count * samples.tokens * ITEMSIZE * (states + _position_channels(language))
         channels = 3 * vision.hidden
         kept = 0
         if "vision" in scheme.components:

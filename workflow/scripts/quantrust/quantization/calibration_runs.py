@@ -16,7 +16,7 @@ from quantrust.errors import QuantrustError
 from quantrust.models.components import STACKS
 from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
-from quantrust.quantization.block_inputs import bypassed, run_stack
+from quantrust.quantization.block_inputs import bypassed, run_stack, skipped
 from quantrust.quantization.calibration_memory import samples_of
 from quantrust.quantization.calibration_samples import check_calibration, language_batches, vision_batches
 from quantrust.quantization.method import Job, Samples, Walk
@@ -24,8 +24,11 @@ from quantrust.quantization.scheme import Scheme
 
 _log = logging.getLogger(__name__)
 
-RunStack = Callable[[str, Sequence[Callable[[], Any]]], list[Stored]]
-"""Runs the blocks of a component, given what runs the model on each micro-batch; returns what the last block yields."""
+RunStack = Callable[[Sequence[str], Sequence[Callable[[], Any]]], list[Stored]]
+"""Runs the blocks of a stage, given what runs the model on each micro-batch; returns what the last block yields."""
+
+Known = dict[tuple[str, ...], Stored]
+"""What stages of vision tower and connector yield for one batch of images, by their blocks."""
 
 
 class CalibratedWalk(Walk):
@@ -116,58 +119,60 @@ class CalibrationRuns:
             self.store.put_all(inputs) for inputs in vision_batches(self.family, processor, table)
         ]
 
-    def run_stack(self, component: str, runs: Sequence[Callable[[], Any]]) -> list[Stored]:
-        """Return what the last block of a component yields for each run."""
-        return run_stack(self.model, self.family.blocks(self.model, component), runs, self.hold, self.store)
+    def run_stack(self, blocks: Sequence[str], runs: Sequence[Callable[[], Any]]) -> list[Stored]:
+        """Return what the last of a stage's blocks yields for each run."""
+        return run_stack(self.model, blocks, runs, self.hold, self.store)
 
-    def image_runs(self, known: Sequence[dict[str, Stored]] | None = None) -> list[Callable[[], list[EncodedImage]]]:
+    def image_runs(self, known: Sequence[Known]) -> list[Callable[[], list[EncodedImage]]]:
         """Return what runs vision tower and connector on each batch of images.
 
         Parameters
         ----------
-        known : sequence of dict, or None
-            What components are already known to yield for each batch; their blocks are not run.
+        known : sequence of dict
+            What stages are already known to yield for each batch; their blocks are not run.
         """
-        known = [{} for _ in self.images] if known is None else known
         return [
             partial(self._encode_images, inputs, dict(found)) for inputs, found in zip(self.images, known, strict=True)
         ]
 
-    def run_vision(self, quantizing: dict[str, RunStack]) -> list[dict[str, Stored]]:
-        """Return what vision tower and connector yield for each batch of images, by component.
+    def run_vision(
+        self, quantizing: dict[str, RunStack], components: Sequence[str] = ("vision", "connector")
+    ) -> list[Known]:
+        """Return what vision tower and connector yield for each batch of images, by stage.
 
         Parameters
         ----------
         quantizing : dict of str to callable
-            What runs the blocks of components that are quantized on the way; the others are run as they are.
+            What runs the stages of components that are quantized on the way; the others are run as they are.
+        components : sequence of str
+            Both, or the vision tower alone.
 
         Raises
         ------
         QuantrustError
             If what a component yields is not finite.
         """
-        known: list[dict[str, Stored]] = [{} for _ in self.images]
-        for component in ("vision", "connector"):
-            runs = self.image_runs(known)
-            hidden = quantizing.get(component, self.run_stack)(component, runs)
-            if not all(states.get().isfinite().all() for states in hidden):
-                if component not in quantizing:
-                    with self.naming_overflow():
-                        self.run_stack(component, runs)
-                raise QuantrustError(
-                    f"{component}: calibration activations hold NaN or infinite values; check the model"
-                )
-            for found, states in zip(known, hidden, strict=True):
-                found[component] = states
+        known: list[Known] = [{} for _ in self.images]
+        for component in components:
+            for blocks in self.family.stages(self.model, component):
+                runs = self.image_runs(known)
+                hidden = quantizing.get(component, self.run_stack)(blocks, runs)
+                if not all(states.get().isfinite().all() for states in hidden):
+                    if component not in quantizing:
+                        with self.naming_overflow():
+                            self.run_stack(blocks, runs)
+                    raise QuantrustError(
+                        f"{component}: calibration activations hold NaN or infinite values; check the model"
+                    )
+                for found, states in zip(known, hidden, strict=True):
+                    found[tuple(blocks)] = states
         return known
 
     def unquantized_embedding(self) -> AbstractContextManager[None]:
         """Return a context in which the model's own embedding can be used."""
         return self._job.weights.looked_up(self.family.embedding)
 
-    def prompts(
-        self, known: Sequence[dict[str, Stored]], embedding: AbstractContextManager[None]
-    ) -> list[LanguageInputs]:
+    def prompts(self, known: Sequence[Known], embedding: AbstractContextManager[None]) -> list[LanguageInputs]:
         """Return the samples as the language model reads them, with tensors stored.
 
         Parameters
@@ -206,11 +211,13 @@ class CalibrationRuns:
                 hooks.callback(handle.remove)
             yield
 
-    def _encode_images(self, inputs: VisionInputs, known: dict[str, Stored]) -> list[EncodedImage]:
-        """Run vision tower and connector on images, except for the stacks whose outputs are `known`."""
+    def _encode_images(self, inputs: VisionInputs, known: Known) -> list[EncodedImage]:
+        """Run vision tower and connector on images, except for the stages whose outputs are `known`."""
         with ExitStack() as stacks:
-            for component, states in known.items():
-                blocks = self.family.blocks(self.model, component)
+            if not all(tuple(blocks) in known for blocks in self.family.stages(self.model, "vision")):
+                # a block of the connector may read the output of a block within the vision tower
+                stacks.enter_context(skipped(self.model, self.family.blocks(self.model, "connector")))
+            for blocks, states in known.items():
                 stacks.enter_context(bypassed(self.model, blocks, states.get()))
             return self.family.encode_images(self.model, fetch(inputs))
 

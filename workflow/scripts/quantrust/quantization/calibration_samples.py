@@ -226,15 +226,7 @@ def micro_batches(batch: LanguageInputs) -> Iterator[LanguageInputs]:
     samples, tokens, width = batch.inputs_embeds.shape
     step = max(1, BATCH_STATES // (tokens * width))
     for start in range(0, samples, step):
-        rows = slice(start, start + step)
-        first = int((batch.roles[rows] != Role.PAD).any(dim=0).int().argmax())
-        yield LanguageInputs(
-            inputs_embeds=batch.inputs_embeds[rows, first:],
-            attention_mask=batch.attention_mask[rows, first:],
-            position_ids=batch.position_ids[..., rows, first:],
-            token_ids=batch.token_ids[rows, first:],
-            roles=batch.roles[rows, first:],
-        )
+        yield batch.part(start, start + step)
 
 
 def _read_captions(path: Path) -> list[Any]:

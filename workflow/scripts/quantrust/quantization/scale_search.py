@@ -266,13 +266,6 @@ def search_stack(
     with FastLinears():
         inputs = [record_block_inputs(model, blocks, batch.run, store) for batch in batches]
     hidden = [block_inputs.hidden for block_inputs in inputs]
-    real = [
-        torch.ones(states.shape[:-1].numel(), dtype=torch.bool, device=store.device)
-        if batch.real is None
-        else batch.real
-        for batch, states in zip(batches, hidden, strict=True)
-    ]
-    tokens = sum(int(flags.sum()) for flags in real)
     # what a group's like in the block before chose
     before: dict[int, float] = {}
     for index, block_name in enumerate(blocks):
@@ -284,6 +277,8 @@ def search_stack(
         with hold(block_name):
             block = model.get_submodule(block_name)
             records: dict[ScaleGroup, tuple[list[Tensor], list[Call]]] = {group: ([], []) for group in wanted}
+            # a block may read several of the tokens that enter it as one
+            tokens = dict.fromkeys(wanted, 0)
             for place, (batch, block_inputs) in enumerate(zip(batches, inputs, strict=True)):
                 known: dict[int, Stored] = {}
                 states, others = fetch((hidden[place], block_inputs.others[index]), known)
@@ -292,8 +287,11 @@ def search_stack(
                     hidden[place] = store.put(run_block(block, states, others))
                 for group, recorder in recorders:
                     magnitudes, calls = records[group]
-                    magnitudes.append(recorder.read.flatten(0, -2)[real[place]].abs().sum(dim=0, dtype=torch.float64))
-                    weights = real[place].float() if batch.weights is None else batch.weights[group.kind][index]
+                    read = recorder.read.flatten(0, -2)
+                    real = read.new_ones(len(read), dtype=torch.bool) if batch.real is None else batch.real
+                    magnitudes.append(read[real].abs().sum(dim=0, dtype=torch.float64))
+                    tokens[group] += int(real.sum())
+                    weights = real.float() if batch.weights is None else batch.weights[group.kind][index]
                     calls.append(recorder.call(model, weights, store, known))
             choices = []
             for place, group in enumerate(wanted):
@@ -303,7 +301,7 @@ def search_stack(
                     group,
                     model.get_submodule(group.inspected),
                     {_local_weight(group, name): model.get_submodule(name) for name in group.linears},
-                    torch.stack(magnitudes).sum(dim=0).div(tokens).float(),
+                    torch.stack(magnitudes).sum(dim=0).div(tokens[group]).float(),
                     _in_pieces(calls, store) if _tokens_alone(model, group) else calls,
                     {_local_weight(group, name): quantize[name] for name in group.linears if name in quantize},
                     power,

@@ -4,10 +4,12 @@ from typing import Any
 
 from PIL import Image
 from torch import nn
+from transformers.image_processing_backends import PilBackend
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.idefics3.modeling_idefics3 import Idefics3ForConditionalGeneration
 from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.processing_utils import ProcessorMixin
 
 from quantrust.errors import QuantrustError
 from quantrust.models.components import Blocks, Component, GroupRule, NormKind
@@ -42,10 +44,13 @@ class Idefics3(Family):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (LlamaRMSNorm, NormKind.WEIGHT))
     answer_prefix = " "
     processor_keys = ("do_image_splitting", "size.longest_edge")
+    # How the library prepares pictures and prompts.
+    image_processor_class: type[PilBackend] = Idefics3ImageProcessorPil
+    processor_class: type[ProcessorMixin] = Idefics3Processor
 
-    def load_processor(self, folder: str) -> Idefics3Processor:
+    def load_processor(self, folder: str) -> ProcessorMixin:
         """Load image processor, tokenizer and chat template of a model folder."""
-        image_processor = load_image_processor(Idefics3ImageProcessorPil, folder)
+        image_processor = load_image_processor(self.image_processor_class, folder)
         config = read_model_config(folder, self.model_class.config_class)
         tile, square = image_processor.max_image_size, config.vision_config.image_size
         tile = tile.get("longest_edge") if isinstance(tile, dict) else tile
@@ -62,7 +67,7 @@ class Idefics3(Family):
             )
         template = load_chat_template(folder)
         tokens_per_tile = (square // config.vision_config.patch_size // config.scale_factor) ** 2
-        return Idefics3Processor(
+        return self.processor_class(
             image_processor,
             load_tokenizer(folder),
             image_seq_len=tokens_per_tile,

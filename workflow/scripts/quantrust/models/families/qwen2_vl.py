@@ -1,23 +1,11 @@
 """The Qwen2-VL family (arXiv 2409.12191)."""
 
-from typing import Any
-
-import torch
-from PIL import Image
 from torch import nn
-from transformers import PreTrainedTokenizerFast
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration, Qwen2VLRMSNorm
-from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
-from quantrust.errors import QuantrustError
 from quantrust.models.components import Blocks, Component, GroupRule, NormKind
 from quantrust.models.families.shared.llama import llama_blocks
-from quantrust.models.family import EncodedImage, Family, Role, VisionInputs
-from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
-
-LARGEST_LEAST = 12_845_056
-"""Pixels that the smallest picture may be scaled to: the published max_pixels, 16,384 tokens of 28 x 28 pixels."""
+from quantrust.models.families.shared.qwen_vl import SEQUENTIAL_MERGER, QwenVL
 
 VISION = Blocks(
     "model.visual.blocks",
@@ -30,90 +18,22 @@ VISION = Blocks(
         GroupRule(None, (".mlp.fc2",), "mlp"),
     ),
 )
-CONNECTOR = Blocks(
-    "model.visual.merger.mlp",
-    {"0": "mlp", "2": "mlp"},
-    (
-        # neighbouring patches are normed one by one and then read as one token; what is inspected is the whole block
-        GroupRule("model.visual.merger.ln_q", (".0",), "mlp", inspected="model.visual.merger.mlp", merged=True),
-        GroupRule(None, (".2",), "mlp"),
-    ),
-    single=True,
-)
 
 
-class ImageOnlyQwen2VLProcessor(Qwen2VLProcessor):
-    """Qwen2-VL's processor without its video processor, which cannot be built without torchvision."""
-
-    def __init__(
-        self,
-        image_processor: Qwen2VLImageProcessorPil,
-        tokenizer: PreTrainedTokenizerFast,
-        chat_template: str,
-    ) -> None:
-        super().__init__(image_processor, tokenizer, None, chat_template=chat_template)
-
-    @classmethod
-    def get_attributes(cls) -> list[str]:
-        """Return the parts that the processor is made of."""
-        return ["image_processor", "tokenizer"]
-
-
-class Qwen2VL(Family):
+class Qwen2VL(QwenVL):
     """Adapter of `Qwen2VLForConditionalGeneration`."""
 
     name = "qwen2_vl"
     model_class = Qwen2VLForConditionalGeneration
     vision = Component(("model.visual",), (VISION,), heads="num_heads")
-    connector = Component(("model.visual.merger",), (CONNECTOR,))
+    connector = Component(("model.visual.merger",), (SEQUENTIAL_MERGER,))
     language = Component(("model.language_model",), (llama_blocks("model.language_model.layers"),))
     embedding = "model.language_model.embed_tokens"
     head = "lm_head"
     final_norm = "model.language_model.norm"
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (Qwen2VLRMSNorm, NormKind.WEIGHT))
-    answer_prefix = ""
     processor_keys = ("min_pixels", "max_pixels")
     max_aspect_ratio = 200
-
-    def load_processor(self, folder: str) -> ImageOnlyQwen2VLProcessor:
-        """Load image processor, tokenizer and chat template of a model folder."""
-        image_processor = load_image_processor(Qwen2VLImageProcessorPil, folder)
-        # the library's names of min_pixels and max_pixels
-        least, most = (getattr(image_processor.size, name, None) for name in ("shortest_edge", "longest_edge"))
-        if not all(type(pixels) in (int, float) and pixels >= 1 for pixels in (least, most)) or least > LARGEST_LEAST:
-            raise QuantrustError(
-                f"{folder}: the image processor scales pictures to min_pixels {least!r} at least and max_pixels "
-                f"{most!r} at most; expected numbers from 1 on, and min_pixels of at most {LARGEST_LEAST:,}"
-            )
-        if least > most:
-            raise QuantrustError(
-                f"{folder}: the image processor scales pictures to min_pixels {least:,} at least and max_pixels "
-                f"{most:,} at most; expected min_pixels not above max_pixels"
-            )
-        template = load_chat_template(folder)
-        return ImageOnlyQwen2VLProcessor(image_processor, load_tokenizer(folder), template)
-
-    def preprocess(self, processor: Any, images: list[Image.Image]) -> VisionInputs:
-        """Turn RGB images into flat patches and their grids."""
-        output = processor.image_processor(images, return_tensors="pt")
-        placeholders = tuple(processor.replace_image_token(output, k) for k in range(len(images)))
-        grids = tuple(tuple(int(v) for v in row) for row in output["image_grid_thw"])
-        return VisionInputs(dict(output), placeholders, grids)
-
-    def _position_ids(
-        self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
-    ) -> torch.Tensor:
-        positions, _ = model.model.get_rope_index(
-            token_ids,
-            (roles == Role.IMAGE).int(),
-            image_grid_thw=torch.tensor([image.grid for image in images], device=token_ids.device),
-            attention_mask=(roles != Role.PAD).int(),
-        )
-        return positions
-
-    def end_token(self, processor: Any) -> str:
-        """Return the token that ends the assistant's turn."""
-        return "<|im_end|>"
 
 
 FAMILY = Qwen2VL()

@@ -307,7 +307,7 @@ class ModalityBalance(TokenWeighing):
         except NoModalityRatio:
             # a gradient that is not finite says nothing about where it went wrong
             with runs.naming_overflow():
-                runs.run_stack("language", runs.prompt_runs(prompts))
+                runs.run_stack(runs.family.blocks(runs.model, "language"), runs.prompt_runs(prompts))
             raise
         weights = []
         for inputs in prompts:

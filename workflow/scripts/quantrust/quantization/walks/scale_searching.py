@@ -106,9 +106,9 @@ class ScaleSearchingWalk(CalibratedWalk):
         for component in reversed([name for name in STACKS if name in job.scheme.components]):
             if component == "language":
                 batches, ratios = self._language_batches(runs)
+                found[component] = self._search(job, runs, job.family.blocks(job.model, component), batches)
             else:
-                batches = self._image_batches(runs, component)
-            found[component] = self._search(job, runs, component, batches)
+                found[component] = self._search_images(job, runs, component)
         choices = [choice for component in STACKS for choice in found.get(component, [])]
         return {"modality_ratios": ratios, "scales": [_describe(choice) for choice in choices]}
 
@@ -121,16 +121,23 @@ class ScaleSearchingWalk(CalibratedWalk):
         ]
         return batches, ratios
 
-    def _image_batches(self, runs: CalibrationRuns, component: str) -> list[Batch]:
-        known = None
-        if component == "connector":
-            with FastLinears():
-                known = [{"vision": states} for states in runs.run_stack("vision", runs.image_runs())]
-        # no token of vision tower or connector is an answer: all count the same
-        return [Batch(run) for run in runs.image_runs(known)]
+    def _search_images(self, job: Job, runs: CalibrationRuns, component: str) -> list[ScaleChoice]:
+        with FastLinears():
+            known = runs.run_vision({}, ("vision",) if component == "connector" else ())
+        stages = job.family.stages(job.model, component)
+        found: list[ScaleChoice] = []
+        for number, blocks in enumerate(stages, start=1):
+            each = runs.image_runs(known)
+            if number < len(stages):
+                # what later stages read is what this one yields before it is quantized
+                with FastLinears():
+                    for batch, states in zip(known, runs.run_stack(blocks, each), strict=True):
+                        batch[tuple(blocks)] = states
+            # no token of vision tower or connector is an answer: all count the same
+            found += self._search(job, runs, blocks, [Batch(run) for run in each])
+        return found
 
-    def _search(self, job: Job, runs: CalibrationRuns, component: str, batches: list[Batch]) -> list[ScaleChoice]:
-        blocks = job.family.blocks(job.model, component)
+    def _search(self, job: Job, runs: CalibrationRuns, blocks: list[str], batches: list[Batch]) -> list[ScaleChoice]:
         groups = {block: job.family.scale_groups(job.model, block) for block in blocks}
         power = POWERS[job.scheme.error or self._method.error]
         found = []

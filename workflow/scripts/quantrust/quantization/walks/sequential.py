@@ -87,17 +87,20 @@ class SequentialWalk(CalibratedWalk):
         by_hessian = self._by_hessian(job.plan)
         heads = by_hessian.filter(component="head")["layer"].to_list()
         chosen = set(by_hessian["layer"])
-        quantize = partial(self._quantize_component, job, runs, chosen)
+        quantize = partial(self._quantize_stage, job, runs, chosen)
         selected = [component for component in ("vision", "connector") if component in job.scheme.components]
         known = runs.run_vision(
-            {component: lambda name, images: quantize(name, [(run, None) for run in images]) for component in selected}
+            {
+                component: lambda blocks, images: quantize(blocks, [(run, None) for run in images])
+                for component in selected
+            }
         )
         if "language" in job.scheme.components or heads:
             prompts = runs.prompts(known, self._quantized_embedding(job, runs))
             # the prompts hold what is needed of it
             del known
             hidden = quantize(
-                "language",
+                job.family.blocks(job.model, "language"),
                 [(run, real_tokens(inputs)) for run, inputs in zip(runs.prompt_runs(prompts), prompts, strict=True)],
             )
             for head in heads:
@@ -127,10 +130,9 @@ class SequentialWalk(CalibratedWalk):
             with runs.unquantized_embedding():
                 yield
 
-    def _quantize_component(
-        self, job: Job, runs: CalibrationRuns, chosen: set[str], component: str, micro_batches: list[Run]
+    def _quantize_stage(
+        self, job: Job, runs: CalibrationRuns, chosen: set[str], blocks: Sequence[str], micro_batches: list[Run]
     ) -> list[Stored]:
-        blocks = job.family.blocks(job.model, component)
         return quantize_stack(
             job.model,
             blocks,
