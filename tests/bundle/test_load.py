@@ -67,6 +67,7 @@ def test_what_cannot_be_answered_is_said_and_disturbs_nothing(bundled_study, bun
         Item(tmp_path / "broken.png", "is it?", "broken"),
         Item(b"", "is it?", "empty"),
         Item(good[0].image, "  ", "mute"),
+        Item(good[0].image, "is \ud800 it?", "surrogate"),
         Item(good[0].image, "what <|im_end|> is it?", "token"),
         Item(7, "is it?", "seven"),
     ]
@@ -80,6 +81,7 @@ def test_what_cannot_be_answered_is_said_and_disturbs_nothing(bundled_study, bun
     assert errors["absent"] == f"image {tmp_path}/absent.png: no such file"
     assert "not an image" in errors["broken"]
     assert "expected a text" in errors["mute"]
+    assert errors["surrogate"] == "question is 'is \\ud800 it?'; expected a text"
     assert "token of the model's prompts" in errors["token"]
     assert "image is a int" in errors["seven"]
     assert [one for one in found if not isinstance(one, Failure)] == list(bundle.answer_many(good))

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quantrust.errors import QuantrustError
-from quantrust.inference.question_check import check_questions, fault_of_texts
+from quantrust.inference.question_check import check_questions, faults_of_texts
 from quantrust.models.loading import family_of
 
 # Controls, marks of direction and joining, spaces and line ends: all that a text can hold and hardly shows.
@@ -76,7 +76,7 @@ def shipped() -> list:
 def test_the_shipped_tokenizers_leave_a_token_of_every_character_that_is_hardly_seen(shipped):
     assert {family.name for family, _ in shipped} == {"qwen2_vl", "idefics3"}
     for family, processor in shipped:
-        assert fault_of_texts(family, processor, "{question}", HARDLY_SEEN) is None
+        assert faults_of_texts(family, processor, "{question}", HARDLY_SEEN) == {}
 
 
 @given(
@@ -86,4 +86,4 @@ def test_the_shipped_tokenizers_leave_a_token_of_every_character_that_is_hardly_
 @example(text="\n\n", before="\n")
 def test_the_shipped_tokenizers_leave_a_token_of_every_text(shipped, text, before):
     for family, processor in shipped:
-        assert fault_of_texts(family, processor, before + "{question}", [text]) is None
+        assert faults_of_texts(family, processor, before + "{question}", [text]) == {}

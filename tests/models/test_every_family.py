@@ -24,6 +24,7 @@ from quantrust.models.components import STACKS
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.model_folder import prepare_model
+from quantrust.models.processor_settings import published_image_token
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
 from quantrust.planning.published import published_models
@@ -97,6 +98,11 @@ def answer(family, model, processor, questions, pictures, tokens=NEW_TOKENS):
         inputs = prompts_of(family, model, processor, questions, pictures)
     ends = family.end_token_ids(model, processor)
     return decode_greedily(family, model, inputs, end_token_ids=ends, max_new_tokens=tokens)
+
+
+def test_the_token_of_the_image_is_known_from_the_source(made, loaded):
+    family, _, processor = loaded
+    assert published_image_token(made.name) == family.image_token(processor)
 
 
 def test_every_published_weight_is_loaded_under_the_library_s_name(made):

@@ -17,6 +17,7 @@ from quantrust.files import sha256
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.model_folder import prepare_model
+from quantrust.models.processor_settings import published_image_token
 
 FAMILIES = ["qwen2_vl", "idefics3"]
 
@@ -24,6 +25,11 @@ FAMILIES = ["qwen2_vl", "idefics3"]
 @pytest.fixture(scope="module", params=FAMILIES)
 def loaded(request, model_folders):
     return load_model(model_folders[request.param])
+
+
+def test_the_token_of_the_image_is_known_from_the_source(loaded):
+    family, _, processor = loaded
+    assert published_image_token(family.name) == family.image_token(processor)
 
 
 def test_every_matrix_is_in_one_component(loaded):

@@ -189,6 +189,17 @@ FAULTS = [
     ("features/shards", 0, r"features\.shards is 0; allowed: a whole number from 1 on"),
     ("features/top_k", 1, r"features\.top_k is 1; allowed: a whole number from 2 on, or all"),
     ("features/prompt", "answer:", r"features\.prompt is 'answer:'; allowed: a text with {question} in it, once"),
+    (
+        "features/prompt",
+        "<image>{question}",
+        r"features\.prompt is '<image>\{question\}', which holds '<image>'; allowed: a text without the token of the "
+        r"image$",
+    ),
+    (
+        "models/qwen2-vl-tiny/prompt",
+        "{question} <|image_pad|>",
+        r"models\.qwen2-vl-tiny\.prompt is '\{question\} <\|image_pad\|>', which holds '<\|image_pad\|>'; allowed: a",
+    ),
     ("selector/dropout", 1, r"selector\.dropout is 1; allowed: a number from 0 to below 1"),
     ("evaluation/id_shares", [1, 1.5, 0], r"evaluation\.id_shares\[1\] is 1\.5; allowed: a number from 0 to 1"),
     ("evaluation/id_shares", [1, 0.5], r"evaluation\.id_shares is \[1, 0\.5\]; allowed: shares that include 1 and 0"),

@@ -13,10 +13,11 @@ from quantrust.bundle.record import BundleRecord
 from quantrust.confidence.catalogue import LEARNED
 from quantrust.confidence.columns import confidence_columns
 from quantrust.confidence.selector import Selectors, selector_confidence
-from quantrust.data.texts import shown
+from quantrust.data.texts import is_unicode, shown
 from quantrust.errors import QuantrustError
 from quantrust.inference.answering import Answerer
 from quantrust.inference.features_file import features_schema
+from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import DumpSettings
 from quantrust.models.family import EncodedImage, VisionInputs
 from quantrust.models.pictures import preprocess_pictures
@@ -66,7 +67,6 @@ class BundleAnswerer:
 
     def __init__(self, answerer: Answerer, record: BundleRecord, selectors: Selectors | None) -> None:
         self._answerer, self._record, self._selectors = answerer, record, selectors
-        self._reserved = sorted(answerer.processor.tokenizer.get_added_vocab())
 
     @property
     def settings(self) -> DumpSettings:
@@ -82,10 +82,7 @@ class BundleAnswerer:
         batch_size : int, optional
             Questions that are decoded together; by default as in the study.
         """
-        faults = dict(chunk.faults)
-        for place, item in enumerate(chunk.items):
-            if place not in faults and (fault := self._fault_of_question(item.question)) is not None:
-                faults[place] = fault
+        faults = self._faults_of_questions(chunk) | chunk.faults
         encoded, refused = self._encode(chunk)
         asked = []
         for place, key in enumerate(chunk.keys):
@@ -121,17 +118,21 @@ class BundleAnswerer:
         whole = self._answerer
         return Answerer(whole.family, whole.model, whole.processor, replace(whole.settings, batch_size=batch_size))
 
-    def _fault_of_question(self, question: Any) -> str | None:
-        """Return why a question cannot be asked; None if it can."""
-        if not isinstance(question, str) or not question.strip():
-            return f"question is {shown(question)}; expected a text"
-        for token in self._reserved:
-            if token in question:
-                return f"question holds {token!r}, which is a token of the model's prompts; reword it"
-        answerer = self._answerer
-        if answerer.family.question_tokens(answerer.processor, [question], answerer.settings.prompt) == [0]:
-            return f"question is {shown(question)}, of which the model's tokenizer makes no token; reword it"
-        return None
+    def _faults_of_questions(self, chunk: Chunk) -> dict[int, str]:
+        """Return why questions cannot be asked, by the places of their items."""
+        questions: list[Any] = [item.question for item in chunk.items]
+        faults = {
+            place: f"question is {shown(question)}; expected a text"
+            for place, question in enumerate(questions)
+            if not (isinstance(question, str) and question.strip() and is_unicode(question))
+        }
+        texts = {place: question for place, question in enumerate(questions) if place not in faults}
+        if texts:
+            answerer = self._answerer
+            family, processor, prompt = answerer.family, answerer.processor, answerer.settings.prompt
+            for number, fault in faults_of_texts(family, processor, prompt, [*texts.values()]).items():
+                faults[[*texts][number]] = f"question {fault}"
+        return faults
 
     def _encode(self, chunk: Chunk) -> tuple[dict[Any, EncodedImage], dict[Any, str]]:
         """Return the encoded pictures by their keys, and why others cannot be encoded."""

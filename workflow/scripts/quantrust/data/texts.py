@@ -24,6 +24,21 @@ def shown(value: Any) -> str:
     return _SHORT.repr(value)
 
 
+def is_unicode(value: str) -> bool:
+    """Return whether a text has no lone surrogate, which JSON can write and no table, terminal or tokenizer can.
+
+    Examples
+    --------
+    >>> is_unicode("no"), is_unicode(chr(0xD800))
+    (True, False)
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def text(value: Any, name: str, where: str) -> str:
     """Return a value that must be a text.
 
@@ -44,16 +59,12 @@ def text(value: Any, name: str, where: str) -> str:
     Raises
     ------
     QuantrustError
-        If it is not a string, or has a lone surrogate, which JSON can write and no table or terminal can.
+        If it is not a string, or has a lone surrogate.
     """
     if not isinstance(value, str):
         raise QuantrustError(f'{where}: expected a string in "{name}", got {shown(value)}')
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise QuantrustError(
-            f'{where}: "{name}" is {shown(value)}, which has a lone surrogate; expected Unicode text'
-        ) from None
+    if not is_unicode(value):
+        raise QuantrustError(f'{where}: "{name}" is {shown(value)}, which has a lone surrogate; expected Unicode text')
     return value
 
 

@@ -33,7 +33,7 @@ from quantrust.inference.features_file import (
     writing_features,
 )
 from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
-from quantrust.inference.question_check import fault_of_texts
+from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.inference.working_memory import require_device
@@ -215,8 +215,7 @@ def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpS
 
 def _refuse_unreadable(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
     """Raise when a question cannot be asked: a study finds it earlier, unless the table came by another way."""
-    if (found := fault_of_texts(family, processor, prompt, questions["question"].to_list())) is not None:
-        place, fault = found
+    for place, fault in faults_of_texts(family, processor, prompt, questions["question"].to_list()).items():
         raise QuantrustError(f"{place_of(path, questions['question_id'][place])} {fault}")
 
 

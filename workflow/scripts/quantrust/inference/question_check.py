@@ -63,18 +63,19 @@ def check_questions(
             for start in range(0, len(questions), TEXTS_AT_ONCE):
                 part = questions[start : start + TEXTS_AT_ONCE]
                 texts = [question.question for question in part]
-                if (found := fault_of_texts(family, processor, prompt, texts, model)) is not None:
-                    place, fault = found
-                    raise QuantrustError(f"{place_of(path, part[place].question_id)} {fault}")
+                for place, fault in faults_of_texts(family, processor, prompt, texts, model).items():
+                    raise QuantrustError(
+                        f"{place_of(path, part[place].question_id)} {fault}, or take it out of the dataset's files"
+                    )
                 bar.update(len(part))
         counts[split] = len(questions)
     write_table(pl.DataFrame([*counts.items()], schema=CHECKED_SCHEMA, orient="row"), out_path)
 
 
-def fault_of_texts(
+def faults_of_texts(
     family: Family, processor: Any, prompt: str, texts: Sequence[str], model: str = "the model"
-) -> tuple[int, str] | None:
-    """Return the place of the first text that a model cannot be asked, and why; None if it can be asked all.
+) -> dict[int, str]:
+    """Return why a model cannot be asked some of several texts, by their places.
 
     Parameters
     ----------
@@ -85,17 +86,19 @@ def fault_of_texts(
         The user's text around `{question}`.
     texts : sequence of str
     model : str
-        What the reason calls the model.
+        What the reasons call the model.
+
+    Returns
+    -------
+    dict of int to str
+        In the order of the texts. A reason follows on the name of a question.
     """
-    tokens = sorted(processor.tokenizer.get_added_vocab())
-    for place, text in enumerate(texts):
-        if (token := next((token for token in tokens if token in text), None)) is not None:
-            return place, f"holds {token!r}, which is a token of {model}'s prompts; reword it"
+    reserved = sorted(processor.tokenizer.get_added_vocab())
     counts = family.question_tokens(processor, list(texts), prompt)
-    if 0 not in counts:
-        return None
-    place = counts.index(0)
-    return place, (
-        f"is {shown(texts[place])}, and {model}'s tokenizer makes no token of it; reword it, or take it out of the "
-        "dataset's files"
-    )
+    faults = {}
+    for place, (text, count) in enumerate(zip(texts, counts, strict=True)):
+        if (token := next((token for token in reserved if token in text), None)) is not None:
+            faults[place] = f"holds {token!r}, which is a token of {model}'s prompts; reword it"
+        elif count == 0:
+            faults[place] = f"is {shown(text)}, and {model}'s tokenizer makes no token of it; reword it"
+    return faults

@@ -194,6 +194,9 @@ class Family(ABC):
     # The longer side of a picture over its shorter one, up to which the processor takes it under all settings; None
     # where it takes every picture. Read from the source as well.
     max_aspect_ratio: float | None = None
+    # What published models call the token that stands for one row of image features. Read from the source as well; a
+    # model's own tokenizer counts where it says otherwise.
+    published_image_token: str | None = None
 
     @property
     def components(self) -> dict[str, Component]:

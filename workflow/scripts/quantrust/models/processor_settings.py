@@ -1,7 +1,8 @@
-"""What is known of a family without its adapter: whether there is one, its settings, and the pictures that it takes.
+"""What is known of a family without its adapter: whether there is one, its settings, pictures and the image's token.
 
-The adapter says so in `processor_keys` and `max_aspect_ratio`. They are read here without importing the adapter, which
-takes the model library: the config is checked, and questions are read, where that is not installed.
+The adapter says so in `processor_keys`, `max_aspect_ratio` and `published_image_token`. They are read here without
+importing the adapter, which takes the model library: the config is checked, and questions are read, where that is not
+installed.
 """
 
 import ast
@@ -39,6 +40,23 @@ def max_aspect_ratio(families: Iterable[str]) -> float | None:
     """
     limits = [_declared(family, "max_aspect_ratio", None) for family in families]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def published_image_token(family: str) -> str | None:
+    """Return what published models of a family call the token that stands for a part of an image.
+
+    Parameters
+    ----------
+    family : str
+        The name of a module of the families' package.
+
+    Returns
+    -------
+    str or None
+        None where the adapter does not say.
+    """
+    token: str | None = _declared(family, "published_image_token", None)
+    return token
 
 
 def unsupported(family: object) -> str | None:

@@ -12,7 +12,7 @@ from quantrust.data.format import format_names, load_format
 from quantrust.data.groupings import GROUPINGS, KEYS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
-from quantrust.models.processor_settings import unknown_settings, unsupported
+from quantrust.models.processor_settings import published_image_token, unknown_settings, unsupported
 from quantrust.quantization.scheme import resolve_scheme
 from quantrust.study.contents import (
     CANDIDATES,
@@ -25,6 +25,7 @@ from quantrust.study.contents import (
     reads_calibration,
     splits_of,
 )
+from quantrust.study.schema import shown
 
 MOST_LIMITS = 1000
 """Risk limits of the decision table."""
@@ -124,6 +125,20 @@ def _stress_faults(path: str, model: Mapping[str, Any], models: Mapping[str, Any
     for key in ("processor", "chat_template"):
         if key in base:
             yield f"{path}.stress.model is {model['stress']['model']!r}, which has {key}; allowed: a model without one"
+
+
+def _prompts(config: Config) -> Faults:
+    """Yield the prompts that hold the token of the image of a model that is asked with them."""
+    models = config["models"]
+    families = {name: model["family"] for name, model in models.items() if unsupported(model.get("family")) is None}
+    studied = {models.get(name, {}).get("stress", {}).get("model", name) for name in config["study"]["models"]}
+    prompts = {"features.prompt": (config["features"]["prompt"], studied)}
+    prompts |= {f"datasets.{name}.prompt": (part.get("prompt"), studied) for name, part in config["datasets"].items()}
+    prompts |= {f"models.{name}.prompt": (part.get("prompt"), {name}) for name, part in models.items()}
+    for path, (prompt, asked) in prompts.items():
+        tokens = {published_image_token(families[name]) for name in asked if name in families}
+        for token in sorted(token for token in tokens if token and token in (prompt or "")):
+            yield f"{path} is {shown(prompt)}, which holds {token!r}; allowed: a text without the token of the image"
 
 
 def _datasets(config: Config) -> Faults:
@@ -324,6 +339,7 @@ CHECKS: tuple[Callable[[Config], Faults], ...] = (
     _estimators_of_the_study,
     _schemes,
     _models,
+    _prompts,
     _datasets,
     _calibration,
     _compute,

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
+from quantrust.data.texts import is_unicode
 from quantrust.files import LONGEST_NAME, LONGEST_PATH
 
 DEEPEST = 40
@@ -90,7 +91,7 @@ def _foreign_faults(
             f"{path} is {shown(content)}, which YAML reads as {kind}; allowed: text (in quotes), numbers, true, false, "
             "null, lists and maps"
         )
-    if isinstance(content, str) and not _is_unicode(content):
+    if isinstance(content, str) and not is_unicode(content):
         yield f"{path} is {shown(content)}, which has a lone surrogate; allowed: Unicode text"
     if isinstance(content, int) and abs(content) >= LARGEST:
         yield f"{path} is a whole number of {content.bit_length()} bits; allowed: one of at most 63"
@@ -108,14 +109,6 @@ def _foreign_faults(
             yield f"{path} has the key {shown(key)}, which YAML does not read as text; allowed: names, in quotes if so"
         else:
             yield from _foreign_faults(value, (*keys, key), (*above, id(content)), seen)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _in_words(error: ValidationError) -> Iterator[str]:

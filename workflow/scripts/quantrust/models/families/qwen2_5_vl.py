@@ -32,6 +32,7 @@ class Qwen25VL(QwenVL):
     norms = ((Qwen2_5_VLRMSNorm, NormKind.WEIGHT),)
     processor_keys = ("min_pixels", "max_pixels")
     max_aspect_ratio = 200
+    published_image_token = "<|image_pad|>"
 
 
 FAMILY = Qwen25VL()

@@ -34,6 +34,7 @@ class Qwen2VL(QwenVL):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (Qwen2VLRMSNorm, NormKind.WEIGHT))
     processor_keys = ("min_pixels", "max_pixels")
     max_aspect_ratio = 200
+    published_image_token = "<|image_pad|>"
 
 
 FAMILY = Qwen2VL()
