@@ -219,6 +219,7 @@ def _processor_values(family: str) -> list[tuple[str, Any]]:
         ("image_mean", [0.5, 0.5]),
         ("image_mean", [0.5, 0.5, "x"]),
         ("image_mean", [0.5, 0.5, float("nan")]),
+        ("image_mean", [0.5, 0.5, 10**400]),
         ("image_std", 0),
         ("image_std", [0.5, 0.5, 0]),
         ("image_std", [-0.5, 0.5, 0.5]),

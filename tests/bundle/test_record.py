@@ -85,6 +85,7 @@ def test_a_pipe_or_a_file_without_end_is_not_read(folder, name):
         (lambda c: c.pop("risk"), "lacks risk"),
         (lambda c: c.update(operating_points=None), "operating_points is None"),
         (lambda c: c["operating_points"]["points"][0].update(threshold="0.5"), "threshold is '0.5', expected float"),
+        (lambda c: c["operating_points"]["points"][0].update(threshold=10**400), "threshold is 1000"),
         (lambda c: c["settings"].update(prompt="no place"), "the prompt has no {question}"),
         (lambda c: c["settings"].update(batch_size=0), "batch_size is 0; expected a number from 1"),
         (lambda c: c["settings"].update(images_per_chunk=True), "images_per_chunk is True, expected int"),

@@ -126,6 +126,16 @@ def test_a_table_that_cannot_be_read_is_named_with_its_line(tmp_path, name):
     assert len(str(caught.value)) < 500
 
 
+def test_lines_that_share_no_key_and_many_columns_do_not_take_the_square_of_their_number(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(f'{{"{number}": 1}}\n' for number in range(20_000)))
+    with pytest.raises(QuantrustError, match=r"t\.jsonl: has 20,000 lines and 20,000 different keys, a column each;"):
+        read_records(path)
+    path = tmp_path / "t.csv"
+    path.write_text(",".join(map(str, range(200_000))) + "\n" + "1" + ",1" * 199_999)
+    assert len(read_records(path).columns) == 200_000
+
+
 def test_text_that_is_not_utf_8_is_refused_with_its_place(tmp_path):
     for name in ("t.csv", "t.jsonl"):
         (tmp_path / name).write_bytes(b"id,quality\n1,\xff\n")

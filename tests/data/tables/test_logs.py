@@ -165,3 +165,13 @@ def test_a_target_that_is_the_text_of_a_choice_is_no_place(read):
     # The target is the text "1", which is the first choice.
     sample = lm_eval([-1.0, -2.0], "1", texts=[" 1", " 0"], acc=1.0)
     assert column(read([sample]), "quality") == [1.0]
+
+
+def test_a_metric_of_any_kind_of_number_is_held_against_the_choice_or_named(read):
+    with pytest.raises(QuantrustError, match=r"line 1: 'acc' is 1000.*; expected a number from 0 to 1"):
+        read([lm_eval([-1.0, -2.0], 0, acc=10**400)])
+    assert column(read([lmms_eval([1.0, 2.0], 0, acc={"score": 1})]), "quality") == [1.0]
+    with pytest.raises(QuantrustError, match=r"line 1: the likeliest choice is number 0, .* and acc {'score': 0}"):
+        read([lmms_eval([1.0, 2.0], 0, acc={"score": 0})])
+    with pytest.raises(QuantrustError, match="line 2: has no 'acc'"):
+        read([lm_eval([-1.0, -2.0], 0, acc=1.0), lm_eval([-1.0, -2.0], 0, doc_id=1)])

@@ -1,13 +1,15 @@
 """Objects of JSON files read as dataclasses, strictly: every entry there, none too many, each of its type."""
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
 from quantrust.errors import QuantrustError
+
+LARGEST = sys.float_info.max
 
 
 def read_record(kind: Any, value: Any, where: str) -> Any:
@@ -38,7 +40,8 @@ def read_record(kind: Any, value: Any, where: str) -> Any:
         inner, _ = typing.get_args(kind)
         return tuple(read_record(inner, part, f"{where}[{number}]") for number, part in enumerate(value))
     fits = type(value) is kind or (kind is float and type(value) is int)
-    if not fits or (kind is float and not math.isfinite(value)):
+    # an integer may be larger than any float, and nan is in no range
+    if not fits or (kind is float and not -LARGEST <= value <= LARGEST):
         raise QuantrustError(f"{where} is {value!r:.100}, expected {kind.__name__}; write the file again")
     return kind(value)
 

@@ -187,11 +187,13 @@ def check_choices(
         For each sample the texts of the choices; a target may be one of them.
     """
     targets = records.column("target", "--metric")
-    for row, (choice, target, value) in enumerate(zip(found, targets, records.columns[metric], strict=True)):
+    values = records.column(metric, "--metric")
+    for row, (choice, target, value) in enumerate(zip(found, targets, values, strict=True)):
         places = {int(target)} if isinstance(target, str) and target.isdecimal() and len(target) < 5 else set()
         if texts is not None:
             places |= {place for place, text in enumerate(texts[row]) if text == target}
-        if places and all((choice.best == place) != (float(value) > 0.5) for place in places):
+        # no float is made of the value: JSON has integers that none holds
+        if places and all((choice.best == place) != (value_or_score(value) > 0.5) for place in places):
             raise QuantrustError(
                 f"{records.where(row)}: the likeliest choice is number {choice.best}, the target {shown(target)} and "
                 f"{metric} {shown(value)}; expected a metric that judges the likeliest choice, or a field with the "

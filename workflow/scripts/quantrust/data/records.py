@@ -23,6 +23,8 @@ SUFFIXES = (".parquet", ".csv", ".jsonl")
 EXPECTED = f"a table in a file whose name ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 MOST_NAMED = 30
 """Columns that a message lists."""
+MOST_VALUES = 100_000_000
+"""Rows times columns of a JSONL file. Lines with a key of their own each would need the square of their number."""
 
 
 class _Missing:
@@ -201,8 +203,11 @@ def _csv(path: Path) -> Records:
             places.append(f"line {reader.line_num}")
     except csv.Error as error:
         raise QuantrustError(f"{path}: line {reader.line_num}: is not CSV ({error}); write the file again") from None
-    if repeated := [name for place, name in enumerate(header) if name in header[:place]]:
-        raise QuantrustError(f"{path}: names the column {shown(repeated[0])} twice; expected each name once")
+    seen: set[str] = set()
+    for name in header:
+        if name in seen:
+            raise QuantrustError(f"{path}: names the column {shown(name)} twice; expected each name once")
+        seen.add(name)
     columns = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
     return Records(path, columns, places, is_text=True)
 
@@ -215,6 +220,11 @@ def _jsonl(path: Path) -> Records:
             records.append(_object(line, f"{path}: line {number}"))
             places.append(f"line {number}")
     names = dict.fromkeys(name for record in records for name in record)
+    if len(names) * len(records) > MOST_VALUES:
+        raise QuantrustError(
+            f"{path}: has {len(records):,} lines and {len(names):,} different keys, a column each; expected at most "
+            f"{MOST_VALUES:,} values in the table"
+        )
     columns = {name: [record.get(name, MISSING) for record in records] for name in names}
     return Records(path, columns, places, is_text=False)
 

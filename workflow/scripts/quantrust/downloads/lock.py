@@ -65,8 +65,8 @@ def read_lock(path: str | Path, name: str, source: Mapping[str, Any]) -> Lock | 
         )
     if content["source"] != source:
         raise QuantrustError(
-            f"downloads.{name}: {path} records {content['source']}, but the config asks for {dict(source)}; delete "
-            f"{path} to record the new source"
+            f"downloads.{name}: {path} records {content['source']!s:.500}, but the config asks for {dict(source)}; "
+            f"delete {path} to record the new source"
         )
     return Lock(path, content["source"], content["files"], content.get("commit"))
 

@@ -1,6 +1,6 @@
 """The settings of a folder's image processor: the library takes most values as they come, and computes with them."""
 
-import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,7 +58,8 @@ def _sides(value: Any) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    # an integer may be larger than any float
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _is_positive(value: Any) -> bool:

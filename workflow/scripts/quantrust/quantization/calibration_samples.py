@@ -126,7 +126,10 @@ def build_calibration_table(
     table = table.with_columns(
         pl.Series("token_ids", token_ids, pl.List(pl.Int32)), pl.Series("roles", roles, pl.List(pl.Int8))
     )
-    check_calibration(table)
+    try:
+        check_calibration(table)
+    except QuantrustError as error:
+        raise QuantrustError(f"{captions_json}: {error}") from None
     return table
 
 
