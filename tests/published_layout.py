@@ -34,6 +34,7 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from quantrust.models.components import NormKind
 from quantrust.models.loading import load_family
 from quantrust.planning.published import idefics3, llava, qwen2_vl
 
@@ -53,6 +54,11 @@ CORPUS = (
         for shape in SHAPES_DRAWN
     ),
 )
+
+
+HEAD = "lm_head.weight"
+LOOKING_CLOSELY = ("q_proj", "k_proj", "self_attn.o_proj")
+"""Linears with large weights."""
 
 
 @dataclass(frozen=True)
@@ -495,7 +501,8 @@ def write_weights(
     end : int
         The token whose row is the largest.
     """
-    shapes = _tensor_shapes(folder, family)
+    shapes, zeros = _tensor_shapes(folder, family)
+    embedding, tied = f"{load_family(family).embedding}.weight", HEAD not in shapes
     shards: list[list[str]] = [[]]
     for name, shape in shapes.items():
         if shards[-1] and sum(_bytes(shapes[other]) for other in shards[-1]) + _bytes(shape) > shard_bytes:
@@ -506,21 +513,37 @@ def write_weights(
     for number, names in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         tensors = {published(name): _weight(name, shapes[name], generator) for name in names}
-        if (head := tensors.get(published("lm_head.weight"))) is not None:
+        for name in zeros.intersection(names):
+            tensors[published(name)].zero_()
+        if tied and embedding in names:
+            # an answer that follows from the last token alone would say nothing
+            tensors[published(embedding)] /= 8
+        if (head := tensors.get(published(embedding if tied else HEAD))) is not None:
             head[answers] *= 8
-            head[end] *= 16
+            head[end] *= 8 if tied else 16
         save_file(tensors, folder / file, metadata={"format": "pt"})
         places |= dict.fromkeys(tensors, file)
     index = {"metadata": {"total_size": sum(map(_bytes, shapes.values()))}, "weight_map": dict(sorted(places.items()))}
     _write_json(folder / "model.safetensors.index.json", index)
 
 
-def _tensor_shapes(folder: Path, family: str) -> dict[str, torch.Size]:
-    """Return the shape of every tensor of the model that a config describes, by its name in `transformers`."""
-    model_class = load_family(family).model_class
+def _tensor_shapes(folder: Path, family: str) -> tuple[dict[str, torch.Size], set[str]]:
+    """Return the shape of every tensor of the model that a config describes, and those that leave a norm as it is at 0.
+
+    Names are those of `transformers`.
+    """
+    adapter = load_family(family)
     with torch.device("meta"):
-        model = model_class(model_class.config_class.from_pretrained(folder))
-    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+        model = adapter.model_class(adapter.model_class.config_class.from_pretrained(folder))
+    model.tie_weights()
+    kinds = dict(adapter.norms)
+    zeros = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if kinds.get(type(module)) is NormKind.ONE_PLUS_WEIGHT
+    }
+    # of tensors that are one, only the first is published
+    return {name: parameter.shape for name, parameter in model.named_parameters()}, zeros
 
 
 def _bytes(shape: torch.Size) -> int:
@@ -536,7 +559,7 @@ def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> torch.T
         bound = 0.5
     else:
         # Attention that looks closely and outweighs the token itself: then answers depend on question and picture.
-        gain = {"q_proj": 8, "k_proj": 8, "o_proj": 8}.get(name.split(".")[-2], 2)
+        gain = next((8 for ending in LOOKING_CLOSELY if name.endswith(f"{ending}.weight")), 2)
         bound = gain / math.sqrt(shape[1:].numel())
     return torch.empty(shape, dtype=torch.bfloat16).uniform_(-bound, bound, generator=generator)
 

@@ -48,6 +48,8 @@ class Tiny:
         Linears that read what no scale may be folded into, by the ends of their names; nothing absorbs their scales.
     published_name : callable
         Maps the name of a tensor in the library to that under which it is published.
+    given : callable
+        Maps a rendered chat template to the text that the library's processor is given, where it adds something itself.
     nested : bool
         Whether the library's processor takes a list of pictures for each prompt.
     generation : mapping
@@ -64,6 +66,7 @@ class Tiny:
     folds: Mapping[str, int]
     refused: tuple[str, ...]
     published_name: Callable[[str], str] = str
+    given: Callable[[str], str] = str
     nested: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)
 

@@ -252,9 +252,11 @@ class Family(ABC):
         """Return a component's blocks in stages, within which each block reads what the one before yields.
 
         A block that reads something else begins a stage, and so does one behind a block whose output is also read
-        elsewhere. The language model is one stage; what is added to its states between blocks begins none.
+        elsewhere. The language model is one stage; what is added to its states between blocks begins none. A connector
+        may have no blocks, and no stage.
         """
-        return [self.blocks(model, component)]
+        blocks = self.blocks(model, component)
+        return [blocks] if blocks else []
 
     def scale_groups(self, model: nn.Module, block_name: str) -> list[ScaleGroup]:
         """Return the groups of linears in one block of a component that share an input, in the order of execution."""
@@ -386,8 +388,16 @@ class Family(ABC):
     def encode_images(self, model: nn.Module, inputs: VisionInputs) -> list[EncodedImage]:
         """Run vision tower and connector over preprocessed images."""
         device = next(model.parameters()).device
-        features = self._image_features(model, {name: value.to(device) for name, value in inputs.tensors.items()})
+        features = [
+            image
+            for part in self.passes(inputs)
+            for image in self._image_features(model, {name: value.to(device) for name, value in part.tensors.items()})
+        ]
         return [EncodedImage(*parts) for parts in zip(features, inputs.placeholders, inputs.grids, strict=True)]
+
+    def passes(self, inputs: VisionInputs) -> list[VisionInputs]:
+        """Return the images that pass the vision tower together, one batch after another; here all at once."""
+        return [inputs]
 
     def language_inputs(
         self,

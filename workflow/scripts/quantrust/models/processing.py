@@ -46,15 +46,21 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def load_chat_template(folder: str | Path) -> str:
+def load_chat_template(folder: str | Path, default: str | None = None) -> str:
     """Return the chat template of a model folder, from whichever of the published places holds it.
 
     Of several templates with names, as a list or a map, that with the name `default` is taken, as the library does.
 
+    Parameters
+    ----------
+    folder : str or Path
+    default : str or None
+        What is returned where there is none.
+
     Raises
     ------
     QuantrustError
-        If there is none, it is empty or no text, or none of several is the default.
+        If there is none and no default, it is empty or no text, or none of several is the default.
     """
     folder = Path(folder)
     if (path := folder / CHAT_TEMPLATE).is_file():
@@ -67,6 +73,8 @@ def load_chat_template(folder: str | Path) -> str:
             template = read_object(path).get("chat_template")
             if template is not None:
                 return _one_template(path, template)
+    if default is not None:
+        return default
     raise QuantrustError(
         f"{folder} holds no chat template: expected chat_template.jinja, chat_template.json, or the key "
         "chat_template in processor_config.json or tokenizer_config.json"

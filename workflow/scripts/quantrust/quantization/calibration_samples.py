@@ -172,9 +172,12 @@ def check_calibration(table: pl.DataFrame) -> None:
 
 
 def vision_batches(family: Family, processor: Any, table: pl.DataFrame) -> Iterator[VisionInputs]:
-    """Read and preprocess the images of a calibration table, `BATCH_SIZE` at a time or as `BATCH_PIXELS` allows."""
+    """Read and preprocess the images of a calibration table, `BATCH_SIZE` at a time or as few as pass together.
+
+    `BATCH_PIXELS` and the family's `passes` bound how many do.
+    """
     for _, inputs in _preprocessed(family, processor, table):
-        yield inputs
+        yield from family.passes(inputs)
 
 
 def language_batches(

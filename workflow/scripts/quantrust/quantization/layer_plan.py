@@ -12,7 +12,7 @@ from quantrust.models.tied import tied_layers
 from quantrust.quantization.folding import require_absorber
 from quantrust.quantization.grid import effective_group_size
 from quantrust.quantization.method import Method, load_method
-from quantrust.quantization.scheme import THIRDS, UNQUANTIZED_BITS, Scheme, Selection
+from quantrust.quantization.scheme import THIRDS, UNQUANTIZED_BITS, Scheme, Selection, is_scheme_word
 
 LAYER_PLAN_SCHEMA = pl.Schema(
     {
@@ -205,6 +205,9 @@ def _require_layers(
     decided: list[tuple[Selection | None, str | None]],
 ) -> None:
     """Raise when a row of the table decides about no layer that can be quantized."""
+    if is_scheme_word(scheme.name) and selection.component not in plan["component"]:
+        # a preset means whatever the model has
+        return
     reasons = [reason for row, reason in decided if row is selection]
     wanted = f"left at {UNQUANTIZED_BITS} bits" if selection.bits == UNQUANTIZED_BITS else None
     if wanted in reasons:

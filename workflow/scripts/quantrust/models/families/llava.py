@@ -11,9 +11,11 @@ from transformers.models.llava.modeling_llava import LlavaForConditionalGenerati
 from transformers.models.llava.processing_llava import LlavaProcessor
 
 from quantrust.errors import QuantrustError
-from quantrust.models.components import Blocks, Component, GroupRule, NormKind
+from quantrust.models.components import Component, NormKind
 from quantrust.models.families.shared.clip import clip_blocks
+from quantrust.models.families.shared.feature_layer import check_parts, running_blocks
 from quantrust.models.families.shared.llama import llama_blocks
+from quantrust.models.families.shared.projector import projector
 from quantrust.models.family import Family, VisionInputs
 from quantrust.models.model_config import read_model_config
 from quantrust.models.processing import load_chat_template, load_image_processor, load_tokenizer
@@ -32,14 +34,6 @@ LARGEST_SCALE = 2
 
 VISION_BLOCKS = "model.vision_tower.encoder.layers"
 
-CONNECTOR = Blocks(
-    "model.multi_modal_projector",
-    {"linear_1": "mlp", "linear_2": "mlp"},
-    # what the projector reads comes from no norm, and GELU does not pass a scale on
-    (GroupRule(None, (".linear_1",), "mlp"), GroupRule(None, (".linear_2",), "mlp")),
-    single=True,
-)
-
 
 class Llava(Family):
     """Adapter of `LlavaForConditionalGeneration` with a CLIP tower and a Llama decoder."""
@@ -47,7 +41,7 @@ class Llava(Family):
     name = "llava"
     model_class = LlavaForConditionalGeneration
     vision = Component(("model.vision_tower",), (clip_blocks(VISION_BLOCKS),))
-    connector = Component(("model.multi_modal_projector",), (CONNECTOR,))
+    connector = Component(("model.multi_modal_projector",), (projector("model.multi_modal_projector"),))
     language = Component(("model.language_model",), (llama_blocks("model.language_model.layers"),))
     embedding = "model.language_model.embed_tokens"
     head = "lm_head"
@@ -60,28 +54,8 @@ class Llava(Family):
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Cut the vision tower after the block whose output the connector reads: the published one has one more."""
-        for part, expected in PARTS.items():
-            if (found := getattr(config, part).model_type) != expected:
-                raise QuantrustError(
-                    f"{part} has model_type {found!r}, but the adapter of llava knows only {expected!r} there, as in "
-                    "LLaVA 1.5; write an adapter of its own for this model"
-                )
-        layer, blocks = config.vision_feature_layer, config.vision_config.num_hidden_layers
-        if not isinstance(layer, int):
-            raise QuantrustError(
-                f"vision_feature_layer is {layer!r}, but the adapter of llava reads the output of one block; write an "
-                "adapter of its own for this model"
-            )
-        # state 0 is what enters the first block
-        running = layer if layer >= 0 else blocks + 1 + layer
-        if not 1 <= running <= blocks:
-            raise QuantrustError(
-                f"vision_feature_layer is {layer}, but the vision tower has {blocks} blocks; expected a number from 1 "
-                f"to {blocks}, or from -{blocks} to -1: get config.json again"
-            )
-        changes = {"vision_feature_layer": running, "vision_config": {"num_hidden_layers": running}}
-        idle = [rf"^{VISION_BLOCKS}\.{index}\." for index in range(running, blocks)]
-        return (changes, idle) if idle else ({}, [])
+        check_parts(config, self.name, PARTS, "LLaVA 1.5")
+        return running_blocks(config, self.name, VISION_BLOCKS)
 
     def load_processor(self, folder: str) -> LlavaProcessor:
         """Load image processor, tokenizer and chat template of a model folder."""
