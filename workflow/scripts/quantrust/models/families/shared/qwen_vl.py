@@ -58,17 +58,18 @@ class QwenVL(Family):
     def load_processor(self, folder: str) -> ImageOnlyQwen2VLProcessor:
         """Load image processor, tokenizer and chat template of a model folder."""
         image_processor = load_image_processor(Qwen2VLImageProcessorPil, folder)
-        # the library's names of min_pixels and max_pixels
+        # the library's names, whatever the published file and a study call them
         least, most = (getattr(image_processor.size, name, None) for name in ("shortest_edge", "longest_edge"))
+        low, high = self.processor_keys
         if not all(type(pixels) in (int, float) and pixels >= 1 for pixels in (least, most)) or least > LARGEST_LEAST:
             raise QuantrustError(
-                f"{folder}: the image processor scales pictures to min_pixels {least!r} at least and max_pixels "
-                f"{most!r} at most; expected numbers from 1 on, and min_pixels of at most {LARGEST_LEAST:,}"
+                f"{folder}: the image processor scales pictures to {low} {least!r} at least and {high} {most!r} at "
+                f"most; expected numbers from 1 on, and {low} of at most {LARGEST_LEAST:,}"
             )
         if least > most:
             raise QuantrustError(
-                f"{folder}: the image processor scales pictures to min_pixels {least:,} at least and max_pixels "
-                f"{most:,} at most; expected min_pixels not above max_pixels"
+                f"{folder}: the image processor scales pictures to {low} {least:,} at least and {high} {most:,} at "
+                f"most; expected {low} not above {high}"
             )
         template = load_chat_template(folder)
         return ImageOnlyQwen2VLProcessor(image_processor, load_tokenizer(folder), template)
