@@ -50,6 +50,8 @@ class Tiny:
         Maps the name of a tensor in the library to that under which it is published.
     given : callable
         Maps a rendered chat template to the text that the library's processor is given, where it adds something itself.
+    wide_settings : mapping
+        What a study sets of the processor of the model of full width; it is tried where this says something.
     nested : bool
         Whether the library's processor takes a list of pictures for each prompt.
     generation : mapping
@@ -67,6 +69,7 @@ class Tiny:
     refused: tuple[str, ...]
     published_name: Callable[[str], str] = str
     given: Callable[[str], str] = str
+    wide_settings: Mapping[str, Any] = field(default_factory=dict)
     nested: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)
 

@@ -31,6 +31,7 @@ TINY = Tiny(
     wide={"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}},
     preprocessor={"size": {"height": 56, "width": 56}},
     settings={"max_patches": 4},
+    wide_settings={"max_patches": 1},
     end="<|im_end|>",
     # a tile of 56 pixels is 4 x 4 patches, 2 x 2 tokens; of at most four tiles the grid that is nearest in shape is
     # taken (1 x 2, 2 x 2, 1 x 4, 3 x 1), and the whole picture is one more

@@ -28,6 +28,7 @@ TINY = Tiny(
     wide={"num_hidden_layers": 2, "vision_config": {"depth": 2, "fullatt_block_indexes": [1]}},
     preprocessor={},
     settings={"max_pixels": 112 * 112},
+    wide_settings={"max_pixels": 112 * 112},
     end="<|im_end|>",
     # a token is 28 x 28 pixels: 56 x 84, 112 x 84, 28 x 308 and 196 x 56
     tokens=(6, 12, 11, 14),

@@ -31,6 +31,7 @@ TINY = Tiny(
     },
     preprocessor={"size": {"shortest_edge": 4096}},
     settings={"size": {"longest_edge": 128 * 128}},
+    wide_settings={"size": {"shortest_edge": 4096, "longest_edge": 128 * 128}},
     end="<|im_end|>",
     # a token is 32 x 32 pixels: 64 x 96, 128 x 96, 32 x 288 and 224 x 64
     tokens=(6, 12, 9, 14),

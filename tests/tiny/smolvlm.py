@@ -24,6 +24,7 @@ TINY = Tiny(
     wide={"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}},
     preprocessor={"max_image_size": {"longest_edge": 84}, "size": {"longest_edge": 336}},
     settings={"size": {"longest_edge": 168}},
+    wide_settings={"size": {"longest_edge": 384}},
     end="<end_of_utterance>",
     # a tile of 84 pixels is 6 x 6 patches, 2 x 2 tokens; the long side becomes two tiles, and the whole one more
     tokens=(4 * 5, 4 * 5, 4 * 3, 4 * 3),
