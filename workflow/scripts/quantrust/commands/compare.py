@@ -30,7 +30,7 @@ from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import Estimates, Results, corrected, differences, fewest_resamples, results_of
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.limits import too_low_to_judge
-from quantrust.evaluation.metric_records import Key, metric_named
+from quantrust.evaluation.metric_records import METRICS, Key, metric_named
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
@@ -41,7 +41,8 @@ from quantrust.progress import progress
 RISKS = (0.01, 0.05)
 RESAMPLES, MOST_UNASKED = 2000, 20_000
 """Taken where none are asked for: the first, or as many up to the second as Holm's correction wants."""
-SHOWN = ("aurc", "auroc", "ece", "brier")
+COMPARED = tuple(metric for metric in METRICS if metric.compared)
+SHOWN = tuple(metric.name for metric in COMPARED if metric.parameter is None and not metric.of_answers_alone)
 """Metrics without a parameter that are compared, beside the accuracy where the answers differ."""
 OF_PROBABILITIES = tuple(name for name in SHOWN if metric_named(name).needs_probability)
 """Compared metrics of confidences that are probabilities."""
@@ -419,7 +420,7 @@ def _check_same_questions(
 def _metrics(risks: Sequence[float], answers_differ: bool) -> list[Key]:
     metrics: list[Key] = [("accuracy", None)] if answers_differ else []
     metrics += [(name, None) for name in SHOWN]
-    at_risk = ("coverage_at_risk", "deployed_coverage", "deployed_risk")
+    at_risk = [metric.name for metric in COMPARED if metric.parameter == "risk"]
     return metrics + [(name, risk) for risk in risks for name in at_risk]
 
 

@@ -101,6 +101,8 @@ class Metric:
         Whether resampling adds a bias that the value already has (see `quantrust.evaluation.intervals`).
     smooth : bool
         Whether it changes little when one answer does (see `quantrust.evaluation.simulation`).
+    compared : bool
+        Whether `quantrust compare` shows its differences.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Metric:
     of_answers_alone: bool = False
     biased_upwards: bool = False
     smooth: bool = False
+    compared: bool = False
 
 
 def _no_terms(ranking: Ranking, at: At) -> dict[Term, Floats]:
@@ -173,6 +176,7 @@ METRICS = (
         OfSums(_no_terms, _mean_accuracy),
         of_answers_alone=True,
         smooth=True,
+        compared=True,
     ),
     Metric(
         "aurc",
@@ -181,6 +185,7 @@ METRICS = (
         OfOrder(lambda blocks, at: blocks.aurc),
         higher_is_better=False,
         smooth=True,
+        compared=True,
     ),
     Metric(
         "e_aurc",
@@ -204,6 +209,7 @@ METRICS = (
         lambda ranking, at: metrics.auroc(ranking),
         OfOrder(lambda blocks, at: resampled_metrics.auroc(blocks)),
         smooth=True,
+        compared=True,
     ),
     Metric(
         "ece",
@@ -213,6 +219,7 @@ METRICS = (
         higher_is_better=False,
         needs_probability=True,
         biased_upwards=True,
+        compared=True,
     ),
     Metric(
         "ece_mass",
@@ -234,6 +241,7 @@ METRICS = (
         higher_is_better=False,
         needs_probability=True,
         smooth=True,
+        compared=True,
     ),
     Metric(
         "coverage_at_risk",
@@ -241,6 +249,7 @@ METRICS = (
         lambda ranking, at: metrics.coverage_at_risk(ranking, at.limit).coverage,
         OfOrder(lambda blocks, at: resampled_metrics.coverage_at_risk(blocks, at.limit)),
         parameter="risk",
+        compared=True,
     ),
     Metric(
         "threshold_at_risk",
@@ -266,6 +275,7 @@ METRICS = (
         _answered_share("risk"),
         parameter="risk",
         deployed=True,
+        compared=True,
     ),
     Metric(
         "deployed_risk",
@@ -275,6 +285,7 @@ METRICS = (
         parameter="risk",
         deployed=True,
         higher_is_better=False,
+        compared=True,
     ),
     Metric(
         "effective_reliability",
