@@ -23,12 +23,20 @@ from quantrust.study.config import read_study
 from study_workspace import link_workflow
 
 CONFIG = "config/quick.yaml"
-# A study with something of everything: shards, a stressed and a trained model, a dataset to divide, groups, a download.
+# A study with something of everything: shards, a stressed and a trained model, a dataset to divide, groups, a grid,
+# a download.
 EVERYTHING = """
 study: {models: [qwen2-vl-tiny, wide, adversary], shifts: [scenes-language, own]}
 features: {shards: 2}
 evaluation: {groups: [kind]}
 selector: {learning_curve: [100]}
+factorial:
+  parts:
+    methods: [hqq]
+    group: 64
+    symmetric: false
+    levels: [3, 16]
+    factors: [{component: vision}, {component: language}]
 models:
   wide: {stress: {model: qwen2-vl-tiny, share: 0.25, factor: 8}}
   adversary: {source: data/trained/adversary}

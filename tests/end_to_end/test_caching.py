@@ -9,7 +9,13 @@ from quantrust.report import contents
 
 MODEL = "adversary"
 VARIANTS, DATASETS = 3, 3
-NO_PART = ("published", "learning_curve")
+# What only a paper, a learning curve and grids of schemes have.
+NO_PART = (
+    "published",
+    "learning_curve",
+    *("grid", "importance", "effects", "published_importance"),
+    *("part_importance", "grid_heatmaps", "grid_interactions", "part_effects", "mixed_precision"),
+)
 ENTRIES = [entry for entry in contents.ENTRIES if entry.name not in NO_PART]
 
 

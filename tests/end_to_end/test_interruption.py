@@ -20,8 +20,13 @@ from quantrust.report.contents import ENTRIES
 pytestmark = pytest.mark.slow
 
 MODEL, SCHEME = "adversary", "mbq-w3g32-full"
-# The table beside the paper's numbers, and the figure of Selectors that are trained on fewer questions.
-NO_PART = ("published", "learning_curve")
+# What shows the paper's numbers, Selectors that are trained on fewer questions, and grids of schemes.
+NO_PART = (
+    "published",
+    "learning_curve",
+    *("grid", "importance", "effects", "published_importance"),
+    *("part_importance", "grid_heatmaps", "grid_interactions", "part_effects", "mixed_precision"),
+)
 STAGES = {
     "write_dataset": "data/embedded/scenes",
     "select_adversarial": "data/embedded/scenes-language",
@@ -109,6 +114,7 @@ def test_the_stages_are_all_there_are(study) -> None:
         "train_on_labels",
         "score_on_labels",
         "evaluate_learning",
+        "weigh_components",
         "bundle_variant",
         *(entry.rule for entry in ENTRIES if entry.name in NO_PART),
     }

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.tables import write_table
-from quantrust.evaluation import certification, comparison, decisions, fairness, shipping
+from quantrust.evaluation import certification, comparison, components, decisions, fairness, shipping
 from quantrust.evaluation.certification import CertificationSettings
 from quantrust.evaluation.decisions import DecisionSettings
 from quantrust.evaluation.mixtures import mixture_table
@@ -23,7 +23,17 @@ from quantrust.evaluation.operating_points import (
 )
 from quantrust.evaluation.shipped_points import PointSettings, shipped_points
 from quantrust.report import contents
-from quantrust.report.tables import accuracy, as_is, data, members, paper, published, reliability, sizes
+from quantrust.report.tables import (
+    accuracy,
+    as_is,
+    data,
+    members,
+    paper,
+    published,
+    published_importance,
+    reliability,
+    sizes,
+)
 from settings_given import given
 
 ID_DATASET = "vqav2"
@@ -208,6 +218,21 @@ def written_published(metrics: list[Path], path: Path) -> Expected:
     return [first | three("difference", (value - 0.83, low - 0.83, high - 0.83))]
 
 
+def written_published_importance(metrics: list[Path], path: Path) -> Expected:
+    shares = {"vision": 1 / 3, "connector": 0.05, "language": 2 / 3}
+    where = {"model": "m", "design": "parts", "method": "hqq", "metric": "accuracy", "least_bits": 3, "sd": 1 / 7}
+    empty = dict.fromkeys(components.IMPORTANCE_SCHEMA)
+    rows = [
+        {**empty, **where, "factor": part, "share": share, "determined": share > 0.1} for part, share in shares.items()
+    ]
+    write_table(pl.DataFrame(rows, schema=components.IMPORTANCE_SCHEMA), path.with_suffix(".parquet"))
+    settings = published_importance.Settings("parts")
+    published_importance.write(path, settings, importance_path=path.with_suffix(".parquet"))
+    own = {"sd": 1 / 7, "vision": 100 * (1 / 3), "connector": None, "language": 100 * (2 / 3)}
+    names = list(published_importance.SCHEMA)
+    return [own, *(dict(list(zip(names, row, strict=True))[4:]) for row in published_importance.PUBLISHED)]
+
+
 WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
     "data": written_data,
     "accuracy": written_accuracy,
@@ -219,6 +244,10 @@ WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
     "decisions": as_computed(decisions.SCHEMA),
     "shipping": as_computed(shipping.SCHEMA),
     "fairness": as_computed(fairness.SCHEMA),
+    "grid": as_computed(components.GRID_SCHEMA),
+    "importance": as_computed(components.IMPORTANCE_SCHEMA),
+    "effects": as_computed(components.EFFECTS_SCHEMA),
+    "published_importance": written_published_importance,
     "quantization": written_paper,
     "selector": written_paper,
     "published": written_published,

@@ -66,6 +66,18 @@ def whole_config() -> dict:
             "folder": "own/rows",
         },
     }
+    config["factorial"]["parts"] = {
+        "methods": ["hqq"],
+        "group": 64,
+        "symmetric": False,
+        "levels": [3, 16],
+        "factors": [
+            {"component": "vision"},
+            {"component": "connector"},
+            {"component": "language", "third": "first", "layer_type": "mlp"},
+        ],
+        "fraction": [[3, 1, 2]],
+    }
     config["schemes"]["mix"] = {
         "method": "mbq",
         "group": 64,
@@ -226,7 +238,7 @@ TAKEN_IN_TURN = [
     *(("selector", "epochs"), ("selector", "members"), ("features", "shards"), ("features", "workers")),
     *(("features", "max_new_tokens"), ("datasets", "divided", "max_new_tokens"), ("datasets", "scenes", "captions")),
     *(path for path in INTEGERS if path[:2] == ("datasets", "scenes") and path[-1] in ("dev", "val", "test")),
-    *(path for path in INTEGERS if path[-1] in ("questions_per_image", "images") or path[-1].endswith("_steps")),
+    *(path for path in INTEGERS if path[-1] in ("questions_per_image", "images") or str(path[-1]).endswith("_steps")),
 ]
 
 

@@ -38,6 +38,7 @@ HEAVY = {
     "compare_variants",
     "judge_schemes",
     "judge_groups",
+    "weigh_components",
 }
 # Used where they are installed; nothing requires them.
 OPTIONAL = {"gemlite"}

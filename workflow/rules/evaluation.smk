@@ -181,3 +181,31 @@ rule judge_groups:
         settings=settings.fairness(config),
     script:
         "../scripts/judge_groups.py"
+
+
+rule weigh_components:
+    input:
+        scores=[paths.ID_SCORES.format(model=model, scheme=scheme) for model, scheme in contents.grid_variants(config)],
+        checkpoints=[
+            paths.CHECKPOINT.format(model=model, scheme=scheme) for model, scheme in contents.grid_variants(config)
+        ],
+    output:
+        grid=paths.GRID.format(reports=REPORTS),
+        importance=paths.IMPORTANCE.format(reports=REPORTS),
+        effects=paths.EFFECTS.format(reports=REPORTS),
+    log:
+        f"logs/{REPORTS}/weigh_components.log",
+    benchmark:
+        f"benchmarks/runs/weigh_components/{REPORTS}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=60,
+    params:
+        code=code("weigh_components"),
+        variants=contents.grid_variants(config),
+        settings=settings.components(config),
+    script:
+        "../scripts/weigh_components.py"

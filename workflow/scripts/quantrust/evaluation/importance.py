@@ -88,6 +88,8 @@ class Stratum:
         Interval of the Shapley shares; None without answers to resample.
     determined : mapping of str to bool, or None
         Whether the lower bound of a part's variance is above 0.
+    sd_interval : (float, float), or None
+        Interval of `sd`.
     """
 
     least_bits: float
@@ -101,6 +103,7 @@ class Stratum:
     low: Mapping[str, float] | None
     high: Mapping[str, float] | None
     determined: Mapping[str, bool] | None
+    sd_interval: tuple[float, float] | None = None
 
 
 def check_levels(factors: Sequence[str], levels: Sequence[Sequence[float]], where: str) -> None:
@@ -308,7 +311,7 @@ def _shares(least: float, grid: Grid, level: float) -> Stratum:
     def share(part: float) -> float:
         return part / total if total > 0 else math.nan
 
-    low = high = determined = None
+    low = high = determined = sd_interval = None
     if measured:
         resampled = shapley({term: part[:, 1:].ravel() for term, part in parts.items()}, k)
         whole = resampled.sum(axis=0)
@@ -316,6 +319,7 @@ def _shares(least: float, grid: Grid, level: float) -> Stratum:
         between = [interval(own_shares, level) for own_shares in of_whole]
         low = dict(zip(grid.factors, (one for one, _ in between), strict=True))
         high = dict(zip(grid.factors, (other for _, other in between), strict=True))
+        sd_interval = interval(np.sqrt(np.maximum(whole, 0.0)), level)
         certain = interval(whole, level)[0] > 0
         determined = {
             factor: bool(certain and interval(variances, level)[0] > 0)
@@ -333,6 +337,7 @@ def _shares(least: float, grid: Grid, level: float) -> Stratum:
         low=low,
         high=high,
         determined=determined,
+        sd_interval=sd_interval,
     )
 
 

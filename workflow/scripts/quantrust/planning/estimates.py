@@ -17,6 +17,8 @@ from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK
 from quantrust.embedded.models import IMAGE_SIZE
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.examples import KINDS
+from quantrust.evaluation.importance import HALVINGS
+from quantrust.evaluation.importance import RESAMPLES as HALF_RESAMPLES
 from quantrust.evaluation.limits import risk_limits
 from quantrust.inference.features_file import ROWS_AT_ONCE
 from quantrust.inference.settings import DumpSettings
@@ -37,6 +39,7 @@ from quantrust.study.contents import (
     LANGUAGE_SHIFT,
     brought_groupings,
     downloads_of,
+    grid_variants,
     is_embedded,
     scheme_of,
     variants_of,
@@ -89,6 +92,9 @@ GROUPS_OF_A_GROUPING = 10
 
 FAIRNESS_BYTES = 380
 """On disk, of a row of the table of groups as text."""
+
+WEIGHED = 6
+"""Metrics of the study of components."""
 
 EPOCH_BYTES, NETWORK_BYTES = 128, 700
 """On disk, of an epoch in a Selector's record, and of the names and shapes of a network's tensors."""
@@ -572,6 +578,16 @@ class _Planner:
     def _judge_schemes(self, job: Job) -> Estimate:
         return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._judged * RESULT_BYTES)
 
+    def _weigh_components(self, job: Job) -> Estimate:
+        grid = grid_variants(self.config)
+        estimators = len(self.config["report"]["shipping"]["estimators"])
+        resamples = self.config["evaluation"]["resamples"] + 2 * HALVINGS * (1 + HALF_RESAMPLES)
+        found = self._variant(resamples, RESULTS_BYTES + len(grid) * estimators * 2 * WEIGHED * RESULT_BYTES)
+        if found.host is None:
+            return found
+        # of every scheme and estimator each metric on each resample
+        return replace(found, host=found.host + 8 * len(grid) * estimators * WEIGHED * resamples)
+
     def _build_question_groups(self, job: Job) -> Estimate:
         tested, groupings = self._tested(job.dataset), len(brought_groupings(self.config))
         if tested is None:
@@ -759,6 +775,7 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "evaluate_learning": _Planner._evaluate_learning,
     "compare_variants": _Planner._compare_variants,
     "judge_schemes": _Planner._judge_schemes,
+    "weigh_components": _Planner._weigh_components,
     "build_question_groups": _Planner._build_question_groups,
     "judge_groups": _Planner._judge_groups,
     "pick_examples": _Planner._pick_examples,

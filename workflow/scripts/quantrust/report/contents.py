@@ -14,6 +14,7 @@ from quantrust.confidence.catalogue import OF_ONE_NETWORK
 from quantrust.digest import SCRIPTS
 from quantrust.named_modules import FIGURES as FIGURE_MODULES
 from quantrust.named_modules import TABLES as TABLE_MODULES
+from quantrust.quantization.factorial import designs_of, grids_for_tables
 from quantrust.report.published import read_published
 
 Config = Mapping[str, Any]
@@ -170,6 +171,28 @@ def _paper_table(*estimators: str) -> Callable[[Config], dict[str, Any]]:
     }
 
 
+def _grids(config: Config) -> dict[str, Any]:
+    return {
+        "designs": grids_for_tables(config),
+        **_id_dataset(config),
+        "estimator": config["report"]["shipping"]["estimators"][0],
+        "risk": config["report"]["shipping"]["risk"],
+        **_level(config),
+    }
+
+
+def _has_grids(config: Config) -> bool:
+    return bool(config["factorial"])
+
+
+def _grid_of_parts(config: Config) -> str | None:
+    """Return the first whole grid of vision, connector and language model, or of two of them; None without one."""
+    for design in designs_of(config):
+        if not design.fraction and set(design.labels) <= {"vision", "connector", "language"}:
+            return design.name
+    return None
+
+
 def _groups_questions(config: Config) -> bool:
     return bool(config["evaluation"]["groups"])
 
@@ -287,6 +310,46 @@ FIGURES = (
         },
         wanted=_groups_questions,
     ),
+    Figure(
+        "part_importance",
+        "Which part matters",
+        "importance",
+        {"importance_path": "{study_data}/importance.parquet"},
+        settings=_grids,
+        wanted=_has_grids,
+    ),
+    Figure(
+        "grid_heatmaps",
+        "Grids of schemes",
+        "grid_heatmaps",
+        {"grid_path": "{study_data}/grid.parquet"},
+        settings=_grids,
+        wanted=_has_grids,
+    ),
+    Figure(
+        "grid_interactions",
+        "Parts together",
+        "grid_interactions",
+        {"grid_path": "{study_data}/grid.parquet"},
+        settings=_grids,
+        wanted=_has_grids,
+    ),
+    Figure(
+        "part_effects",
+        "Parts alone",
+        "part_effects",
+        {"effects_path": "{study_data}/effects.parquet"},
+        settings=_grids,
+        wanted=lambda config: any(len(design.levels) == 2 for design in designs_of(config)),
+    ),
+    Figure(
+        "mixed_precision",
+        "Mixed precision by bytes",
+        "mixed_precision",
+        {"grid_path": "{study_data}/grid.parquet"},
+        settings=_grids,
+        wanted=_has_grids,
+    ),
 )
 
 TABLES = (
@@ -324,6 +387,23 @@ TABLES = (
         "as_is",
         {"paths": (FAIRNESS,)},
         wanted=_groups_questions,
+    ),
+    Table("grid", "Every scheme of the grids", "as_is", {"paths": ("{study_data}/grid.parquet",)}, wanted=_has_grids),
+    Table(
+        "importance",
+        "Shares of the parts",
+        "as_is",
+        {"paths": ("{study_data}/importance.parquet",)},
+        wanted=_has_grids,
+    ),
+    Table("effects", "Main effects", "as_is", {"paths": ("{study_data}/effects.parquet",)}, wanted=_has_grids),
+    Table(
+        "published_importance",
+        "Beside the published shares",
+        "published_importance",
+        {"importance_path": "{study_data}/importance.parquet"},
+        settings=lambda config: {"design": _grid_of_parts(config)},
+        wanted=lambda config: _grid_of_parts(config) is not None,
     ),
     Table(
         "quantization",

@@ -13,7 +13,8 @@ from quantrust.data.groupings import GROUPINGS, KEYS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import published_image_token, unknown_settings, unsupported
-from quantrust.quantization.scheme import resolve_scheme
+from quantrust.quantization.factorial import designs_of, factorial_faults
+from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.study.contents import (
     CANDIDATES,
     EMBEDDED,
@@ -93,6 +94,24 @@ def _estimators_of_the_study(config: Config) -> Faults:
 def _schemes(config: Config) -> Faults:
     for name, table in config["schemes"].items():
         yield from _scheme_faults(name, table)
+
+
+def _factorial(config: Config) -> Faults:
+    faults = [*factorial_faults(config)]
+    yield from faults
+    if faults:
+        return
+    for design in designs_of(config):
+        for cell in design.cells():
+            name = design.scheme(cell)
+            table = config["schemes"].get(name, design.table(cell))
+            if table != design.table(cell):
+                yield f"schemes.{name} is the name of a cell of factorial.{design.name}; allowed: another name"
+            found = [] if name == UNQUANTIZED else [*_scheme_faults(name, design.table(cell))]
+            if found:
+                # What is wrong with one cell is wrong with most of them.
+                yield f"factorial.{design.name}: {found[0]}"
+                break
 
 
 def _models(config: Config) -> Faults:
@@ -338,6 +357,7 @@ CHECKS: tuple[Callable[[Config], Faults], ...] = (
     _shifts,
     _estimators_of_the_study,
     _schemes,
+    _factorial,
     _models,
     _prompts,
     _datasets,

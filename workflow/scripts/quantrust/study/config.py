@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.errors import QuantrustError
+from quantrust.quantization.factorial import grid_tables
 from quantrust.study.checks import study_faults
 from quantrust.study.config_file import read_config_file
 from quantrust.study.contents import bundle_choice, declared_for_bundles, estimators_of, judged_risks
@@ -83,7 +84,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Estimators that are null become those of `quantrust.study.contents.estimators_of`, risk limits that are null those
     of `judged_risks` there, and what bundles leave open that of `declared_for_bundles` and
-    `bundle_choice`. The path of a model's folder or
+    `bundle_choice`. The schemes of grids join those that have a table. The path of a model's folder or
     chat template that is not here becomes that in the project, if it is there.
 
     Parameters
@@ -100,6 +101,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **config,
         "models": models,
+        "schemes": {**config["schemes"], **grid_tables(config)},
         "certification": {**config["certification"], "estimators": estimators["certification"]},
         "bundles": {**config["bundles"], **declared_for_bundles(config), **bundle_choice(config)},
         "comparison": {**config["comparison"], "estimators": estimators["comparison"]},

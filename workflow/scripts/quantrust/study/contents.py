@@ -8,6 +8,7 @@ from quantrust.confidence.catalogue import main_estimators
 from quantrust.data.groupings import GROUPINGS
 from quantrust.data.official import SPLITS as ID_SPLITS
 from quantrust.evaluation.limits import risk_limits
+from quantrust.quantization.factorial import grid_schemes
 from quantrust.quantization.scheme import Scheme, resolve_scheme
 from quantrust.report.contents import datasets_of
 
@@ -23,6 +24,11 @@ CANDIDATES = "scenes-language-candidates"
 def variants_of(config: Config) -> list[tuple[str, str]]:
     """Return the variants of a study as (model, scheme): models in their order, then schemes in theirs."""
     return list(product(config["study"]["models"], config["study"]["schemes"]))
+
+
+def grid_variants(config: Config) -> list[tuple[str, str]]:
+    """Return the variants of the study's grids of schemes as (model, scheme), in the order of `variants_of`."""
+    return list(product(config["study"]["models"], grid_schemes(config)))
 
 
 def of_variants(config: Config, pattern: str) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from quantrust.confidence.catalogue import has_learned
+from quantrust.quantization.factorial import grid_schemes
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import datasets_of, figures_of, tables_of
 from quantrust.study import paths
@@ -15,6 +16,7 @@ from quantrust.study.contents import (
     base_name,
     datasets_with_groups,
     downloads_of,
+    grid_variants,
     is_divided,
     is_embedded,
     reads_calibration,
@@ -88,7 +90,7 @@ def study_artifacts(config: Config) -> list[str]:
     config : mapping
         Checked and completed.
     """
-    of_study = {(None, None), *variants_of(config)}
+    of_study = {(None, None), *variants_of(config), *grid_variants(config)}
     kept = [
         job
         for job in study_jobs(config)
@@ -138,7 +140,7 @@ def _model_jobs(config: Config) -> Iterator[Job]:
         for dataset in datasets_of(config):
             if not is_embedded(config, dataset):
                 yield _job("check_questions", paths.CHECKED, model=model, dataset=dataset)
-        if any(reads_calibration(config, scheme) for scheme in schemes):
+        if any(reads_calibration(config, scheme) for scheme in (*schemes, *grid_schemes(config))):
             yield _job("build_calibration", paths.CALIBRATION, model=model)
         for scheme in schemes:
             variant = {"model": model, "scheme": scheme}
@@ -152,6 +154,14 @@ def _model_jobs(config: Config) -> Iterator[Job]:
             for labels in config["selector"]["learning_curve"]:
                 yield _job("train_on_labels", paths.LABELS_SELECTOR, **variant, labels=str(labels))
                 yield _job("score_on_labels", paths.LABELS_SCORES, **variant, labels=str(labels))
+        for scheme in grid_schemes(config):
+            # What a scheme of the study has anyway is the same job.
+            variant = {"model": model, "scheme": scheme}
+            yield _job("quantize_model", paths.CHECKPOINT, **variant)
+            yield from _dump(config, model, scheme, config["study"]["id_dataset"])
+            if has_learned(config["study"]["estimators"]):
+                yield _job("train_selector", paths.SELECTOR, **variant)
+            yield _job("score_in_distribution", paths.ID_SCORES, **variant)
 
 
 def _evaluation_jobs(config: Config) -> Iterator[Job]:
@@ -173,6 +183,8 @@ def _evaluation_jobs(config: Config) -> Iterator[Job]:
     yield _job("judge_schemes", paths.SHIPPING, reports=reports)
     if config["evaluation"]["groups"]:
         yield _job("judge_groups", paths.FAIRNESS, reports=reports)
+    if config["factorial"]:
+        yield _job("weigh_components", paths.GRID, paths.IMPORTANCE, paths.EFFECTS, reports=reports)
     yield _job("pick_examples", paths.EXAMPLES, reports=reports)
 
 

@@ -9,6 +9,7 @@ from jinja2 import StrictUndefined, Template
 
 from quantrust.errors import QuantrustError
 from quantrust.models.processor_settings import max_aspect_ratio as max_aspect_ratio_of_families
+from quantrust.quantization.factorial import grids_for_tables
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import datasets_of, figures_of, learning_estimators
 from quantrust.study import paths
@@ -207,6 +208,17 @@ def shipping(config: Config) -> dict[str, Any]:
         "resamples": config["comparison"]["resamples"],
         "level": config["evaluation"]["confidence_level"],
         "seed": config["seed"],
+    }
+
+
+def components(config: Config) -> dict[str, Any]:
+    """Return what the study of components is given."""
+    return {
+        **{key: value for key, value in shipping(config).items() if key not in ("risks", "keeps")},
+        "resamples": config["evaluation"]["resamples"],
+        "risk": config["report"]["shipping"]["risk"],
+        "cost": max(config["evaluation"]["costs"]),
+        "designs": grids_for_tables(config),
     }
 
 

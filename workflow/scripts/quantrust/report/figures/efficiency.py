@@ -79,7 +79,7 @@ def draw(
         grid = figure.subplots(len(rows), len(models), squeeze=False, sharex="col", sharey="row")
         for column, model in enumerate(models):
             checkpoints = pick(metrics, model=model).select("scheme", "bytes").unique(maintain_order=True)
-            divisor, unit = _unit(checkpoints["bytes"].max())
+            divisor, unit = unit_of(checkpoints["bytes"].max())
             places = dict(zip(checkpoints["scheme"], set_apart(checkpoints["bytes"].to_list()), strict=True))
             for row, (label, values) in enumerate(rows):
                 axes = grid[row][column]
@@ -187,5 +187,6 @@ def _draw_front(axes: Axes, points: pl.DataFrame, divisor: float) -> None:
     )
 
 
-def _unit(largest: float) -> tuple[float, str]:
+def unit_of(largest: float) -> tuple[float, str]:
+    """Return the unit in which to write numbers of bytes of this size: its bytes, and its name."""
     return next(((divisor, unit) for divisor, unit in UNITS if largest >= divisor), (1.0, "bytes"))

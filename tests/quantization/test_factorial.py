@@ -1,0 +1,102 @@
+"""Grids of schemes: their cells, names, tables and fractions, and what is wrong with them."""
+
+import copy
+import re
+from itertools import product
+
+import pytest
+
+from quantrust.quantization.factorial import Design, factorial_faults, grid_schemes, grid_tables
+from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+
+PARTS = [{"component": part} for part in ("vision", "connector", "language")]
+BLOCKS = [
+    {"component": "language", "third": third, "layer_type": kind}
+    for third, kind in product(("first", "middle", "last"), ("attention", "mlp"))
+]
+SECTION = {"methods": ["hqq"], "group": 64, "symmetric": False, "levels": [2, 3, 4, 16], "factors": PARTS}
+
+
+def config_of(**sections: dict) -> dict:
+    return {"factorial": sections}
+
+
+def test_a_full_grid_has_every_combination_and_the_unquantized_scheme_once():
+    design = Design("parts", "hqq", 64, False, PARTS, [2, 3, 4, 16])
+    assert design.cells() == list(product((2, 3, 4, 16), repeat=3))
+    names = [design.scheme(cell) for cell in design.cells()]
+    assert len(set(names)) == 64
+    assert names[-1] == UNQUANTIZED
+    assert design.scheme((2, 16, 4)) == "hqq-g64-vision2-language4"
+    assert Design("parts", "rtn", "channel", True, PARTS, [3, 16]).scheme((16, 3, 16)) == "rtn-cs-connector3"
+
+
+def test_a_cell_gives_bits_to_its_parts_and_leaves_all_else_as_it_is():
+    design = Design("blocks", "hqq", 64, False, BLOCKS, [3, 16])
+    cell = (3, 16, 16, 16, 16, 3)
+    name = design.scheme(cell)
+    assert name == "hqq-g64-language-first-attention3-last-mlp3"
+    scheme = resolve_scheme(name, design.table(cell))
+    assert scheme.row_of("language", "first", "attention").bits == 3
+    assert scheme.row_of("language", "last", "mlp").bits == 3
+    assert scheme.row_of("language", "first", "mlp") is None
+    assert scheme.components == ("language",)
+    # Names of files: the longest of a grid of six parts.
+    assert max(len(design.scheme(one)) for one in design.cells()) <= 120
+    assert design.labels[0] == "language, first third, attention"
+
+
+def test_grids_share_the_schemes_that_they_have_in_common():
+    two = copy.deepcopy(SECTION) | {"factors": [PARTS[0], PARTS[2]]}
+    config = config_of(parts=SECTION, two=two)
+    names = grid_schemes(config)
+    assert names[0] == UNQUANTIZED
+    assert len(names) == len(set(names)) == 64
+    assert set(grid_tables(config)) == set(names) - {UNQUANTIZED}
+    both = config_of(parts=SECTION | {"methods": ["hqq", "gptq"]})
+    assert len(grid_schemes(both)) == 127
+
+
+def test_a_fraction_has_the_cells_in_which_its_generators_hold():
+    design = Design("half", "hqq", 64, False, BLOCKS, [3, 16], [[6, 1, 2, 3]])
+    cells = design.cells()
+    assert len(cells) == len(set(cells)) == 32
+    for cell in cells:
+        signs = [1 if bits == 16 else -1 for bits in cell]
+        assert signs[5] == signs[0] * signs[1] * signs[2]
+    # Every level of every factor as often as the other.
+    assert all(sum(cell[place] == 3 for cell in cells) == 16 for place in range(6))
+    assert design.scheme(cells[-1]) == UNQUANTIZED
+
+
+def test_aliases_are_the_products_with_all_words_of_the_defining_relation():
+    quarter = Design("quarter", "hqq", 64, False, BLOCKS, [3, 16], [[5, 1, 2], [6, 1, 3]])
+    # I = 125 = 136 = 2356: factor 1 is mixed up with 25, 36 and 12356, counted from one.
+    assert quarter.aliases()[0] == ((0,), [(1, 4), (2, 5), (0, 1, 2, 4, 5)])
+    assert len(quarter.cells()) == 16
+    assert (
+        quarter.aliases_in_words()[0].split("; ")[0] == "language, first third, mlp x language, last third, attention"
+    )
+    assert Design("whole", "hqq", 64, False, BLOCKS, [3, 16]).aliases()[0] == ((0,), [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"levels": [2, 3]}, "levels is .2, 3.; allowed: at least two numbers of bits, 16 among them"),
+        ({"factors": [PARTS[2], BLOCKS[0]]}, "factors.1. .* shares layers with .*no layer in common"),
+        ({"factors": [PARTS[0], PARTS[0]]}, "factors.1. .* shares layers with"),
+        ({"fraction": [[3, 1, 2]]}, "fraction is given beside 4 levels; allowed: with two levels only"),
+        (
+            {"levels": [3, 16], "fraction": [[4, 1, 2]]},
+            "fraction.0. is .4, 1, 2.; allowed: different factors from 1 to 3",
+        ),
+        ({"levels": [3, 16], "fraction": [[3, 1, 1]]}, "fraction.0. is .3, 1, 1."),
+        ({"levels": [3, 16], "fraction": [[3, 1, 2], [3, 1, 2]]}, "fraction gives a factor twice"),
+    ],
+)
+def test_what_is_wrong_with_a_grid_is_said(change, message):
+    faults = [*factorial_faults(config_of(parts=SECTION | change))]
+    assert any(re.search(message, fault) for fault in faults), faults
+    assert all(fault.startswith("factorial.parts") for fault in faults)
+    assert [*factorial_faults(config_of(parts=SECTION))] == []

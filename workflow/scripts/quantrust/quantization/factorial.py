@@ -1,0 +1,218 @@
+"""Grids of schemes: every part of a model at every number of bits, as the config's section `factorial` asks for them.
+
+A factor is a part of the model: a component, or a third or a layer type of its blocks. A cell gives bits to every
+factor; 16 leave a part as it is. The cell in which all have 16 is the unquantized scheme. A fraction of a grid, of two
+levels, has the cells in which some factors follow from others (Box, Hunter and Hunter, "Statistics for Experimenters",
+chapter 6): what it can't tell apart is in its table of aliases.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+from quantrust.quantization.scheme import UNQUANTIZED, UNQUANTIZED_BITS
+
+Config = Mapping[str, Any]
+Levels = tuple[int, ...]
+"""Bits of every factor, in the order of the factors."""
+PARTS = ("component", "third", "layer_type")
+
+
+@dataclass(frozen=True)
+class Design:
+    """A grid of schemes of one method.
+
+    Attributes
+    ----------
+    name : str
+        The key under `factorial`.
+    method : str
+    group : int or str
+        As in a scheme's table.
+    symmetric : bool
+    factors : sequence of mapping
+        Each with `component` and, if it is a part of its blocks, `third` and `layer_type`.
+    levels : sequence of int
+        Bits of every factor, increasing; the last are 16.
+    fraction : sequence of sequence of int
+        Generators: the first factor of each is the product of the others, factors counted from 1.
+    """
+
+    name: str
+    method: str
+    group: int | str
+    symmetric: bool
+    factors: Sequence[Mapping[str, str]]
+    levels: Sequence[int]
+    fraction: Sequence[Sequence[int]] = ()
+
+    @property
+    def labels(self) -> list[str]:
+        """The factors in words, for example `language, first third, attention`."""
+        return [_in_words(factor) for factor in self.factors]
+
+    def cells(self) -> list[Levels]:
+        """Return the bits of every cell, the unquantized one last."""
+        generated = {word[0] - 1: [factor - 1 for factor in word[1:]] for word in self.fraction}
+        free = [place for place in range(len(self.factors)) if place not in generated]
+        cells = []
+        for levels in product(self.levels, repeat=len(free)):
+            chosen = dict(zip(free, levels, strict=True))
+            for place, others in generated.items():
+                sign = math.prod(1 if chosen[other] == UNQUANTIZED_BITS else -1 for other in others)
+                chosen[place] = self.levels[-1] if sign > 0 else self.levels[0]
+            cells.append(tuple(chosen[place] for place in range(len(self.factors))))
+        return cells
+
+    def scheme(self, cell: Levels) -> str:
+        """Return the name of the scheme of a cell: equal cells of two designs have the same.
+
+        Examples
+        --------
+        >>> Design("d", "hqq", 64, False, [{"component": "vision"}, {"component": "language", "third": "first"}],
+        ...        [3, 16]).scheme((16, 3))
+        'hqq-g64-language-first3'
+        """
+        grouping = ("c" if self.group == "channel" else f"g{self.group}") + ("s" if self.symmetric else "")
+        parts, last = [], None
+        for factor, bits in zip(self.factors, cell, strict=True):
+            if bits != UNQUANTIZED_BITS:
+                # A component is named once for all parts of it that follow each other.
+                words = [] if factor["component"] == last else [factor["component"]]
+                words += [factor[key].replace("_", "-") for key in PARTS[1:] if factor.get(key) is not None]
+                last = factor["component"]
+                parts.append("-".join(words) + str(bits))
+        return "-".join([self.method, grouping, *parts]) if parts else UNQUANTIZED
+
+    def table(self, cell: Levels) -> dict[str, Any]:
+        """Return the scheme of a cell as the config's section `schemes` has it."""
+        rows = [
+            {**factor, "bits": bits}
+            for factor, bits in zip(self.factors, cell, strict=True)
+            if bits != UNQUANTIZED_BITS
+        ]
+        return {"method": self.method, "group": self.group, "symmetric": self.symmetric, "table": rows}
+
+    def aliases(self) -> list[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
+        """Return for every main effect the interactions that a fraction can't tell from it, the smaller ones first.
+
+        Returns
+        -------
+        list of (factor, list of factors)
+            Factors counted from 0, each as a tuple; without a fraction nothing has an alias.
+        """
+        words = [frozenset(factor - 1 for factor in generator) for generator in self.fraction]
+        defining = {_product(chosen) for size in range(1, len(words) + 1) for chosen in combinations(words, size)}
+        return [
+            (
+                (place,),
+                sorted((tuple(sorted(word ^ {place})) for word in defining), key=lambda alias: (len(alias), alias)),
+            )
+            for place in range(len(self.factors))
+        ]
+
+    def aliases_in_words(self) -> list[str]:
+        """Return for every factor what a fraction can't tell from its main effect."""
+        return [
+            "; ".join(" x ".join(self.labels[place] for place in alias) for alias in others)
+            for _, others in self.aliases()
+        ]
+
+
+def _in_words(factor: Mapping[str, str]) -> str:
+    words = [factor["component"]]
+    if factor.get("third") is not None:
+        words.append(f"{factor['third']} third")
+    if factor.get("layer_type") is not None:
+        words.append(factor["layer_type"].replace("_", " "))
+    return ", ".join(words)
+
+
+def _product(words: Sequence[frozenset[int]]) -> frozenset[int]:
+    found: frozenset[int] = frozenset()
+    for word in words:
+        found ^= word
+    return found
+
+
+def designs_of(config: Config) -> list[Design]:
+    """Return the designs of a config, one for each grid and method."""
+    return [
+        Design(
+            name,
+            method,
+            section["group"],
+            section["symmetric"],
+            [dict(factor) for factor in section["factors"]],
+            sorted(section["levels"]),
+            section.get("fraction", []),
+        )
+        for name, section in config["factorial"].items()
+        for method in section["methods"]
+    ]
+
+
+def grids_for_tables(config: Config) -> list[dict[str, Any]]:
+    """Return what `quantrust.evaluation.components.GridDesign` is made from, for each design of a config."""
+    return [
+        {
+            "name": design.name,
+            "method": design.method,
+            "factors": design.labels,
+            "cells": [[design.scheme(cell), list(cell)] for cell in design.cells()],
+            "aliases": design.aliases_in_words() if design.fraction else None,
+        }
+        for design in designs_of(config)
+    ]
+
+
+def grid_schemes(config: Config) -> list[str]:
+    """Return the schemes of all grids, each once, the unquantized one first."""
+    names = dict.fromkeys(design.scheme(cell) for design in designs_of(config) for cell in design.cells())
+    return sorted(names, key=lambda name: name != UNQUANTIZED)
+
+
+def grid_tables(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the schemes of all grids as the config's section `schemes` has them."""
+    return {
+        design.scheme(cell): design.table(cell)
+        for design in designs_of(config)
+        for cell in design.cells()
+        if design.scheme(cell) != UNQUANTIZED
+    }
+
+
+def factorial_faults(config: Config) -> Iterator[str]:
+    """Yield what is wrong with grids that the schema allows: the key's path, its value and what is allowed there."""
+    for name, section in config["factorial"].items():
+        path = f"factorial.{name}"
+        levels, factors = section["levels"], section["factors"]
+        if UNQUANTIZED_BITS not in levels or len(levels) < 2:
+            yield f"{path}.levels is {levels}; allowed: at least two numbers of bits, {UNQUANTIZED_BITS} among them"
+        for number, factor in enumerate(factors):
+            for other in factors[:number]:
+                if _overlap(factor, other):
+                    yield (
+                        f"{path}.factors[{number}] is {dict(factor)}, which shares layers with {dict(other)}; allowed: "
+                        "parts that have no layer in common"
+                    )
+        fraction = section.get("fraction", [])
+        if fraction and len(levels) != 2:
+            yield f"{path}.fraction is given beside {len(levels)} levels; allowed: with two levels only"
+        generated = [word[0] for word in fraction]
+        for number, word in enumerate(fraction):
+            if max(word) > len(factors) or len(set(word)) < len(word) or set(word[1:]) & {*generated}:
+                yield (
+                    f"{path}.fraction[{number}] is {word}; allowed: different factors from 1 to {len(factors)}, the "
+                    "first of them given by the others, which no other generator gives"
+                )
+        if len(set(generated)) < len(generated):
+            yield f"{path}.fraction gives a factor twice; allowed: one generator a factor"
+
+
+def _overlap(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return one["component"] == other["component"] and all(
+        one.get(key) is None or other.get(key) is None or one[key] == other[key] for key in PARTS[1:]
+    )

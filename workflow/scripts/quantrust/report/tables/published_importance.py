@@ -1,0 +1,73 @@
+"""Shares of the parts of a model in accuracy, beside those of the published component study."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from quantrust.artifacts.tables import read_table, write_csv
+
+# MMQ (arXiv 2601.15287): percent of vision, connector and language model. Rows "consensus" are the paper's own. Rows
+# "ANOVA" are computed from its result tables, by the fewest bits of any part, beside the sd of the scores. Two things
+# limit them. In GPTQ's grid only vision and connector have 2 bits, so that its first row compares unequal levels. And
+# GPTQ's captioning runs drew their own test images: from 6 bits on, 90 % of the variance is interaction: noise.
+PUBLISHED = (
+    ("blip2-opt-2.7b", "gptq", "CIDEr", "published, consensus", 2, None, 50.4, 2.0, 47.6),
+    ("blip2-opt-2.7b", "gptq", "CIDEr", "published, ANOVA", 2, 0.4669, 53.2, 0.7, 46.1),
+    ("blip2-opt-2.7b", "gptq", "CIDEr", "published, ANOVA", 3, 0.3570, 0.7, 0.4, 98.8),
+    ("blip2-opt-2.7b", "gptq", "CIDEr", "published, ANOVA", 4, 0.1036, 4.8, 5.0, 90.2),
+    ("blip2-opt-2.7b", "awq", "CIDEr", "published, consensus", 2, None, 17.1, 2.5, 80.5),
+    ("blip2-opt-2.7b", "awq", "CIDEr", "published, ANOVA", 2, 0.4280, 12.8, 0.8, 86.5),
+    ("blip2-opt-2.7b", "awq", "CIDEr", "published, ANOVA", 3, 0.1637, 0.9, 0.3, 98.9),
+    ("blip2-opt-2.7b", "awq", "CIDEr", "published, ANOVA", 4, 0.0397, 13.0, 0.4, 86.6),
+    ("llava-1.5-7b", "gptq", "accuracy", "published, ANOVA", 2, 0.2133, 12.2, None, 87.8),
+    ("llava-1.5-7b", "gptq", "accuracy", "published, ANOVA", 3, 0.0191, 12.4, None, 87.6),
+    ("llava-1.5-7b", "gptq", "accuracy", "published, ANOVA", 4, 0.0030, 35.8, None, 64.2),
+)
+PARTS = ("vision", "connector", "language")
+SCHEMA = {
+    "model": pl.String,
+    "method": pl.String,
+    "metric": pl.String,
+    "source": pl.String,
+    "least_bits": pl.Int64,
+    "sd": pl.Float64,
+    **dict.fromkeys(PARTS, pl.Float64),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the table is given beside its inputs.
+
+    Attributes
+    ----------
+    design : str
+        The grid of vision, connector and language model.
+    """
+
+    design: str
+
+
+def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -> None:
+    """Write the shares in accuracy of this study's models, and those published, a row per model, method and stratum.
+
+    Parameters
+    ----------
+    csv : str or Path
+        The file to write, with the columns of `SCHEMA`; shares are in percent, empty for a part that a model lacks or
+        whose share is not determined.
+    settings : Settings
+    importance_path : str or Path
+        The table of shares of `quantrust.evaluation.components`.
+    """
+    own = read_table(importance_path).filter(pl.col("design") == settings.design, pl.col("metric") == "accuracy")
+    rows: list[tuple[object, ...]] = []
+    keys = ["model", "method", "least_bits"]
+    for (model, method, least), stratum in own.group_by(keys, maintain_order=True):
+        shares = {
+            row["factor"]: None if row["share"] is None or not row["determined"] else 100 * row["share"]
+            for row in stratum.iter_rows(named=True)
+        }
+        rows.append((model, method, "accuracy", "this study", least, stratum["sd"][0], *(shares.get(p) for p in PARTS)))
+    write_csv(pl.DataFrame([*rows, *PUBLISHED], schema=SCHEMA, orient="row"), csv)
