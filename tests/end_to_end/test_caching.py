@@ -52,7 +52,8 @@ EVALUATION = (
 CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 # All variants are compared with one another, so that any change of scores compares all anew.
 SHARED = ("data/studies/reports/", "reports/")
-COMPARISON = Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
+DRIFT = Counter(measure_drift=1, tabulate_drift=1, drift_from_bf16=1)
+COMPARISON = DRIFT + Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
 FAIRNESS = Counter(judge_groups=1, tabulate_fairness=1, fairness_by_group=1)
 DECISION_TABLES = FAIRNESS + Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1, tabulate_shipping=1)
 DECISION = Counter(set_operating_points=VARIANTS, decide_variant=VARIANTS) + DECISION_TABLES
@@ -184,7 +185,7 @@ def test_bringing_groups_of_questions_asks_no_model_anew(scratch) -> None:
 
 
 def test_another_study_of_fewer_schemes_leaves_what_the_first_computed_of_all_of_them(scratch) -> None:
-    shared = ("comparisons", "shipping", "examples", "fairness")
+    shared = ("comparisons", "shipping", "examples", "fairness", "drift")
     before = scratch.digests("data/studies/reports")
     assert {Path(path).stem for path in before} == set(shared)
     scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full"])
@@ -331,7 +332,7 @@ def test_one_figure_builds_only_what_it_needs(scratch) -> None:
 def test_changing_the_number_of_resamples_reruns_evaluations_and_what_follows(scratch) -> None:
     scratch.change("evaluation", "resamples", value=21)
     decisions = Counter(set_operating_points=VARIANTS, decide_variant=VARIANTS, pick_examples=1, tabulate_decisions=1)
-    assert scratch.plan()[0] == EVALUATION + decisions
+    assert scratch.plan()[0] == EVALUATION + decisions + DRIFT
 
 
 def test_changing_what_may_ship_certifies_anew_and_judges_nothing_else(scratch) -> None:

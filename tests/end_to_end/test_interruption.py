@@ -48,6 +48,7 @@ STAGES = {
     "compare_variants": "data/studies/reports/comparisons.parquet",
     "set_operating_points": f"data/operating_points/{MODEL}/{SCHEME}.json",
     "decide_variant": f"data/decisions/{MODEL}/{SCHEME}.parquet",
+    "measure_drift": "data/studies/reports/drift.parquet",
     "judge_schemes": "data/studies/reports/shipping.parquet",
     "pick_examples": "data/studies/reports/examples.parquet",
     "judge_groups": "data/studies/reports/fairness.parquet",

@@ -56,7 +56,7 @@ def test_a_study_of_maxprob_alone_on_unquantized_models_needs_no_further_key(scr
     planned, _ = scratch.plan()
     assert "train_selector" not in planned and planned["write_scores"] == 1
     scratch.run()
-    assert made(scratch) == before - {"mixtures", "selector_gain", "selector", "members"}
+    assert made(scratch) == before - {"mixtures", "selector_gain", "selector", "members", "drift", "drift_from_bf16"}
     tables = scratch.folder / "reports" / "tables"
     assert pl.read_csv(tables / "comparisons.csv").is_empty() and pl.read_csv(tables / "shipping.csv").is_empty()
     text, data = page(scratch)

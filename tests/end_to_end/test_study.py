@@ -68,7 +68,7 @@ def test_every_figure_and_table_is_made(study) -> None:
     reports = study.folder / "reports"
     made = {str(path.relative_to(reports)) for path in reports.rglob("*.*") if DIGESTS not in path.parts}
     figures = ("risk_coverage", "mixtures", "efficiency", "degradation", "reliability_diagrams", "selector_gain")
-    figures += ("confidence_histograms", "answer_types", "question_kinds", "fairness_by_group")
+    figures += ("confidence_histograms", "answer_types", "question_kinds", "fairness_by_group", "drift_from_bf16")
     expected = {f"{name}.{kind}" for name in figures for kind in ("pdf", "png")}
     tables = (
         "data",
@@ -80,6 +80,7 @@ def test_every_figure_and_table_is_made(study) -> None:
         "comparisons",
         "decisions",
         "shipping",
+        "drift",
         "fairness",
     )
     expected |= {f"tables/{name}.csv" for name in tables}

@@ -10,6 +10,7 @@ import pytest
 from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.breakdowns import BINS_SCHEMA, GROUPS_SCHEMA
 from quantrust.evaluation.comparison import SCHEMA as COMPARISON_SCHEMA
+from quantrust.evaluation.drift_from_bf16 import SCHEMA as DRIFT_SCHEMA
 from quantrust.evaluation.fairness import SCHEMA as FAIRNESS_SCHEMA
 
 ID_DATASET = "scenes"
@@ -34,6 +35,7 @@ class Study:
         self.bins: dict[tuple[str, str], Path] = {}
         self.comparisons = folder / "data" / "comparisons.parquet"
         self.fairness = folder / "data" / "fairness.parquet"
+        self.drift = folder / "data" / "drift.parquet"
         self.sizes = folder / "sizes.csv"
 
 
@@ -90,6 +92,7 @@ def write_study(folder: Path, models: tuple[str, ...] = MODELS, schemes: tuple[s
             paths[model, scheme] = path
     write_table(comparison_table(models, schemes), study.comparisons)
     write_table(fairness_table(models, schemes), study.fairness)
+    write_table(drift_table(models, schemes), study.drift)
     sizes = [
         (model, scheme, 100_000 * (16 if scheme == "bf16" else int(scheme.split("-w")[1][0])))
         for model, scheme in study.metrics
@@ -132,6 +135,21 @@ def fairness_table(models: tuple[str, ...], schemes: tuple[str, ...]) -> pl.Data
             named = {"grouping": grouping, "group": group, "metric": metric, "effect": "widens" if wider else None}
             rows.append(dict.fromkeys(FAIRNESS_SCHEMA) | where | named | numbers)
     return pl.DataFrame(rows, schema=FAIRNESS_SCHEMA)
+
+
+def drift_table(models: tuple[str, ...], schemes: tuple[str, ...]) -> pl.DataFrame:
+    """A drift that grows as the accuracy falls, as `write_drift` writes it."""
+    measures = [(None, "answers_changed", 2.0), (None, "right_to_wrong", 1.2), (None, "wrong_to_right", 0.2)]
+    measures += [(None, "kl_divergence", 3.0)]
+    measures += [(name, f"confidence_{kind}", 0.5) for name in ("maxprob", "selector") for kind in ("change", "moved")]
+    rows = []
+    for model, scheme, dataset in itertools.product(models, schemes, (ID_DATASET, *SHIFTS)):
+        loss = quality(model, "bf16") - quality(model, scheme)
+        counts = (4500, 1500) if dataset == ID_DATASET else (2400, 800)
+        for estimator, measure, factor in measures if scheme != "bf16" else []:
+            value = factor * loss
+            rows.append((model, scheme, dataset, estimator, measure, value, 0.8 * value, 1.2 * value, *counts))
+    return pl.DataFrame(rows, schema=DRIFT_SCHEMA, orient="row")
 
 
 def bin_rows(model: str, scheme: str) -> list[tuple[object, ...]]:

@@ -18,6 +18,7 @@ from quantrust.errors import QuantrustError
 from quantrust.report.figures import (
     confidence_histograms,
     degradation,
+    drift,
     efficiency,
     fairness,
     groups,
@@ -80,6 +81,14 @@ def draw_selector_gain(study, variants: Variants, *files: Path) -> None:
     selector_gain.draw(*files, selector_gain.Settings(RISKS, LEVEL), comparisons_path=study.comparisons)
 
 
+def draw_drift_from_bf16(study, variants: Variants, *files: Path) -> None:
+    table = pl.read_parquet(study.drift)
+    wanted = pl.DataFrame(list(variants), schema=["model", "scheme"], orient="row")
+    own = files[0].with_suffix(".parquet")
+    write_table(table.join(wanted, on=["model", "scheme"], how="semi", maintain_order="left"), own)
+    drift.draw(*files, drift.Settings(LEVEL), drift_path=own)
+
+
 def draw_answer_types(study, variants: Variants, *files: Path, risk: float = RISK) -> None:
     paths = [study.groups[variant] for variant in variants]
     groups.draw(*files, groups.Settings("answer_type", [ID_DATASET, *SHIFTS], risk, LEVEL), group_paths=paths)
@@ -125,7 +134,17 @@ OF_VARIANTS = {name: draw for name, draw in DRAW.items() if name not in ("select
 
 
 MODULES = (
-    *(confidence_histograms, degradation, efficiency, fairness, groups, mixtures, reliability_diagrams, risk_coverage),
+    *(
+        confidence_histograms,
+        degradation,
+        drift,
+        efficiency,
+        fairness,
+        groups,
+        mixtures,
+        reliability_diagrams,
+        risk_coverage,
+    ),
     selector_gain,
 )
 
@@ -200,6 +219,7 @@ def test_a_figure_states_the_number_of_questions(study, tmp_path: Path, drawn: l
     draw(study, list(study.metrics), tmp_path / "figure.pdf", tmp_path / "figure.png")
     counts = {"mixtures": "2,400 test", "reliability_diagrams": "4,203 test", "confidence_histograms": "4,203 test"}
     counts |= dict.fromkeys(("answer_types", "question_kinds"), "groups of 700 test")
+    counts["drift_from_bf16"] = "test questions: scenes: 4,500"
     assert counts.get(next(name for name in DRAW if DRAW[name] is draw), "4,500 test") in note_of(drawn[0])
     if draw is not draw_confidence_histograms:
         assert "95 % bootstrap intervals over images" in note_of(drawn[0])

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.tables import write_table
-from quantrust.evaluation import certification, comparison, components, decisions, fairness, shipping
+from quantrust.evaluation import certification, comparison, components, decisions, drift_from_bf16, fairness, shipping
 from quantrust.evaluation.certification import CertificationSettings
 from quantrust.evaluation.decisions import DecisionSettings
 from quantrust.evaluation.mixtures import mixture_table
@@ -243,6 +243,7 @@ WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
     "comparisons": as_computed(comparison.SCHEMA),
     "decisions": as_computed(decisions.SCHEMA),
     "shipping": as_computed(shipping.SCHEMA),
+    "drift": as_computed(drift_from_bf16.SCHEMA),
     "fairness": as_computed(fairness.SCHEMA),
     "grid": as_computed(components.GRID_SCHEMA),
     "importance": as_computed(components.IMPORTANCE_SCHEMA),

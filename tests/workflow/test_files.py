@@ -37,6 +37,7 @@ HEAVY = {
     "set_operating_points",
     "compare_variants",
     "judge_schemes",
+    "measure_drift",
     "judge_groups",
     "weigh_components",
 }

@@ -156,6 +156,30 @@ rule compare_variants:
         "../scripts/compare_variants.py"
 
 
+rule measure_drift:
+    input:
+        scores=of_variants(paths.SCORES),
+        features=inputs.features_of_variants(config),
+    output:
+        paths.DRIFT.format(reports=REPORTS),
+    log:
+        f"logs/{REPORTS}/measure_drift.log",
+    benchmark:
+        f"benchmarks/runs/measure_drift/{REPORTS}.tsv"
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=30,
+    params:
+        code=code("measure_drift"),
+        variants=contents.variants_of(config),
+        settings=settings.drift(config),
+    script:
+        "../scripts/measure_drift.py"
+
+
 rule judge_groups:
     input:
         scores=of_variants(paths.SCORES),

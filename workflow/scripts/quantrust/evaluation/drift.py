@@ -133,7 +133,7 @@ def measure_drift(
             f"{before.height} answers and {here.height} answers have {pairs.height} questions in common; expected "
             "answers to the same questions"
         )
-    over = _OverImages(draw_images(pairs["image_id"].to_numpy(), resamples, seed), level)
+    over = OverImages(draw_images(pairs["image_id"].to_numpy(), resamples, seed), level)
     changed = (pairs["answer"] != pairs["answer_here"]).to_numpy().astype(float)
     moved = (pairs["confidence_here"] - pairs["confidence"]).abs().to_numpy()
     qualities = None
@@ -155,7 +155,7 @@ def measure_drift(
 
 
 def _of_point(
-    point: OperatingPoint, pairs: pl.DataFrame, qualities: tuple[Floats, Floats] | None, over: "_OverImages"
+    point: OperatingPoint, pairs: pl.DataFrame, qualities: tuple[Floats, Floats] | None, over: "OverImages"
 ) -> PointDrift:
     kept, kept_here = (
         (pairs[name] >= point.threshold).to_numpy().astype(float) for name in ("confidence", "confidence_here")
@@ -192,8 +192,16 @@ def _verdict(risk: Estimate, limit: float, images: int, level: float) -> str:
 
 
 @dataclass(frozen=True)
-class _OverImages:
-    """Weighted means with intervals over resamples of images."""
+class OverImages:
+    """Weighted means with intervals over resamples of images.
+
+    Attributes
+    ----------
+    draws : ImageDraws
+        Of the images of n answers.
+    level : float in (0, 1)
+        Nominal coverage of the intervals.
+    """
 
     draws: ImageDraws
     level: float

@@ -96,6 +96,12 @@ FAIRNESS_BYTES = 380
 WEIGHED = 6
 """Metrics of the study of components."""
 
+DRIFT_BYTES = 150
+"""On disk, of a row of the table of drift as text."""
+
+LOGIT_READ, SCORE_READ, COMPARED_AT_ONCE = 8, 200, 200_000_000
+"""In host memory, of a logit with its token, of an answer's scores, and of logits while they are compared."""
+
 EPOCH_BYTES, NETWORK_BYTES = 128, 700
 """On disk, of an epoch in a Selector's record, and of the names and shapes of a network's tensors."""
 
@@ -575,6 +581,19 @@ class _Planner:
     def _compare_variants(self, job: Job) -> Estimate:
         return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._compared * RESULT_BYTES)
 
+    def _measure_drift(self, job: Job) -> Estimate:
+        found = self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + self._drifted * RESULT_BYTES)
+        models = [self._model(name) for name in self.config["study"]["models"]]
+        if found.host is None or None in models:
+            return replace(found, host=None)
+        tested = self._tested(*self.questions) or [0]
+        top_k = self.config["features"]["top_k"]
+        kept = max(model.vocabulary for model in models if model is not None) if top_k == "all" else top_k
+        # the logits of both sides on one dataset, as they are read and once more
+        logits = 2 * 2 * LOGIT_READ * kept * max(tested)
+        answers = len(self.config["study"]["schemes"]) * sum(tested) * SCORE_READ
+        return replace(found, host=found.host + COMPARED_AT_ONCE + logits + answers)
+
     def _judge_schemes(self, job: Job) -> Estimate:
         return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._judged * RESULT_BYTES)
 
@@ -637,6 +656,11 @@ class _Planner:
         """Comparisons: of a variant each estimator with bf16 and with maxprob, by accuracy, AURC, ECE and coverages."""
         pairs = 2 * self._variants * len(self.config["comparison"]["estimators"])
         return pairs * len(self.questions) * (3 + len(self.config["report"]["risks"]))
+
+    @property
+    def _drifted(self) -> int:
+        """Measures of drift: of a variant four of its answers, and two of each estimator's confidence."""
+        return self._variants * len(self.questions) * (4 + 2 * len(self.config["comparison"]["estimators"]))
 
     @property
     def _judged(self) -> int:
@@ -729,6 +753,9 @@ class _Planner:
     def _tabulate_shipping(self, job: Job) -> Estimate:
         return self._table(self._judged, 180)
 
+    def _tabulate_drift(self, job: Job) -> Estimate:
+        return self._table(self._drifted, DRIFT_BYTES)
+
     def _tabulate_fairness(self, job: Job) -> Estimate:
         return self._table(self._grouped, FAIRNESS_BYTES)
 
@@ -774,6 +801,7 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "decide_variant": _Planner._decide_variant,
     "evaluate_learning": _Planner._evaluate_learning,
     "compare_variants": _Planner._compare_variants,
+    "measure_drift": _Planner._measure_drift,
     "judge_schemes": _Planner._judge_schemes,
     "weigh_components": _Planner._weigh_components,
     "build_question_groups": _Planner._build_question_groups,
@@ -791,6 +819,7 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "tabulate_comparisons": _Planner._tabulate_comparisons,
     "tabulate_decisions": _Planner._tabulate_decisions,
     "tabulate_shipping": _Planner._tabulate_shipping,
+    "tabulate_drift": _Planner._tabulate_drift,
     "tabulate_fairness": _Planner._tabulate_fairness,
     "build_page": _Planner._build_page,
 }

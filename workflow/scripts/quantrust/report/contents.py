@@ -15,6 +15,7 @@ from quantrust.digest import SCRIPTS
 from quantrust.named_modules import FIGURES as FIGURE_MODULES
 from quantrust.named_modules import TABLES as TABLE_MODULES
 from quantrust.quantization.factorial import designs_of, grids_for_tables
+from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import read_published
 
 Config = Mapping[str, Any]
@@ -31,6 +32,7 @@ def _every(folder: str) -> str:
 
 COMPARISONS = "{study_data}/comparisons.parquet"
 FAIRNESS = "{study_data}/fairness.parquet"
+DRIFT = "{study_data}/drift.parquet"
 PUBLISHED = "{published}"
 
 
@@ -197,6 +199,12 @@ def _groups_questions(config: Config) -> bool:
     return bool(config["evaluation"]["groups"])
 
 
+def has_drift(config: Config) -> bool:
+    """Return whether a study has the unquantized model and schemes that can drift from it."""
+    schemes = config["study"]["schemes"]
+    return UNQUANTIZED in schemes and len(schemes) > 1
+
+
 def _has_several_networks(config: Config) -> bool:
     return config["selector"]["members"] > 1 and any(
         name.split("+")[0] in OF_ONE_NETWORK for name in config["study"]["estimators"]
@@ -239,6 +247,14 @@ FIGURES = (
         "degradation",
         {"metric_paths": _every("in_distribution/metrics")},
         settings=_at_risks,
+    ),
+    Figure(
+        "drift_from_bf16",
+        "Drift from bf16",
+        "drift",
+        {"drift_path": DRIFT},
+        settings=_level,
+        wanted=has_drift,
     ),
     Figure(
         "reliability_diagrams",
@@ -381,6 +397,7 @@ TABLES = (
     Table("comparisons", "Paired comparisons", "as_is", {"paths": (COMPARISONS,)}),
     Table("decisions", "Decisions: every risk limit", "as_is", {"paths": _every("decisions")}),
     Table("shipping", "What schemes keep of bf16", "as_is", {"paths": ("{study_data}/shipping.parquet",)}),
+    Table("drift", "Single answers against bf16", "as_is", {"paths": (DRIFT,)}, wanted=has_drift),
     Table(
         "fairness",
         "Groups under one threshold",

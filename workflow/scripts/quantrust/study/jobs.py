@@ -7,7 +7,7 @@ from pathlib import PurePath
 from quantrust.confidence.catalogue import has_learned
 from quantrust.quantization.factorial import grid_schemes
 from quantrust.quantization.scheme import UNQUANTIZED
-from quantrust.report.contents import datasets_of, figures_of, tables_of
+from quantrust.report.contents import datasets_of, figures_of, has_drift, tables_of
 from quantrust.study import paths
 from quantrust.study.contents import (
     CANDIDATES,
@@ -180,6 +180,8 @@ def _evaluation_jobs(config: Config) -> Iterator[Job]:
             yield _job("evaluate_learning", paths.LEARNING_CURVE, **variant)
     reports = config["report"]["folder"]
     yield _job("compare_variants", paths.COMPARISONS, reports=reports)
+    if has_drift(config):
+        yield _job("measure_drift", paths.DRIFT, reports=reports)
     yield _job("judge_schemes", paths.SHIPPING, reports=reports)
     if config["evaluation"]["groups"]:
         yield _job("judge_groups", paths.FAIRNESS, reports=reports)

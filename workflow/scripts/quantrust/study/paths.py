@@ -45,6 +45,7 @@ FAIRNESS = "data/studies/{reports}/fairness.parquet"
 GRID = "data/studies/{reports}/grid.parquet"
 IMPORTANCE = "data/studies/{reports}/importance.parquet"
 EFFECTS = "data/studies/{reports}/effects.parquet"
+DRIFT = "data/studies/{reports}/drift.parquet"
 EXAMPLES = "data/studies/{reports}/examples.parquet"
 PAGE = "{reports}/index.html"
 

@@ -222,6 +222,19 @@ def components(config: Config) -> dict[str, Any]:
     }
 
 
+def drift(config: Config) -> dict[str, Any]:
+    """Return what the measuring of drift from the unquantized model is given."""
+    return {
+        "reference": UNQUANTIZED,
+        "id_dataset": config["study"]["id_dataset"],
+        "datasets": datasets_of(config),
+        "estimators": config["comparison"]["estimators"],
+        "resamples": config["evaluation"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
+    }
+
+
 def fairness(config: Config) -> dict[str, Any]:
     """Return what the judgement of groups of questions is given."""
     return {
