@@ -13,6 +13,7 @@ from study_workspace import ROOT, Workspace
 pytestmark = pytest.mark.slow
 
 ID_DATASET, MODEL = "scenes", "adversary"
+SCHEMES = ["bf16", "hqq-w3g32-full"]
 
 
 def made(study: Workspace) -> set[str]:
@@ -33,18 +34,28 @@ def without_report(study: Workspace) -> set[str]:
     return before
 
 
-def test_a_study_without_shifted_datasets_is_whole(scratch: Workspace) -> None:
+def test_a_study_without_shifts_and_with_an_estimator_of_ones_own_is_whole(scratch: Workspace) -> None:
     before = without_report(scratch)
-    scratch.change("study", "shifts", value=[])
+    own = Path("workflow", "scripts", "quantrust", "confidence", "estimators", "first_token.py")
+    shutil.copy(ROOT / "docs" / "examples" / own.name, scratch.folder / own)
+    estimators = ["maxprob", "selector", "first-token", "first-token+platt"]
+    scratch.change("study", value={"models": [MODEL], "schemes": SCHEMES, "shifts": [], "estimators": estimators})
     scratch.run()
     assert made(scratch) == before - {"mixtures"}
-    for name in ("accuracy", "reliability", "certification", "comparisons", "decisions", "shipping", "data"):
+    for name in ("accuracy", "reliability", "certification", "comparisons", "decisions", "shipping", "data", "drift"):
         table = pl.read_csv(scratch.folder / "reports" / "tables" / f"{name}.csv")
         assert set(table["dataset"]) == {ID_DATASET}, name
     text, data = page(scratch)
     assert "mixtures" not in re.findall(r'<section id="([^"]+)"', text)
     assert data["mixtures"] == [] and {curve["dataset"] for curve in data["curves"]} == {ID_DATASET}
     assert "scenes-multimodal" not in text
+    # No other key names the estimator, and yet it is certified, compared and shown.
+    assert set(data["decisions"]["estimator"]) == {curve["estimator"] for curve in data["curves"]} == set(estimators)
+    for name in estimators:
+        assert f'<option value="{name}">{name}</option>' in text
+        assert f"By the confidence of {name}" in text
+    compared = pl.read_csv(scratch.folder / "reports" / "tables" / "comparisons.csv")
+    assert set(compared["first_estimator"]) == set(estimators)
     # What is drawn all the same where it is asked for says why it is empty.
     scratch.run("reports/mixtures.pdf")
     scratch.run("--report", "report.html")
@@ -66,25 +77,8 @@ def test_a_study_of_maxprob_alone_on_unquantized_models_needs_no_further_key(scr
 
 def test_a_study_of_the_selector_alone_is_whole(scratch: Workspace) -> None:
     before = without_report(scratch)
-    scratch.change("study", "shifts", value=[])
-    scratch.change("study", "estimators", value=["selector"])
+    scratch.change("study", value={"models": [MODEL], "schemes": SCHEMES, "shifts": [], "estimators": ["selector"]})
     scratch.run()
     assert made(scratch) == before - {"mixtures", "selector_gain", "quantization"}
     table = pl.read_csv(scratch.folder / "reports" / "tables" / "comparisons.csv")
     assert set(table["first_estimator"]) == {"selector"} and set(table["second_scheme"]) == {"bf16"}
-
-
-def test_an_estimator_of_ones_own_is_on_the_page_once_the_study_names_it(scratch: Workspace) -> None:
-    estimators = Path("workflow", "scripts", "quantrust", "confidence", "estimators")
-    shutil.copy(ROOT / "docs" / "examples" / "first_token.py", scratch.folder / estimators)
-    scratch.change("study", "shifts", value=[])
-    scratch.change("study", "estimators", value=["maxprob", "first-token", "first-token+platt"])
-    scratch.run()
-    text, data = page(scratch)
-    expected = {"maxprob", "first-token", "first-token+platt"}
-    assert set(data["decisions"]["estimator"]) == {curve["estimator"] for curve in data["curves"]} == expected
-    for name in expected:
-        assert f'<option value="{name}">{name}</option>' in text
-        assert f"By the confidence of {name}" in text
-    compared = pl.read_csv(scratch.folder / "reports" / "tables" / "comparisons.csv")
-    assert set(compared["first_estimator"]) == expected
