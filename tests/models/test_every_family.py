@@ -330,9 +330,10 @@ def test_every_method_quantizes_it_to_the_planned_bytes(scheme, made, table, sha
     if scheme.startswith(("awq", "mbq")):
         assert len(record["scales"]) == sum(tiny(made.name).folds.values())
     before, after = (answer(*parts, QUESTIONS, shapes, 1) for parts in (loaded, (family, model, processor)))
-    change = (after.first_logits - before.first_logits).norm() / before.first_logits.norm()
-    # attention this sharp makes much of 256 levels, but a scale or a grid in the wrong place changes everything
-    assert 0 < change < 0.4
+    change = (after.first_logits - before.first_logits).norm(dim=1) / before.first_logits.norm(dim=1)
+    # attention this sharp may make much of 256 levels for one picture, but a scale or a grid in the wrong place changes
+    # everything
+    assert 0 < float(change.median()) < 0.25
 
 
 def test_packed_kernels_answer_as_the_reference_does(made, shapes, tmp_path):

@@ -482,6 +482,17 @@ def test_a_study_of_fewer_estimators_or_without_shifts_needs_no_further_key(
     check_config(config, SCHEMA)
 
 
+def test_an_attention_that_the_family_of_a_model_cannot_be_read_with_is_refused(config: dict) -> None:
+    name = config["study"]["models"][0]
+    config["models"][name]["family"] = "paligemma"
+    config["compute"] |= {"device": "cuda", "attention": "flash_attention_2"}
+    config["features"]["dtype"] = "bfloat16"
+    with pytest.raises(QuantrustError) as caught:
+        check_config(config)
+    assert "compute.attention is 'flash_attention_2'; allowed: eager, sdpa, as" in str(caught.value)
+    assert str(caught.value).count("compute.attention") == 1 and f"the family of {name}" in str(caught.value)
+
+
 def test_every_fault_is_listed_on_a_line_of_its_own(config: dict) -> None:
     put(config, "seed", -1)
     put(config, "features/dtype", "fp16")

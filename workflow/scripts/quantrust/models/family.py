@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from quantrust.errors import QuantrustError
 from quantrust.models.components import COMPONENTS, Component, GroupRule, NormKind
 from quantrust.models.named_errors import blaming
+from quantrust.models.processor_settings import ATTENTIONS
 
 # Stands for the question while a chat template is rendered once for many questions.
 _SENTINEL = "\u2402question\u2403"
@@ -185,8 +186,9 @@ class Family(ABC):
     norms: tuple[tuple[type[nn.Module], NormKind], ...]
     # The buffer of the token embedding by which it multiplies what it looks up; None where it does not.
     embedding_factor: str | None = None
-    # What the decoder can attend with. Flash attention has no mask, so that no token can see a later one.
-    attentions: tuple[str, ...] = ("eager", "sdpa", "flash_attention_2")
+    # What the decoder can attend with. Flash attention has no mask, so that no token can see a later one. Read from the
+    # source as well.
+    attentions: tuple[str, ...] = ATTENTIONS
     # What the published prompt format puts between the assistant's turn and the answer.
     answer_prefix: str
     # Settings of preprocessor_config.json that a study may set, those in maps with dots; read from the source as well.

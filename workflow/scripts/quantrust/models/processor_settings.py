@@ -13,6 +13,9 @@ from typing import Any
 from quantrust.digest import SCRIPTS
 from quantrust.named_modules import FAMILIES, module_names
 
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
+"""What decoders attend with, unless their adapter says less."""
+
 
 def processor_keys(family: str) -> tuple[str, ...]:
     """Return the settings of a family's processor that a config may give, those in maps with dots.
@@ -57,6 +60,17 @@ def published_image_token(family: str) -> str | None:
     """
     token: str | None = _declared(family, "published_image_token", None)
     return token
+
+
+def attentions(family: str) -> tuple[str, ...]:
+    """Return what the decoder of a family can attend with.
+
+    Parameters
+    ----------
+    family : str
+        The name of a module of the families' package.
+    """
+    return tuple(_declared(family, "attentions", ATTENTIONS))
 
 
 def unsupported(family: object) -> str | None:

@@ -12,7 +12,7 @@ from quantrust.data.format import format_names, load_format
 from quantrust.data.groupings import GROUPINGS, KEYS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
-from quantrust.models.processor_settings import published_image_token, unknown_settings, unsupported
+from quantrust.models.processor_settings import attentions, published_image_token, unknown_settings, unsupported
 from quantrust.quantization.factorial import designs_of, factorial_faults
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 from quantrust.study.contents import (
@@ -242,6 +242,14 @@ def _compute(config: Config) -> Faults:
         yield "compute.attention is 'flash_attention_2'; allowed: eager, sdpa, as compute.device is not cuda"
     if dtype != "bfloat16":
         yield f"features.dtype is {dtype!r}; allowed: bfloat16, as compute.attention is flash_attention_2"
+    for name in config["study"]["models"]:
+        model = config["models"].get(name, {})
+        family = config["models"].get(model.get("stress", {}).get("model"), model).get("family")
+        if unsupported(family) is None and compute["attention"] not in (allowed := attentions(family)):
+            yield (
+                f"compute.attention is {compute['attention']!r}; allowed: {', '.join(allowed)}, as the tokens of a "
+                f"prompt see later ones in {family}, the family of {name}"
+            )
 
 
 def _features(config: Config) -> Faults:
