@@ -92,3 +92,34 @@ def test_a_bundle_that_is_only_sealed_anew_is_loaded(folder: Path) -> None:
     """Without which the tests above would say nothing."""
     sealed(folder)
     assert Bundle.load(folder).record.estimator == "maxprob"
+
+
+LAYERS: dict[str, tuple[Callable[[list], object], str]] = {
+    "no object": (lambda layers: layers.append([]), "is []; expected an object with layer, rows,"),
+    "no such layer": (lambda layers: layers[5].update(layer="model.visual"), "no layer of the model that can be"),
+    "a layer twice": (lambda layers: layers.append(layers[5]), "or is there twice"),
+    "other rows": (lambda layers: layers[5].update(rows=10**9), "expected rows, columns, bits and group of a layer of"),
+    "a group of no size": (lambda layers: layers[5].update(group=0), "in groups of 0, which do not fit"),
+    "a group that is none": (lambda layers: layers[5].update(group=None), "expected rows, columns, bits and group"),
+    "bits": (lambda layers: layers[5].update(bits=7), "has 7 bits in groups of 64"),
+    "foreign codes": (lambda layers: layers[5].update(shares=layers[6]["layer"]), "to which it is not tied"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), LAYERS.values(), ids=LAYERS)
+def test_layers_that_the_model_does_not_have_are_refused(
+    folder: Path, change: Callable[[list], object], message: str
+) -> None:
+    rewritten(folder, "checkpoint/quantization.json", lambda content: change(content["layers"]))
+    sealed(folder)
+    with pytest.raises(QuantrustError, match=r"quantization\.json: layers\[") as caught:
+        Bundle.load(folder)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sha256", "layers"])
+def test_a_record_of_quantization_without_what_loading_needs_is_refused(folder: Path, key: str) -> None:
+    rewritten(folder, "checkpoint/quantization.json", lambda content: content.update({key: 7}))
+    sealed(folder)
+    with pytest.raises(QuantrustError, match=rf"quantization\.json: .*{key}"):
+        Bundle.load(folder)

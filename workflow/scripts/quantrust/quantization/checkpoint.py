@@ -45,7 +45,7 @@ The unquantized scheme has the same layout, with no quantized layer.
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,7 @@ from torch import Tensor, nn
 from quantrust.artifacts.digests import digest_of
 from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.folders import artifact_folder
+from quantrust.data.texts import shown
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object, write_json
 from quantrust.models.companions import COMPANIONS, WEIGHTS
@@ -72,10 +73,22 @@ from quantrust.models.tied import tied_layers
 from quantrust.quantization.kernels.int4_grid import KERNEL_DTYPE
 from quantrust.quantization.kernels.packed import KERNELS, holders_of_weights, packed_bytes, use_packed_kernel
 from quantrust.quantization.linear import PackedWeight, replace_layer
+from quantrust.quantization.scheme import BITS
 from quantrust.tensor_file import TensorWriter, file_bytes, open_tensor_file
 
 FORMAT = 3
 RECORD = "quantization.json"
+# What loading needs of a layer plan.
+_LAYER_SCHEMA = pl.Schema(
+    {
+        "layer": pl.String,
+        "rows": pl.Int64,
+        "columns": pl.Int64,
+        "bits": pl.Int32,
+        "group": pl.Int64,
+        "shares": pl.String,
+    }
+)
 STORED_DTYPE = torch.bfloat16
 
 
@@ -299,7 +312,7 @@ def load_checkpoint(
     except SafetensorError as error:
         raise QuantrustError(f"{path} is not a safetensors file ({error}); quantize the model again") from error
     family, model = build_skeleton(folder, attention)
-    layers = pl.DataFrame(record["layers"], infer_schema_length=None)
+    layers = _quantized_layers(folder / RECORD, record, family, model)
     tied_head, tied_embedding = _restore_layers(family, model, layers, dtype)
     expected = _expected_tensors(model, tied_head)
     _check_tensors(path, tensors, expected)
@@ -338,6 +351,70 @@ def read_record(folder: str | Path) -> dict[str, Any]:
             f"{path}: format {record.get('format')!r}, this version reads {FORMAT}; quantize the model again"
         )
     return record
+
+
+def _quantized_layers(path: Path, record: dict[str, Any], family: Family, model: nn.Module) -> pl.DataFrame:
+    """Return the quantized layers of a record, held against the model: a bundle may be anybody's.
+
+    Parameters
+    ----------
+    path : Path
+        Of the record, for messages.
+    record : dict
+        Its content.
+    family : Family
+    model : torch.nn.Module
+        Unquantized.
+
+    Raises
+    ------
+    QuantrustError
+        If the record says of a layer what cannot be, or lacks the digest of the weights.
+    """
+    if not isinstance(record.get("sha256"), str):
+        raise QuantrustError(f"{path}: lacks the sha256 of {WEIGHTS}; quantize the model again")
+    listed = record.get("layers")
+    if not isinstance(listed, list):
+        raise QuantrustError(f"{path}: expected a list under layers; quantize the model again")
+    references = family.layers(model)
+    shapes = {
+        layer.name: tuple(model.get_submodule(layer.name).weight.shape)
+        for layer in references
+        if layer.kind == "linear" or layer.component == "embedding"
+    }
+    tied = tied_layers(model, references)
+    found: dict[str, dict[str, Any]] = {}
+    for number, layer in enumerate(listed):
+        fault = _fault_of_layer(layer, shapes, tied, found)
+        if fault is not None:
+            raise QuantrustError(f"{path}: layers[{number}] {fault}; quantize the model again")
+        if layer["bits"] is not None:
+            found[layer["layer"]] = {name: layer[name] for name in _LAYER_SCHEMA}
+    for name, layer in found.items():
+        if layer["shares"] is not None and layer["shares"] not in found:
+            raise QuantrustError(f"{path}: {name} shares codes that no layer has; quantize the model again")
+    return pl.DataFrame(list(found.values()), schema=_LAYER_SCHEMA)
+
+
+def _fault_of_layer(
+    layer: Any, shapes: dict[str, tuple[int, ...]], tied: tuple[str | None, str | None], before: Collection[str]
+) -> str | None:
+    """Return what is wrong with what a record says of a layer, None if nothing is."""
+    if not isinstance(layer, dict) or not _LAYER_SCHEMA.keys() <= layer.keys():
+        return f"is {shown(layer)}; expected an object with {', '.join(_LAYER_SCHEMA)}"
+    name, bits, group, shares = (layer[key] for key in ("layer", "bits", "group", "shares"))
+    if bits is None:
+        return None
+    if not isinstance(name, str) or name not in shapes or name in before:
+        return f"is {shown(name)}, which is no layer of the model that can be quantized, or is there twice"
+    numbers = [layer["rows"], layer["columns"], bits, *([] if shares is not None else [group])]
+    if not all(type(number) is int for number in numbers) or (layer["rows"], layer["columns"]) != shapes[name]:
+        return f"({name}) is {shown(numbers)}; expected rows, columns, bits and group of a layer of {shapes[name]}"
+    if bits not in BITS or (shares is None and not (0 < group <= shapes[name][1] and shapes[name][1] % group == 0)):
+        return f"({name}) has {shown(bits)} bits in groups of {shown(group)}, which do not fit {shapes[name]}"
+    if shares is not None and (name, shares) != tied:
+        return f"({name}) shares the codes of {shown(shares)}, to which it is not tied"
+    return None
 
 
 def _sizes(
