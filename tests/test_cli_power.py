@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from quantrust.cli import main
-from quantrust.evaluation.power import images_for_difference, standard_error
+from quantrust.evaluation.power import draw_tests, images_for_difference, standard_error, with_tests
 from quantrust.evaluation.resampling import draw_images
 from quantrust.evaluation.simulation import draw_pairs
 
@@ -40,10 +40,14 @@ def test_two_tables_give_the_images_of_their_paired_difference(pair, tmp_path, c
     first, second, image = draw_pairs(40, np.random.default_rng(0))
     # Ids are texts, and the answers in their order, so that both tables see the same images in each resample.
     order = sorted(range(image.size), key=str)
-    draws = draw_images(image[order].astype(str), 500, 0)
-    weights = draws.counts[:, draws.image]
-    between = (weights @ (first[0] - second[0])[order]) / weights.sum(axis=1)
-    at = standard_error(between, draws, "accuracy")
+    draws = draw_images(image[order].astype(str), 500, [0, 0])
+
+    def between(counts: np.ndarray) -> np.ndarray:
+        weights = counts[:, draws.image]
+        return (weights @ (first[0] - second[0])[order]) / weights.sum(axis=1)
+
+    tested = between(draw_tests(draws.image, [0, 1]).counts)
+    at = with_tests(standard_error(between(draws.counts), draws), tested, 1.0, 0.05 / 3)
     found = document["differences"]["accuracy"]
     assert found["standard_error"] == pytest.approx(at.error)
     assert found["pilot"] == pytest.approx([first[0].mean(), second[0].mean()])

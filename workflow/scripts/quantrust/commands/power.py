@@ -29,9 +29,11 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.power import (
+    MOST_SIMULATED,
     Certifying,
     Estimate,
     Pilot,
+    draw_tests,
     fewest_images,
     images_for_difference,
     power_of_certification,
@@ -39,6 +41,7 @@ from quantrust.evaluation.power import (
     simulations_of,
     standard_error,
     unpaired_error,
+    with_tests,
 )
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
 from quantrust.evaluation.summary import summarise
@@ -50,6 +53,7 @@ POWER, ALPHA, DELTA = 0.8, 0.05, 0.1
 TIMES = (0.25, 0.5, 1, 2, 4, 8, 16)
 """Numbers of images that are tried, in pilots, where none are given."""
 MOST_IMAGES = 10_000_000
+MOST_TESTS = 1_000_000_000
 FEWEST_RESAMPLES = 500
 """On fewer a standard error is a matter of chance."""
 
@@ -107,9 +111,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--alpha", type=inner_share, default=ALPHA, metavar="A", help=f"level of the test (default: {ALPHA})"
     )
-    parser.add_argument(
-        "--tests", type=_positive, default=1, metavar="T", help="tests that share this level (default: 1)"
-    )
+    parser.add_argument("--tests", type=_tests, default=1, metavar="T", help="tests that share this level (default: 1)")
     parser.add_argument(
         "--certify", type=inner_share, nargs="+", metavar="R", help="risk limits that are to be certified"
     )
@@ -239,41 +241,55 @@ def _differences(
     pilot: Answers, other: Answers | None, sizes: Sequence[int], arguments: argparse.Namespace
 ) -> list[_Power]:
     risks = list(dict.fromkeys(arguments.risks))
-    draws = draw_images(pilot.images, arguments.resamples, arguments.seed)
-    sides = [pilot] if other is None else [pilot, other]
-    with progress("resampling images", len(sides) * arguments.resamples, "resamples", only_on_terminals=True) as bar:
-        measured = [_measure(side, risks, draws, bar.update) for side in sides]
     keys: list[Key] = []
     for name in dict.fromkeys(arguments.settle):
         keys += [(name, risk) for risk in risks] if name == "coverage_at_risk" else [(name, None)]
-    return [_difference(key, measured, draws, sizes, arguments) for key in keys]
+    draws = [draw_images(pilot.images, arguments.resamples, [arguments.seed, 0])]
+    if other is not None and pilot.image_count <= MOST_SIMULATED:
+        draws.append(draw_tests(draws[0].image, [arguments.seed, 1]))
+    sides = [pilot] if other is None else [pilot, other]
+    rows = sum(len(one.counts) for one in draws)
+    with progress("resampling images", len(sides) * rows, "resamples", only_on_terminals=True) as bar:
+        measured = [[_measure(side, risks, one, keys, bar.update) for side in sides] for one in draws]
+    values = [summarise(side.ranking, risks, [], None, False) for side in sides]
+    return [_difference(key, [of[key] for of in values], measured, draws[0], sizes, arguments) for key in keys]
 
 
-_Measured = tuple[Mapping[Key, float], Mapping[Key, np.ndarray]]
+_Resampled = Mapping[Key, np.ndarray]
 
 
-def _measure(answers: Answers, risks: Sequence[float], draws: ImageDraws, update: Callable[[int], None]) -> _Measured:
-    values = summarise(answers.ranking, risks, [], None, False)
-    wanted = [("aurc", None), *(("coverage_at_risk", risk) for risk in risks)]
+def _measure(
+    answers: Answers,
+    risks: Sequence[float],
+    draws: ImageDraws,
+    keys: Sequence[Key],
+    update: Callable[[int], None],
+) -> _Resampled:
     resampler = Resampler(answers.quality, draws)
-    return values, resampler.evaluate(answers.ranking, risks, [], None, False, update, wanted)
+    return resampler.evaluate(answers.ranking, risks, [], None, False, update, keys)
 
 
 def _difference(
-    key: Key, measured: Sequence[_Measured], draws: ImageDraws, sizes: Sequence[int], arguments: argparse.Namespace
+    key: Key,
+    values: Sequence[float],
+    measured: Sequence[Sequence[_Resampled]],
+    draws: ImageDraws,
+    sizes: Sequence[int],
+    arguments: argparse.Namespace,
 ) -> _Power:
-    values = [found[0][key] for found in measured]
-    if len(measured) == 2:
-        at = standard_error(measured[0][1][key] - measured[1][1][key], draws, key[0])
-    else:
-        at = unpaired_error(standard_error(measured[0][1][key], draws, key[0]), arguments.correlation or 0.0)
     # In the direction that the pilot shows.
     difference = math.copysign(arguments.difference, values[0] - values[-1])
     alpha = arguments.alpha / arguments.tests
+    if len(values) == 1:
+        at = unpaired_error(standard_error(measured[0][0][key], draws), arguments.correlation or 0.0)
+    else:
+        at = standard_error(measured[0][0][key] - measured[0][1][key], draws)
+        for tested in measured[1:]:
+            at = with_tests(at, tested[0][key] - tested[1][key], difference, alpha)
     curve = {images: power_of_difference(difference, at, images, alpha) for images in sizes}
     needed = images_for_difference(difference, at, arguments.power, alpha)
     needed = Estimate(*(float(max(2, math.ceil(number))) for number in (needed.value, needed.low, needed.high)))
-    facts = {"pilot": values, "standard_error": at.error}
+    facts = {"pilot": list(values), "standard_error": at.error}
     return _Power(_label(*key), facts, curve, needed)
 
 
@@ -422,10 +438,10 @@ def _correlation(text: str) -> float:
     return value
 
 
-def _positive(text: str) -> int:
+def _tests(text: str) -> int:
     value = count(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("0 is too few; expected a whole number from 1 on")
+    if not 1 <= value <= MOST_TESTS:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to {MOST_TESTS:,}")
     return value
 
 

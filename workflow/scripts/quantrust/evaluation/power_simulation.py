@@ -1,6 +1,6 @@
 """A check of stated power: what pilots from a known population say, and how often samples show the difference."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +14,11 @@ from quantrust.evaluation.power import (
     Estimate,
     Pilot,
     certification_rate,
+    draw_tests,
     power_of_certification,
     power_of_difference,
     standard_error,
+    with_tests,
 )
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
 from quantrust.evaluation.simulation import Answered, draw_answers, draw_pairs
@@ -32,8 +34,8 @@ class Check:
 
     Attributes
     ----------
-    images : int
-        Of a sample whose power is stated.
+    images : sequence of int
+        Of the samples whose power is stated.
     pilot_images : int
         Of a pilot, with three questions an image on average.
     pilots : int
@@ -47,7 +49,7 @@ class Check:
         Images that stand for the population.
     """
 
-    images: int
+    images: Sequence[int]
     pilot_images: int
     pilots: int
     samples: int
@@ -85,29 +87,35 @@ def check_differences(
     Returns
     -------
     polars.DataFrame
-        Columns of `SCHEMA`, a row for each of `KEYS`: ``spread`` is the standard deviation of the stated power over
-        pilots, and ``within`` the share of pilots whose interval contains the true power.
+        Columns of `SCHEMA`, a row for each number of images and each of `KEYS`: ``spread`` is the standard deviation of
+        the stated power over pilots, and ``within`` the share of pilots whose interval contains the true power.
     """
     first, second, _ = draw_pairs(check.population_images, np.random.default_rng([check.seed, 0]))
     values = [_values(side) for side in (first, second)]
     truth = {key: values[0][key] - values[1][key] for key in KEYS}
-    rejected = dict.fromkeys(KEYS, 0)
-    for sample in range(check.samples):
-        between, _ = _resampled(check.images, check.resamples, [check.seed, 1, sample])
-        for key in KEYS:
-            rejected[key] += two_sided_p_value(between[key]) <= alpha
-        progress(1)
-    stated: dict[Key, list[Estimate]] = {key: [] for key in KEYS}
+    rejected = dict.fromkeys([(images, key) for images in check.images for key in KEYS], 0)
+    for images in check.images:
+        for sample in range(check.samples):
+            first, second, image = draw_pairs(images, np.random.default_rng([check.seed, 1, images, sample]))
+            between = _resampled(first, second, draw_images(image, check.resamples, [check.seed, 1, images, sample, 1]))
+            for key in KEYS:
+                rejected[images, key] += two_sided_p_value(between[key]) <= alpha
+            progress(1)
+    stated: dict[tuple[int, Key], list[Estimate]] = {asked: [] for asked in rejected}
     for pilot in range(check.pilots):
-        between, draws = _resampled(check.pilot_images, check.resamples, [check.seed, 2, pilot])
+        seed = [check.seed, 2, pilot]
+        first, second, image = draw_pairs(check.pilot_images, np.random.default_rng(seed))
+        draws = draw_images(image, check.resamples, [*seed, 1])
+        between = _resampled(first, second, draws)
+        tested = _resampled(first, second, draw_tests(draws.image, [*seed, 2]))
         for key in KEYS:
-            stated[key].append(
-                power_of_difference(truth[key], standard_error(between[key], draws, key[0]), check.images, alpha)
-            )
+            at = with_tests(standard_error(between[key], draws), tested[key], truth[key], alpha)
+            for images in check.images:
+                stated[images, key].append(power_of_difference(truth[key], at, images, alpha))
         progress(1)
     rows = [
-        (f"{key[0]}, {100 * truth[key]:.2f} points", *_row(check, rejected[key] / check.samples, stated[key]))
-        for key in KEYS
+        (f"{key[0]}, {100 * truth[key]:.2f} points", *_row(check, images, rejected[images, key] / check.samples, found))
+        for (images, key), found in stated.items()
     ]
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
@@ -128,37 +136,42 @@ def check_certification(
     Returns
     -------
     polars.DataFrame
-        Columns of `SCHEMA`, as `check_differences` returns them.
+        Columns of `SCHEMA`, as `check_differences` returns them, a row for each number of images.
     """
     population = Pilot(*draw_answers(check.population_images, np.random.default_rng([check.seed, 0])))
-    rng, everything = np.random.default_rng([check.seed, 1]), np.arange(population.images)
-    truth = certification_rate(population, everything, check.images, wanted, check.samples, rng)
-    stated = []
-    for number in range(check.pilots):
-        pilot = Pilot(*draw_answers(check.pilot_images, np.random.default_rng([check.seed, 2, number])))
-        stated.append(power_of_certification(pilot, check.images, wanted, seed=number))
-        progress(1)
-    asked = f"certify {wanted.risk:g}, delta {wanted.delta:g}, coverage {wanted.coverage:g}"
-    return pl.DataFrame([(asked, *_row(check, truth, stated))], schema=SCHEMA, orient="row")
+    everything = np.arange(population.images)
+    pilots = [
+        Pilot(*draw_answers(check.pilot_images, np.random.default_rng([check.seed, 2, number])))
+        for number in range(check.pilots)
+    ]
+    rows = []
+    for images in check.images:
+        rng = np.random.default_rng([check.seed, 1, images])
+        truth = certification_rate(population, everything, images, wanted, check.samples, rng)
+        stated = []
+        for number, pilot in enumerate(pilots):
+            stated.append(power_of_certification(pilot, images, wanted, seed=number))
+            progress(1)
+        asked = f"certify {wanted.risk:g}, delta {wanted.delta:g}, coverage {wanted.coverage:g}"
+        rows.append((asked, *_row(check, images, truth, stated)))
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
 
 
-def _row(check: Check, truth: float, stated: list[Estimate]) -> tuple[float | int, ...]:
+def _row(check: Check, images: int, truth: float, stated: list[Estimate]) -> tuple[float | int, ...]:
     values = np.array([one.value for one in stated])
     within = float(np.mean([one.low <= truth <= one.high for one in stated]))
     spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
-    return check.images, check.pilot_images, truth, float(values.mean()), spread, within
+    return images, check.pilot_images, truth, float(values.mean()), spread, within
 
 
 def _values(answers: Answered) -> Mapping[Key, float]:
     return summarise(rank(*answers), [RISK], [], None, False)
 
 
-def _resampled(images: int, resamples: int, seed: list[int]) -> tuple[Mapping[Key, Floats], ImageDraws]:
-    """Draw answers of both variants, and return the resampled differences."""
-    first, second, image = draw_pairs(images, np.random.default_rng(seed))
-    draws = draw_images(image, resamples, [*seed, 1])
+def _resampled(first: Answered, second: Answered, draws: ImageDraws) -> Mapping[Key, Floats]:
+    """Return the differences of both variants on every resample."""
     one, other = (
         Resampler(answers[0], draws).evaluate(rank(*answers), [RISK], [], None, False, wanted=KEYS)
         for answers in (first, second)
     )
-    return {key: one[key] - other[key] for key in KEYS}, draws
+    return {key: one[key] - other[key] for key in KEYS}
