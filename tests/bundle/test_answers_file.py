@@ -103,8 +103,11 @@ def test_items_are_read_from_lines_csv_and_official_questions(tmp_path):
     expected = [Item(str(tmp_path / "a.png"), "is it?", "7"), Item(str(tmp_path / "b.png"), 'a "b", c?', "2")]
     assert read_items(tmp_path / "i.jsonl") == expected
     assert read_items(tmp_path / "i.csv") == expected
-    (item,) = read_items(tmp_path / "i.json", "val2014")
-    assert item == Item("val2014/COCO_val2014_000000000003.jpg", "is it?", "7")
+    with pytest.raises(QuantrustError, match="val2014: no such folder"):
+        read_items(tmp_path / "i.json", tmp_path / "val2014")
+    (tmp_path / "val2014").mkdir()
+    (item,) = read_items(tmp_path / "i.json", tmp_path / "val2014")
+    assert item == Item(str(tmp_path / "val2014" / "COCO_val2014_000000000003.jpg"), "is it?", "7")
 
 
 @pytest.mark.parametrize(

@@ -91,11 +91,14 @@ def test_bad_input_is_one_message_and_no_output(bundle_folder, tmp_path, monkeyp
 def test_nothing_is_bundled_of_what_is_not_there(study_folder, tmp_path, capsys):
     checkpoint = str(study_folder / "checkpoints" / "tiny" / "rtn-w8g64-full")
     absent = str(study_folder / "checkpoints" / "tiny" / "bf16")
+    bare = study_folder / "checkpoints" / "tiny" / "hqq-w4g64"
+    bare.mkdir()
     out = ["--out", str(tmp_path / "out")]
     for arguments, message in (
         ([checkpoint, "--risk", "0.2", "--estimator", "guess", *out], "no estimator of this name"),
         ([checkpoint, "--risk", "0.3", *out], "for the risk limit 0.3"),
-        ([absent, "--risk", "0.2", *out], "bf16.json is missing"),
+        ([absent, "--risk", "0.2", *out], "bf16: no such folder; expected data/checkpoints/<model>/<scheme>"),
+        ([str(bare), "--risk", "0.2", *out], "`snakemake data/bundles/tiny/hqq-w4g64` in the study's folder"),
         ([checkpoint, "--risk", "0.2", "--out", str(study_folder)], "is not empty"),
     ):
         assert main(["bundle", *arguments]) == 2

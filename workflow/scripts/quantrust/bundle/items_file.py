@@ -38,9 +38,11 @@ def read_items(path: str | Path, images: str | Path | None = None, format_name: 
     ------
     QuantrustError
         If the file cannot be read, is of none of these forms, holds no item, lacks a column, or has an identifier
-        twice. Whether an image is there, or a question can be asked, is not looked at.
+        twice, or there is no such folder. Whether an image is there, or a question can be asked, is not looked at.
     """
     path = Path(path)
+    if images is not None and not Path(images).is_dir():
+        raise QuantrustError(f"--images {images}: no such folder; expected the folder of the items' images")
     if path.suffix in TABLES:
         items = _table(path, path.parent if images is None else Path(images))
     elif path.suffix == ".json":
@@ -59,7 +61,7 @@ def read_items(path: str | Path, images: str | Path | None = None, format_name: 
 
 def _table(path: Path, folder: Path) -> list[Item]:
     records = read_records(path)
-    images, questions = (records.column(key, "the table") for key in KEYS)
+    images, questions = (records.column(key) for key in KEYS)
     ids = records.columns.get("id", [MISSING] * records.size)
     rows = zip(images, questions, ids, strict=True)
     return [_item(*row, number, folder, records.where(number - 1)) for number, row in enumerate(rows, start=1)]

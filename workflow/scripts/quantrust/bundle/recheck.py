@@ -84,7 +84,7 @@ def read_reference(path: str | Path, items: Sequence[LabelledItem], task: str) -
         If it cannot be read, lacks an item, has an id twice, or a confidence is no finite number.
     """
     records = read_records(path)
-    names, answers, confidences = (records.column(name, "the table") for name in ("id", "answer", "confidence"))
+    names, answers, confidences = (records.column(name) for name in ("id", "answer", "confidence"))
     found: dict[str, tuple[str, float]] = {}
     for row, (name, answer, confidence) in enumerate(zip(names, answers, confidences, strict=True)):
         number = _number(confidence)

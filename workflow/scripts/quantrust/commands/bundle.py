@@ -71,8 +71,17 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out.exists() and any(arguments.out.iterdir()):
         raise QuantrustError(f"{arguments.out}: is not empty; expected --out with a folder that is new or empty")
     checkpoint = arguments.checkpoint.resolve()
+    if not checkpoint.is_dir():
+        raise QuantrustError(f"{arguments.checkpoint}: no such folder; expected data/checkpoints/<model>/<scheme>")
     model, scheme, study = checkpoint.parent.name, checkpoint.name, checkpoint.parents[2]
-    points = read_operating_points(study / "operating_points" / model / f"{scheme}.json")
+    points_path = study / "operating_points" / model / f"{scheme}.json"
+    if not points_path.is_file():
+        raise QuantrustError(
+            f"{arguments.checkpoint}: is no checkpoint of a study, or one without thresholds as yet: there is no "
+            f"{points_path}; `snakemake data/bundles/{model}/{scheme}` in the study's folder, with its --configfile, "
+            "sets them and writes the bundle"
+        )
+    points = read_operating_points(points_path)
     if arguments.estimator is None:
         estimators = list(dict.fromkeys(point.estimator for point in points.points))
         estimators = [*(points.certification.estimators if points.certification else ()), *estimators]
@@ -84,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
     sources = BundleSources(
         checkpoint=checkpoint,
         features=study / "features" / model / scheme / f"{points.id_dataset}.parquet",
-        operating_points=study / "operating_points" / model / f"{scheme}.json",
+        operating_points=points_path,
         metrics=study / "metrics" / model / f"{scheme}.parquet",
         scores=study / "scores" / model / f"{scheme}.parquet",
         selector=study / "selectors" / model / scheme,

@@ -60,8 +60,10 @@ def add_parser(subparsers: Any) -> None:
     where.add_argument("--api-key-file", type=Path, metavar="FILE", help="file with the key that clients must send")
     what = parser.add_argument_group("what")
     what.add_argument("--risk", type=share, help="risk limit of requests that name none (default: the bundle's)")
-    what.add_argument("--name", help="the model's name for clients (default: the bundle's, MODEL/SCHEME)")
-    what.add_argument("--abstention", default=ABSTENTION, metavar="TEXT", help="what is said instead of an answer")
+    what.add_argument("--name", type=_text, help="the model's name for clients (default: the bundle's, MODEL/SCHEME)")
+    what.add_argument(
+        "--abstention", type=_text, default=ABSTENTION, metavar="TEXT", help="what is said instead of an answer"
+    )
     how = parser.add_argument_group("how")
     how.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute (default: cpu)")
     how.add_argument("--kernel", choices=("reference", "packed"), help="how to multiply (default: as was measured)")
@@ -195,6 +197,12 @@ def _port(text: str) -> int:
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"{text} is no port; expected 0 to 65535")
     return value
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; expected a text")
+    return text
 
 
 def _positive(text: str) -> int:

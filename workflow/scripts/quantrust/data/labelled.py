@@ -79,7 +79,7 @@ def shown_id(value: Any, where: str) -> str:
 
 
 def _ids(records: Records) -> Sequence[Any]:
-    return records.column("id", "the table") if records.has("id") else records.places
+    return records.column("id") if records.has("id") else records.places
 
 
 def _column(records: Records, name: str) -> Sequence[Any]:
@@ -88,7 +88,7 @@ def _column(records: Records, name: str) -> Sequence[Any]:
             f"{records.path}: has no column {name}; expected the columns image, question and answers, as in "
             '{"image": "cat.png", "question": "what animal is it?", "answers": ["cat"]}'
         )
-    return records.column(name, "the table")
+    return records.column(name)
 
 
 def _text(value: Any, records: Records, row: int, name: str) -> str:
@@ -129,6 +129,9 @@ def _digests(images: Sequence[Path], records: Records) -> list[str]:
     """Return the SHA-256 of every image file, each of which is opened once."""
     rows = {path: row for row, path in reversed([*enumerate(images)])}
     found: dict[Path, str] = {}
+    for path, row in rows.items():
+        if not path.exists():
+            raise QuantrustError(f"{records.where(row)}: image {path}: no such file")
     with progress("reading images", len(rows), "images") as bar:
         for path, row in sorted(rows.items(), key=lambda pair: pair[1]):
             try:

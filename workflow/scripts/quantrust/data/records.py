@@ -70,15 +70,15 @@ class Records:
         """Whether there is a column, or an object with such an entry in it: `doc.image` is entry `image` of `doc`."""
         return name in self.columns or any(value is not MISSING for value in self._entries(name))
 
-    def column(self, name: str, option: str) -> Sequence[Any]:
+    def column(self, name: str, option: str | None = None) -> Sequence[Any]:
         """Return the values of a column, or of an entry of objects in a column.
 
         Parameters
         ----------
         name : str
             A column, or a column and the keys of entries in it with dots between them.
-        option : str
-            The option that names it, for the message.
+        option : str, optional
+            The option that names it, for the message; without it, the table has to have a column of this name.
 
         Raises
         ------
@@ -89,9 +89,9 @@ class Records:
         if values is None:
             values = self._entries(name)
             if all(value is MISSING for value in values):
+                wanted = "a column of this name" if option is None else f"one of them in {option}"
                 raise QuantrustError(
-                    f"{self.path}: has no column {shown(name)}, only {listed(self.columns)}; expected one of them in "
-                    f"{option}"
+                    f"{self.path}: has no column {shown(name)}, only {listed(self.columns)}; expected {wanted}"
                 )
         for row, value in enumerate(values):
             if value is MISSING:
@@ -142,7 +142,7 @@ def read_records(path: str | Path) -> Records:
     _check_file(path)
     records = read(path)
     if not records.places:
-        raise QuantrustError(f"{path}: holds no rows; expected at least one answer")
+        raise QuantrustError(f"{path}: holds no rows; expected at least one")
     return records
 
 
@@ -232,7 +232,7 @@ def _jsonl(path: Path) -> Records:
 def _object(line: str, where: str) -> dict[str, Any]:
     value = parse_json(line, where, unique_keys=True)
     if not isinstance(value, dict):
-        raise QuantrustError(f"{where}: is {shown(value)}; expected an object of an answer")
+        raise QuantrustError(f"{where}: is {shown(value)}; expected an object, {{..}}")
     return value
 
 

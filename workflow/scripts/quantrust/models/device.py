@@ -34,7 +34,7 @@ def check_device(device: str, attention: str, dtype: torch.dtype) -> None:
         raise QuantrustError(f"attention {attention!r} is unknown; allowed: {', '.join(ATTENTIONS)}")
     if device == "cuda" and not torch.cuda.is_available():
         raise QuantrustError(
-            f"compute.device is cuda, but torch {torch.__version__} sees no GPU; set compute.device: cpu, or install a "
+            f"compute.device or --device is cuda, but torch {torch.__version__} sees no GPU; make it cpu, or install a "
             "CUDA build of torch and see that nvidia-smi lists a GPU to this job"
         )
     if attention == "flash_attention_2":
