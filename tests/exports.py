@@ -1,9 +1,14 @@
 """Checkpoints and what others make of their exports: the same question, and the logits of either model."""
 
+from pathlib import Path
+
 import torch
 
 from quantrust.models.family import Role
 from quantrust.quantization.checkpoint import load_checkpoint
+
+GPTQ_PYTHON = Path(__file__).resolve().parents[1] / ".venv-export" / "bin" / "python"
+"""Of the environment with what loads exported folders, where it was made."""
 
 
 def inputs_of(folder, picture):

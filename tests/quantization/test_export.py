@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
-from exports import inputs_of, logits_of
+from exports import GPTQ_PYTHON, inputs_of, logits_of
 from quantrust import named_modules
 from quantrust.cli import main
 from quantrust.errors import QuantrustError
@@ -30,7 +30,6 @@ from quantrust.quantization.quantize import quantize_model
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ["qwen2_vl", "idefics3"]
-GPTQ_PYTHON = ROOT / ".venv-export" / "bin" / "python"
 LOAD_GPTQ = """
 import json, sys, torch
 from safetensors.torch import load_file, save_file

@@ -47,7 +47,18 @@ ALTERNATIVES = {
 # Keys whose text becomes a path or a part of one.
 NAMES_A_PATH = {
     *("source", "chat_template", "questions", "annotations", "images", "split_file", "folder", "captions", "only"),
-    *("image_name", "files", "models", "schemes", "shifts", "id_dataset", "adversary", "downloads", "model"),
+    *(
+        "external",
+        "image_name",
+        "files",
+        "models",
+        "schemes",
+        "shifts",
+        "id_dataset",
+        "adversary",
+        "downloads",
+        "model",
+    ),
 }
 # The last is of 260 bytes, of which no file system makes a name.
 UNFIT_FOR_PATHS = ("", "{x}", "a\nb", "a\n", "a" * 10_000, "\u00e9" * 130)
@@ -85,6 +96,7 @@ def whole_config() -> dict:
         "error": "mae",
         "table": [{"component": "language", "third": "first", "layer_type": "mlp", "bits": 4}],
     }
+    config["schemes"]["others"] = {"external": "own/{model}-awq"}
     config["models"]["own"] = {
         "source": "own/model",
         "family": "qwen2_vl",

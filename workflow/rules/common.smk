@@ -33,6 +33,7 @@ DATASETS = contents.datasets_of(config)
 REPORTS = config["report"]["folder"]
 PUBLISHED = from_here(REFERENCE)
 LABELS = config["selector"]["learning_curve"]
+EXTERNAL_SCHEMES = contents.external_schemes(config)
 SHARDED = config["features"]["shards"] > 1
 WORKERS = config["features"]["workers"]
 ACTIVATIONS = settings.activation_memory(config)

@@ -38,6 +38,8 @@ rule quantize_model:
         "logs/quantize_model/{model}/{scheme}.log",
     benchmark:
         "benchmarks/runs/quantize_model/{model}/{scheme}.tsv"
+    wildcard_constraints:
+        scheme=f"(?!(?:{one_of(EXTERNAL_SCHEMES)})$)[a-z0-9-]+",
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -53,3 +55,29 @@ rule quantize_model:
         device=config["compute"]["device"],
     script:
         "../scripts/quantize_model.py"
+
+
+rule import_checkpoint:
+    input:
+        model=paths.MODEL,
+        files=of(inputs.external_files),
+    output:
+        directory(paths.CHECKPOINT),
+    log:
+        "logs/import_checkpoint/{model}/{scheme}.log",
+    wildcard_constraints:
+        scheme=one_of(EXTERNAL_SCHEMES),
+    # What is wrong with a folder of others is found before anything long runs.
+    priority: 1
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=30,
+    params:
+        code=digests.external_code(config),
+        family_code=of(digests.family_code),
+        folder=of(contents.external_folder),
+    script:
+        "../scripts/import_checkpoint.py"

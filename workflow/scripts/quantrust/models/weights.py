@@ -40,11 +40,14 @@ class StoredTensor:
     key : str
         Its name in that file, which may differ from its name in the model.
     shape : tuple of int
+    dtype : str
+        As safetensors spells it.
     """
 
     path: Path
     key: str
     shape: tuple[int, ...]
+    dtype: str
 
 
 def weight_files(folder: str | Path) -> dict[str, Path]:
@@ -145,21 +148,51 @@ def stored_tensors(folder: str | Path, model: nn.Module) -> dict[str, StoredTens
     folder = Path(folder)
     files = weight_files(folder)
     _check_named(folder, model, files)
-    names = tensor_names(folder, model, files)
-    shapes: dict[str, tuple[int, ...]] = {}
-    dtypes: dict[str, str] = {}
+    names, at = tensor_names(folder, model, files), tensors_in(files)
+    stored = {name: at[key] for key, name in names.items()}
+    check_stored(folder, stored, model.state_dict(keep_vars=True))
+    return stored
+
+
+def tensors_in(files: Mapping[str, Path]) -> dict[str, StoredTensor]:
+    """Return where the tensors of a folder lie, by their keys; nothing of them is read.
+
+    Parameters
+    ----------
+    files : mapping of str to Path
+        As `weight_files` returns them.
+    """
+    found = {}
     for path in dict.fromkeys(files.values()):
         with safe_open(path, "pt") as file:
             for key in file.keys():  # noqa: SIM118
                 tensor = file.get_slice(key)
-                shapes[key], dtypes[key] = tuple(tensor.get_shape()), tensor.get_dtype()
-    expected = model.state_dict(keep_vars=True)
-    stored = {name: StoredTensor(files[key], key, shapes[key]) for key, name in names.items()}
+                found[key] = StoredTensor(path, key, tuple(tensor.get_shape()), tensor.get_dtype())
+    return found
+
+
+def check_stored(folder: Path, stored: Mapping[str, StoredTensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise unless tensors of a folder are those that a model has, unquantized.
+
+    Parameters
+    ----------
+    folder : Path
+        For messages.
+    stored : mapping of str to StoredTensor
+        By their names in the model.
+    expected : mapping of str to Tensor
+        `model.state_dict(keep_vars=True)`, or what of it should be there.
+
+    Raises
+    ------
+    QuantrustError
+        If a tensor is missing, unexpected, quantized or of another shape, or two differ that the config ties.
+    """
     for name in stored.keys() & expected.keys():
         at = stored[name]
-        if expected[name].is_floating_point() and dtypes[at.key] not in FLOATS:
+        if expected[name].is_floating_point() and at.dtype not in FLOATS:
             raise QuantrustError(
-                f"{at.path}: {at.key} is stored as {dtypes[at.key]}, expected {', '.join(FLOATS)}: these weights are "
+                f"{at.path}: {at.key} is stored as {at.dtype}, expected {', '.join(FLOATS)}: these weights are "
                 "quantized already; get the model as it was before"
             )
     if unexpected := [stored[name].key for name in stored.keys() - expected.keys()]:
@@ -176,7 +209,6 @@ def stored_tensors(folder: str | Path, model: nn.Module) -> dict[str, StoredTens
     if misshapen:
         raise QuantrustError(f"{folder}: {_faults('mismatched', misshapen)}")
     _check_tied(folder, stored, expected)
-    return stored
 
 
 def check_finite(stored: Mapping[str, StoredTensor]) -> None:

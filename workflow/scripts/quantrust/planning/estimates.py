@@ -420,6 +420,20 @@ class _Planner:
             **self._on_device(footprint),
         )
 
+    def _import_checkpoint(self, job: Job) -> Estimate:
+        model = self._model(job.model)
+        if model is None:
+            return Estimate(device=0)
+        plan, sizes = model.checkpoint(scheme_of(self.config, job.scheme))
+        # of the largest tensor: as it is stored, its codes a byte each, and what they are made from
+        largest = int((plan["rows"] * plan["columns"]).max())
+        return Estimate(
+            weights_file_exact=sizes["weights_file"],
+            disk=sizes["weights_file"] + model.companions + len(plan) * RECORD_BYTES,
+            device=0,
+            host=LIBRARIES + 8 * largest,
+        )
+
     def _samples(self, model: PlannedModel) -> Samples | None:
         picture = self._picture(model, self.config["study"]["id_dataset"])
         if picture is None:
@@ -783,6 +797,7 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "build_questions": _Planner._reading,
     "prepare_model": _Planner._prepare_model,
     "quantize_model": _Planner._quantize_model,
+    "import_checkpoint": _Planner._import_checkpoint,
     "stress_model": _Planner._prepare_model,
     "check_questions": _Planner._check_questions,
     "build_calibration": _Planner._build_calibration,

@@ -21,9 +21,10 @@ from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
 from quantrust.planning.published import published_models
 from quantrust.quantization.checkpoint import planned_bytes
+from quantrust.quantization.external import open_external
 from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.scheme import Scheme
-from quantrust.study.contents import base_name
+from quantrust.study.contents import MODEL_IN_PATH, base_name
 
 CONFIG = "config.json"
 
@@ -96,13 +97,21 @@ class PlannedModel:
         Raises
         ------
         QuantrustError
-            If the scheme selects nothing of the model.
+            If the scheme selects nothing of the model, or is a folder that cannot be read.
         """
         if scheme.name not in self._layer_plans:
             family, model = self.family_and_model
-            plan = build_layer_plan(family, model, scheme)
+            plan = self._external_plan(scheme) if scheme.external else build_layer_plan(family, model, scheme)
             self._layer_plans[scheme.name] = plan, planned_bytes(family, model, plan)
         return self._layer_plans[scheme.name]
+
+    def _external_plan(self, scheme: Scheme) -> pl.DataFrame:
+        """Return the layer plan of a checkpoint that others quantized, from the headers of its files."""
+        family, model = self.family_and_model
+        folder = Path(scheme.external.replace(MODEL_IN_PATH, self.name))
+        if not folder.is_dir():
+            raise QuantrustError(f"{folder} does not exist, but schemes.{scheme.name}.external of the config names it")
+        return open_external(folder, self.files, family, model).plan
 
     def picture(self, side: int, prompt: str) -> PictureCost:
         """Return what a square picture and its prompt cost.

@@ -43,15 +43,18 @@ OF_THE_REPORT = {
 SUMMARISED = OF_EVERY_VARIANT | OF_THE_REPORT
 """Rules whose jobs are alike, or small: one line, of this name, stands for all of them."""
 
+CHECKPOINTS = ("quantize_model", "import_checkpoint")
+"""Rules that write checkpoints."""
+
 OF_A_MODEL = {
     **dict.fromkeys(("prepare_model", "stress_model", "check_questions", "build_calibration"), "prepare"),
-    "quantize_model": "quantize",
+    **dict.fromkeys(CHECKPOINTS, "quantize"),
     **dict.fromkeys(("dump_features", "dump_shard", "gather_features"), "answer"),
     **dict.fromkeys(("train_selector", "score_in_distribution", "write_scores"), "train and score"),
 }
 """Rules whose jobs a summary has a line for, of this name, for each model."""
 
-ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", "quantize_model", *OF_THE_REPORT)
+ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", *CHECKPOINTS, *OF_THE_REPORT)
 """Rules whose jobs have no questions."""
 
 
@@ -139,7 +142,7 @@ def summary_text(jobs: pl.DataFrame, downloads: Mapping[str, int | None]) -> str
 def _totals(label: str, group: pl.DataFrame) -> tuple[str, ...]:
     """Return sums of questions that are answered, weights files and disk, and peaks of the rest, of some jobs."""
     answered = group.filter(pl.col("rule").is_in(ANSWERS))
-    weights = group.filter(rule="quantize_model")["weights_file_exact"]
+    weights = group.filter(pl.col("rule").is_in(CHECKPOINTS))["weights_file_exact"]
     marks = [mark for mark in FITS if mark is not None and mark in group["fits"]]
     return (
         label,
@@ -265,7 +268,7 @@ def _cells(label: str, job: dict[str, Any]) -> tuple[str, ...]:
     else:
         questions = f"{'' if job['questions_exact'] else '~'}{job['questions']:,}"
     if job["weights_file_exact"] is None:
-        weights = UNKNOWN if job["rule"] == "quantize_model" else NOTHING
+        weights = UNKNOWN if job["rule"] in CHECKPOINTS else NOTHING
     else:
         weights = f"{job['weights_file_exact']:,} B"
     scratch, device = (NOTHING if job[name] == 0 else size(job[name]) for name in ("scratch", "device"))
@@ -277,7 +280,7 @@ def _total(jobs: pl.DataFrame) -> tuple[str, ...]:
     return (
         "sum of answers and disk; peak of the others",
         _known(answered["questions"], sum, lambda count: f"{count:,}"),
-        _known(jobs.filter(rule="quantize_model")["weights_file_exact"], sum, lambda count: f"{count:,} B"),
+        _known(jobs.filter(pl.col("rule").is_in(CHECKPOINTS))["weights_file_exact"], sum, lambda count: f"{count:,} B"),
         _known(jobs["disk"], sum, size),
         *(_peak(jobs[name]) for name in ("scratch", "device")),
         _known(jobs["host"], max, size),

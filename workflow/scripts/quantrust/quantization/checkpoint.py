@@ -6,17 +6,18 @@ here, without an earlier quantization and without blocks that never run, and
 `model.safetensors`
     Tensors by the dotted names of `transformers` modules. A quantized layer `L` has `L.weight.codes` (uint8, rows by
     ceil(columns * bits / 8), packed as `quantrust.quantization.packing` says), `L.weight.scale` and `L.weight.zero`
-    (rows by groups; float16, or float32 at 8 bits), and `L.bias` if the layer has one. Every other floating-point
-    tensor is bfloat16 under the name it has in the unquantized model. A head that is tied to the embedding is not
-    stored.
+    (rows by groups; float16, or float32 at 8 bits or where the layer plan says so), `L.weight.order` (int32, the input
+    channel of each column) if the columns have an order of their own, and `L.bias` if the layer has one. Every other
+    floating-point tensor is bfloat16 under the name it has in the unquantized model. A head that is tied to the
+    embedding is not stored.
 `quantization.json`
     `format` (of this folder, 3), `scheme` and `settings`, `sha256` of `model.safetensors`, `bytes`, `calibration`,
     `modality_ratios`, `scales` (what a scale search chose) and `layers` (the layer plan, with each layer's
     `relative_error`). It is |dequantized - weight| / |weight| in the Frobenius norm, after channel scaling where there
-    is any. An entry of `scales` has the `exponent` of a group with its `error`, that of the plain grid
-    (`unscaled_error`), and the exponent that came next (`runner_up`) with its own (`runner_up_error`): where the two
-    errors are nearly equal, the rounding of stored scales may have decided. Both are null where no other exponent had a
-    finite error.
+    is any, and null in a checkpoint that others quantized. An entry of `scales` has the `exponent` of a group with its
+    `error`, that of the plain grid (`unscaled_error`), and the exponent that came next (`runner_up`) with its own
+    (`runner_up_error`): where the two errors are nearly equal, the rounding of stored scales may have decided. Both are
+    null where no other exponent had a finite error.
 `quantrust-digests.json`
     Size and digest of every file, as `quantrust.artifacts.folder_record` says.
 
@@ -90,6 +91,8 @@ _LAYER_SCHEMA = pl.Schema(
     }
 )
 STORED_DTYPE = torch.bfloat16
+GRID_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+"""What a layer plan may say of the dtype of scales and zeros."""
 
 
 def save_checkpoint(
@@ -448,7 +451,7 @@ def _packed_bytes(layers: pl.DataFrame) -> int:
     total = 0
     for layer in layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null()).iter_rows(named=True):
         with torch.device("meta"):
-            weight = PackedWeight(layer["rows"], layer["columns"], layer["bits"], layer["group"])
+            weight = _empty_weight(layer)
         total += packed_bytes(weight, lookup=layer["component"] == "embedding" and layer["layer"] not in shared)
     return total
 
@@ -488,13 +491,21 @@ def _fill(
 
 
 def _packed_names(model: nn.Module) -> set[str]:
-    """Return the names of the codes, scales and zeros of every quantized layer."""
+    """Return the names of the tensors of every quantized layer's weight."""
     return {
         f"{name}.{part}"
         for name, module in model.named_modules(remove_duplicate=False)
         if isinstance(module, PackedWeight)
-        for part in ("codes", "scale", "zero")
+        for part, _ in module.named_buffers()
     }
+
+
+def _empty_weight(layer: dict[str, Any]) -> PackedWeight:
+    """Return the weight of a quantized layer of a layer plan, unfilled."""
+    # checkpoints of before there were these two do not say them
+    grid_dtype, ordered = layer.get("grid_dtype"), bool(layer.get("ordered"))
+    dtype = None if grid_dtype is None else GRID_DTYPES[grid_dtype]
+    return PackedWeight(layer["rows"], layer["columns"], layer["bits"], layer["group"], dtype, ordered)
 
 
 def _stored_tensors(model: nn.Module) -> tuple[dict[str, Tensor], set[str]]:
@@ -518,10 +529,8 @@ def _restore_layers(
     """Put empty quantized layers into a skeleton; return the tied head and embedding."""
     tied_head, tied_embedding = tied_layers(model, family.layers(model))
     for layer in layers.filter(pl.col("bits").is_not_null()).sort("shares", nulls_last=False).iter_rows(named=True):
-        if layer["shares"] is None:
-            weight = PackedWeight(layer["rows"], layer["columns"], layer["bits"], layer["group"])
-        else:
-            weight = model.get_submodule(layer["shares"]).weight
+        shared = layer["shares"]
+        weight = _empty_weight(layer) if shared is None else model.get_submodule(shared).weight
         replace_layer(model, layer["layer"], weight, dtype, family.embedding_factor)
     return tied_head, tied_embedding
 

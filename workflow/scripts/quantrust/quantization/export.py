@@ -50,6 +50,7 @@ from quantrust.tensor_file import write_tensors
 
 REPORT = "export.json"
 PARTS = ("codes", "scale", "zero")
+ORDER = "order"
 LARGEST_CHANGE = 0.1
 """The share of a layer's weights up to which an export may change them by anything but rounded zero-points."""
 
@@ -116,7 +117,7 @@ def export_checkpoint(
             layers.append(ExportLayer(row["layer"], weight, row["component"] == "embedding", is_tied))
             bar.update()
         layout = form.lay_out(layers, linears, exact)
-        packed = {f"{row['layer']}.weight.{part}" for row in rows for part in PARTS}
+        packed = {f"{row['layer']}.weight.{part}" for row in rows for part in (*PARTS, ORDER)}
         tensors = {name: file.get_tensor(name) for name in set(file.keys()) - packed}
         reports, changes = [], {}
         for row, layer in zip(rows, layers, strict=True):
@@ -164,7 +165,8 @@ def describe_export(report: dict[str, Any]) -> str:
 
 def _read(get_tensor: Callable[[str], Tensor], row: dict[str, Any]) -> QuantizedWeight:
     codes, scale, zero = (get_tensor(f"{row['layer']}.weight.{part}") for part in PARTS)
-    return QuantizedWeight(unpack(codes, row["bits"], row["columns"]), scale, zero, row["bits"], row["group"])
+    order = get_tensor(f"{row['layer']}.weight.{ORDER}") if row.get("ordered") else None
+    return QuantizedWeight(unpack(codes, row["bits"], row["columns"]), scale, zero, row["bits"], row["group"], order)
 
 
 def _export(
@@ -259,12 +261,14 @@ def _losses(reports: list[dict[str, Any]]) -> list[str]:
     if rounded:
         worst = max(rounded, key=_change)
         changes = [row["relative_change"] for row in rounded]
-        errors = [row["relative_error"] for row in rounded]
+        # null of what others quantized
+        errors = [row["relative_error"] for row in rounded if row["relative_error"] is not None]
+        mean = percent(sum(errors) / len(errors), 2) if errors else ""
         losses.append(
             f"float zero-points of {count_layers(len(rounded))} are rounded to integers: their weights change by "
             f"{percent(sum(changes) / len(changes), 2)} on average, most in {worst['layer']} "
-            f"({percent(worst['relative_change'], 2)}); quantization itself had changed them by "
-            f"{percent(sum(errors) / len(errors), 2)} on average"
+            f"({percent(worst['relative_change'], 2)})"
+            + (f"; quantization itself had changed them by {mean} on average" if errors else "")
         )
     rest = [row for row in reports if row["reason"] is None and not row["zeros_rounded"] and row["relative_change"]]
     if rest:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from quantrust.quantization.grid import QuantizedWeight, dequantize, encode, relative_change, storable_scale
+from quantrust.errors import QuantrustError
+from quantrust.quantization.grid import QuantizedWeight, dequantize, encode, in_order, relative_change, storable_scale
 from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.packing import pack
 
@@ -76,7 +77,8 @@ class Encoded:
 
     def read(self) -> Tensor:
         """Return the weight that a reader gets, float32, shape (out, in)."""
-        return dequantize(self.weight.codes, self.weight.scale, self.weight.zero, self.read_in).float()
+        values = dequantize(self.weight.codes, self.weight.scale, self.weight.zero, self.read_in).float()
+        return in_order(values, self.weight.order)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def integer_zeros(weight: QuantizedWeight) -> QuantizedWeight:
     rounded = _nearest_codes(weight)
     if torch.equal(rounded, weight.zero):
         return weight
-    values = weight.dequantize()
+    # in the order of the codes, as all that follows
+    values = dequantize(weight.codes, weight.scale, weight.zero)
     shifted = encode(values, weight.scale, rounded, weight.bits, weight.group_size)
     anew = quantize_rtn(values, weight.bits, weight.group_size)
     better = _group_error(anew, values) < _group_error(shifted, values)
@@ -165,6 +168,15 @@ def _one_step(weight: QuantizedWeight, constant: Tensor, value: Tensor) -> Quant
     zero = torch.where(constant, (value < 0).to(weight.zero.dtype), weight.zero)
     chosen, code = (part.repeat_interleave(weight.group_size, dim=1) for part in (constant, 1 - zero))
     return replace(weight, codes=torch.where(chosen, code.to(torch.uint8), weight.codes), scale=scale, zero=zero)
+
+
+def require_own_order(layers: list[ExportLayer], format_name: str) -> None:
+    """Raise if the input channels of a layer are grouped in an order of their own, which a format cannot say."""
+    if ordered := [layer.name for layer in layers if layer.weight.order is not None]:
+        raise QuantrustError(
+            f"{format_name} holds groups of neighbouring input channels, but those of {count_layers(len(ordered))} "
+            f"({name_layers(ordered)}) are grouped in another order (desc_act); export the checkpoint as gptq"
+        )
 
 
 def name_layers(names: list[str]) -> str:

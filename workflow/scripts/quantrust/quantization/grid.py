@@ -1,6 +1,7 @@
 """The quantized weight that every method yields, and the grid it lives on.
 
-A group is a run of consecutive input channels of one output channel. Within a group w = (q - zero) * scale, with
+A group is a run of consecutive input channels of one output channel, in the order in which the weight holds its input
+channels: their own, unless others quantized them in another. Within a group w = (q - zero) * scale, with
 codes q in [0, 2^bits - 1]. Scale and zero are stored in float16 (float32 at 8 bits, where float16 would cost as much
 as the last bit), and codes are always computed against the stored values. The zero is a float: half-quadratic
 quantization needs it, and integers up to 2048 are exact in float16.
@@ -31,12 +32,14 @@ class QuantizedWeight:
     codes : Tensor, uint8, shape (out, in)
         Values in [0, 2^bits - 1].
     scale : Tensor, float16 or float32, shape (out, in / group_size)
-        Positive.
+        Positive; of weights that others quantized, any finite number.
     zero : Tensor, dtype and shape of `scale`
         The code that stands for zero; not necessarily an integer.
     bits : int
     group_size : int
         Input channels that share a scale; it divides `in`.
+    order : Tensor or None, int32, shape (in,)
+        The input channel that each column of the codes belongs to; None where they are in their own order.
     """
 
     codes: Tensor
@@ -44,10 +47,35 @@ class QuantizedWeight:
     zero: Tensor
     bits: int
     group_size: int
+    order: Tensor | None = None
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the weight, shape (out, in), computed in float32 and rounded to `dtype` once."""
-        return dequantize(self.codes, self.scale, self.zero).to(dtype)
+        """Return the weight, shape (out, in), computed in float32 and rounded to `dtype` once.
+
+        Its columns are in their own order.
+        """
+        return in_order(dequantize(self.codes, self.scale, self.zero).to(dtype), self.order)
+
+
+def in_order(values: Tensor, order: Tensor | None) -> Tensor:
+    """Return columns in the order of input channels.
+
+    Parameters
+    ----------
+    values : Tensor, shape (..., in)
+    order : Tensor or None, int32, shape (in,)
+        The input channel that each column belongs to.
+
+    Examples
+    --------
+    >>> in_order(torch.tensor([5, 6, 7]), torch.tensor([2, 0, 1]))
+    tensor([6, 7, 5])
+    """
+    if order is None:
+        return values
+    placed = torch.empty_like(values)
+    placed[..., order.long()] = values
+    return placed
 
 
 def dequantize(codes: Tensor, scale: Tensor, zero: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

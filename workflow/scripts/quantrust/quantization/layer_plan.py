@@ -2,6 +2,7 @@
 
 from collections import Counter
 from math import prod
+from typing import Any
 
 import polars as pl
 from torch import nn
@@ -25,6 +26,8 @@ LAYER_PLAN_SCHEMA = pl.Schema(
         "columns": pl.Int64,
         "bits": pl.Int32,
         "group": pl.Int64,
+        "grid_dtype": pl.String,
+        "ordered": pl.Boolean,
         "method": pl.String,
         "selected_by": pl.String,
         "scaled_by": pl.String,
@@ -34,6 +37,9 @@ LAYER_PLAN_SCHEMA = pl.Schema(
     }
 )
 """Columns of a layer plan.
+
+`grid_dtype` is the dtype of scales and zeros, null where it is that of the bits (`storage_dtype`), and `ordered` says
+whether columns have an order of their own; only what others quantized needs either.
 
 `rows` and `columns` are output and input channels (a convolution's kernel counts as input channels). `bits`, `group`
 and `method` are null for layers that are skipped, and `reason` says why. `selected_by` is the row of the scheme's table
@@ -78,21 +84,18 @@ def build_layer_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.Dat
     if scheme.searches_scales:
         for group in groups.values():
             require_absorber(model, group)
-    indexed = {(layer.component, layer.block) for layer in layers if layer.block is not None}
-    depths = Counter(component for component, _ in indexed)
+    thirds = thirds_of(layers)
     head, embedding = tied_layers(model, layers)
     rows, decided = [], []
     for layer in layers:
-        third = None if layer.block is None else THIRDS[3 * layer.block // depths[layer.component]]
+        third = thirds[layer.name]
         selection = scheme.row_of(layer.component, third, layer.layer_type)
         reason = _reason(layer, selection)
         if reason is None and layer.name in (head, embedding):
             reason = _reason_of_tied(scheme, head if layer.name == embedding else embedding)
-        rows_of_weight, *inputs = model.get_submodule(layer.name).weight.shape
-        columns = prod(inputs)
-        row = _row(layer, rows_of_weight, columns, third, selection, reason)
+        row = layer_row(model, layer, third, None if selection is None else str(selection), reason)
         if method is not None and selection is not None and reason is None:
-            row |= _quantized(layer, columns, scheme, method, selection, groups.get(layer.name))
+            row |= _quantized(layer, row["columns"], scheme, method, selection, groups.get(layer.name))
         rows.append(row)
         if reason is None and layer.name == head:
             rows[-1] |= _shared(scheme, embedding)
@@ -126,14 +129,21 @@ def describe_layer_plan(plan: pl.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _row(
-    layer: LayerRef,
-    rows: int,
-    columns: int,
-    third: str | None,
-    selection: Selection | None,
-    reason: str | None,
-) -> dict[str, str | int | None]:
+def thirds_of(layers: list[LayerRef]) -> dict[str, str | None]:
+    """Return the third of its component's blocks that each layer lies in, by its name; None outside of blocks."""
+    indexed = {(layer.component, layer.block) for layer in layers if layer.block is not None}
+    depths = Counter(component for component, _ in indexed)
+    return {
+        layer.name: None if layer.block is None else THIRDS[3 * layer.block // depths[layer.component]]
+        for layer in layers
+    }
+
+
+def layer_row(
+    model: nn.Module, layer: LayerRef, third: str | None, selected_by: str | None, reason: str | None
+) -> dict[str, Any]:
+    """Return what a layer plan says of every layer, quantized or not."""
+    rows, *inputs = model.get_submodule(layer.name).weight.shape
     return {
         "layer": layer.name,
         "component": layer.component,
@@ -141,8 +151,8 @@ def _row(
         "third": third,
         "layer_type": layer.layer_type,
         "rows": rows,
-        "columns": columns,
-        "selected_by": None if selection is None else str(selection),
+        "columns": prod(inputs),
+        "selected_by": selected_by,
         "reason": reason,
     }
 

@@ -9,27 +9,39 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.grid import QuantizedWeight, dequantize, storage_dtype
+from quantrust.quantization.grid import QuantizedWeight, dequantize, in_order, storage_dtype
 from quantrust.quantization.packing import pack, packed_width, unpack
 
 
 class PackedWeight(nn.Module):
     """A quantized weight with dense codes.
 
-    Buffers: `codes` uint8 (rows, ceil(columns * bits / 8)), `scale` and `zero` (rows, columns / group_size) in the
-    storage dtype of the bits. They are memory that nothing has written to until a checkpoint or `from_quantized` fills
-    them, so that a model can be built before any weight is read.
+    Buffers: `codes` uint8 (rows, ceil(columns * bits / 8)), `scale` and `zero` (rows, columns / group_size) in
+    `grid_dtype`, which is the storage dtype of the bits unless another is given, and, if the columns have an order of
+    their own, `order` int32 (columns,), else None: the input channel of each column. They are memory that nothing has
+    written to until a checkpoint or `from_quantized` fills them, so that a model can be built before any weight is
+    read.
     """
 
     kernel = "reference"
 
-    def __init__(self, rows: int, columns: int, bits: int, group_size: int) -> None:
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        bits: int,
+        group_size: int,
+        grid_dtype: torch.dtype | None = None,
+        ordered: bool = False,
+    ) -> None:
         super().__init__()
         self.rows, self.columns, self.bits, self.group_size = rows, columns, bits, group_size
         self.register_buffer("codes", torch.empty(rows, packed_width(columns, bits), dtype=torch.uint8))
         grid = (rows, columns // group_size)
-        self.register_buffer("scale", torch.empty(grid, dtype=storage_dtype(bits)))
-        self.register_buffer("zero", torch.empty(grid, dtype=storage_dtype(bits)))
+        dtype = storage_dtype(bits) if grid_dtype is None else grid_dtype
+        self.register_buffer("scale", torch.empty(grid, dtype=dtype))
+        self.register_buffer("zero", torch.empty(grid, dtype=dtype))
+        self.register_buffer("order", torch.empty(columns, dtype=torch.int32) if ordered else None)
 
     @classmethod
     def from_quantized(cls, weight: QuantizedWeight) -> "PackedWeight":
@@ -37,6 +49,7 @@ class PackedWeight(nn.Module):
         rows, columns = weight.codes.shape
         packed = cls(rows, columns, weight.bits, weight.group_size)
         packed.codes, packed.scale, packed.zero = pack(weight.codes, weight.bits), weight.scale, weight.zero
+        packed.order = weight.order
         return packed
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
@@ -58,11 +71,16 @@ class PackedWeight(nn.Module):
         codes, scale, zero = self.codes, self.scale, self.zero
         if rows is not None:
             codes, scale, zero = codes[rows], scale[rows], zero[rows]
-        return dequantize(unpack(codes, self.bits, self.columns), scale, zero).to(dtype)
+        return in_order(dequantize(unpack(codes, self.bits, self.columns), scale, zero).to(dtype), self.order)
 
     def extra_repr(self) -> str:
         """Return shape, bits and group size."""
         return f"{self.rows} x {self.columns}, {self.bits} bits, group {self.group_size}"
+
+
+def ordered_inputs(inputs: Tensor, order: Tensor | None) -> Tensor:
+    """Return inputs, shape (..., columns), in the order of a weight's columns, which may be None: their own."""
+    return inputs if order is None else inputs.index_select(-1, order)
 
 
 class QuantizedLinear(nn.Module):

@@ -13,6 +13,8 @@ same, and 8 bits in vision, connector, embedding and head) or `-full` (the same 
 
 A table gives bits to components, thirds of their blocks and layer types, a row each; the last row that applies to a
 layer wins, and layers without a row stay as they are.
+
+A scheme may also be a folder that others quantized: `quantrust.quantization.external` reads it.
 """
 
 import re
@@ -25,6 +27,7 @@ from quantrust.models.components import COMPONENTS
 from quantrust.quantization.method_traits import ERRORS, Reads, method_names, method_traits, searching_methods
 
 UNQUANTIZED = "bf16"
+EXTERNAL = "external"
 BLOCK_COMPONENTS = ("vision", "language")
 THIRDS = ("first", "middle", "last")
 LAYER_TYPES = ("attention", "mlp")
@@ -92,6 +95,9 @@ class Scheme:
     table : tuple of Selection
     error : {"mae", "mse"} or None
         What a scale search minimises; None for methods without one.
+    external : str or None
+        The folder of a checkpoint that others quantized, with `{model}` in the place of the model's name; such a scheme
+        has no method and no table.
     """
 
     name: str
@@ -100,6 +106,7 @@ class Scheme:
     symmetric: bool
     table: tuple[Selection, ...]
     error: str | None
+    external: str | None = None
 
     def row_of(self, component: str, third: str | None = None, layer_type: str | None = None) -> Selection | None:
         """Return the row that decides about a layer: the last that applies; None where none does."""
@@ -221,8 +228,8 @@ def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Sc
     definition : mapping or None
         What the config's `schemes` has under the name: `method`, `group` (a group size or `channel`), `symmetric`,
         `table` (rows of `component`, `bits` and, optionally, `third` and `layer_type`) and, for methods that search
-        scales, optionally `error` (`mae` or `mse`; left out, it is the method's own). None where it has nothing: the
-        name is then parsed.
+        scales, optionally `error` (`mae` or `mse`; left out, it is the method's own); or `external` alone, the folder
+        of a checkpoint that others quantized. None where it has nothing: the name is then parsed.
 
     Returns
     -------
@@ -245,6 +252,13 @@ def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Sc
     path = f"schemes.{name}"
     if is_scheme_word(name):
         raise QuantrustError(f"{path} is a name with a meaning of its own ({_GRAMMAR}); choose another word")
+    if EXTERNAL in definition:
+        if others := sorted(definition.keys() - {EXTERNAL}):
+            raise QuantrustError(
+                f"{path}.{others[0]} is given beside {path}.{EXTERNAL}; allowed: nothing, because the folder says how "
+                "it is quantized"
+            )
+        return Scheme(name, None, None, False, (), None, definition[EXTERNAL])
     method, group, symmetric = definition["method"], definition["group"], definition["symmetric"]
     _allow(f"{path}.method", method, METHODS)
     _allow(f"{path}.group", group, (*GROUP_SIZES, PER_CHANNEL))

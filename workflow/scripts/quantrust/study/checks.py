@@ -14,11 +14,12 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import attentions, published_image_token, unknown_settings, unsupported
 from quantrust.quantization.factorial import designs_of, factorial_faults
-from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
+from quantrust.quantization.scheme import EXTERNAL, UNQUANTIZED, resolve_scheme
 from quantrust.study.contents import (
     CANDIDATES,
     EMBEDDED,
     ID_SPLITS,
+    MODEL_IN_PATH,
     SHIFT_SPLIT,
     declared_for_bundles,
     estimators_of,
@@ -92,8 +93,15 @@ def _estimators_of_the_study(config: Config) -> Faults:
 
 
 def _schemes(config: Config) -> Faults:
+    study = config["study"]
     for name, table in config["schemes"].items():
         yield from _scheme_faults(name, table)
+        shared = MODEL_IN_PATH not in table.get(EXTERNAL, MODEL_IN_PATH) and len(study["models"]) > 1
+        if shared and name in study["schemes"]:
+            yield (
+                f"schemes.{name}.{EXTERNAL} is {table[EXTERNAL]!r}, one folder for all of study.models; allowed: a "
+                f"path with {MODEL_IN_PATH}, which stands for the name of the model"
+            )
 
 
 def _factorial(config: Config) -> Faults:

@@ -6,6 +6,7 @@ from typing import Any
 
 from quantrust.errors import QuantrustError
 from quantrust.quantization.factorial import grid_tables
+from quantrust.quantization.scheme import EXTERNAL
 from quantrust.study.checks import study_faults
 from quantrust.study.config_file import read_config_file
 from quantrust.study.contents import bundle_choice, declared_for_bundles, estimators_of, judged_risks
@@ -54,7 +55,7 @@ def study_config(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{DEFAULT} or {SCHEMA} does not exist: the package was installed without the workflow; install it from a "
             "checkout with `pip install --editable .`"
         )
-    config = merged(read_config_file(DEFAULT), given)
+    config = with_named_externals(merged(read_config_file(DEFAULT), given))
     check_config(config)
     return completed(config)
 
@@ -107,6 +108,41 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         "comparison": {**config["comparison"], "estimators": estimators["comparison"]},
         "report": {**report, "shipping": {**report["shipping"], **shipping}},
     }
+
+
+def with_named_externals(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config in which folders that others quantized stand under `schemes`, and by their names in the study.
+
+    In the place of a name, `study.schemes` may have `external: {path: ..., name: ...}`. What has another form is left
+    to the checks.
+
+    Parameters
+    ----------
+    config : mapping
+        Not checked yet; it stays as it is.
+
+    Raises
+    ------
+    QuantrustError
+        If `schemes` has something else under the name of such a folder.
+    """
+    study, schemes = config.get("study"), config.get("schemes")
+    listed = study.get("schemes") if isinstance(study, Mapping) else None
+    if not isinstance(listed, list) or not isinstance(schemes, Mapping):
+        return dict(config)
+    names, tables = [], dict(schemes)
+    for number, entry in enumerate(listed):
+        match entry:
+            case {"external": {"path": str(path), "name": str(name), **other}, **beside} if not other and not beside:
+                if tables.setdefault(name, {EXTERNAL: path}) != {EXTERNAL: path}:
+                    raise QuantrustError(
+                        f"config: study.schemes[{number}].external.name is {name!r}, a name under schemes; allowed: "
+                        "another name"
+                    )
+                names.append(name)
+            case _:
+                names.append(entry)
+    return {**config, "schemes": tables, "study": {**study, "schemes": names}}
 
 
 def merged(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

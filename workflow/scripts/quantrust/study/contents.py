@@ -9,7 +9,7 @@ from quantrust.data.groupings import GROUPINGS
 from quantrust.data.official import SPLITS as ID_SPLITS
 from quantrust.evaluation.limits import risk_limits
 from quantrust.quantization.factorial import grid_schemes
-from quantrust.quantization.scheme import Scheme, resolve_scheme
+from quantrust.quantization.scheme import EXTERNAL, Scheme, resolve_scheme
 from quantrust.report.contents import datasets_of
 
 Config = Mapping[str, Any]
@@ -17,6 +17,8 @@ Config = Mapping[str, Any]
 SHIFT_SPLIT = "test"
 EMBEDDED = "embedded"
 LANGUAGE_SHIFT = "scenes-language"
+MODEL_IN_PATH = "{model}"
+"""Stands for the name of a model in the path of a folder that others quantized."""
 CANDIDATES = "scenes-language-candidates"
 """The dataset that `scenes-language` is chosen from; no config names it."""
 
@@ -96,6 +98,17 @@ def models_with(config: Config, key: str) -> list[str]:
 def scheme_of(config: Config, scheme: str) -> Scheme:
     """Return the scheme of a name: of the config's table, or of the name itself."""
     return resolve_scheme(scheme, config["schemes"].get(scheme))
+
+
+def external_schemes(config: Config) -> list[str]:
+    """Return the schemes whose checkpoints others quantized."""
+    return [name for name, table in config["schemes"].items() if EXTERNAL in table]
+
+
+def external_folder(config: Config, model: str, scheme: str) -> str:
+    """Return the folder of a variant that others quantized."""
+    path: str = config["schemes"][scheme][EXTERNAL]
+    return path.replace(MODEL_IN_PATH, model)
 
 
 def reads_calibration(config: Config, scheme: str) -> bool:

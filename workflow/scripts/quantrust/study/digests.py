@@ -5,7 +5,7 @@ from functools import cache
 from quantrust.confidence.catalogue import LEARNED, estimator_module
 from quantrust.data.format import format_module
 from quantrust.digest import SCRIPTS, code_digest, code_files, source_digest
-from quantrust.named_modules import FAMILIES, METHODS
+from quantrust.named_modules import FAMILIES, METHODS, READERS, module_names
 from quantrust.quantization.method_traits import method_traits
 from quantrust.study.contents import Config, base_model, scheme_of, scored_estimators
 from quantrust.study.inputs import formats_of, task_of
@@ -41,6 +41,11 @@ def quantization_code(config: Config, scheme: str) -> list[str]:
     """Return digests of what quantizes under a scheme: of the script, and of the method's module."""
     method = scheme_of(config, scheme).method
     return [script_code("quantize_model"), *([] if method is None else [source_digest(f"{METHODS}.{method}")])]
+
+
+def external_code(config: Config) -> list[str]:
+    """Return digests of what reads checkpoints that others quantized: of the script, and of the formats' readers."""
+    return [script_code("import_checkpoint"), *(source_digest(f"{READERS}.{name}") for name in module_names(READERS))]
 
 
 def format_code(config: Config, dataset: str) -> list[str]:

@@ -19,6 +19,7 @@ from quantrust.study.contents import (
     SHIFT_SPLIT,
     Config,
     datasets_with_groups,
+    external_folder,
     is_divided,
     is_embedded,
     reads_calibration,
@@ -44,6 +45,19 @@ def model_files(config: Config, model: str) -> list[str]:
         )
     names = [*COMPANIONS, INDEX, *sorted(path.name for path in source.glob("*.safetensors"))]
     return [str(source / name) for name in names if (source / name).is_file()]
+
+
+def external_files(config: Config, model: str, scheme: str) -> list[str]:
+    """Return the files of a variant that others quantized: its config and its weights."""
+    key = f"schemes.{scheme}.external"
+    folder = Path(_existing(key, [external_folder(config, model, scheme)], {})[0])
+    if not (folder / "config.json").is_file():
+        raise QuantrustError(
+            f"{folder} holds no config.json, but {key} of the config names it; expected a quantized model in the "
+            "Hugging Face layout: correct the path"
+        )
+    names = ["config.json", INDEX, *sorted(path.name for path in folder.glob("*.safetensors"))]
+    return [str(folder / name) for name in names if (folder / name).is_file()]
 
 
 def chat_template(config: Config, model: str) -> File:

@@ -16,6 +16,7 @@ from quantrust.study.contents import (
     base_name,
     datasets_with_groups,
     downloads_of,
+    external_schemes,
     grid_variants,
     is_divided,
     is_embedded,
@@ -144,7 +145,8 @@ def _model_jobs(config: Config) -> Iterator[Job]:
             yield _job("build_calibration", paths.CALIBRATION, model=model)
         for scheme in schemes:
             variant = {"model": model, "scheme": scheme}
-            yield _job("quantize_model", paths.CHECKPOINT, **variant)
+            rule = "import_checkpoint" if scheme in external_schemes(config) else "quantize_model"
+            yield _job(rule, paths.CHECKPOINT, **variant)
             for dataset in datasets_of(config):
                 yield from _dump(config, model, scheme, dataset)
             if has_learned(config["study"]["estimators"]):

@@ -21,7 +21,15 @@ import torch
 from torch import Tensor
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.export_layer import Encoded, ExportLayer, Format, Layout, count_layers, words
+from quantrust.quantization.export_layer import (
+    Encoded,
+    ExportLayer,
+    Format,
+    Layout,
+    count_layers,
+    require_own_order,
+    words,
+)
 from quantrust.quantization.scheme import GROUP_SIZES
 
 PACKED = "pack-quantized"
@@ -46,8 +54,9 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     Raises
     ------
     QuantrustError
-        If no layer fits the format.
+        If no layer fits the format, or input channels are grouped in an order of their own.
     """
+    require_own_order(layers, "compressed-tensors")
     # the format has no weight that two layers share
     dense = {layer.name: "shared by embedding and head" for layer in layers if layer.is_tied}
     held = [layer for layer in layers if layer.name not in dense]

@@ -28,7 +28,7 @@ from quantrust.quantization.export_layer import (
     count_layers,
     words,
 )
-from quantrust.quantization.grid import QuantizedWeight, relative_change
+from quantrust.quantization.grid import QuantizedWeight, in_order, relative_change
 
 BITS = (2, 3, 4, 8)
 GROUP_SIZES = (128, 64, 32)
@@ -94,7 +94,7 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
         "bits": bits,
         "group_size": group_size,
         "sym": all(layer.is_symmetric for layer in held),
-        "desc_act": False,
+        "desc_act": any(layer.weight.order is not None for layer in held),
         "checkpoint_format": "gptq" if first_version else "gptq_v2",
         # the loader replaces the linears whose names begin with the first and end like one of the second
         "block_name_to_quantize": "",
@@ -135,10 +135,10 @@ def encode(layer: ExportLayer, group_size: int, offset: int) -> Encoded:
     zeros = (stored.zero - offset).to(torch.uint8)
     return Encoded(
         {
-            "qweight": words(weight.codes, weight.bits).T.contiguous(),
+            "qweight": words(in_order(weight.codes, weight.order), weight.bits).T.contiguous(),
             "qzeros": words(zeros.T.contiguous(), weight.bits),
             "scales": stored.scale.T.contiguous(),
-            "g_idx": torch.arange(layer.columns, dtype=torch.int32) // group_size,
+            "g_idx": in_order(torch.arange(layer.columns, dtype=torch.int32) // group_size, weight.order),
         },
         stored,
         f"{weight.bits} bits, {'symmetric' if layer.is_symmetric else 'asymmetric'}",

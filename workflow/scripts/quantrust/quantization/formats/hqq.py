@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from quantrust.errors import QuantrustError
-from quantrust.quantization.export_layer import Encoded, ExportLayer, Format, Layout
+from quantrust.quantization.export_layer import Encoded, ExportLayer, Format, Layout, require_own_order
 
 PARTS = {"4bit_u8": 2, "2bit_u8": 4}
 """By packing: how many codes share a byte."""
@@ -46,8 +46,9 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     Raises
     ------
     QuantrustError
-        If no layer fits the format.
+        If no layer fits the format, or input channels are grouped in an order of their own.
     """
+    require_own_order(layers, "hqq")
     dense = {layer.name: "hqq holds no embedding" for layer in layers if layer.is_embedding}
     dense |= {layer.name: "shared by embedding and head" for layer in layers if layer.is_tied}
     held = [layer for layer in layers if layer.name not in dense]

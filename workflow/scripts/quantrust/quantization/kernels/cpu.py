@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from quantrust.quantization.grid import in_order
 from quantrust.quantization.kernels.int4_grid import (
     KERNEL_DTYPE,
     int4_parts,
@@ -24,7 +25,7 @@ from quantrust.quantization.kernels.int4_grid import (
     padded,
     planes,
 )
-from quantrust.quantization.linear import PackedWeight
+from quantrust.quantization.linear import PackedWeight, ordered_inputs
 
 WIDEST_BLOCK = 64
 """Rows of a block with AVX-512."""
@@ -40,7 +41,8 @@ class Int4Weight(nn.Module):
     """A quantized weight in the layout of torch's int4 CPU kernel.
 
     Buffers: `codes` uint8, shape (blocks, planes * columns, block / 2); `grid` bfloat16, shape
-    (planes * columns / group, rows, 2): step and offset. Rows are padded to whole blocks and columns to whole groups.
+    (planes * columns / group, rows, 2): step and offset; `order`, that of the weight. Rows are padded to whole blocks
+    and columns to whole groups.
 
     Parameters
     ----------
@@ -56,6 +58,7 @@ class Int4Weight(nn.Module):
         self.group_size, self.planes = group, planes(weight.bits)
         self.kernel = kernel_name(weight.bits)
         self._depth = padded(weight.columns, group)
+        self.register_buffer("order", weight.order)
         height = padded(weight.rows, block)
         self.register_buffer(
             "codes", torch.empty(height // block, self.planes * self._depth, block // 2, dtype=torch.uint8)
@@ -69,7 +72,7 @@ class Int4Weight(nn.Module):
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Map (..., columns), bfloat16, to (..., rows)."""
-        flat = inputs.reshape(-1, self.columns)
+        flat = ordered_inputs(inputs, self.order).reshape(-1, self.columns)
         outputs = self._by_kernel(flat) if len(flat) <= MOST_ROWS[self.planes] else self._by_blocks(flat)
         outputs = outputs.unflatten(0, inputs.shape[:-1])
         return outputs if bias is None else outputs + bias
@@ -93,7 +96,8 @@ class Int4Weight(nn.Module):
         halves = self.codes[rows // (2 * half), :, lane % half] >> (lane // half * 4).to(torch.uint8).unsqueeze(-1)
         weight = self._join(halves.T & 15).unflatten(0, (-1, self.group_size)).float()
         step, offset = (part.unsqueeze(1) for part in self._grid(rows))
-        return weight.mul_(step).add_(offset).flatten(0, 1).T[:, : self.columns].to(dtype)
+        values = weight.mul_(step).add_(offset).flatten(0, 1).T[:, : self.columns].to(dtype)
+        return in_order(values, self.order)
 
     def extra_repr(self) -> str:
         """Return shape, bits and group size."""

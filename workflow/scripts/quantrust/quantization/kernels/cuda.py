@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from quantrust.quantization.kernels.int4_grid import int4_parts, kernel_group_size, kernel_name, padded, planes
-from quantrust.quantization.linear import PackedWeight
+from quantrust.quantization.linear import PackedWeight, ordered_inputs
 from quantrust.quantization.packing import unpack
 
 LEAST_CAPABILITY = (8, 0)
@@ -33,7 +33,8 @@ class CudaInt4Weight(nn.Module):
 
     The kernel rounds each weight, of each plane, to bfloat16 before it multiplies, and sums in float32.
 
-    Buffers: `codes` int32, tiled by torch; `grid` bfloat16, shape (planes * columns / group, rows, 2): step and offset.
+    Buffers: `codes` int32, tiled by torch; `grid` bfloat16, shape (planes * columns / group, rows, 2): step and offset;
+    `order`, that of the weight.
 
     Parameters
     ----------
@@ -48,6 +49,7 @@ class CudaInt4Weight(nn.Module):
         self.rows, self.columns, self.group_size = weight.rows, weight.columns, group
         self.planes, self.kernel = planes(weight.bits), kernel_name(weight.bits)
         self._depth = padded(weight.columns, group)
+        self.register_buffer("order", weight.order)
         halves, steps, offsets = int4_parts(weight, slice(0, weight.rows))
         below = padded(weight.rows, OUTPUT_TILE) - weight.rows
         halves = functional.pad(halves, (0, 0, 0, below))
@@ -60,7 +62,8 @@ class CudaInt4Weight(nn.Module):
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Map (..., columns), bfloat16, to (..., rows)."""
-        flat = functional.pad(inputs.reshape(-1, self.columns), (0, self._depth - self.columns)).repeat(1, self.planes)
+        flat = ordered_inputs(inputs, self.order).reshape(-1, self.columns)
+        flat = functional.pad(flat, (0, self._depth - self.columns)).repeat(1, self.planes)
         if not len(flat):
             # a grid without blocks cannot be launched
             return inputs.new_empty(*inputs.shape[:-1], self.rows)
@@ -88,6 +91,7 @@ class GemliteWeight(nn.Module):
         from gemlite.core import DType, GemLiteLinearTriton
 
         self.columns, self.rows = weight.columns, weight.rows
+        self.register_buffer("order", weight.order)
         self.kernel = f"gemlite {version('gemlite')}"
         group = kernel_group_size(weight)
         assert group is not None
@@ -107,7 +111,7 @@ class GemliteWeight(nn.Module):
         if not inputs.numel():
             # a grid without blocks cannot be launched
             return inputs.new_empty(*inputs.shape[:-1], self.rows)
-        outputs = self.product(inputs.contiguous()).to(inputs.dtype)
+        outputs = self.product(ordered_inputs(inputs, self.order).contiguous()).to(inputs.dtype)
         return outputs if bias is None else outputs + bias
 
 

@@ -91,4 +91,5 @@ def packed_bytes(weight: PackedWeight, lookup: bool, block: int = WIDEST_BLOCK) 
     if lookup or group is None:
         return sum(buffer.nbytes for buffer in weight.buffers())
     height, depth = padded(weight.rows, block), planes(weight.bits) * padded(weight.columns, group)
-    return height * depth // 2 + height * depth // group * 2 * KERNEL_DTYPE.itemsize
+    order = 0 if weight.order is None else int(weight.order.nbytes)
+    return height * depth // 2 + height * depth // group * 2 * KERNEL_DTYPE.itemsize + order
