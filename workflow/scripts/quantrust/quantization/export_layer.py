@@ -1,6 +1,6 @@
 """What the exported formats share: a layer as the checkpoint holds it, an integer grid for it, and 32-bit words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from quantrust.quantization.packing import pack
 
 BYTES_PER_WORD = 4
 NAMED_LAYERS = 8
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Linears of one module that servers join into one, and must therefore find stored alike."""
 NOTABLE_CHANGE = 0.01
 """From this share of a layer's weights on, what an export adds to the loss of quantization is no mere rounding."""
 
@@ -183,6 +185,30 @@ def name_layers(names: list[str]) -> str:
     """Return the names of layers in a line: the first `NAMED_LAYERS`, and how many more there are."""
     rest = len(names) - NAMED_LAYERS
     return ", ".join(names[:NAMED_LAYERS]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def notes_on_fused(stored: Mapping[str, Hashable]) -> list[str]:
+    """Return what to say of linears that vLLM and SGLang join into one and that are not stored alike.
+
+    Parameters
+    ----------
+    stored : mapping of str to hashable
+        How each linear is stored, by its dotted name; those that are not quantized are alike.
+    """
+    notes = []
+    for names in FUSED:
+        parents = {name.rpartition(".")[0] for name in stored if name.rpartition(".")[2] == names[0]}
+        differing = [
+            parent
+            for parent in parents
+            if len({stored[f"{parent}.{name}"] for name in names if f"{parent}.{name}" in stored}) > 1
+        ]
+        if differing:
+            notes.append(
+                f"{', '.join(names)} are stored in different ways in {len(differing)} modules; vLLM and SGLang join "
+                "them into one layer and refuse that"
+            )
+    return notes
 
 
 def words(codes: Tensor, bits: int) -> Tensor:

@@ -27,6 +27,7 @@ from quantrust.quantization.export_layer import (
     Format,
     Layout,
     count_layers,
+    notes_on_fused,
     require_own_order,
     words,
 )
@@ -101,6 +102,8 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
             f"a byte a weight in {count_layers(bytewise)} of less than 8 bits: transformers reads no packed embedding, "
             "and packed layers have no float zero-points"
         )
+    scheme_of = {name: number for number, (_, names) in enumerate(groups.values()) for name in names}
+    notes += notes_on_fused(dict.fromkeys((*unquantized_linears, *dense)) | scheme_of)
     if uniform:
         config["dequantize"] = True
         notes.append("transformers dequantizes it while loading, to the memory of the unquantized model")

@@ -26,6 +26,7 @@ from quantrust.quantization.export_layer import (
     Format,
     Layout,
     count_layers,
+    notes_on_fused,
     words,
 )
 from quantrust.quantization.grid import QuantizedWeight, in_order, relative_change
@@ -44,7 +45,7 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     ----------
     layers : list of ExportLayer
     unquantized_linears : list of str
-        Not needed: the format lists the layers that are quantized.
+        Linear layers that stay as they are; the format lists those that are quantized.
     exact : bool
         The format cannot promise it.
 
@@ -104,6 +105,7 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     notes = [
         "quantized layers stay packed in memory; on a CPU gptqmodel computes 4 bits with bfloat16 or float16 scales"
     ]
+    notes += notes_on_fused(dict.fromkeys((*unquantized_linears, *dense)) | dict.fromkeys(names, "quantized"))
     if not first_version:
         notes.append("some zeros are 0, which only the second version of the format (gptq_v2) can hold")
     return Layout(config, encoders, dense, tuple(notes))
