@@ -16,6 +16,7 @@ from torch import nn
 
 from exports import GPTQ_PYTHON, inputs_of, logits_of
 from foreign import LAYERS, awq_layer, change, gptq_layer, grid_of, stored, write_folder
+from quantrust.artifacts.folder_record import write_record
 from quantrust.errors import QuantrustError
 from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
@@ -232,6 +233,17 @@ def test_gptq_carries_the_order_and_the_other_formats_refuse_it(ordered, base, t
     for name in ("compressed-tensors", "hqq"):
         with pytest.raises(QuantrustError, match=rf"{name} holds groups of .* of 3 layers .*q_proj.*desc_act"):
             export_checkpoint(ordered, name, tmp_path / name)
+
+
+def test_an_order_that_is_none_is_refused(ordered):
+    """A bundle may be anybody's: its digests prove nothing."""
+    tensors = load_file(ordered / "model.safetensors")
+    tensors[f"{LAYERS[0]}.weight.order"][3] = 10**6
+    (ordered / "model.safetensors").unlink()
+    save_file(tensors, ordered / "model.safetensors")
+    write_record(ordered)
+    with pytest.raises(QuantrustError, match=r"q_proj\.weight\.order is no order of input channels"):
+        load_checkpoint(ordered)
 
 
 def gptq_folder(base, weights, out, config=None):

@@ -90,7 +90,11 @@ _LAYER_SCHEMA = pl.Schema(
         "shares": pl.String,
     }
 )
+# What it may say beside that of layers that others quantized; records of before there were such do not.
+_OF_OTHERS = pl.Schema({"grid_dtype": pl.String, "ordered": pl.Boolean})
 STORED_DTYPE = torch.bfloat16
+ORDER = "order"
+"""What the order of a weight's columns is called beside its codes."""
 GRID_DTYPES = {"float16": torch.float16, "float32": torch.float32}
 """What a layer plan may say of the dtype of scales and zeros."""
 
@@ -392,11 +396,11 @@ def _quantized_layers(path: Path, record: dict[str, Any], family: Family, model:
         if fault is not None:
             raise QuantrustError(f"{path}: layers[{number}] {fault}; quantize the model again")
         if layer["bits"] is not None:
-            found[layer["layer"]] = {name: layer[name] for name in _LAYER_SCHEMA}
+            found[layer["layer"]] = {name: layer.get(name) for name in (*_LAYER_SCHEMA, *_OF_OTHERS)}
     for name, layer in found.items():
         if layer["shares"] is not None and layer["shares"] not in found:
             raise QuantrustError(f"{path}: {name} shares codes that no layer has; quantize the model again")
-    return pl.DataFrame(list(found.values()), schema=_LAYER_SCHEMA)
+    return pl.DataFrame(list(found.values()), schema=pl.Schema({**_LAYER_SCHEMA, **_OF_OTHERS}))
 
 
 def _fault_of_layer(
@@ -415,6 +419,9 @@ def _fault_of_layer(
         return f"({name}) is {shown(numbers)}; expected rows, columns, bits and group of a layer of {shapes[name]}"
     if bits not in BITS or (shares is None and not (0 < group <= shapes[name][1] and shapes[name][1] % group == 0)):
         return f"({name}) has {shown(bits)} bits in groups of {shown(group)}, which do not fit {shapes[name]}"
+    grid_dtype, ordered = (layer.get(key) for key in _OF_OTHERS)
+    if grid_dtype not in (None, *GRID_DTYPES) or not isinstance(ordered, bool | None):
+        return f"({name}) has the grid_dtype {shown(grid_dtype)} and is ordered: {shown(ordered)}, which cannot be"
     if shares is not None and (name, shares) != tied:
         return f"({name}) shares the codes of {shown(shares)}, to which it is not tied"
     return None
@@ -483,6 +490,8 @@ def _fill(
             # pages that were read count as memory until the mapping is closed: one mapping for each tensor
             with safe_open(path, "pt") as file:
                 tensor = file.get_tensor(f"{parent}.{leaf}" if parent else leaf)
+            if leaf == ORDER and tensor.dtype == torch.int32 and not _is_order(tensor):
+                raise QuantrustError(f"{path}: {parent}.{leaf} is no order of input channels; quantize the model again")
             # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
             tensor = tensor.to(device, dtype if tensor.dtype == STORED_DTYPE else tensor.dtype, copy=True)
             module.load_state_dict({leaf: tensor}, strict=False, assign=True)
@@ -498,6 +507,11 @@ def _packed_names(model: nn.Module) -> set[str]:
         if isinstance(module, PackedWeight)
         for part, _ in module.named_buffers()
     }
+
+
+def _is_order(order: Tensor) -> bool:
+    """Return whether every number from 0 on is there once."""
+    return torch.equal(order.sort().values, torch.arange(len(order), dtype=order.dtype))
 
 
 def _empty_weight(layer: dict[str, Any]) -> PackedWeight:

@@ -34,7 +34,7 @@ from quantrust.models.companions import COMPANIONS, WEIGHTS
 from quantrust.models.model_config import CONFIG, config_of_weights
 from quantrust.named_modules import EXPORT_FORMATS, export_format_names, load_module
 from quantrust.progress import progress
-from quantrust.quantization.checkpoint import STORED_DTYPE, load_checkpoint
+from quantrust.quantization.checkpoint import ORDER, STORED_DTYPE, load_checkpoint
 from quantrust.quantization.export_layer import (
     NOTABLE_CHANGE,
     ExportLayer,
@@ -50,7 +50,6 @@ from quantrust.tensor_file import write_tensors
 
 REPORT = "export.json"
 PARTS = ("codes", "scale", "zero")
-ORDER = "order"
 LARGEST_CHANGE = 0.1
 """The share of a layer's weights up to which an export may change them by anything but rounded zero-points."""
 

@@ -1,4 +1,4 @@
-"""The `pack-quantized` format of compressed-tensors, as llm-compressor writes it: 2 to 8 bits, with or without
+"""The `pack-quantized` format of compressed-tensors, as llm-compressor writes it: 2 to 6 and 8 bits, with or without
 zero-points.
 
 A layer has `weight_packed` (codes as one stream of bits a row, int32), `weight_scale` (rows by groups), `weight_shape`
@@ -30,7 +30,7 @@ from quantrust.quantization.reader import (
 )
 
 FORMAT = "pack-quantized"
-BITS = range(2, 9)
+BITS = (2, 3, 4, 5, 6, 8)
 ONE_GROUP = ("channel", "tensor")
 LINEAR = "Linear"
 
