@@ -85,6 +85,19 @@ def test_samples_of_a_normal_mean_need_what_the_formula_says():
     assert tested.relative == pytest.approx(at.relative, abs=0.03)
 
 
+def test_an_error_that_resampling_overstates_is_taken_back():
+    # Samples of the pilot have an error of 0.02, and their own resamples one of 0.025: the pilot overstates as much.
+    rng = np.random.default_rng(0)
+    own = 0.02 * rng.normal(size=(TESTS, 1))
+    differences = np.concatenate([own, own + 0.025 * rng.normal(size=(TESTS, RESAMPLES_OF_TEST))], axis=1)
+    tested = with_tests(StandardError(0.02, 0.0, 100), differences.ravel(), 1.0, 0.05)
+    assert tested.error == pytest.approx(0.02 / 1.25, rel=0.02)
+    # The interval reaches 1.25 times as far as normal errors would have it.
+    assert tested.needed.effects.mean() == pytest.approx(1.25 * 1.96, rel=0.05)
+    # Of fifty normal resamples, a logarithm of the error alone varies by 0.1.
+    assert tested.relative < 0.06
+
+
 def test_a_skewed_error_moves_the_power():
     draws, tests = draw_images(np.arange(60), 2000, 0), draw_tests(np.arange(60), 1)
 
