@@ -167,6 +167,7 @@ def _config_values(family: str) -> list[tuple[str, Any]]:
         ("image_token_id", 1),
         ("image_token_id", "x"),
         ("id2label", 3),
+        ("text_config.bos_token_id", json.loads("[" * 50 + "]" * 50)),
         ("text_config.model_type", [0]),
         ("vision_config.model_type", [0]),
         ("transformers_weights", "other.safetensors"),

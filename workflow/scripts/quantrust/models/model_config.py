@@ -88,6 +88,10 @@ MOST = {
 """Numbers of which every model has one at least, blocks first, and how large they may be."""
 
 
+DEEPEST = 40
+"""Maps and lists in one another in a `config.json`, at most."""
+
+
 def read_model_config(
     folder: str | Path, config_class: type[PreTrainedConfig], attention: str = "sdpa"
 ) -> PreTrainedConfig:
@@ -112,7 +116,9 @@ def read_model_config(
         If the file is missing, damaged, or describes no model of this class.
     """
     path = Path(folder) / CONFIG
-    content = without_run_settings(read_object(path))
+    content = read_object(path)
+    _check_depth(path, content)
+    content = without_run_settings(content)
     _check_numbers(path, content)
     with _describing(path, config_class):
         config = config_class.from_dict(content)
@@ -198,6 +204,23 @@ def _change(config: PreTrainedConfig, changes: Mapping[str, Any]) -> None:
 def _describing(path: Path, config_class: type[PreTrainedConfig]) -> AbstractContextManager[None]:
     """Say of a config that no model can be made of it what the library says."""
     return blaming(f"{path}: describes no {config_class.model_type} model", "get the file again")
+
+
+def _check_depth(path: Path, content: Any) -> None:
+    """Raise for maps and lists that lie in more of them than a model's do: what goes through them calls itself."""
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for part in level
+            if isinstance(part, dict | list)
+            for inner in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not level:
+            return
+    raise QuantrustError(
+        f"{path}: is nested too deeply; expected at most {DEEPEST} maps and lists in one another: get the file again"
+    )
 
 
 def _check_numbers(path: Path, content: Mapping[str, Any], prefix: str = "") -> None:
