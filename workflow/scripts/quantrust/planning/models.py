@@ -101,16 +101,19 @@ class PlannedModel:
         """
         if scheme.name not in self._layer_plans:
             family, model = self.family_and_model
-            plan = self._external_plan(scheme) if scheme.external else build_layer_plan(family, model, scheme)
+            if scheme.external is None:
+                plan = build_layer_plan(family, model, scheme)
+            else:
+                plan = self._external_plan(scheme.name, scheme.external)
             self._layer_plans[scheme.name] = plan, planned_bytes(family, model, plan)
         return self._layer_plans[scheme.name]
 
-    def _external_plan(self, scheme: Scheme) -> pl.DataFrame:
+    def _external_plan(self, scheme: str, path: str) -> pl.DataFrame:
         """Return the layer plan of a checkpoint that others quantized, from the headers of its files."""
         family, model = self.family_and_model
-        folder = Path(scheme.external.replace(MODEL_IN_PATH, self.name))
+        folder = Path(path.replace(MODEL_IN_PATH, self.name))
         if not folder.is_dir():
-            raise QuantrustError(f"{folder} does not exist, but schemes.{scheme.name}.external of the config names it")
+            raise QuantrustError(f"{folder} does not exist, but schemes.{scheme}.external of the config names it")
         return open_external(folder, self.files, family, model).plan
 
     def picture(self, side: int, prompt: str) -> PictureCost:

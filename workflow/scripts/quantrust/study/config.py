@@ -127,8 +127,9 @@ def with_named_externals(config: Mapping[str, Any]) -> dict[str, Any]:
         If `schemes` has something else under the name of such a folder.
     """
     study, schemes = config.get("study"), config.get("schemes")
-    listed = study.get("schemes") if isinstance(study, Mapping) else None
-    if not isinstance(listed, list) or not isinstance(schemes, Mapping):
+    if not isinstance(study, Mapping) or not isinstance(schemes, Mapping):
+        return dict(config)
+    if not isinstance(listed := study.get("schemes"), list):
         return dict(config)
     names, tables = [], dict(schemes)
     for number, entry in enumerate(listed):
