@@ -32,6 +32,7 @@ TINY = Tiny(
     wide={"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}},
     preprocessor={},
     settings={"size": {"longest_edge": 112}},
+    wide_settings={"size": {"longest_edge": 112}},
     end="</s>",
     # a token is 28 x 28 pixels: 56 x 84, 112 x 84, 28 x 112 and 112 x 56
     tokens=(6, 12, 4, 8),
