@@ -12,6 +12,8 @@ from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.skeleton import build_skeleton
+from quantrust.quantization.layer_plan import build_layer_plan
+from quantrust.quantization.scheme import parse_scheme, resolve_scheme
 from tiny import write_tiny
 
 ASKED = "Is it red?"
@@ -99,6 +101,18 @@ def test_paligemma_2_is_refused_by_name(tmp_path):
     path.write_text(json.dumps(config | {"text_config": config["text_config"] | {"model_type": "gemma2"}}))
     with pytest.raises(QuantrustError, match=r"text_config has model_type 'gemma2', but the adapter of paligemma .*2 "):
         build_skeleton(tmp_path / "model")
+
+
+def test_a_connector_that_is_no_layer_is_left_out_of_presets_and_refused_in_a_table(folders):
+    family, model = build_skeleton(folders / "gemma3")
+    plan = build_layer_plan(family, model, parse_scheme("rtn-w4g32-full"))
+    assert set(plan.drop_nulls("bits")["component"]) == {"vision", "language", "embedding", "head"}
+    rows = [{"component": component, "bits": 4} for component in ("language", "connector")]
+    table = resolve_scheme("custom", {"method": "rtn", "group": 32, "symmetric": False, "table": rows})
+    with pytest.raises(
+        QuantrustError, match=r"connector: 4 bits selects no layer of this gemma3 model \(the model has"
+    ):
+        build_layer_plan(family, model, table)
 
 
 @pytest.mark.parametrize(

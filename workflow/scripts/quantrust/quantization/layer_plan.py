@@ -8,6 +8,7 @@ import polars as pl
 from torch import nn
 
 from quantrust.errors import QuantrustError
+from quantrust.models.components import STACKS
 from quantrust.models.family import Family, LayerRef, ScaleGroup
 from quantrust.models.tied import tied_layers
 from quantrust.quantization.folding import require_absorber
@@ -215,8 +216,9 @@ def _require_layers(
     decided: list[tuple[Selection | None, str | None]],
 ) -> None:
     """Raise when a row of the table decides about no layer that can be quantized."""
-    if is_scheme_word(scheme.name) and selection.component not in plan["component"]:
-        # a preset means whatever the model has
+    without_blocks = selection.component in STACKS and not family.components[selection.component].blocks
+    if without_blocks and is_scheme_word(scheme.name):
+        # a preset means whatever the family has: a connector may be no layer
         return
     reasons = [reason for row, reason in decided if row is selection]
     wanted = f"left at {UNQUANTIZED_BITS} bits" if selection.bits == UNQUANTIZED_BITS else None
