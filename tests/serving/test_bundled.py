@@ -63,7 +63,7 @@ def test_tokens_are_those_that_the_model_reads_and_makes(bundled_study: Study, b
 
 def test_a_question_that_the_bundle_refuses_is_refused_alone(bundled_study: Study, bundle: Bundle) -> None:
     picture, question = questions_of(bundled_study)[0]
-    token = bundle._answerer._reserved[0]
+    token = min(bundle._answerer._answerer.processor.tokenizer.get_added_vocab())
     good, bad = BundledModel(bundle).answer([picture, picture], [question, f"is it {token}?"], 0.2)
     assert isinstance(bad, Refusal) and "is a token of the model's prompts" in bad.message
     assert isinstance(good.extra["confidence"], float)
