@@ -54,7 +54,8 @@ examples:
   how many images show a difference of one point between two variants?
     quantrust power A.csv B.csv --difference 0.01
   which part of a model moves a metric, from a grid of schemes
-    quantrust importance grid.csv --metric accuracy --factors vision_bits language_bits
+    quantrust importance grid.csv --metric accuracy \\
+        --factors vision_bits language_bits
   what did quantization cost, and is the difference more than chance?
     quantrust compare data/scores/qwen2-vl-tiny/bf16.parquet \\
         data/scores/qwen2-vl-tiny/hqq-w3g64-full.parquet

@@ -24,13 +24,13 @@ examples:
 """
 
 LOSSES = """\
-Packed layers have float zero-points in the format hqq alone. In the others those
-of HQQ are rounded, at 8 bits by gptq alone. This loses about as much again as
-quantization did. It is better to export to hqq, or a checkpoint of another
-method, or with --exact. Layers whose scales a format cannot hold stay in bfloat16 and are
-named. Every layer that changes by more than 1 % on top of quantization is named
-too. A change of more than 10 %, rounded zero-points aside, is an error unless
---force is given."""
+Packed layers have float zero-points in the format hqq alone. In the others
+those of HQQ are rounded, at 8 bits by gptq alone. This loses about as much
+again as quantization did. It is better to export to hqq, or a checkpoint of
+another method, or with --exact. Layers whose scales a format cannot hold stay
+in bfloat16 and are named. Every layer that changes by more than 1 % on top of
+quantization is named too. A change of more than 10 %, rounded zero-points
+aside, is an error unless --force is given."""
 
 
 FORMAT_WIDTH, HELP_WIDTH = 20, 80

@@ -33,7 +33,8 @@ The consensus of random-forest importances is printed to compare."""
 EPILOG = """\
 examples:
   which part moves the accuracy of one model under one method
-    quantrust importance grid.csv --metric accuracy --where model=m method=gptq \\
+    quantrust importance grid.csv --metric accuracy \\
+        --where model=m method=gptq \\
         --factors vision_bits connector_bits language_bits
   the same, with all numbers and a figure
     quantrust importance grid.parquet --metric CIDEr --json out.json \\
