@@ -95,7 +95,8 @@ def test_items_are_taken_or_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "i.jsonl"
     hold(path, ITEMS, lambda: read_items(path), 100, as_lines)
     path = tmp_path / "i.json"
-    hold(path, OFFICIAL, lambda: read_items(path, "images"), 100, bytes)
+    (tmp_path / "images").mkdir()
+    hold(path, OFFICIAL, lambda: read_items(path, tmp_path / "images"), 100, bytes)
 
 
 @pytest.mark.parametrize("kind", LOCKS)
