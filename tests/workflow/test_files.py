@@ -104,6 +104,8 @@ def test_a_rule_has_environment_log_threads_resources_and_its_codes_digest(rule:
     code = f'code("{script_of(text)}"),'
     if rule == "quantize_model":
         code = "of(digests.quantization_code),"
+    elif rule == "import_checkpoint":
+        code = "digests.external_code(config),"
     elif modules_of(rule):
         code = f"[{code} *digests.entry_code(config, "
     for needed in ("conda:", "log:", "mem_mb=memory(", "runtime=", f"code={code}"):
