@@ -4,6 +4,7 @@ One model is trained for some seconds by the workflow's own rule, so that it ans
 is random.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -63,10 +64,15 @@ def study_config(models: Iterable[str], shifts: Iterable[str]) -> dict:
 
 @pytest.fixture(scope="session")
 def studies(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Return a folder that all workers of a test run share, for what is computed once."""
+    """Return a folder for what is computed once.
+
+    All workers of a test run share it. Where the environment names a folder in QUANTRUST_STUDIES, test runs on the same
+    code share it too: the fast and the slow tier then compute the studies once.
+    """
     own = tmp_path_factory.getbasetemp()
-    folder = (own if worker_id == "master" else own.parent) / "studies"
-    folder.mkdir(exist_ok=True)
+    shared = os.environ.get("QUANTRUST_STUDIES")
+    folder = Path(shared) if shared else (own if worker_id == "master" else own.parent) / "studies"
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
