@@ -1,6 +1,7 @@
 """Every family of `tiny`: it answers as the library does, each fold keeps the logits, and each method quantizes it."""
 
 import json
+import re
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,18 +14,21 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tokenizers import AddedToken
 from torch import nn
 
 from quantrust.artifacts.tables import write_table
 from quantrust.data.questions import SCHEMA
+from quantrust.errors import QuantrustError
 from quantrust.inference.decoding import decode_greedily
 from quantrust.inference.features import dump_features
+from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import DumpSettings
 from quantrust.models.components import STACKS
 from quantrust.models.family import Role
-from quantrust.models.loading import load_model
+from quantrust.models.loading import family_of, load_model
 from quantrust.models.model_folder import prepare_model
-from quantrust.models.processor_settings import published_image_token
+from quantrust.models.processor_settings import published_image_tokens
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
 from quantrust.planning.published import published_models
@@ -100,9 +104,43 @@ def answer(family, model, processor, questions, pictures, tokens=NEW_TOKENS):
     return decode_greedily(family, model, inputs, end_token_ids=ends, max_new_tokens=tokens)
 
 
-def test_the_token_of_the_image_is_known_from_the_source(made, loaded):
+def test_the_tokens_of_an_image_are_known_from_the_source(made, loaded, shapes):
     family, _, processor = loaded
-    assert published_image_token(made.name) == family.image_token(processor)
+    tokens = published_image_tokens(made.name)
+    assert tokens[0] == family.image_token(processor)
+    assert {*tokens} <= {*tiny(made.name).published.special}
+    # and there are no others around an image
+    placeholders = family.preprocess(processor, shapes).placeholders
+    around = {token for text in placeholders for token in family.reserved_tokens(processor) if token in text}
+    assert {token for token in around if "_col_" not in token} <= {*tokens}
+
+
+def test_no_text_of_a_user_may_hold_a_token_that_would_be_read_as_part_of_the_prompt(made, loaded, shapes):
+    family, model, processor = loaded
+    tokens = {*tiny(made.name).published.special, *family.prompt_tokens(processor)}
+    # PaliGemma's names of places and shapes are what it is asked with
+    tokens = sorted(token for token in tokens if not token.startswith(("<loc", "<seg")))
+    assert faults_of_texts(family, processor, PROMPT, [f"Is {token} red?" for token in tokens]).keys() == {
+        *range(len(tokens))
+    }
+    with torch.inference_mode():
+        images = family.encode_images(model, family.preprocess(processor, shapes[:1]))
+    for token in {*published_image_tokens(made.name), family.end_token(processor)}:
+        refused = partial(pytest.raises, QuantrustError, match=rf"holds {re.escape(repr(token))}, which is a token of")
+        with refused():
+            family.language_inputs(model, processor, [f"Is {token} red?"], images)
+        with refused():
+            family.language_inputs(model, processor, ["Is it red?"], images, answers=[f"{token} red"])
+        with refused():
+            family.prompt_frame(processor, f"{token}{{question}}")
+
+
+def test_a_text_may_hold_a_token_that_was_added_to_the_vocabulary_as_ordinary_text(made):
+    family = family_of(made.folder)
+    processor = family.load_processor(str(made.folder))
+    processor.tokenizer.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("<table>", normalized=False)])
+    assert "<table>" in processor.tokenizer.get_added_vocab()
+    assert faults_of_texts(family, processor, PROMPT, ["Is it red?\n\nA. yes\nB. no", "What is <table>?"]) == {}
 
 
 def test_every_published_weight_is_loaded_under_the_library_s_name(made):

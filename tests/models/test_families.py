@@ -17,7 +17,7 @@ from quantrust.files import sha256
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.model_folder import prepare_model
-from quantrust.models.processor_settings import published_image_token
+from quantrust.models.processor_settings import published_image_tokens
 
 FAMILIES = ["qwen2_vl", "idefics3"]
 
@@ -27,9 +27,11 @@ def loaded(request, model_folders):
     return load_model(model_folders[request.param])
 
 
-def test_the_token_of_the_image_is_known_from_the_source(loaded):
+def test_the_tokens_of_an_image_are_known_from_the_source(loaded):
     family, _, processor = loaded
-    assert published_image_token(family.name) == family.image_token(processor)
+    tokens = published_image_tokens(family.name)
+    assert tokens[0] == family.image_token(processor)
+    assert {*tokens, family.end_token(processor)} <= {*family.reserved_tokens(processor)}
 
 
 def test_every_matrix_is_in_one_component(loaded):

@@ -192,7 +192,7 @@ FAULTS = [
     (
         "features/prompt",
         "<image>{question}",
-        r"features\.prompt is '<image>\{question\}', which holds '<image>'; allowed: a text without the token of the "
+        r"features\.prompt is '<image>\{question\}', which holds '<image>'; allowed: a text without a token of the "
         r"image$",
     ),
     (

@@ -93,7 +93,7 @@ def faults_of_texts(
     dict of int to str
         In the order of the texts. A reason follows on the name of a question.
     """
-    reserved = sorted(processor.tokenizer.get_added_vocab())
+    reserved = family.reserved_tokens(processor)
     counts = family.question_tokens(processor, list(texts), prompt)
     faults = {}
     for place, (text, count) in enumerate(zip(texts, counts, strict=True)):

@@ -196,9 +196,9 @@ class Family(ABC):
     # The longer side of a picture over its shorter one, up to which the processor takes it under all settings; None
     # where it takes every picture. Read from the source as well.
     max_aspect_ratio: float | None = None
-    # What published models call the token that stands for one row of image features. Read from the source as well; a
-    # model's own tokenizer counts where it says otherwise.
-    published_image_token: str | None = None
+    # What published models call the tokens that image features are put between and in place of; the first one stands
+    # for one row of features. Read from the source as well; a model's own tokenizer counts where it says otherwise.
+    published_image_tokens: tuple[str, ...] = ()
 
     @property
     def components(self) -> dict[str, Component]:
@@ -357,6 +357,22 @@ class Family(ABC):
         """Return the tokens that prompts and answers are put together with; each must be one of the vocabulary."""
         return (self.image_token(processor), self.end_token(processor))
 
+    def reserved_tokens(self, processor: Any) -> list[str]:
+        """Return the tokens that no text of a user may hold, because they would be read as a part of the prompt itself.
+
+        These are the special tokens of the vocabulary, those of pictures and videos among them, and whatever else
+        prompts are put together with. Other tokens that were added to a vocabulary may be ordinary text, such as line
+        ends in Gemma's.
+
+        Parameters
+        ----------
+        processor : object
+            As `load_processor` returns it.
+        """
+        added = processor.tokenizer.added_tokens_decoder.values()
+        special = {token.content for token in added if token.special}
+        return sorted(special.union(map(str, self.prompt_tokens(processor))))
+
     def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         return list(model.get_image_features(**tensors).pooler_output)
 
@@ -433,9 +449,12 @@ class Family(ABC):
         Raises
         ------
         QuantrustError
-            If a text holds the token that stands for an image, or the prompt has more or fewer of them than features.
+            If a text holds a token of `reserved_tokens`, or the prompt has more or fewer image tokens than features.
         """
-        tokenizer, image_token = processor.tokenizer, self.image_token(processor)
+        reserved = self.reserved_tokens(processor)
+        for text in [*questions, *(answers or [])]:
+            if (token := next((token for token in reserved if token in text), None)) is not None:
+                raise QuantrustError(f"{text!r} holds {token!r}, which is a token of the model's prompts; take it out")
         rows, roles = [], []
         prompts = self._tokenized(processor, questions, [image.placeholder for image in images], template)
         for k, (ids, role) in enumerate(prompts):
@@ -446,7 +465,7 @@ class Family(ABC):
             roles.append(role)
         length = max(len(ids) for ids in rows)
         device = next(model.parameters()).device
-        padding = tokenizer.pad_token_id
+        padding = processor.tokenizer.pad_token_id
         token_ids = torch.tensor([[padding] * (length - len(ids)) + ids for ids in rows], device=device)
         role_ids = torch.tensor(
             [[int(Role.PAD)] * (length - len(role)) + [int(r) for r in role] for role in roles],
@@ -457,14 +476,9 @@ class Family(ABC):
         features = torch.cat([image.features for image in images]).to(embeds)
         places = role_ids == Role.IMAGE
         if int(places.sum()) != len(features):
-            given = next((text for text in [*questions, *(answers or [])] if image_token in text), None)
-            why = (
-                f"{given!r} holds {image_token!r}, which stands for the image; take it out"
-                if given is not None
-                else "processor and config.json are not of one model; prepare the model again"
-            )
             raise QuantrustError(
-                f"{int(places.sum())} image tokens in the prompts for {len(features)} image features: {why}"
+                f"{int(places.sum())} image tokens in the prompts for {len(features)} image features: processor and "
+                "config.json are not of one model; prepare the model again"
             )
         embeds = embeds.masked_scatter(places[..., None], features)
         positions = self._position_ids(model, token_ids, role_ids, images)
@@ -540,7 +554,7 @@ class Family(ABC):
         ------
         QuantrustError
             If the template is not Jinja, or shows the user's text not at all, or more than once, or anything but one
-            image before the question.
+            image before the question; or if the prompt holds a token of `reserved_tokens`.
         """
         content = [{"type": "image"}, {"type": "text", "text": template.replace("{question}", _SENTINEL)}]
         which = f"the chat template {processor.chat_template[:60]!r}..."
@@ -554,11 +568,10 @@ class Family(ABC):
             )
         before, after = around
         image_token, mark = self.image_token(processor), self.image_mark(processor)
-        for token in (image_token, mark):
-            if token in template:
-                raise QuantrustError(
-                    f"the prompt {template!r} holds {token!r}, which stands for the image; take it out"
-                )
+        if (token := next((token for token in self.reserved_tokens(processor) if token in template), None)) is not None:
+            raise QuantrustError(
+                f"the prompt {template!r} holds {token!r}, which is a token of the model's prompts; take it out"
+            )
         if (before.count(mark), after.count(mark)) != (1, 0):
             raise QuantrustError(
                 f"{which} shows the image {before.count(mark)} times before the question and "

@@ -1,6 +1,6 @@
-"""What is known of a family without its adapter: whether there is one, its settings, pictures and the image's token.
+"""What is known of a family without its adapter: whether there is one, its settings, pictures and the image's tokens.
 
-The adapter says so in `processor_keys`, `max_aspect_ratio` and `published_image_token`. They are read here without
+The adapter says so in `processor_keys`, `max_aspect_ratio` and `published_image_tokens`. They are read here without
 importing the adapter, which takes the model library: the config is checked, and questions are read, where that is not
 installed.
 """
@@ -45,8 +45,8 @@ def max_aspect_ratio(families: Iterable[str]) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def published_image_token(family: str) -> str | None:
-    """Return what published models of a family call the token that stands for a part of an image.
+def published_image_tokens(family: str) -> tuple[str, ...]:
+    """Return what published models of a family call the tokens of an image: that of its parts, and those around them.
 
     Parameters
     ----------
@@ -55,11 +55,10 @@ def published_image_token(family: str) -> str | None:
 
     Returns
     -------
-    str or None
-        None where the adapter does not say.
+    tuple of str
+        Empty where the adapter does not say.
     """
-    token: str | None = _declared(family, "published_image_token", None)
-    return token
+    return tuple(_declared(family, "published_image_tokens", ()))
 
 
 def attentions(family: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from quantrust.data.format import format_names, load_format
 from quantrust.data.groupings import GROUPINGS, KEYS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
-from quantrust.models.processor_settings import attentions, published_image_token, unknown_settings, unsupported
+from quantrust.models.processor_settings import attentions, published_image_tokens, unknown_settings, unsupported
 from quantrust.quantization.factorial import designs_of, factorial_faults
 from quantrust.quantization.scheme import EXTERNAL, UNQUANTIZED, resolve_scheme
 from quantrust.study.contents import (
@@ -155,7 +155,7 @@ def _stress_faults(path: str, model: Mapping[str, Any], models: Mapping[str, Any
 
 
 def _prompts(config: Config) -> Faults:
-    """Yield the prompts that hold the token of the image of a model that is asked with them."""
+    """Yield the prompts that hold a token of the image of a model that is asked with them."""
     models = config["models"]
     families = {name: model["family"] for name, model in models.items() if unsupported(model.get("family")) is None}
     studied = {models.get(name, {}).get("stress", {}).get("model", name) for name in config["study"]["models"]}
@@ -163,9 +163,9 @@ def _prompts(config: Config) -> Faults:
     prompts |= {f"datasets.{name}.prompt": (part.get("prompt"), studied) for name, part in config["datasets"].items()}
     prompts |= {f"models.{name}.prompt": (part.get("prompt"), {name}) for name, part in models.items()}
     for path, (prompt, asked) in prompts.items():
-        tokens = {published_image_token(families[name]) for name in asked if name in families}
-        for token in sorted(token for token in tokens if token and token in (prompt or "")):
-            yield f"{path} is {shown(prompt)}, which holds {token!r}; allowed: a text without the token of the image"
+        tokens = {token for name in asked if name in families for token in published_image_tokens(families[name])}
+        for token in sorted(token for token in tokens if token in (prompt or "")):
+            yield f"{path} is {shown(prompt)}, which holds {token!r}; allowed: a text without a token of the image"
 
 
 def _datasets(config: Config) -> Faults:

@@ -51,7 +51,7 @@ class Gemma3(Family):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (Gemma3RMSNorm, NormKind.ONE_PLUS_WEIGHT))
     attentions = ("eager", "sdpa")
     answer_prefix = ""
-    published_image_token = "<image_soft_token>"
+    published_image_tokens = ("<image_soft_token>", "<start_of_image>", "<end_of_image>")
     processor_keys = (
         "do_pan_and_scan",
         "pan_and_scan_min_crop_size",

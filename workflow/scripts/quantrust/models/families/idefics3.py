@@ -44,7 +44,7 @@ class Idefics3(Family):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (LlamaRMSNorm, NormKind.WEIGHT))
     answer_prefix = " "
     processor_keys = ("do_image_splitting", "size.longest_edge")
-    published_image_token = "<image>"
+    published_image_tokens = ("<image>", "<fake_token_around_image>")
     # How the library prepares pictures and prompts.
     image_processor_class: type[PilBackend] = Idefics3ImageProcessorPil
     processor_class: type[ProcessorMixin] = Idefics3Processor

@@ -88,7 +88,7 @@ class InternVL(Family):
     )
     answer_prefix = ""
     processor_keys = ("min_patches", "max_patches")
-    published_image_token = "<IMG_CONTEXT>"
+    published_image_tokens = ("<IMG_CONTEXT>", "<img>", "</img>")
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Return that all blocks run; models that the adapter does not cover are refused."""

@@ -50,7 +50,7 @@ class Llava(Family):
     answer_prefix = " "
     # pictures are scaled by their shorter side, so that a thin one would become gigabytes before it is cropped
     max_aspect_ratio = 200
-    published_image_token = "<image>"
+    published_image_tokens = ("<image>",)
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Cut the vision tower after the block whose output the connector reads: the published one has one more."""

@@ -60,7 +60,7 @@ class LlavaOnevision(Family):
     final_norm = "model.language_model.norm"
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (Qwen2RMSNorm, NormKind.WEIGHT))
     answer_prefix = ""
-    published_image_token = "<image>"
+    published_image_tokens = ("<image>",)
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Cut the vision tower after the block whose output the connector reads: the published one ends there."""

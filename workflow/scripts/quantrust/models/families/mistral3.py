@@ -102,7 +102,7 @@ class Mistral3(Family):
     final_norm = "model.language_model.norm"
     norms = ((PixtralRMSNorm, NormKind.WEIGHT), (MistralRMSNorm, NormKind.WEIGHT))
     answer_prefix = ""
-    published_image_token = "[IMG]"
+    published_image_tokens = ("[IMG]", "[IMG_BREAK]", "[IMG_END]")
     processor_keys = ("size.longest_edge",)
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:

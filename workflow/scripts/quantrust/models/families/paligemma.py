@@ -57,7 +57,7 @@ class PaliGemma(Family):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (GemmaRMSNorm, NormKind.ONE_PLUS_WEIGHT))
     attentions = ("eager", "sdpa")
     answer_prefix = ""
-    published_image_token = "<image>"
+    published_image_tokens = ("<image>",)
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Return that all blocks run."""

@@ -32,7 +32,7 @@ class Qwen25VL(QwenVL):
     norms = ((Qwen2_5_VLRMSNorm, NormKind.WEIGHT),)
     processor_keys = ("min_pixels", "max_pixels")
     max_aspect_ratio = 200
-    published_image_token = "<|image_pad|>"
+    published_image_tokens = ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>")
 
 
 FAMILY = Qwen25VL()

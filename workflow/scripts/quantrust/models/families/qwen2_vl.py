@@ -34,7 +34,7 @@ class Qwen2VL(QwenVL):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (Qwen2VLRMSNorm, NormKind.WEIGHT))
     processor_keys = ("min_pixels", "max_pixels")
     max_aspect_ratio = 200
-    published_image_token = "<|image_pad|>"
+    published_image_tokens = ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>")
 
 
 FAMILY = Qwen2VL()

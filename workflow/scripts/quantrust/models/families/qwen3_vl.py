@@ -54,7 +54,7 @@ class Qwen3VL(QwenVL):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (Qwen3VLTextRMSNorm, NormKind.WEIGHT))
     processor_keys = ("size.shortest_edge", "size.longest_edge")
     max_aspect_ratio = 200
-    published_image_token = "<|image_pad|>"
+    published_image_tokens = ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>")
 
     def deepstack_levels(self, model: nn.Module) -> int:
         """Return how many blocks within the vision tower the decoder reads features of."""

@@ -45,7 +45,7 @@ class SmolVLM(Idefics3):
     image_processor_class = SmolVLMImageProcessorPil
     processor_class = ImageOnlySmolVLMProcessor
     processor_keys = ("do_image_splitting", "size.longest_edge")
-    published_image_token = "<image>"
+    published_image_tokens = ("<image>", "<fake_token_around_image>", "<global-img>")
 
 
 FAMILY = SmolVLM()
