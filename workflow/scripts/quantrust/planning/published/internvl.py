@@ -13,8 +13,8 @@ TEMPLATE = (
 
 MODELS = {
     # The tower is InternViT-300M, whose config is the library's default but for the biases of its attention, and the
-    # decoder Qwen2.5 of 7 billion parameters. The index of its weights could not be looked up; its card says 7.94
-    # billion weights, and shapes give 7,944,373,760. The size of its tokenizer's files is Qwen2.5's, about.
+    # decoder Qwen2.5 of 7 billion parameters, as the library's conversion script makes them. Shapes give 7,944,373,760
+    # weights, which others count in a model of this config. The size of its tokenizer's files is Qwen2.5's, about.
     "OpenGVLab/InternVL3-8B-hf": PublishedModel(
         config={
             "architectures": ["InternVLForConditionalGeneration"],

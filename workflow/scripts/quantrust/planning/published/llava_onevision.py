@@ -17,9 +17,8 @@ SIDES = (384, 768, 1152, 1536, 1920, 2304)
 GRIDS = [[height, width] for height in SIDES for width in SIDES]
 
 MODELS = {
-    # The defaults of the library's LlavaOnevisionConfig, which are this model's, and the config of the Qwen2 of 7
-    # billion parameters that it is made from, whose embedding is cut to 152,000 rows. The size of its tokenizer's files
-    # is Qwen2's, about.
+    # The library's conversion script, and the config of the Qwen2 of 7 billion parameters that it is made from: its
+    # 152,064 rows and two more are filled up to a multiple of 64. The size of its tokenizer's files is Qwen2's, about.
     "llava-hf/llava-onevision-qwen2-7b-ov-hf": PublishedModel(
         config={
             "architectures": ["LlavaOnevisionForConditionalGeneration"],
@@ -38,7 +37,7 @@ MODELS = {
                 "num_attention_heads": 28,
                 "num_hidden_layers": 28,
                 "num_key_value_heads": 4,
-                "vocab_size": 152000,
+                "vocab_size": 152128,
                 "max_position_embeddings": 32768,
                 "rms_norm_eps": 1e-06,
                 "rope_theta": 1000000.0,

@@ -11,8 +11,8 @@ TEMPLATE = (
 )
 
 MODELS = {
-    # The defaults of the library's Mistral3Config, which are this model's. The size of its tokenizer's files is about
-    # that of tokenizer.json alone.
+    # The defaults of the library's Mistral3Config, which are this model's. Shapes give 24,011,361,280 weights, as
+    # keras-hub counts them. The size of its tokenizer's files is about that of tokenizer.json alone.
     "mistralai/Mistral-Small-3.1-24B-Instruct-2503": PublishedModel(
         config={
             "architectures": ["Mistral3ForConditionalGeneration"],

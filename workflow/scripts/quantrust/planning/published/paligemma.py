@@ -10,8 +10,9 @@ TEMPLATE = (
 )
 
 MODELS = {
-    # Its config.json; the width of its heads is the library's default of GemmaConfig. The tokens of places and shapes
-    # come before that of the image. The size of its tokenizer's files is Gemma's, about.
+    # The library's conversion script; the width of its heads is the library's default of GemmaConfig. Shapes give
+    # 2,923,466,480 weights, which others quote too. The tokens of places and shapes come before that of the image. The
+    # size of its tokenizer's files is Gemma's, about.
     "google/paligemma-3b-mix-224": PublishedModel(
         config={
             "architectures": ["PaliGemmaForConditionalGeneration"],

