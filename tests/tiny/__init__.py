@@ -51,7 +51,7 @@ class Tiny:
     given : callable
         Maps a rendered chat template to the text that the library's processor is given, where it adds something itself.
     wide_settings : mapping
-        What a study sets of the processor of the model of full width; it is tried where this says something.
+        What a study sets of the processor of the model of full width.
     nested : bool
         Whether the library's processor takes a list of pictures for each prompt.
     generation : mapping
