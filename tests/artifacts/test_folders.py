@@ -150,9 +150,6 @@ def test_weights_and_the_librarys_files_are_opened_only_where_the_folder_was_che
             # of the files that `weight_files` returns
             "models/weights.py",
             "models/streamed_weights.py",
-            # of the tensors in them that `stored_tensors` found
-            "quantization/external.py",
-            "quantization/reader.py",
         },
         # after `model_type_of`, which every way to a family takes
         "from_pretrained": {

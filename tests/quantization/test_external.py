@@ -367,7 +367,7 @@ def key(part, layer=LAYERS[0]):
     [
         ({key("scales"): None}, "q_proj: scales is missing"),
         ({key("scales"): torch.ones(2, 64).double()}, "q_proj: scales is stored as F64, expected F16 or BF16 or F32"),
-        ({key("scales"): torch.full((2, 64), torch.nan).half()}, "q_proj: scales holds NaN"),
+        ({key("scales"): torch.full((2, 64), torch.nan).half()}, "q_proj.scales holds NaN"),
         ({key("scales"): torch.ones(3, 64).half()}, r"q_proj: qzeros has shape \[2, 8\], expected \[3, 8\]"),
         ({key("qweight"): torch.zeros(8, 56).int()}, r"q_proj: qweight has shape \[8, 56\], expected \[8, 64\]"),
         ({key("qweight"): torch.zeros(7, 64).int()}, "q_proj: qweight has 7 rows of 32 bits for 64 input channels"),

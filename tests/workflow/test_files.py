@@ -105,7 +105,7 @@ def test_a_rule_has_environment_log_threads_resources_and_its_codes_digest(rule:
     if rule == "quantize_model":
         code = "of(digests.quantization_code),"
     elif rule == "import_checkpoint":
-        code = "digests.external_code(config),"
+        code = "of(digests.external_code),"
     elif modules_of(rule):
         code = f"[{code} *digests.entry_code(config, "
     for needed in ("conda:", "log:", "mem_mb=memory(", "runtime=", f"code={code}"):

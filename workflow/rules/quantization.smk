@@ -60,7 +60,8 @@ rule quantize_model:
 rule import_checkpoint:
     input:
         model=paths.MODEL,
-        files=of(inputs.external_files),
+        # a change of them is seen by their digests below, whatever their times
+        files=ancient(of(inputs.external_files)),
     output:
         directory(paths.CHECKPOINT),
     log:
@@ -76,7 +77,8 @@ rule import_checkpoint:
         mem_mb=memory(4000),
         runtime=30,
     params:
-        code=digests.external_code(config),
+        code=of(digests.external_code),
+        bytes=of(digests.external_bytes),
         family_code=of(digests.family_code),
         folder=of(contents.external_folder),
     script:

@@ -1,4 +1,4 @@
-"""The names of a model folder's files, as they are published."""
+"""The names of a model folder's files, as they are published, and what their configs call quantization."""
 
 WEIGHTS = "model.safetensors"
 WEIGHT_SUFFIX = ".safetensors"
@@ -23,3 +23,5 @@ COMPANIONS = (
     "chat_template.json",
 )
 """The files that are not weights, where a folder has them."""
+QUANTIZATION = ("quantization_config", "compression_config")
+"""Keys of a `config.json` that say how weights were quantized."""

@@ -18,6 +18,7 @@ from transformers.initialization import no_init_weights
 
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
+from quantrust.models.companions import QUANTIZATION
 from quantrust.models.family import Family
 from quantrust.models.named_errors import blaming
 
@@ -25,9 +26,6 @@ CONFIG = "config.json"
 
 DTYPES = ("dtype", "torch_dtype")
 """What the dtype of the weights is called, now and before."""
-
-QUANTIZATION = ("quantization_config", "compression_config")
-"""How weights were quantized. Those that are read here are not."""
 
 IMPLEMENTATIONS = (
     "attn_implementation",

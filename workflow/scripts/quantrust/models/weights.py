@@ -49,6 +49,21 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str
 
+    def read(self) -> Tensor:
+        """Return the tensor, in memory of its own.
+
+        Raises
+        ------
+        QuantrustError
+            If it holds NaN or infinite values.
+        """
+        # pages that were read count as memory until the mapping is closed
+        with safe_open(self.path, "pt") as file:
+            tensor = file.get_tensor(self.key).clone()
+        if self.dtype in FLOATS and not is_finite(tensor):
+            raise _not_finite(self)
+        return tensor
+
 
 def weight_files(folder: str | Path) -> dict[str, Path]:
     """Return the safetensors file of every key that a model folder stores.
@@ -225,12 +240,16 @@ def check_finite(stored: Mapping[str, StoredTensor]) -> None:
     """
     for at in stored.values():
         if not all(is_finite(part) for part in _parts(at)):
-            raise QuantrustError(f"{at.path}: {at.key} holds NaN or infinite values; get the file again")
+            raise _not_finite(at)
 
 
 def is_finite(tensor: Tensor) -> bool:
     """Return whether no value of a tensor is NaN or infinite, with little memory beside its own."""
     return all(bool(some.isfinite().all()) for some in tensor.reshape(-1).split(NUMBERS_AT_ONCE))
+
+
+def _not_finite(at: StoredTensor) -> QuantrustError:
+    return QuantrustError(f"{at.path}: {at.key} holds NaN or infinite values; get the file again")
 
 
 def _check_named(folder: Path, model: nn.Module, files: Mapping[str, Path]) -> None:

@@ -19,23 +19,19 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from quantrust.artifacts.digests import digest_of
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
-from quantrust.files import read_object
 from quantrust.models.components import COMPONENTS
 from quantrust.models.family import Family, LayerRef
-from quantrust.models.model_config import CONFIG, QUANTIZATION, read_model_config
+from quantrust.models.model_config import CONFIG, read_model_config
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.tied import tied_layers
 from quantrust.models.weights import (
-    FLOATS,
     StoredTensor,
     check_stored,
-    is_finite,
     stored_tensors,
     tensor_names,
     tensors_in,
@@ -44,14 +40,13 @@ from quantrust.models.weights import (
 from quantrust.named_modules import READERS, load_module, module_names
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import GRID_DTYPES, open_checkpoint, plan_layout
+from quantrust.quantization.external_config import external_format
 from quantrust.quantization.grid import storage_dtype
 from quantrust.quantization.layer_plan import LAYER_PLAN_SCHEMA, describe_layer_plan, layer_row, thirds_of
 from quantrust.quantization.linear import PackedWeight
 from quantrust.quantization.reader import Grid, Reader, StoredLayer
 from quantrust.quantization.scheme import EXTERNAL
 
-PLACES = ("", "text_config.", "llm_config.", "language_config.")
-"""Where a config may say how weights are quantized."""
 OF_NO_MATTER = frozenset(
     {
         *("_name_or_path", "architectures", "transformers_version", "model_type", "use_cache"),
@@ -141,7 +136,7 @@ def import_checkpoint(model_folder: str | Path, source: str | Path, name: str, o
             writer.write_packed(layer, PackedWeight.from_quantized(read.read(stored, config, grid)))
             bar.update()
         for tensor in layout.tensors.keys() - layout.packed:
-            writer.write(tensor, _read(found.tensors[tensor]))
+            writer.write(tensor, found.tensors[tensor].read())
         plan = found.plan.with_columns(relative_error=pl.lit(None, pl.Float64))
         writer.finish(plan, record)
 
@@ -211,41 +206,18 @@ def reader_of(source: Path) -> tuple[Reader, Mapping[str, Any]]:
     QuantrustError
         If the config has none, or it says something that cannot be held.
     """
-    where, config = _quantization_config(source / CONFIG)
-    method = config.get("quant_method")
-    known = {name.replace("_", "-"): name for name in module_names(READERS)}
-    if method not in known:
-        said = ", ".join(str(config[key]) for key in ("quant_method", "quant_algo", "fmt") if config.get(key))
-        raise QuantrustError(
-            f"{where} says {said[:100] or 'no quant_method'}, which is not read; allowed: {', '.join(known)}. "
-            "Weights of floats (FP8, NVFP4), GGUF and quantized activations cannot be held"
-        )
-    reader = load_module(READERS, known[method], ("READER",)).READER
+    found = external_format(source)
+    reader = load_module(READERS, found.reader, ("READER",)).READER
     try:
-        reader.check(config)
+        reader.check(found.config)
     except QuantrustError as error:
-        raise QuantrustError(f"{where} ({method}): {error}") from None
-    return reader, config
+        raise QuantrustError(f"{found.where} ({reader.method}): {error}") from None
+    return reader, found.config
 
 
 def reader_modules() -> list[str]:
     """Return the names of the modules that read what others quantized, with dots; which one is seen in a folder."""
     return [f"{READERS}.{name}" for name in module_names(READERS)]
-
-
-def _quantization_config(path: Path) -> tuple[str, Mapping[str, Any]]:
-    content = read_object(path)
-    for place in PLACES:
-        holder = content.get(place.rstrip("."), {}) if place else content
-        for key in QUANTIZATION:
-            if isinstance(holder, dict) and (found := holder.get(key)) is not None:
-                if not isinstance(found, dict):
-                    raise QuantrustError(f"{path}: {place}{key} is no map; get the folder again")
-                return f"{path}: {place}{key}", found
-    raise QuantrustError(
-        f"{path} has no quantization_config, so that nobody quantized this folder; name it under models to study it, "
-        "or get the quantized one"
-    )
 
 
 def _files(source: Path) -> dict[str, Path]:
@@ -369,11 +341,3 @@ def _described(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
-
-
-def _read(at: StoredTensor) -> torch.Tensor:
-    with safe_open(at.path, "pt") as file:
-        tensor = file.get_tensor(at.key).clone()
-    if at.dtype in FLOATS and not is_finite(tensor):
-        raise QuantrustError(f"{at.path}: {at.key} holds NaN or infinite values; get the file again")
-    return tensor

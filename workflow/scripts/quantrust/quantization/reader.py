@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from quantrust.errors import QuantrustError
@@ -94,19 +93,8 @@ class StoredLayer:
             raise self.fault(f"{part} has shape {list(found)}, expected {expected}; get the folder again")
 
     def read(self, part: str) -> Tensor:
-        """Return a part.
-
-        Raises
-        ------
-        QuantrustError
-            If it holds NaN or infinite values.
-        """
-        at = self.parts[part]
-        with safe_open(at.path, "pt") as file:
-            tensor = file.get_tensor(at.key).clone()
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise self.fault(f"{part} holds NaN or infinite values; get the folder again")
-        return tensor
+        """Return a part; see `StoredTensor.read`."""
+        return self.parts[part].read()
 
     def group_size(self, groups: int) -> int:
         """Return the input channels of each of so many groups.

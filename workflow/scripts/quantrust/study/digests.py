@@ -2,13 +2,16 @@
 
 from functools import cache
 
+from quantrust.artifacts.digests import digest_of
 from quantrust.confidence.catalogue import LEARNED, estimator_module
 from quantrust.data.format import format_module
 from quantrust.digest import SCRIPTS, code_digest, code_files, source_digest
-from quantrust.named_modules import FAMILIES, METHODS, READERS, module_names
+from quantrust.errors import QuantrustError
+from quantrust.named_modules import FAMILIES, METHODS, READERS
+from quantrust.quantization.external_config import external_format
 from quantrust.quantization.method_traits import method_traits
-from quantrust.study.contents import Config, base_model, scheme_of, scored_estimators
-from quantrust.study.inputs import formats_of, task_of
+from quantrust.study.contents import Config, base_model, external_folder, scheme_of, scored_estimators
+from quantrust.study.inputs import external_files, formats_of, task_of
 from quantrust.tasks.task import task_module
 
 
@@ -43,9 +46,22 @@ def quantization_code(config: Config, scheme: str) -> list[str]:
     return [script_code("quantize_model"), *([] if method is None else [source_digest(f"{METHODS}.{method}")])]
 
 
-def external_code(config: Config) -> list[str]:
-    """Return digests of what reads checkpoints that others quantized: of the script, and of the formats' readers."""
-    return [script_code("import_checkpoint"), *(source_digest(f"{READERS}.{name}") for name in module_names(READERS))]
+def external_code(config: Config, model: str, scheme: str) -> list[str]:
+    """Return digests of what reads a variant that others quantized: of the script, and of its format's reader."""
+    reader = external_format(external_folder(config, model, scheme)).reader
+    return [script_code("import_checkpoint"), source_digest(f"{READERS}.{reader}")]
+
+
+def external_bytes(config: Config, model: str, scheme: str) -> list[str]:
+    """Return digests of the files of a variant that others quantized, by which a change of them is seen.
+
+    Their times say little: a copy has new ones, and what replaces a file may be older than it.
+    """
+    files = external_files(config, model, scheme)
+    try:
+        return [digest_of(path) for path in files]
+    except OSError as error:
+        raise QuantrustError(f"{error.filename} cannot be read ({error.strerror}); make it readable") from None
 
 
 def format_code(config: Config, dataset: str) -> list[str]:

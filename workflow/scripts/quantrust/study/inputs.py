@@ -10,6 +10,7 @@ from typing import Any
 from quantrust.data.format import load_format
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
+from quantrust.quantization.external_config import external_format
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import datasets_of
 from quantrust.study import paths
@@ -48,14 +49,21 @@ def model_files(config: Config, model: str) -> list[str]:
 
 
 def external_files(config: Config, model: str, scheme: str) -> list[str]:
-    """Return the files of a variant that others quantized: its config and its weights."""
+    """Return the files of a variant that others quantized: its config and its weights.
+
+    Raises
+    ------
+    QuantrustError
+        If its folder is not there, or holds no quantized model in a format that is read.
+    """
     key = f"schemes.{scheme}.external"
     folder = Path(_existing(key, [external_folder(config, model, scheme)], {})[0])
     if not (folder / "config.json").is_file():
         raise QuantrustError(
-            f"{folder} holds no config.json, but {key} of the config names it; expected a quantized model in the "
-            "Hugging Face layout: correct the path"
+            f"{folder} holds no config.json, but {key} of the config names it; expected a folder with a quantized "
+            "model in the Hugging Face layout, of safetensors and no GGUF: correct the path"
         )
+    external_format(folder)
     names = ["config.json", INDEX, *sorted(path.name for path in folder.glob("*.safetensors"))]
     return [str(folder / name) for name in names if (folder / name).is_file()]
 
