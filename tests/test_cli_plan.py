@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from safetensors.torch import load_file
 
+from foreign import LAYERS, change, gptq_layer, stored, write_folder
 from published_layout import FULL_WIDTH, model_config
 from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
@@ -21,11 +23,13 @@ from quantrust.embedded.datasets import write_dataset
 from quantrust.models.model_folder import prepare_model
 from quantrust.planning.text import size, size_down
 from quantrust.quantization.calibration_samples import build_calibration_table
+from quantrust.quantization.external import import_checkpoint
 from quantrust.quantization.quantize import quantize_model
 from quantrust.report.contents import FIGURES, TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMES = ("bf16", "hqq-w4g64", "hqq-w3g64-full", "mbq-w3g64-full", "mbq-w4g32-mixed", "attention-only")
+OF_OTHERS = {"external": {"path": "folder", "name": "others"}}
 STUDY = {
     "study": {
         "models": ["first", "second"],
@@ -260,6 +264,63 @@ def test_a_config_alone_gives_sizes_and_the_message_says_what_memory_needs(
             bare["rule"] == "quantize_model" and bare["scheme"].startswith("mbq")
         )
         assert (bare["host"] is None) == (bare["model"] == "first" and reads_pictures)
+
+
+def test_a_checkpoint_of_others_is_planned_as_it_is_imported(
+    project: Path, model_folders: dict[str, Path], capsys: pytest.CaptureFixture
+) -> None:
+    """Also before the weights of its base model are there, though the vision tower is taken from them."""
+    base = model_folders["qwen2_vl"]
+    tensors = load_file(base / "model.safetensors")
+    layers = {name: gptq_layer(tensors[f"{stored(name)}.weight"], 4, 32, seed=1)[0] for name in LAYERS}
+    settings = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": True}
+    folder = write_folder(base, Path("folder"), settings, layers)
+    change(folder, **{key.replace(".", "__"): None for key in tensors if key.startswith("visual.")})
+    shutil.copytree(base, "bare", ignore=lambda _, names: [name for name in names if name.endswith(".safetensors")])
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["models"]["first"]["source"] = "bare"
+    overlay["study"] |= {"models": ["first"], "schemes": ["bf16", "hqq-w4g64", OF_OTHERS]}
+    write_overlay("others", overlay)
+    rows = planned(overlay="others")
+    (row,) = of(rows, "import_checkpoint")
+    import_checkpoint(base, folder, "others", "checkpoint")
+    assert row["weights_file_exact"] == Path("checkpoint/model.safetensors").stat().st_size
+    written = sum(path.stat().st_size for path in Path("checkpoint").iterdir())
+    assert written <= row["disk"] < written + 150_000 and row["host"] > 0 and row["questions"] is None
+    # all that follows is as of any scheme
+    following = {
+        scheme: [other["rule"] for other in rows if other["scheme"] == scheme][1:] for scheme in ("others", "hqq-w4g64")
+    }
+    assert following["others"] == following["hqq-w4g64"] and "train_selector" in following["others"]
+    assert not [other for other in rows if None in (other["disk"], other["host"])]
+    assert f"{row['weights_file_exact']:,} B" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "folder does not exist, but schemes.others.external of the config names it"),
+        (
+            {"quant_method": "fp8"},
+            "folder/config.json: quantization_config says fp8, which is not read; allowed: awq, ",
+        ),
+        (
+            {"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"},
+            "folder/config.json: quantization_config (gptq): checkpoint_format 'marlin' is not read; expected gptq",
+        ),
+    ],
+)
+def test_a_folder_of_others_that_is_missing_or_not_read_is_not_planned(
+    config: dict | None, message: str, project: Path, model_folders: dict[str, Path], capsys: pytest.CaptureFixture
+) -> None:
+    if config is not None:
+        write_folder(model_folders["qwen2_vl"], Path("folder"), config, {})
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    overlay["study"] |= {"models": ["first"], "schemes": ["bf16", OF_OTHERS]}
+    write_overlay("others", overlay)
+    assert main(["plan", "--config", "others.yaml", "--out", "plan.json"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}") and not Path("plan.json").exists()
 
 
 def test_a_dataset_without_files_takes_its_size_from_the_config_or_is_named(

@@ -295,6 +295,22 @@ def test_the_questions_of_a_further_dataset_are_checked_once_for_a_model_and_bef
     assert not (scratch.folder / "data" / "features" / MODEL / "bf16" / "own.parquet").exists()
 
 
+def test_adding_a_checkpoint_of_others_runs_its_own_jobs_and_what_is_of_all_variants(scratch) -> None:
+    folder = scratch.folder / "my" / "gptq"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    (folder / "model.safetensors").touch()
+    schemes = ["bf16", "hqq-w3g32-full", "mbq-w3g32-full", {"external": {"path": "my/gptq", "name": "others"}}]
+    scratch.change("study", "schemes", value=schemes)
+    jobs, written = scratch.plan()
+    # More schemes share delta, so that every certificate is sought anew.
+    certified = Counter(set_operating_points=VARIANTS, decide_variant=VARIANTS)
+    own = ONE_VARIANT - Counter(quantize_model=1) + Counter(import_checkpoint=1)
+    assert jobs == own + FOR_ALL + certified
+    certificates = ("data/operating_points/", "data/decisions/")
+    assert all("/others" in path or path.startswith((*SHARED, *certificates)) for path in written)
+
+
 def test_adding_a_model_touches_no_artifact_of_the_others(scratch) -> None:
     scratch.change("study", "models", value=[MODEL, "random"])
     jobs, written = scratch.plan()

@@ -1,19 +1,25 @@
-"""Studies that leave something out or bring an estimator of their own are whole, and no other key has to change."""
+"""Studies that leave something out, or bring an estimator or a quantized checkpoint, are whole with no other key."""
 
 import json
+import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from quantrust.artifacts.tables import read_table
+from quantrust.quantization.export import export_checkpoint
 from study_workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
 
 ID_DATASET, MODEL = "scenes", "adversary"
 SCHEMES = ["bf16", "hqq-w3g32-full"]
+OTHERS = "others-hqq"
+"""What a scheme is called whose checkpoint is the export of the second."""
 
 
 def made(study: Workspace) -> set[str]:
@@ -34,12 +40,22 @@ def without_report(study: Workspace) -> set[str]:
     return before
 
 
-def test_a_study_without_shifts_and_with_an_estimator_of_ones_own_is_whole(scratch: Workspace) -> None:
+def of_variant(study: Workspace, table: str, scheme: str) -> pl.DataFrame:
+    """Return the rows of a table of the report that are of a scheme, without its name."""
+    rows = pl.read_csv(study.folder / "reports" / "tables" / f"{table}.csv", infer_schema_length=None)
+    column = "scheme" if "scheme" in rows.columns else "first_scheme"
+    return rows.filter(pl.col(column) == scheme).drop(column)
+
+
+def test_a_study_without_shifts_and_with_an_estimator_and_a_checkpoint_of_ones_own_is_whole(scratch: Workspace) -> None:
     before = without_report(scratch)
+    checkpoints, others = scratch.folder / "data" / "checkpoints" / MODEL, scratch.folder / "my" / "hqq"
+    export_checkpoint(checkpoints / SCHEMES[1], "hqq", others)
+    schemes = [*SCHEMES, {"external": {"path": "my/hqq", "name": OTHERS}}]
     own = Path("workflow", "scripts", "quantrust", "confidence", "estimators", "first_token.py")
     shutil.copy(ROOT / "docs" / "examples" / own.name, scratch.folder / own)
     estimators = ["maxprob", "selector", "first-token", "first-token+platt"]
-    scratch.change("study", value={"models": [MODEL], "schemes": SCHEMES, "shifts": [], "estimators": estimators})
+    scratch.change("study", value={"models": [MODEL], "schemes": schemes, "shifts": [], "estimators": estimators})
     scratch.run()
     assert made(scratch) == before - {"mixtures"}
     for name in ("accuracy", "reliability", "certification", "comparisons", "decisions", "shipping", "data", "drift"):
@@ -59,6 +75,42 @@ def test_a_study_without_shifts_and_with_an_estimator_of_ones_own_is_whole(scrat
     # What is drawn all the same where it is asked for says why it is empty.
     scratch.run("reports/mixtures.pdf")
     scratch.run("--report", "report.html")
+
+    # The checkpoint of others holds the weights of the scheme that it was exported from: all that follows is the same.
+    ours, theirs = (checkpoints / name / "model.safetensors" for name in (SCHEMES[1], OTHERS))
+    assert ours.read_bytes() == theirs.read_bytes()
+    answers = [
+        read_table(scratch.folder / "data" / "features" / MODEL / name / f"{ID_DATASET}.parquet")
+        for name in (SCHEMES[1], OTHERS)
+    ]
+    assert answers[0].equals(answers[1])
+    of_schemes = ("sizes", "accuracy", "reliability", "selector", "certification", "decisions", "shipping", "drift")
+    for name in (*of_schemes, "comparisons"):
+        rows = of_variant(scratch, name, OTHERS)
+        assert not rows.is_empty() and rows.equals(of_variant(scratch, name, SCHEMES[1])), name
+    assert f'<option value="{OTHERS}">{OTHERS}</option>' in text
+
+    # New times of its files, and an edit of what reads another format, rerun nothing; other bytes and an edit of what
+    # reads this one rerun what is of it.
+    readers = scratch.folder / "workflow" / "scripts" / "quantrust" / "quantization" / "readers"
+    with open(readers / "gptq.py", "a") as file:
+        file.write("# edited\n")
+    for path in others.iterdir():
+        os.utime(path)
+    assert scratch.plan() == (Counter(), set())
+    weights = (others / "model.safetensors").read_bytes()
+    for path, content in (
+        (others / "model.safetensors", weights[:-1] + bytes([weights[-1] ^ 1])),
+        (readers / "hqq.py", (readers / "hqq.py").read_bytes() + b"# edited\n"),
+    ):
+        unchanged = path.read_bytes()
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 0))
+        jobs, written = scratch.plan()
+        path.write_bytes(unchanged)
+        followed = ("import_checkpoint", "dump_features", "train_selector", "write_scores", "decide_variant")
+        assert [jobs[rule] for rule in followed] == [1] * len(followed) and not jobs["quantize_model"]
+        assert all(f"/{OTHERS}" in one or one.startswith(("data/studies/", "reports/")) for one in written)
 
 
 def test_a_study_of_maxprob_alone_on_unquantized_models_needs_no_further_key(scratch: Workspace) -> None:

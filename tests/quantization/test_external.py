@@ -341,6 +341,14 @@ def compressed(**changes):
         (compressed() | {"kv_cache_scheme": {"num_bits": 8}}, "kv_cache_scheme is given"),
         (compressed() | {"sparsity_config": {"format": "marlin-24"}}, "sparsity_config.format is 'marlin-24'"),
         (COMPRESSED, "config_groups is missing or empty"),
+        (compressed(weights=GROUP["weights"] | {"num_bits": 4.0}), "4.0 bits cannot be held"),
+        (compressed(weights=GROUP["weights"] | {"symmetric": "false"}), "symmetric is 'false'; expected true or false"),
+        (compressed(weights=GROUP["weights"] | {"group_size": True}), "group_size is True; expected a number"),
+        (compressed(targets=["re:("]), r"targets names 're:\(', which is no pattern"),
+        (compressed(targets=["re:([a-z._0-9]+)+!"]), "targets names .* may take very long to compare with names"),
+        (compressed(targets=["re:" + ".*" * 9 + "!"]), "may take very long"),
+        (compressed(targets=["re:" + ".?" * 40 + "!"]), "may take very long"),
+        (compressed(targets=["re:" + "(.|.)" * 40 + "!"]), "may take very long"),
         (None, "has no quantization_config, so that nobody quantized this folder"),
     ],
 )
@@ -368,6 +376,13 @@ def key(part, layer=LAYERS[0]):
         ({key("scales"): None}, "q_proj: scales is missing"),
         ({key("scales"): torch.ones(2, 64).double()}, "q_proj: scales is stored as F64, expected F16 or BF16 or F32"),
         ({key("scales"): torch.full((2, 64), torch.nan).half()}, "q_proj.scales holds NaN"),
+        ({key("scales"): torch.tensor(1.0).half()}, r"q_proj: scales has shape \[\], expected rows and columns"),
+        ({key("qweight"): torch.tensor(1).int()}, r"q_proj: qweight has shape \[\], expected rows and columns"),
+        (
+            {key("scales"): torch.ones(0, 64).half(), key("qzeros"): torch.zeros(0, 8).int()},
+            "q_proj: its 64 input channels lie in 0 groups of different sizes",
+        ),
+        ({"a\nerror: b": torch.ones(1)}, r"holds a tensor named a\\nerror: b; expected names of at most 1000"),
         ({key("scales"): torch.ones(3, 64).half()}, r"q_proj: qzeros has shape \[2, 8\], expected \[3, 8\]"),
         ({key("qweight"): torch.zeros(8, 56).int()}, r"q_proj: qweight has shape \[8, 56\], expected \[8, 64\]"),
         ({key("qweight"): torch.zeros(7, 64).int()}, "q_proj: qweight has 7 rows of 32 bits for 64 input channels"),
@@ -388,6 +403,68 @@ def test_nothing_in_a_folder_is_trusted(changed, message, base, weights, tmp_pat
     with pytest.raises(QuantrustError, match=message):
         import_checkpoint(base, folder, "others", tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_groups_that_do_not_divide_the_inputs_are_refused(base, tmp_path):
+    """Of 48 in 64 there would be one group, or two of different sizes."""
+    parts = {
+        "weight_packed": torch.zeros(64, 8).int(),
+        "weight_scale": torch.ones(64, 1).half(),
+        "weight_shape": torch.tensor([64, 64]),
+    }
+    for size in (48, 10**30):
+        config = compressed(weights=GROUP["weights"] | {"group_size": size})
+        folder = write_folder(base, tmp_path / str(size), config, {LAYERS[0]: parts})
+        with pytest.raises(QuantrustError, match=rf"q_proj: groups of {size} do not divide its 64 input channels"):
+            import_checkpoint(base, folder, "others", tmp_path / "checkpoint")
+
+
+def shards_of(index):
+    """A change of a folder to shards, of which its index says this."""
+
+    def change_folder(folder):
+        (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change_folder
+
+
+def rewritten(content):
+    """A change of the bytes of a folder's weights."""
+
+    def change_folder(folder):
+        path = folder / "model.safetensors"
+        before = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content(before))
+
+    return change_folder
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (rewritten(lambda content: content[:-1]), "model.safetensors is not a complete safetensors file"),
+        (rewritten(lambda content: content[:100]), "model.safetensors is not a complete safetensors file"),
+        (rewritten(lambda content: b""), "model.safetensors is not a complete safetensors file"),
+        (rewritten(lambda content: b"\xff" * 8 + content[8:]), "model.safetensors is not a complete safetensors file"),
+        (rewritten(lambda content: b"\x02" + 7 * b"\x00" + b"{}"), "holds no tensor of the model"),
+        (shards_of({"weight_map": {"a": "../model.safetensors"}}), r"names the shard \.\./model\.safetensors"),
+        (shards_of({"weight_map": {"a": "/etc/passwd"}}), "names the shard /etc/passwd"),
+        (shards_of({"weight_map": {"a": ".."}}), r"\.\."),
+        (shards_of({"weight_map": {"a": "b\n.safetensors"}}), "backslash or a control character"),
+        (shards_of({"weight_map": {"a": 1}}), "weight_map is missing or no map"),
+        (shards_of({"weight_map": {"a": "model-1.safetensors"}}), "lacks a, which model.safetensors.index.json says"),
+        (lambda folder: (folder / "config.json").write_text("[" * 10**5), r"config\.json: is nested too deeply"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json: is not valid JSON"),
+    ],
+)
+def test_a_damaged_or_hostile_folder_is_refused_in_one_line(damage, message, base, weights, tmp_path):
+    folder = gptq_folder(base, weights, tmp_path / "folder")
+    damage(folder)
+    with pytest.raises(QuantrustError, match=message) as caught:
+        import_checkpoint(base, folder, "others", tmp_path / "checkpoint")
+    assert "\n" not in str(caught.value) and not (tmp_path / "checkpoint").exists()
 
 
 def test_a_quantized_embedding_is_refused(base, weights, tmp_path):
@@ -413,7 +490,7 @@ def test_a_folder_of_another_model_is_refused(base, weights, tmp_path):
     ("changes", "message"),
     [
         ({"axis": torch.tensor(0, dtype=torch.int32)}, "its groups go along axis 0, over output channels"),
-        ({"group_size": torch.tensor(48, dtype=torch.int32)}, "its groups of 48 do not divide 64 input channels"),
+        ({"group_size": torch.tensor(48, dtype=torch.int32)}, "groups of 48 do not divide its 64 input channels"),
         ({"nbits": torch.tensor(1, dtype=torch.int32)}, "1 bits cannot be held"),
         ({"quant_zero": torch.tensor(1, dtype=torch.uint8)}, "quant_zero is set, which is not read"),
         (

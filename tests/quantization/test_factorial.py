@@ -72,12 +72,12 @@ def test_a_fraction_has_the_cells_in_which_its_generators_hold():
 def test_aliases_are_the_products_with_all_words_of_the_defining_relation():
     quarter = Design("quarter", "hqq", 64, False, BLOCKS, [3, 16], [[5, 1, 2], [6, 1, 3]])
     # I = 125 = 136 = 2356: factor 1 is mixed up with 25, 36 and 12356, counted from one.
-    assert quarter.aliases()[0] == ((0,), [(1, 4), (2, 5), (0, 1, 2, 4, 5)])
+    assert quarter.aliases()[0] == [(1, 4), (2, 5), (0, 1, 2, 4, 5)]
     assert len(quarter.cells()) == 16
     assert (
         quarter.aliases_in_words()[0].split("; ")[0] == "language, first third, mlp x language, last third, attention"
     )
-    assert Design("whole", "hqq", 64, False, BLOCKS, [3, 16]).aliases()[0] == ((0,), [])
+    assert Design("whole", "hqq", 64, False, BLOCKS, [3, 16]).aliases()[0] == []
 
 
 @pytest.mark.parametrize(

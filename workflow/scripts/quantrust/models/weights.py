@@ -18,12 +18,15 @@ from transformers.core_model_loading import WeightRenaming, rename_source_key
 
 from quantrust.artifacts.folder_record import check_file
 from quantrust.errors import QuantrustError
-from quantrust.files import path_inside, read_object
+from quantrust.files import SHOWN, has_control, path_inside, read_object
 from quantrust.models.companions import ADAPTER, INDEX, WEIGHT_SUFFIXES, WEIGHTS
 from quantrust.models.named_errors import blaming
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Dtypes of weights that are not quantized, as safetensors spells them."""
+
+LONGEST_KEY = 1000
+"""Characters in the name of a tensor."""
 
 NUMBERS_AT_ONCE = 1 << 22
 """Numbers of a tensor that are read and looked at together: to look for infinities takes several times their memory."""
@@ -354,9 +357,16 @@ def _keys(path: Path) -> list[str]:
         raise QuantrustError(f"{path} cannot be read ({error.strerror}); make it readable, or get it again") from None
     try:
         with safe_open(path, "pt") as file:
-            return list(file.keys())
+            keys = list(file.keys())
     except SafetensorError as error:
         raise QuantrustError(f"{path} is not a complete safetensors file ({error}); get it again") from None
+    # messages and logs show names of tensors
+    if unfit := next((key for key in keys if len(key) > LONGEST_KEY or has_control(key)), None):
+        raise QuantrustError(
+            f"{path} holds a tensor named {ascii(unfit)[1:-1]:.{SHOWN}}; expected names of at most {LONGEST_KEY} "
+            "characters, none of them invisible: get the file again"
+        )
+    return keys
 
 
 def _shown(keys: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK
 from quantrust.embedded.models import IMAGE_SIZE
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.components import ComponentSettings
 from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.importance import HALVINGS
 from quantrust.evaluation.importance import RESAMPLES as HALF_RESAMPLES
@@ -45,7 +46,7 @@ from quantrust.study.contents import (
     variants_of,
 )
 from quantrust.study.jobs import Job, study_jobs
-from quantrust.study.settings import features
+from quantrust.study.settings import components, features
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -92,9 +93,6 @@ GROUPS_OF_A_GROUPING = 10
 
 FAIRNESS_BYTES = 380
 """On disk, of a row of the table of groups as text."""
-
-WEIGHED = 6
-"""Metrics of the study of components."""
 
 DRIFT_BYTES = 150
 """On disk, of a row of the table of drift as text."""
@@ -614,12 +612,13 @@ class _Planner:
     def _weigh_components(self, job: Job) -> Estimate:
         grid = grid_variants(self.config)
         estimators = len(self.config["report"]["shipping"]["estimators"])
+        metrics = len(ComponentSettings(**components(self.config)).metrics)
         resamples = self.config["evaluation"]["resamples"] + 2 * HALVINGS * (1 + HALF_RESAMPLES)
-        found = self._variant(resamples, RESULTS_BYTES + len(grid) * estimators * 2 * WEIGHED * RESULT_BYTES)
+        found = self._variant(resamples, RESULTS_BYTES + len(grid) * estimators * 2 * metrics * RESULT_BYTES)
         if found.host is None:
             return found
         # of every scheme and estimator each metric on each resample
-        return replace(found, host=found.host + 8 * len(grid) * estimators * WEIGHED * resamples)
+        return replace(found, host=found.host + 8 * len(grid) * estimators * metrics * resamples)
 
     def _build_question_groups(self, job: Job) -> Estimate:
         tested, groupings = self._tested(job.dataset), len(brought_groupings(self.config))

@@ -72,9 +72,11 @@ class ExternalFolder:
     layers : dict of str to (StoredLayer, Grid)
         The quantized ones, by their names in the model.
     tensors : dict of str to StoredTensor
-        All others, by their names in the model, those of the base model among them.
+        All others of the folder, by their names in the model.
     from_base : tuple of str
         The components that are the base model's.
+    names_from_base : frozenset of str
+        Their tensors.
     plan : polars.DataFrame
         The layer plan.
     """
@@ -83,6 +85,7 @@ class ExternalFolder:
     layers: dict[str, tuple[StoredLayer, Grid]]
     tensors: dict[str, StoredTensor]
     from_base: tuple[str, ...]
+    names_from_base: frozenset[str]
     plan: pl.DataFrame
 
 
@@ -109,14 +112,17 @@ def import_checkpoint(model_folder: str | Path, source: str | Path, name: str, o
     source = Path(source)
     family, model = build_skeleton(model_folder)
     found = open_external(source, model_folder, family, model)
+    tensors = found.tensors
     _log.info("layer plan of %s:\n%s", name, describe_layer_plan(found.plan))
     if found.from_base:
         _log.info("%s: has no tensor of %s, which is the base model's", source, " and ".join(found.from_base))
+        of_base = _by_name(stored_tensors(model_folder, model), model.state_dict(keep_vars=True))
+        tensors = tensors | {tensor: of_base[tensor] for tensor in found.names_from_base}
     layout = plan_layout(family, model, found.plan)
     check_disk(out_folder, layout.sizes(found.plan)["weights_file"], "free some of it")
     read, config = reader_of(source) if found.layers else (None, {})
     paths = {at.path for stored, _ in found.layers.values() for at in stored.parts.values()}
-    paths |= {at.path for at in found.tensors.values() if at.path.parent == source}
+    paths |= {at.path for at in found.tensors.values()}
     record: dict[str, Any] = {
         "scheme": name,
         "settings": {
@@ -136,7 +142,7 @@ def import_checkpoint(model_folder: str | Path, source: str | Path, name: str, o
             writer.write_packed(layer, PackedWeight.from_quantized(read.read(stored, config, grid)))
             bar.update()
         for tensor in layout.tensors.keys() - layout.packed:
-            writer.write(tensor, found.tensors[tensor].read())
+            writer.write(tensor, tensors[tensor].read())
         plan = found.plan.with_columns(relative_error=pl.lit(None, pl.Float64))
         writer.finish(plan, record)
 
@@ -148,7 +154,7 @@ def open_external(source: str | Path, model_folder: str | Path, family: Family, 
     ----------
     source : str or Path
     model_folder : str or Path
-        Of the base model; its weights are needed only for components that the folder does not have.
+        Of the base model, without its weights.
     family : Family
     model : torch.nn.Module
         The base model, unquantized; its weights may be on the meta device.
@@ -183,19 +189,18 @@ def open_external(source: str | Path, model_folder: str | Path, family: Family, 
     plain = {name: tensor for name, tensor in expected.items() if name.removesuffix(".weight") not in layers}
     _check_tied(source, model, family, layers)
     stored = {names[key]: at[key] for key in keys if key in names}
+    if not (stored or layers):
+        raise QuantrustError(f"{source} holds no tensor of the model; get the folder again")
     lacking = _components_lacking(family, model, {*stored, *(f"{name}.weight" for name in layers)})
-    if lacking:
-        of_base = stored_tensors(model_folder, model)
-        inside = tuple(f"{prefix}." for prefix in lacking.values())
-        stored |= {name: of_base[name] for name in plain if name.startswith(inside) and name in of_base}
+    inside = tuple(f"{prefix}." for prefix in lacking.values())
+    there = {id(plain[name]) for name in stored if name in plain}
+    from_base = frozenset(name for name in plain if name.startswith(inside) and id(plain[name]) not in there)
+    plain = {name: tensor for name, tensor in plain.items() if name not in from_base}
     check_stored(source, stored, plain)
     if not layers:
         _log.warning("%s: quantization_config is ignored, because all weights are floats", source / CONFIG)
-    # tied tensors may be stored under either name
-    by_tensor = {id(plain[name]): tensor for name, tensor in stored.items()}
-    tensors = {name: by_tensor[id(tensor)] for name, tensor in plain.items()}
-    plan = _plan(family, model, layers, reader)
-    return ExternalFolder(reader.method if layers else None, layers, tensors, tuple(lacking), plan)
+    tensors, plan = _by_name(stored, plain), _plan(family, model, layers, reader)
+    return ExternalFolder(reader.method if layers else None, layers, tensors, tuple(lacking), from_base, plan)
 
 
 def reader_of(source: Path) -> tuple[Reader, Mapping[str, Any]]:
@@ -273,6 +278,12 @@ def _check_tied(source: Path, model: nn.Module, family: Family, layers: Mapping[
             f"{source}: {head} is quantized, but the model's config ties it to {embedding}, which is not; such a model "
             "cannot be held"
         )
+
+
+def _by_name(stored: Mapping[str, StoredTensor], expected: Mapping[str, torch.Tensor]) -> dict[str, StoredTensor]:
+    """Return where each tensor of a model lies: tied ones may be stored under one of their names."""
+    by_tensor = {id(expected[name]): at for name, at in stored.items()}
+    return {name: by_tensor[id(tensor)] for name, tensor in expected.items()}
 
 
 def _components_lacking(family: Family, model: nn.Module, names: set[str]) -> dict[str, str]:

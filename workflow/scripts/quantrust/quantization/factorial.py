@@ -95,21 +95,18 @@ class Design:
         ]
         return {"method": self.method, "group": self.group, "symmetric": self.symmetric, "table": rows}
 
-    def aliases(self) -> list[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
+    def aliases(self) -> list[list[tuple[int, ...]]]:
         """Return for every main effect the interactions that a fraction can't tell from it, the smaller ones first.
 
         Returns
         -------
-        list of (factor, list of factors)
-            Factors counted from 0, each as a tuple; without a fraction nothing has an alias.
+        list of list of tuple of int
+            For each factor its aliases, in factors counted from 0; without a fraction there are none.
         """
         words = [frozenset(factor - 1 for factor in generator) for generator in self.fraction]
         defining = {_product(chosen) for size in range(1, len(words) + 1) for chosen in combinations(words, size)}
         return [
-            (
-                (place,),
-                sorted((tuple(sorted(word ^ {place})) for word in defining), key=lambda alias: (len(alias), alias)),
-            )
+            sorted((tuple(sorted(word ^ {place})) for word in defining), key=lambda alias: (len(alias), alias))
             for place in range(len(self.factors))
         ]
 
@@ -117,7 +114,7 @@ class Design:
         """Return for every factor what a fraction can't tell from its main effect."""
         return [
             "; ".join(" x ".join(self.labels[place] for place in alias) for alias in others)
-            for _, others in self.aliases()
+            for others in self.aliases()
         ]
 
 

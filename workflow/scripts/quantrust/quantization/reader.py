@@ -18,6 +18,10 @@ from quantrust.quantization.packing import packed_width, unpack
 
 GRID_DTYPES = ("F16", "BF16", "F32")
 """Of scales, and of zero-points that are floats, as safetensors spells them."""
+UNEQUAL = (
+    "which a quantized weight of this project cannot hold; quantize it with a group size that divides the input "
+    "channels"
+)
 WORD = "I32"
 WORD_BITS = 32
 Config = Mapping[str, Any]
@@ -86,6 +90,19 @@ class StoredLayer:
             raise self.fault(f"{part} is stored as {at.dtype}, expected {' or '.join(dtypes)}; get the folder again")
         return at.shape
 
+    def rows_of(self, part: str, dtypes: Iterable[str]) -> int:
+        """Return the rows of a part.
+
+        Raises
+        ------
+        QuantrustError
+            If it is missing, of another dtype, or no matrix.
+        """
+        shape = self.shape(part, dtypes)
+        if len(shape) != 2:
+            raise self.fault(f"{part} has shape {list(shape)}, expected rows and columns; get the folder again")
+        return shape[0]
+
     def require(self, part: str, dtypes: Iterable[str], *shapes: tuple[int, ...]) -> None:
         """Raise if a part is missing, or of none of these dtypes and shapes."""
         if (found := self.shape(part, dtypes)) not in shapes:
@@ -105,11 +122,20 @@ class StoredLayer:
             If they are not as many in all groups.
         """
         if groups < 1 or self.columns % groups:
-            raise self.fault(
-                f"its {self.columns} input channels lie in {groups} groups of different sizes, which a quantized "
-                "weight of this project cannot hold; quantize it with a group size that divides them"
-            )
+            raise self.fault(f"its {self.columns} input channels lie in {groups} groups of different sizes, {UNEQUAL}")
         return self.columns // groups
+
+    def groups_of(self, size: int) -> int:
+        """Return how many groups of so many input channels there are.
+
+        Raises
+        ------
+        QuantrustError
+            If the last one would have fewer.
+        """
+        if self.columns % size:
+            raise self.fault(f"groups of {size} do not divide its {self.columns} input channels, {UNEQUAL}")
+        return self.columns // size
 
     def weight(self, codes: Tensor, scale: Tensor, zero: Tensor, grid: Grid) -> QuantizedWeight:
         """Return the layer's weight, given its codes in the order of the input channels."""
@@ -228,13 +254,17 @@ def setting(config: Config, name: str, kind: type | tuple[type, ...], default: A
     value = config.get(name)
     if value is None:
         return default
-    whole = kind is not int or not isinstance(value, bool)
-    if not (isinstance(value, kind) and whole):
+    if not (is_integer(value) if kind is int else isinstance(value, kind)):
         raise QuantrustError(f"quantization_config.{name} is {value!r:.100}; get the folder again")
     return value
 
 
-def held_bits(bits: int, allowed: Iterable[int]) -> None:
+def is_integer(value: Any) -> bool:
+    """Return whether a value of a config is an integer, which true and false are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def held_bits(bits: Any, allowed: Iterable[int]) -> None:
     """Raise if a format has no layers of so many bits here."""
-    if bits not in allowed:
-        raise QuantrustError(f"{bits} bits cannot be held; expected {', '.join(map(str, allowed))}")
+    if not is_integer(bits) or bits not in allowed:
+        raise QuantrustError(f"{bits!r:.50} bits cannot be held; expected {', '.join(map(str, allowed))}")

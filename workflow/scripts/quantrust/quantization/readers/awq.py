@@ -43,7 +43,7 @@ def grid(layer: StoredLayer, config: Config) -> Grid:
         raise layer.fault(f"its {layer.rows} output channels do not fill words of {len(CHANNELS)} codes")
     words = layer.rows // len(CHANNELS)
     layer.require("qweight", [WORD], (layer.columns, words))
-    groups, *_ = layer.shape("scales", GRID_DTYPES)
+    groups = layer.rows_of("scales", GRID_DTYPES)
     layer.require("scales", GRID_DTYPES, (groups, layer.rows))
     layer.require("qzeros", [WORD], (groups, words))
     size = layer.group_size(groups)

@@ -7,6 +7,7 @@ signed there: -2^(b - 1) is code 0 here. `weight_g_idx`, the group of each input
 grouped by their activations.
 """
 
+import math
 import re
 from typing import Any
 
@@ -23,6 +24,7 @@ from quantrust.quantization.reader import (
     StoredLayer,
     grid_dtype,
     held_bits,
+    is_integer,
     order_of_groups,
     setting,
     unwords,
@@ -33,6 +35,10 @@ FORMAT = "pack-quantized"
 BITS = (2, 3, 4, 5, 6, 8)
 ONE_GROUP = ("channel", "tensor")
 LINEAR = "Linear"
+PATTERN = "re:"
+"""What a target begins with that is a pattern of names."""
+LONG_NAME, MOST_TRIES = 100, 10**8
+"""Characters of the name of a layer, and how many ways of reading it a pattern may have."""
 
 
 def check(config: Config) -> None:
@@ -66,15 +72,52 @@ def _check_group(path: str, group: Any, of_all: str) -> None:
         raise QuantrustError(f"format {form!r:.50} is not read; expected {FORMAT}")
     bits, strategy, size = weights.get("num_bits"), weights.get("strategy"), weights.get("group_size")
     held_bits(bits, BITS)
+    if not isinstance(symmetric := weights.get("symmetric", True), bool):
+        raise QuantrustError(f"{path}.weights.symmetric is {symmetric!r:.50}; expected true or false")
     if weights.get("dynamic"):
         raise QuantrustError(f"{path}.weights.dynamic is {weights['dynamic']!r:.50}; expected false")
     if strategy not in (*ONE_GROUP, "group"):
         raise QuantrustError(f"{path}.weights.strategy is {strategy!r:.50}; expected group, channel or tensor")
-    if strategy == "group" and not (isinstance(size, int) and size > 0):
+    if strategy == "group" and (not is_integer(size) or size < 1):
         raise QuantrustError(f"{path}.weights.group_size is {size!r:.50}; expected a number of input channels")
     targets = group.get("targets")
     if not (isinstance(targets, list) and all(isinstance(target, str) for target in targets)):
         raise QuantrustError(f"{path}.targets is no list of names; get the folder again")
+    for target in targets:
+        _check_target(f"{path}.targets", target)
+
+
+def _check_target(path: str, target: str) -> None:
+    """Raise for a pattern that is none, or that may take longer than anybody waits."""
+    if not target.startswith(PATTERN):
+        return
+    pattern = target.removeprefix(PATTERN)
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise QuantrustError(f"{path} names {target!r:.100}, which is no pattern ({error})") from None
+    if _repeats_a_group(pattern) or _most_tries(pattern) > MOST_TRIES:
+        raise QuantrustError(
+            f"{path} names {target!r:.100}, which may take very long to compare with names; expected few repeats and "
+            "alternatives, and no repeats of a group"
+        )
+
+
+def _bare(pattern: str) -> str:
+    """Return a pattern with a letter in the place of each escaped character and each set of characters."""
+    return re.sub(r"\\.|\[\^?\]?(?:\\.|[^]\\])*\]", "x", pattern, flags=re.DOTALL).replace("(?", "(")
+
+
+def _repeats_a_group(pattern: str) -> bool:
+    return re.search(r"\)[*+{]", _bare(pattern)) is not None
+
+
+def _most_tries(pattern: str) -> int:
+    """Return about how many ways of reading a name a matcher may try that has to go back."""
+    bare = _bare(pattern)
+    repeats, options = len(re.findall(r"[*+{]", bare)), bare.count("?")
+    alternatives = math.prod(part.count("|") + 1 for part in re.split(r"[()]", bare))
+    return LONG_NAME ** min(repeats, 10) * 2 ** min(options, 100) * alternatives
 
 
 def grid(layer: StoredLayer, config: Config) -> Grid:
@@ -83,9 +126,7 @@ def grid(layer: StoredLayer, config: Config) -> Grid:
     bits, symmetric = arguments["num_bits"], arguments.get("symmetric", True)
     whole = arguments["strategy"] in ONE_GROUP
     size = layer.columns if whole else arguments["group_size"]
-    if layer.columns % size:
-        layer.group_size(layer.columns // size + 1)
-    groups = layer.columns // size
+    groups = layer.groups_of(size)
     layer.require("weight_packed", [WORD], (layer.rows, words_of(layer.columns, bits)))
     of_tensor = [(1,), (1, 1), ()] if arguments["strategy"] == "tensor" else []
     layer.require("weight_scale", GRID_DTYPES, (layer.rows, groups), *of_tensor)
@@ -156,11 +197,8 @@ def arguments_of(layer: StoredLayer, config: Config) -> dict[str, Any]:
 def _rank(target: str, names: set[str]) -> int | None:
     if target in names:
         return 0
-    if target.startswith("re:"):
-        try:
-            pattern = re.compile(target.removeprefix("re:"))
-        except re.error as error:
-            raise QuantrustError(f"quantization_config names {target!r:.100}, which is no pattern ({error})") from None
+    if target.startswith(PATTERN):
+        pattern = re.compile(target.removeprefix(PATTERN))
         return 1 if any(map(pattern.match, names)) else None
     return 2 if target == LINEAR else None
 

@@ -43,7 +43,7 @@ def check(config: Config) -> None:
 
 def grid(layer: StoredLayer, config: Config) -> Grid:
     """Return the grid of a layer; its width and group size follow from shapes, and must be those of the config."""
-    words, *_ = layer.shape("qweight", [WORD])
+    words = layer.rows_of("qweight", [WORD])
     bits, rest = divmod(words * WORD_BITS, layer.columns)
     held = bits in BITS and not rest
     if not held:
@@ -52,7 +52,7 @@ def grid(layer: StoredLayer, config: Config) -> Grid:
             f"{', '.join(map(str, BITS))} bits; get the folder again"
         )
     layer.require("qweight", [WORD], (words, layer.rows))
-    groups, *_ = layer.shape("scales", GRID_DTYPES)
+    groups = layer.rows_of("scales", GRID_DTYPES)
     layer.require("scales", GRID_DTYPES, (groups, layer.rows))
     layer.require("qzeros", [WORD], (groups, -(-layer.rows * bits // WORD_BITS)))
     size = layer.group_size(groups)

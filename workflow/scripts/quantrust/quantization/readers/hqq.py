@@ -42,12 +42,9 @@ def grid(layer: StoredLayer, config: Config) -> Grid:
     if layer.read("shape").tolist() != [layer.rows, layer.columns]:
         raise layer.fault("shape is not the shape that the model calls for; get the folder again")
     size = _integer(layer, "group_size")
-    if size < 1 or layer.columns % size:
-        raise layer.fault(
-            f"its groups of {size} do not divide {layer.columns} input channels and go on from one row in the next, "
-            "which a quantized weight of this project cannot hold; quantize it with a group size that divides them"
-        )
-    groups = layer.rows * layer.columns // size
+    if size < 1:
+        raise layer.fault(f"group_size is {size}; get the folder again")
+    groups = layer.rows * layer.groups_of(size)
     shared = CODES[packing]
     dtype = "I32" if packing == "3bit_32" else "U8"
     if packing != "3bit_32" and groups % shared:
