@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.folder_record import RECORD
+from quantrust.data.formats.scene_captions import INSTRUCTION
 from quantrust.data.questions import build_questions_table
 from quantrust.embedded.datasets import (
     generate,
@@ -18,9 +19,11 @@ from quantrust.embedded.datasets import (
     write_dataset,
 )
 from quantrust.embedded.digits import SHARES, digit_banks
+from quantrust.embedded.scene_captions import CAPTIONERS
 from quantrust.embedded.scene_questions import KINDS, RARE_KINDS, UNANSWERABLE, ask, caption
 from quantrust.embedded.scenes import ILLEGIBLE, SIZE, Item, Percept, Scene, name_colour, perceive, true_percepts
 from quantrust.errors import QuantrustError
+from quantrust.tasks.task import load_task
 
 SCENES = {"images": {"dev": 4, "val": 2, "test": 3}, "questions_per_image": 5, "captions": 3, "seed": 5}
 
@@ -118,6 +121,30 @@ def test_captions_are_in_the_sharegpt4v_format_and_of_train_images(folder):
         for question in json.loads((folder / "scenes" / f"questions_{split}.json").read_text())["questions"]
     }
     assert not evaluated & {record["image"] for record in records}
+
+
+def test_people_s_captions_are_of_the_pictures_of_the_scenes(folder, tmp_path):
+    images = {"dev": 2, "val": 1, "test": 2}
+    write_dataset("scenes-captions", tmp_path / "captions", {"images": images, "captions": 3, "seed": 5})
+    splits = {
+        split: {
+            "format": "scene_captions",
+            "annotations": tmp_path / "captions" / f"captions_{split}.json",
+            "images": tmp_path / "captions" / "images",
+        }
+        for split in images
+    }
+    check = load_task("scene_captioning").check_references
+    paths = [tmp_path / name for name in ("captions.parquet", "skipped.parquet")]
+    build_questions_table("scenes-captions", splits, *paths, check_references=check)
+    table = pl.read_parquet(paths[0])
+    assert dict(table.group_by("split").len().iter_rows()) == images
+    assert set(table["question"]) == {INSTRUCTION} and set(table["answers"].list.len()) == {CAPTIONERS}
+    for path in table["image"]:
+        assert Path(path).read_bytes() == (folder / "scenes" / "images" / Path(path).name).read_bytes()
+    calibration = json.loads((tmp_path / "captions" / "captions.json").read_text())
+    assert len(calibration) == 3 and calibration[0]["conversations"][0]["value"] == f"<image>\n{INSTRUCTION}"
+    assert not {record["image"] for record in calibration} & {Path(path).name for path in table["image"]}
 
 
 def test_every_kind_of_question_is_asked_and_answered():

@@ -41,6 +41,8 @@ class Format:
         Whether a parsed annotations file seems to be of this format, and of no other, however faulty it is.
     image_name : str or None
         Template of the names of image files. None where the records name them.
+    may_be_mute : bool
+        Whether an item may have no text of its own: the model is then shown the picture alone, or with the prompt.
     """
 
     task: str
@@ -49,6 +51,7 @@ class Format:
     listed: Callable[[str | Path], list[Asked]]
     recognises: Callable[[Any], bool]
     image_name: str | None = None
+    may_be_mute: bool = False
 
 
 def format_names() -> list[str]:
@@ -71,7 +74,7 @@ def load_format(name: str) -> Format:
 
 def files_of(spec: Mapping[str, Any]) -> Files:
     """Return the files that a section of the config names."""
-    keys = ("annotations", "questions", "images", "image_name")
+    keys = ("annotations", "questions", "images", "image_name", "instruction")
     return Files(**{key: spec[key] for key in keys if key in spec})
 
 

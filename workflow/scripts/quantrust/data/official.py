@@ -45,12 +45,15 @@ class Files:
         The folder of the images, which is only joined to their names. None leaves the images out.
     image_name : str or None
         Template of the names of image files, with the field ``image_id``. None stands for the format's own.
+    instruction : str or None
+        What is asked about every image, in a format whose files do not say it. None asks nothing.
     """
 
     annotations: str | Path
     questions: str | Path | None = None
     images: str | Path | None = None
     image_name: str | None = None
+    instruction: str | None = None
 
     @cached_property
     def annotated(self) -> Any:
@@ -140,10 +143,10 @@ def some_questions(records: Collection[Any], path: str | Path) -> None:
         raise QuantrustError(f"{path}: holds no questions; expected at least one")
 
 
-def list_under(value: Any, key: str, path: str | Path) -> list[dict[str, Any]]:
+def list_under(value: Any, key: str, path: str | Path, release: str = "VQAv2") -> list[dict[str, Any]]:
     """Return the list of objects that a parsed JSON object has under a key; else a `QuantrustError` names the file."""
     if not isinstance(value, dict) or key not in value:
-        raise QuantrustError(f'{path}: expected a JSON object with the key "{key}", as in the VQAv2 release')
+        raise QuantrustError(f'{path}: expected a JSON object with the key "{key}", as in the {release} release')
     return list_of_objects(value[key], path)
 
 

@@ -243,8 +243,8 @@ def read_part(dataset: str, spec: Mapping[str, Any]) -> list[Question]:
     except QuantrustError as error:
         raise QuantrustError(f"{dataset}: {error}") from None
     questions = file_format.read(files_of(spec))
-    # Of no text a model has no state; what other texts leave no token, its tokenizer says.
-    if mute := [question.question_id for question in questions if not question.question]:
+    # What other texts leave no token, a model's tokenizer says.
+    if not file_format.may_be_mute and (mute := [item.question_id for item in questions if not item.question]):
         raise QuantrustError(
             f"{place_of(file_of_questions(spec['format'], spec), mute[0])}: has no text (of {len(mute)} like it); take "
             "it out of the files, with its annotation"

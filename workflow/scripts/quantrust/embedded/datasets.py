@@ -1,6 +1,7 @@
 """The embedded datasets: scenes with ten simulated annotators, written in the official JSON formats.
 
 `scenes` is the in-distribution set (VQAv2 format, with captions of train images in the ShareGPT4V format),
+`scenes-captions` the same pictures with the captions of five people each (COCO captions format),
 `scenes-language` its language shift (the AdVQA analogue, VQAv2 format) and `scenes-multimodal` its multimodal shift
 (the VizWiz analogue, VizWiz format). Every scene has a generator of its own, seeded by the dataset's seed, the split
 and the scene's number, so that a larger set begins with the scenes of a smaller one.
@@ -17,9 +18,12 @@ from PIL import Image
 
 from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.folders import artifact_folder
+from quantrust.data.formats.scene_captions import INSTRUCTION
 from quantrust.embedded.digits import DigitBank, digit_banks
+from quantrust.embedded.scene_captions import CAPTIONERS, people_s_caption
 from quantrust.embedded.scene_questions import UNANSWERABLE, SceneQuestion, ask, ask_about_absent, caption
 from quantrust.embedded.scenes import (
+    SIZE,
     Degradation,
     Percept,
     Scene,
@@ -40,7 +44,6 @@ STREAMS = {"train": 1, "dev": 2, "val": 3, "test": 4, "language": 5, "multimodal
 RARE_IN_TRAIN = 0.03
 # Share of questions of the multimodal shift about something that the picture does not hold.
 ABSENT = 0.05
-CAPTION_PROMPT = "describe the picture."
 DESCRIPTION = "Synthetic scenes of handwritten digits (UCI optical digits, as bundled with scikit-learn) and shapes"
 
 
@@ -75,6 +78,13 @@ class AnnotatedScene:
         """Return the ten answers to each question."""
         people = [self.annotator(k) for k in range(ANNOTATORS)]
         return [[question.answer(person) for person in people] for question in self.questions]
+
+    def captions(self) -> list[str]:
+        """Return the captions that the first `CAPTIONERS` annotators write."""
+        return [
+            people_s_caption(self.annotator(k), np.random.default_rng([*self.seed, 1 + ANNOTATORS + k]))
+            for k in range(CAPTIONERS)
+        ]
 
 
 def _open_scene(seed: int, split: str, number: int) -> tuple[tuple[int, ...], np.random.Generator, DigitBank]:
@@ -208,14 +218,7 @@ def write_scenes(
         (folder / "images").mkdir()
         for split, count in images.items():
             _write_split(folder, split, count, questions_per_image, seed)
-        records = []
-        for scene in generate("train", captions, 1, seed):
-            name = _image_name(scene.image_id)
-            scene.image.save(folder / "images" / name)
-            turns = [("human", f"<image>\n{CAPTION_PROMPT}"), ("gpt", caption(scene.truth))]
-            conversation = [{"from": speaker, "value": text} for speaker, text in turns]
-            records.append({"id": str(scene.image_id), "image": name, "conversations": conversation})
-        _write_compact(folder / "captions.json", records)
+        _write_calibration(folder, captions, seed, lambda scene: caption(scene.truth))
 
 
 def _write_split(folder: Path, split: str, images: int, questions_per_image: int, seed: int) -> None:
@@ -234,6 +237,50 @@ def _write_split(folder: Path, split: str, images: int, questions_per_image: int
                 }
             )
     _write_vqav2(folder, split, questions, annotations)
+
+
+def write_scene_captions(out_dir: str | Path, *, images: dict[str, int], captions: int, seed: int) -> None:
+    """Write the pictures of `write_scenes` with the captions of five people each, in the official COCO layout.
+
+    Parameters
+    ----------
+    out_dir : str or Path
+        Gets `captions_<split>.json`, `images/`, and `captions.json`, train images with one person's caption each.
+    images : dict of str to int
+        Images of the splits `dev`, `val` and `test`.
+    captions : int
+        Number of train images with a caption, for calibration.
+    seed : int
+    """
+    with artifact_folder(out_dir) as folder:
+        (folder / "images").mkdir()
+        for split, count in images.items():
+            listed, annotations = [], []
+            for scene in generate(split, count, 1, seed):
+                name = _image_name(scene.image_id)
+                scene.image.save(folder / "images" / name)
+                listed.append({"id": scene.image_id, "file_name": name, "height": SIZE, "width": SIZE})
+                for number, text in enumerate(scene.captions()):
+                    caption_id = _question_id(scene.image_id, number)
+                    annotations.append({"id": caption_id, "image_id": scene.image_id, "caption": text})
+            # the facts say by what such captions are judged
+            info = {"description": DESCRIPTION, "version": "1.0", "facts": True}
+            _write_compact(
+                folder / f"captions_{split}.json", {"info": info, "images": listed, "annotations": annotations}
+            )
+        _write_calibration(folder, captions, seed, lambda scene: scene.captions()[scene.image_id % CAPTIONERS])
+
+
+def _write_calibration(folder: Path, captions: int, seed: int, written: Callable[[AnnotatedScene], str]) -> None:
+    """Write train images with a caption each, in the ShareGPT4V layout."""
+    records = []
+    for scene in generate("train", captions, 1, seed):
+        name = _image_name(scene.image_id)
+        scene.image.save(folder / "images" / name)
+        turns = [("human", f"<image>\n{INSTRUCTION}"), ("gpt", written(scene))]
+        conversation = [{"from": speaker, "value": text} for speaker, text in turns]
+        records.append({"id": str(scene.image_id), "image": name, "conversations": conversation})
+    _write_compact(folder / "captions.json", records)
 
 
 def write_language_candidates(out_dir: str | Path, *, images: int, questions_per_image: int, seed: int) -> None:
@@ -337,6 +384,7 @@ def write_multimodal(out_dir: str | Path, *, images: int, seed: int) -> None:
 
 WRITERS: dict[str, Callable[..., None]] = {
     "scenes": write_scenes,
+    "scenes-captions": write_scene_captions,
     "scenes-language-candidates": write_language_candidates,
     "scenes-multimodal": write_multimodal,
 }
@@ -347,7 +395,7 @@ def write_dataset(name: str, out_dir: str | Path, settings: dict) -> None:
 
     Parameters
     ----------
-    name : {"scenes", "scenes-language-candidates", "scenes-multimodal"}
+    name : {"scenes", "scenes-captions", "scenes-language-candidates", "scenes-multimodal"}
     out_dir : str or Path
     settings : dict
         Keyword arguments of the writer.

@@ -1,4 +1,4 @@
-"""The embedded models: genuine Qwen2-VL and Idefics3 architectures, small enough to train and quantize on a laptop.
+"""The embedded models: genuine architectures, small enough to train and quantize on a laptop.
 
 They are deep and narrow, because narrow layers leave quantization no redundancy to hide in. Folders have the published
 layout (config, safetensors, tokenizer, processor, chat template) and are loaded by `quantrust.models.loading` like any
@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from quantrust.data.formats.scene_captions import INSTRUCTION
 from quantrust.files import read_object
 from quantrust.models.loading import load_family, quiet_library
 from quantrust.models.model_config import CONFIG, config_of_weights
@@ -23,6 +24,8 @@ from quantrust.models.model_config import CONFIG, config_of_weights
 IMAGE_SIZE = 64
 PATCH = 8
 VOCABULARY = 512
+OPT_POSITIONS = 256
+"""Tokens of the longest text that an OPT decoder reads: it learns a state for every position."""
 CHAT_TEMPLATES = {
     "qwen2_vl": (
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -38,6 +41,12 @@ CHAT_TEMPLATES = {
         "{% endif %}{% endfor %}{% endif %}<end_of_utterance>\n{% endfor %}"
         "{% if add_generation_prompt %}Assistant:{% endif %}"
     ),
+    "llava": (
+        "{% for message in messages %}{{ message['role'] | upper }}: "
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}"
+        "{% endif %}{% endfor %}{% endif %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    ),
 }
 SPECIAL_TOKENS = {
     "qwen2_vl": (
@@ -50,12 +59,21 @@ SPECIAL_TOKENS = {
         "<|video_pad|>",
     ),
     "idefics3": ("<|pad|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>"),
+    "llava": ("<pad>", "<s>", "</s>", "<image>"),
+    "blip_2": ("<pad>", "</s>", "<image>"),
 }
+"""The first one pads."""
+END_TOKENS = {"qwen2_vl": "<|im_end|>", "idefics3": "<end_of_utterance>", "llava": "</s>", "blip_2": "</s>"}
 
 
 @dataclass(frozen=True)
 class EmbeddedSpec:
-    """Sizes of an embedded model: the language model's, then the vision tower's."""
+    """Sizes of an embedded model, the language model's and then the vision tower's, and how it is asked.
+
+    `patch` is the side of a patch in pixels. `queries` and `qformer_layers` are those of a Q-Former, where the family
+    has one; it is as wide as the language model. `prompt` is the user's text around a question, and `caption_prompt`
+    what is asked where a caption is wanted.
+    """
 
     family: str
     hidden: int = 64
@@ -66,11 +84,28 @@ class EmbeddedSpec:
     vision_hidden: int = 128
     vision_layers: int = 3
     vision_heads: int = 4
+    patch: int = PATCH
+    queries: int = 0
+    qformer_layers: int = 0
+    prompt: str = "{question}"
+    caption_prompt: str = INSTRUCTION
 
 
 SPECS = {
     "qwen2-vl-tiny": EmbeddedSpec("qwen2_vl"),
     "idefics3-tiny": EmbeddedSpec("idefics3"),
+    # A patch is a cell of a scene. As in the published model, the last vision block never runs.
+    "llava-tiny": EmbeddedSpec("llava", kv_heads=4, vision_layers=5, patch=2 * PATCH),
+    # As many queries as a scene has cells.
+    "blip2-tiny": EmbeddedSpec(
+        "blip_2",
+        mlp=256,
+        kv_heads=4,
+        vision_layers=4,
+        queries=16,
+        qformer_layers=6,
+        prompt="Question: {question} Short answer:",
+    ),
     # Answers the candidates of the language shift, so that the questions kept are hard for a model of another make.
     "adversary": EmbeddedSpec("idefics3", hidden=64, mlp=128, layers=4),
 }
@@ -93,11 +128,10 @@ def train_tokenizer(corpus: Iterable[str], family: str) -> PreTrainedTokenizerFa
             show_progress=False,
         ),
     )
-    end = {"qwen2_vl": "<|im_end|>", "idefics3": "<end_of_utterance>"}[family]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=special[0],
-        eos_token=end,
+        eos_token=END_TOKENS[family],
         additional_special_tokens=special[1:],
         padding_side="left",
     )
@@ -154,6 +188,63 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
             vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
             vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
         )
+    elif spec.family == "llava":
+        config = config_class(
+            text_config={"model_type": "llama", **text, "rope_parameters": rope},
+            vision_config={
+                "model_type": "clip_vision_model",
+                "hidden_size": spec.vision_hidden,
+                "intermediate_size": 2 * spec.vision_hidden,
+                "num_hidden_layers": spec.vision_layers,
+                "num_attention_heads": spec.vision_heads,
+                "image_size": IMAGE_SIZE,
+                "patch_size": spec.patch,
+                "projection_dim": spec.hidden,
+            },
+            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+            image_seq_length=(IMAGE_SIZE // spec.patch) ** 2,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    elif spec.family == "blip_2":
+        config = config_class(
+            text_config={
+                "model_type": "opt",
+                "vocab_size": len(tokenizer),
+                "hidden_size": spec.hidden,
+                "word_embed_proj_dim": spec.hidden,
+                "ffn_dim": spec.mlp,
+                "num_hidden_layers": spec.layers,
+                "num_attention_heads": spec.heads,
+                "max_position_embeddings": OPT_POSITIONS,
+                "dropout": 0.0,
+                "attention_dropout": 0.0,
+                "init_std": 0.02,
+                "pad_token_id": tokenizer.pad_token_id,
+                "bos_token_id": tokenizer.eos_token_id,
+                "eos_token_id": tokenizer("\n", add_special_tokens=False).input_ids[0],
+            },
+            vision_config={
+                "hidden_size": spec.vision_hidden,
+                "intermediate_size": 2 * spec.vision_hidden,
+                "num_hidden_layers": spec.vision_layers,
+                "num_attention_heads": spec.vision_heads,
+                "image_size": IMAGE_SIZE,
+                "patch_size": spec.patch,
+                "initializer_range": 0.02,
+            },
+            qformer_config={
+                "vocab_size": len(tokenizer),
+                "hidden_size": spec.hidden,
+                "encoder_hidden_size": spec.vision_hidden,
+                "intermediate_size": 2 * spec.hidden,
+                "num_hidden_layers": spec.qformer_layers,
+                "num_attention_heads": spec.heads,
+                "hidden_dropout_prob": 0.0,
+                "attention_probs_dropout_prob": 0.0,
+            },
+            num_query_tokens=spec.queries,
+            image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        )
     else:
         config = config_class(
             text_config={"model_type": "llama", **text, "rope_parameters": rope},
@@ -169,7 +260,11 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
             pad_token_id=tokenizer.pad_token_id,
             scale_factor=2,
         )
-    return model_class(config).eval()
+    model: Any = model_class(config)
+    if spec.queries:
+        # the library makes all queries equal, and equal ones read the same
+        nn.init.normal_(model.query_tokens, std=0.02)
+    return model.eval()
 
 
 def save_model_folder(
@@ -188,7 +283,8 @@ def save_model_folder(
                 content = config_of_weights(content, dtype)
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATES[family], encoding="utf-8")
+    if family in CHAT_TEMPLATES:
+        (folder / "chat_template.jinja").write_text(CHAT_TEMPLATES[family], encoding="utf-8")
     image_processor = {
         "qwen2_vl": {
             "image_processor_type": "Qwen2VLImageProcessor",
@@ -205,6 +301,17 @@ def save_model_folder(
             "size": {"longest_edge": IMAGE_SIZE},
             "max_image_size": {"longest_edge": IMAGE_SIZE},
             "do_image_splitting": False,
+        },
+        "llava": {
+            "image_processor_type": "CLIPImageProcessor",
+            "processor_class": "LlavaProcessor",
+            "size": {"shortest_edge": IMAGE_SIZE},
+            "crop_size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        },
+        "blip_2": {
+            "image_processor_type": "BlipImageProcessor",
+            "processor_class": "Blip2Processor",
+            "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
         },
     }[family]
     text = json.dumps(image_processor, indent=2) + "\n"

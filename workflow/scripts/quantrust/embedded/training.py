@@ -4,14 +4,18 @@ First the vision tower and the connector learn, through throw-away heads, to say
 then the language model alone learns to answer questions and to write captions on frozen image features. The questions
 and the caption of one image share its prefix (`quantrust.embedded.shared_prefix`). Matrix products run in bfloat16,
 attention, losses and weights in float32.
+
+Training takes hours. It goes on from its last checkpoint (`quantrust.embedded.checkpoints`) and then ends in the bytes
+of a training that nothing interrupted.
 """
 
 import csv
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,9 @@ from transformers import PreTrainedTokenizerFast
 
 from quantrust.artifacts.folders import artifact_folder
 from quantrust.digest import source_digest
-from quantrust.embedded.datasets import ANNOTATORS, CAPTION_PROMPT, AnnotatedScene, generate
-from quantrust.embedded.models import SPECS, build_model, save_model_folder, train_tokenizer
+from quantrust.embedded.checkpoints import Checkpoints, Order, TrainingState
+from quantrust.embedded.datasets import ANNOTATORS, AnnotatedScene, generate
+from quantrust.embedded.models import SPECS, EmbeddedSpec, build_model, save_model_folder, train_tokenizer
 from quantrust.embedded.scene_questions import caption
 from quantrust.embedded.scenes import COLOURS, GRID, SYMBOLS, Percept
 from quantrust.embedded.shared_prefix import ATTENTION, Layout
@@ -36,15 +41,21 @@ from quantrust.progress import progress
 
 logger = logging.getLogger(__name__)
 IGNORED = -100
+CHECKPOINT_EVERY = 250
+"""Steps between two checkpoints: a few minutes."""
+FROZEN_LATER = ("vision", "connector")
+"""Components that learn in the first stage, and stay as they are in the others."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """How an embedded model is trained; the defaults made the shipped ones.
 
-    `questions` are written for each image; each pass over the images uses `questions_per_step` of them. Captions join
-    them in every `caption_every`-th step. The language model's rate follows a cosine over `language_horizon` steps and
-    falls linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
+    `questions` are written for each image; each pass over the images uses `questions_per_step` of them. With
+    `slots_by_length` those of an image are laid out longest first, so that less padding is computed. Captions join them
+    in every `caption_every`-th step. With `people_s_captions` an image has those of five people, of which one is drawn
+    each time; otherwise it has one caption. The language model's rate follows a cosine over `language_horizon` steps
+    and falls linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
     `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there.
     """
 
@@ -52,6 +63,8 @@ class TrainingSettings:
     questions: int = 12
     questions_per_step: int = 6
     caption_every: int = 3
+    people_s_captions: bool = False
+    slots_by_length: bool = False
     vision_steps: int = 3_500
     vision_batch: int = 32
     vision_rate: float = 3e-3
@@ -70,19 +83,21 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class _Example:
-    """Token ids of one image's segments: each (ids, number of prompt tokens); the last segment is the caption."""
+    """The segments of one image, each as its token ids and the number of those that are the prompt's."""
 
-    segments: list[tuple[np.ndarray, int]]
+    questions: list[tuple[np.ndarray, int]]
+    captions: list[tuple[np.ndarray, int]]
 
 
 class _TrainingSet:
-    """Pictures, cell contents and tokenized segments of the training scenes."""
+    """Pictures, cell contents, questions and captions of the training scenes."""
 
-    def __init__(self, settings: TrainingSettings) -> None:
+    def __init__(self, settings: TrainingSettings, caption_prompt: str) -> None:
         rng = np.random.default_rng([settings.data_seed, settings.seed])
         self.images: list[Image.Image] = []
         self.cells = np.zeros((settings.images, GRID * GRID, 2), dtype=np.int64)
-        self.texts: list[list[tuple[str, str]]] = []
+        self.questions: list[list[tuple[str, str]]] = []
+        self.captions: list[list[tuple[str, str]]] = []
         scenes = generate("train", settings.images, settings.questions, settings.data_seed)
         with progress("composing", settings.images, "scenes") as bar:
             for k, scene in enumerate(scenes):
@@ -90,7 +105,9 @@ class _TrainingSet:
                 for percept in scene.truth:
                     cell = percept.row * GRID + percept.column
                     self.cells[k, cell] = 1 + SYMBOLS.index(percept.symbol), 1 + COLOURS.index(percept.colour)
-                self.texts.append([*self._answered(scene, rng), (CAPTION_PROMPT, caption(scene.truth))])
+                self.questions.append(self._answered(scene, rng))
+                captions = scene.captions() if settings.people_s_captions else [caption(scene.truth)]
+                self.captions.append([(caption_prompt, text) for text in captions])
                 bar.update()
 
     @staticmethod
@@ -107,8 +124,8 @@ class _TrainingSet:
 
     def corpus(self) -> Iterator[str]:
         """Yield text for the tokenizer."""
-        for pairs in self.texts:
-            for question, answer in pairs:
+        for questions, captions in zip(self.questions, self.captions, strict=True):
+            for question, answer in (*questions, *captions):
                 yield f"user\nassistant\nUser: {question}\nAssistant: {answer}"
                 yield answer
 
@@ -159,24 +176,21 @@ def _optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> to
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
 
 
-def _batches(count: int, batch: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield index batches for ever, a new order on each pass; a pass's incomplete last batch is left out."""
-    while True:
-        order = rng.permutation(count)
-        for start in range(0, count - batch + 1, batch):
-            yield order[start : start + batch]
-
-
 class _Log:
     """The training curve: one row every `EVERY` steps, kept for the CSV and logged as it comes."""
 
     EVERY = 50
 
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        state = {"rows": [], "sums": {}, "count": 0} if state is None else state
+        self.rows: list[dict[str, Any]] = state["rows"]
+        self.sums: dict[str, float] = state["sums"]
+        self.count: int = state["count"]
         self.started = time.monotonic()
-        self.sums: dict[str, float] = {}
-        self.count = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what another log goes on from."""
+        return {"rows": self.rows, "sums": self.sums, "count": self.count}
 
     def add(self, stage: str, step: int, steps: int, rate: float, **values: float) -> None:
         self.count += 1
@@ -196,22 +210,67 @@ class _Log:
             writer.writerows(self.rows)
 
 
-def _train_vision(
-    family: Family, model: nn.Module, processor: Any, data: _TrainingSet, settings: TrainingSettings, log: _Log
-) -> None:
-    """Train vision tower and connector to name symbol and colour of every cell."""
-    trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] in ("vision", "connector")]
-    heads = nn.Linear(model.get_submodule(family.head).in_features, 2 + len(SYMBOLS) + len(COLOURS))
-    parameters = [*trained, *heads.parameters()]
-    optimizer = _optimizer(parameters, settings)
-    rng = np.random.default_rng([settings.seed, 1])
-    batches = _batches(settings.images, settings.vision_batch, rng)
-    model.train()
-    for step in range(settings.vision_steps):
-        rows = next(batches)
-        rate = _rate(step, settings.vision_steps, settings, settings.vision_rate)
-        for group in optimizer.param_groups:
+@dataclass(frozen=True)
+class _Stage:
+    """A part of the training, with an optimizer and an order of the images of its own.
+
+    Attributes
+    ----------
+    name : str
+    steps : int
+    batch : int
+        Images a step.
+    rate : callable
+        Takes the step and returns its learning rate.
+    stream : int
+        Number of the stage's random generator.
+    modules : dict of str to Module
+        What has weights, by the names under which a checkpoint keeps them.
+    trained : list of Parameter
+    loss : callable
+        Takes the step, the rows of its images and the generator, and returns loss and accuracy.
+    """
+
+    name: str
+    steps: int
+    batch: int
+    rate: Callable[[int], float]
+    stream: int
+    modules: dict[str, nn.Module]
+    trained: list[nn.Parameter]
+    loss: Callable[[int, np.ndarray, np.random.Generator], tuple[torch.Tensor, torch.Tensor]]
+
+
+def _train(stage: _Stage, settings: TrainingSettings, log: _Log, checkpoints: Checkpoints) -> None:
+    """Train for one stage, or for what an earlier process left of it."""
+    if checkpoints.is_past(stage.name):
+        return
+    rng = np.random.default_rng([settings.seed, stage.stream])
+    state = TrainingState(
+        stage.modules, stage.trained, _optimizer(stage.trained, settings), Order(settings.images, stage.batch, rng), rng
+    )
+    for step in range(checkpoints.resume(stage.name, state), stage.steps):
+        rows = state.order.following()
+        rate = stage.rate(step)
+        for group in state.optimizer.param_groups:
             group["lr"] = rate
+        loss, accuracy = stage.loss(step, rows, rng)
+        state.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(stage.trained, 1.0)
+        state.optimizer.step()
+        log.add(stage.name, step, stage.steps, rate, loss=float(loss.detach()), accuracy=float(accuracy))
+        checkpoints.after(stage.name, step + 1, stage.steps, state, log.state())
+
+
+def _vision_stage(
+    family: Family, model: nn.Module, processor: Any, data: _TrainingSet, settings: TrainingSettings
+) -> _Stage:
+    """Return the stage in which vision tower and connector learn to name symbol and colour of every cell."""
+    trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] in FROZEN_LATER]
+    heads = nn.Linear(model.get_submodule(family.head).in_features, 2 + len(SYMBOLS) + len(COLOURS))
+
+    def loss(step: int, rows: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         inputs = family.preprocess(processor, [data.images[k] for k in rows])
         features = torch.stack([image.features for image in family.encode_images(model, inputs)])
         cells = torch.from_numpy(data.cells[rows])
@@ -219,14 +278,19 @@ def _train_vision(
         loss = F.cross_entropy(symbols.flatten(0, 1), cells[..., 0].flatten()) + F.cross_entropy(
             colours.flatten(0, 1), cells[..., 1].flatten()
         )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
         filled = cells[..., 0] > 0
-        accuracy = (symbols.argmax(-1) == cells[..., 0])[filled].float().mean()
-        log.add("vision", step, settings.vision_steps, rate, loss=float(loss.detach()), accuracy=float(accuracy))
-    model.eval()
+        return loss, (symbols.argmax(-1) == cells[..., 0])[filled].float().mean()
+
+    return _Stage(
+        "vision",
+        settings.vision_steps,
+        settings.vision_batch,
+        lambda step: _rate(step, settings.vision_steps, settings, settings.vision_rate),
+        1,
+        {"model": model, "heads": heads},
+        [*trained, *heads.parameters()],
+        loss,
+    )
 
 
 @torch.no_grad()
@@ -241,18 +305,31 @@ def _cache_features(
     return torch.stack(parts)
 
 
+def _shared_beginning(first: str, second: str) -> str:
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+
+
 class _Sequences:
     """Builds batches in which the segments of an image follow its prefix."""
 
     def __init__(
-        self, family: Family, model: nn.Module, processor: Any, data: _TrainingSet, questions_per_step: int
+        self,
+        family: Family,
+        model: nn.Module,
+        processor: Any,
+        data: _TrainingSet,
+        spec: EmbeddedSpec,
+        settings: TrainingSettings,
     ) -> None:
         tokenizer = processor.tokenizer
         first = family.preprocess(processor, data.images[:1])
         with torch.no_grad():
             image = family.encode_images(model, first)
-        prompt = family.language_inputs(model, processor, [data.texts[0][0][0]], image)
-        before, after = family.prompt_frame(processor, "{question}")
+        prompt = family.language_inputs(model, processor, [data.questions[0][0][0]], image, template=spec.prompt)
+        (question_start, question_end), (caption_start, caption_end) = (
+            family.prompt_frame(processor, template) for template in (spec.prompt, "{question}")
+        )
+        before = _shared_beginning(question_start, caption_start)
         self.prefix = np.array(
             tokenizer(
                 before.replace(family.image_token(processor), first.placeholders[0]), add_special_tokens=False
@@ -263,28 +340,47 @@ class _Sequences:
             raise RuntimeError("the tokenizer merges tokens across the end of the image prefix")
         self.prefix_positions = prompt.position_ids[..., 0, : len(self.prefix)]
         self.image_places = self.prefix == tokenizer.convert_tokens_to_ids(family.image_token(processor))
-        self.questions_per_step = questions_per_step
+        self.questions_per_step, self.slots_by_length = settings.questions_per_step, settings.slots_by_length
         self.padding = tokenizer.pad_token_id
         end = family.end_token(processor)
-        prompts = tokenizer([q + after for pairs in data.texts for q, _ in pairs], add_special_tokens=False).input_ids
-        answers = tokenizer(
-            [family.answer_prefix + a + end for pairs in data.texts for _, a in pairs], add_special_tokens=False
-        ).input_ids
-        tokens = iter((np.array(p + a, dtype=np.int32), len(p)) for p, a in zip(prompts, answers, strict=True))
-        self.examples = [_Example([next(tokens) for _ in pairs]) for pairs in data.texts]
+
+        def segments(
+            texts: list[list[tuple[str, str]]], start: str, stop: str
+        ) -> Iterator[list[tuple[np.ndarray, int]]]:
+            asked = [start + question + stop for pairs in texts for question, _ in pairs]
+            answered = [family.answer_prefix + answer + end for pairs in texts for _, answer in pairs]
+            prompts, answers = (
+                tokenizer(texts, add_special_tokens=False).input_ids if texts else [] for texts in (asked, answered)
+            )
+            tokens = iter((np.array(p + a, dtype=np.int32), len(p)) for p, a in zip(prompts, answers, strict=True))
+            for pairs in texts:
+                yield [next(tokens) for _ in pairs]
+
+        self.examples = [
+            _Example(questions, captions)
+            for questions, captions in zip(
+                segments(data.questions, question_start[len(before) :], question_end),
+                segments(data.captions, caption_start[len(before) :], caption_end),
+                strict=True,
+            )
+        ]
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator, captions: bool) -> "_Batch":
         """Return one batch of images: their prefix, a slot per question, and perhaps one for the caption."""
         prefix, slots = len(self.prefix), self.questions_per_step
         chosen = []
         for row in rows:
-            segments = self.examples[row].segments
-            picks = rng.permutation(len(segments) - 1)[:slots]
-            chosen.append([segments[int(k)] for k in picks] + ([segments[-1]] if captions else []))
-        length = max(len(ids) for segments in chosen for ids, _ in segments[:slots])
-        runs = [(slots, length)]
-        if captions:
-            runs.append((1, max(len(segments[-1][0]) for segments in chosen)))
+            example = self.examples[row]
+            picked = [example.questions[int(k)] for k in rng.permutation(len(example.questions))[:slots]]
+            if self.slots_by_length:
+                picked.sort(key=lambda segment: -len(segment[0]))
+            if captions:
+                several = len(example.captions) > 1
+                picked.append(example.captions[int(rng.integers(len(example.captions))) if several else 0])
+            chosen.append(picked)
+        lengths = [max(len(segments[slot][0]) for segments in chosen) for slot in range(len(chosen[0]))]
+        runs = [(1, length) for length in lengths[:slots]] if self.slots_by_length else [(slots, max(lengths[:slots]))]
+        runs += [(1, length) for length in lengths[slots:]]
         layout = Layout(prefix, tuple(runs))
         starts = layout.slot_starts()
         ids = np.full((len(rows), layout.length), self.padding, dtype=np.int64)
@@ -312,32 +408,19 @@ class _Batch:
     layout: Layout
 
 
-def _train_language(
+def _language_stage(
     family: Family,
     model: nn.Module,
     sequences: _Sequences,
     features: torch.Tensor,
     settings: TrainingSettings,
     cycle: _Cycle,
-    log: _Log,
-) -> None:
-    """Train the language model on cached image features for one cycle."""
-    frozen = ("vision", "connector")
-    trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] not in frozen]
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(family.component_of(name)[0] not in frozen)
-    optimizer = _optimizer(trained, settings)
-    rng = np.random.default_rng([settings.seed, cycle.stream])
-    batches = _batches(settings.images, settings.language_batch, rng)
+) -> _Stage:
+    """Return one cycle in which the language model learns on cached image features."""
     places = torch.from_numpy(np.flatnonzero(sequences.image_places))
     decoder = model.get_submodule(family.decoder)
-    decoder.set_attn_implementation(ATTENTION)
-    model.train()
-    for step in range(cycle.steps):
-        rows = next(batches)
-        rate = cycle.rate(step, settings)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+
+    def loss(step: int, rows: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         batch = sequences.batch(rows, rng, captions=step % settings.caption_every == 0)
         wanted = batch.labels != IGNORED
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -352,12 +435,36 @@ def _train_language(
             ).last_hidden_state
             logits = family.logits(model, hidden[wanted]).float()
         loss = F.cross_entropy(logits, batch.labels[wanted])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        accuracy = (logits.detach().argmax(-1) == batch.labels[wanted]).float().mean()
-        log.add(cycle.stage, step, cycle.steps, rate, loss=float(loss.detach()), accuracy=float(accuracy))
+        return loss, (logits.detach().argmax(-1) == batch.labels[wanted]).float().mean()
+
+    return _Stage(
+        cycle.stage,
+        cycle.steps,
+        settings.language_batch,
+        lambda step: cycle.rate(step, settings),
+        cycle.stream,
+        {"model": model},
+        [p for name, p in model.named_parameters() if family.component_of(name)[0] not in FROZEN_LATER],
+        loss,
+    )
+
+
+def _train_language(
+    family: Family,
+    model: nn.Module,
+    sequences: _Sequences,
+    features: torch.Tensor,
+    settings: TrainingSettings,
+    log: _Log,
+    checkpoints: Checkpoints,
+) -> None:
+    """Train the language model alone, for all its cycles."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(family.component_of(name)[0] not in FROZEN_LATER)
+    model.get_submodule(family.decoder).set_attn_implementation(ATTENTION)
+    model.train()
+    for cycle in _language_cycles(settings):
+        _train(_language_stage(family, model, sequences, features, settings, cycle), settings, log, checkpoints)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     model.eval()
@@ -368,7 +475,9 @@ def _processor_for(family: Family, model: nn.Module, tokenizer: PreTrainedTokeni
     return family.load_processor(str(folder))
 
 
-def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSettings) -> None:
+def train_embedded_model(
+    name: str, out_dir: str | Path, settings: TrainingSettings, checkpoint_every: int = CHECKPOINT_EVERY
+) -> None:
     """Train an embedded model from scratch and write its folder.
 
     Parameters
@@ -377,36 +486,51 @@ def train_embedded_model(name: str, out_dir: str | Path, settings: TrainingSetti
         A key of `quantrust.embedded.models.SPECS`.
     out_dir : str or Path
         Gets the model folder with bfloat16 weights, `training.csv` (the curve) and `training.json` (sizes, settings,
-        digest of the code, digests of the files).
+        digest of the code, digests of the files). Until then the last checkpoint lies beside it, in
+        `<out_dir>.checkpoint`. If a checkpoint of the same training is there, the training goes on from it.
     settings : TrainingSettings
+    checkpoint_every : int
+        Steps between two checkpoints. No byte of the model depends on it.
     """
     spec = SPECS[name]
     family = load_family(spec.family)
     torch.use_deterministic_algorithms(True)
-    log = _Log()
-    data = _TrainingSet(settings)
+    record = {
+        "model": name,
+        "spec": asdict(spec),
+        "settings": asdict(settings),
+        "code": source_digest("quantrust.embedded.training"),
+    }
+    out_dir = Path(out_dir)
+    checkpoints = Checkpoints(
+        out_dir.with_name(f"{out_dir.name}.checkpoint"),
+        record
+        | {
+            "family": source_digest(type(family).__module__),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        },
+        checkpoint_every,
+        ("vision", *(cycle.stage for cycle in _language_cycles(settings))),
+    )
+    log = _Log(checkpoints.log)
+    data = _TrainingSet(settings, spec.caption_prompt)
     tokenizer = train_tokenizer(data.corpus(), spec.family)
     model = build_model(spec, tokenizer, settings.seed)
     with artifact_folder(out_dir) as folder:
         processor = _processor_for(family, model, tokenizer, folder)
-        _train_vision(family, model, processor, data, settings, log)
+        model.train()
+        _train(_vision_stage(family, model, processor, data, settings), settings, log, checkpoints)
+        model.eval()
+        checkpoints.restore("model", model)
         features = _cache_features(family, model, processor, data.images)
-        sequences = _Sequences(family, model, processor, data, settings.questions_per_step)
-        for cycle in _language_cycles(settings):
-            _train_language(family, model, sequences, features, settings, cycle, log)
+        sequences = _Sequences(family, model, processor, data, spec, settings)
+        _train_language(family, model, sequences, features, settings, log, checkpoints)
         save_model_folder(model, tokenizer, family.name, folder, torch.bfloat16)
         log.write(folder / "training.csv")
         files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        write_json(
-            folder / "training.json",
-            {
-                "model": name,
-                "spec": asdict(spec),
-                "settings": asdict(settings),
-                "code": source_digest("quantrust.embedded.training"),
-                "files": files,
-            },
-        )
+        write_json(folder / "training.json", {**record, "files": files})
+    checkpoints.remove()
 
 
 def settings_from(values: dict[str, Any]) -> TrainingSettings:

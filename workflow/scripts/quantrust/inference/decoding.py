@@ -26,7 +26,8 @@ class Decoded:
     first_logits : torch.Tensor, float32, shape (batch, vocabulary)
         Logits of the first answer token.
     image_state, question_state : torch.Tensor, float32, shape (batch, hidden)
-        Last-layer states, after the final norm, of the image and of the question tokens, max-pooled.
+        Last-layer states, after the final norm, of the image and of the question tokens, max-pooled. Where nothing is
+        asked about a picture, the question's is that of the last prompt position.
     answer_state : torch.Tensor, float32, shape (batch, hidden)
         The state that produces the first answer token: the last prompt position.
     """
@@ -69,9 +70,12 @@ def decode_greedily(
     cache: Any = DynamicCache(config=model.get_submodule(family.decoder).config)
     mask = inputs.attention_mask
     hidden, cache = family.read_prompts(model, inputs, cache)
+    questions = inputs.roles == Role.QUESTION
+    # of a picture about which nothing is asked, the last token of the prompt takes the place of the question
+    questions[:, -1] |= ~questions.any(dim=1)
     states = {
         "image_state": _max_pool(hidden, inputs.roles == Role.IMAGE),
-        "question_state": _max_pool(hidden, inputs.roles == Role.QUESTION),
+        "question_state": _max_pool(hidden, questions),
         "answer_state": hidden[:, -1].float(),
     }
     embedding = model.get_submodule(family.embedding)

@@ -215,8 +215,9 @@ def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpS
 
 def _refuse_unreadable(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
     """Raise when a question cannot be asked: a study finds it earlier, unless the table came by another way."""
-    for place, fault in faults_of_texts(family, processor, prompt, questions["question"].to_list()).items():
-        raise QuantrustError(f"{place_of(path, questions['question_id'][place])} {fault}")
+    asked = questions.filter(pl.col("question") != "")
+    for place, fault in faults_of_texts(family, processor, prompt, asked["question"].to_list()).items():
+        raise QuantrustError(f"{place_of(path, asked['question_id'][place])} {fault}")
 
 
 def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[NeededImage]]:

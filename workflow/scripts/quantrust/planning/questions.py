@@ -78,7 +78,7 @@ def candidates(dataset: Mapping[str, Any]) -> int:
 
 def _embedded(dataset: Mapping[str, Any]) -> Questions:
     if "captions" in dataset:
-        by_split = {split: dataset["images"][split] * dataset["questions_per_image"] for split in ID_SPLITS}
+        by_split = {split: dataset["images"][split] * dataset.get("questions_per_image", 1) for split in ID_SPLITS}
     else:
         by_split = {SHIFT_SPLIT: dataset["questions"] if "adversary" in dataset else dataset["images"]}
     return Questions(sum(by_split.values()), by_split, exact=True, source="config")

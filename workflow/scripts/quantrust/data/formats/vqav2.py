@@ -84,9 +84,11 @@ def _listed(path: str | Path) -> list[Asked]:
 
 
 def _recognises(annotations: Any) -> bool:
-    # a file of the questions alone is told what it lacks
-    return isinstance(annotations, dict) and isinstance(
-        annotations.get("annotations", annotations.get("questions", {})), list
+    # a file of the questions alone is told what it lacks; captions come with a list of their images
+    return (
+        isinstance(annotations, dict)
+        and isinstance(annotations.get("annotations", annotations.get("questions", {})), list)
+        and not isinstance(annotations.get("images"), list)
     )
 
 
