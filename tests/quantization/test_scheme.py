@@ -147,12 +147,17 @@ def test_a_search_minimises_what_its_method_or_its_definition_says():
         (
             "x",
             {"table": [{"component": "vision", "bits": 4, "layer_type": "conv"}]},
-            r"table\[0\]\.layer_type is 'conv'; allowed: attention, mlp",
+            r"table\[0\]\.layer_type is 'conv'; allowed: attention, self_attention, cross_attention, mlp",
         ),
         (
             "x",
-            {"table": [{"component": "connector", "bits": 4, "third": "last"}]},
-            r"table\[0\]\.third is 'last', but connector has no blocks; leave it out, or select vision or language",
+            {"table": [{"component": "language", "bits": 4, "layer_type": "cross_attention"}]},
+            r"table\[0\]\.layer_type is 'cross_attention', but blocks of language have one attention; write attention",
+        ),
+        (
+            "x",
+            {"table": [{"component": "embedding", "bits": 4, "third": "last"}]},
+            r"table\[0\]\.third is 'last', but embedding has no blocks; leave it out, or select vision or connector or",
         ),
         ("x", {"table": [{"component": "head", "bits": 16}]}, r"schemes\.x\.table quantizes nothing"),
     ],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from published_layout import ANSWER_WORDS, build_byte_level_tokenizer, write_weights
-from quantrust.planning.published import PublishedModel, published_models
+from quantrust.planning.published import PublishedModel, image_token_key, published_models
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
 """The families, by the names of their modules."""
@@ -52,6 +52,8 @@ class Tiny:
         Maps a rendered chat template to the text that the library's processor is given, where it adds something itself.
     wide_settings : mapping
         What a study sets of the processor of the model of full width.
+    wide_linears : int
+        Linears in the two blocks of its language model.
     nested : bool
         Whether the library's processor takes a list of pictures for each prompt.
     generation : mapping
@@ -70,6 +72,7 @@ class Tiny:
     published_name: Callable[[str], str] = str
     given: Callable[[str], str] = str
     wide_settings: Mapping[str, Any] = field(default_factory=dict)
+    wide_linears: int = 14
     nested: bool = False
     generation: Mapping[str, Any] = field(default_factory=dict)
 
@@ -107,7 +110,7 @@ def write_tiny(folder: Path, family: str, *, wide: bool = False, changes: Mappin
     tokenizer = build_byte_level_tokenizer(list(published.special), ordinary)
     assert tokenizer.get_vocab_size() <= text["vocab_size"]
     tokenizer.save(str(folder / "tokenizer.json"))
-    ids = {"image_token_id": tokenizer.token_to_id(published.special[-1])}
+    ids = {image_token_key(config): tokenizer.token_to_id(published.special[-1])}
     preprocessor = published.preprocessor if wide else merged(published.preprocessor, model.preprocessor)
     for name, content in (
         ("config.json", {**config, **ids}),
@@ -121,7 +124,8 @@ def write_tiny(folder: Path, family: str, *, wide: bool = False, changes: Mappin
     answers = [tokenizer.token_to_id(f"Ġ{word}") for word in ANSWER_WORDS]
     assert None not in answers
     shard_bytes = 2**30 if wide else 2**18
-    write_weights(folder, family, model.published_name, shard_bytes, 0, answers, tokenizer.token_to_id(model.end))
+    (end,) = tokenizer.encode(model.end).ids
+    write_weights(folder, family, model.published_name, shard_bytes, 0, answers, end)
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

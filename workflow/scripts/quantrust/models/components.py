@@ -47,6 +47,8 @@ class GroupRule:
         values.
     merged : bool
         Whether the linears read several tokens of `previous` side by side.
+    optional : bool
+        Whether there are blocks without these linears.
     """
 
     previous: str | None
@@ -55,6 +57,7 @@ class GroupRule:
     inspected: str | None = None
     fused: bool = False
     merged: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,9 @@ class Blocks:
     ----------
     path : str
         The list of the blocks, or the block itself.
-    layer_types : mapping of str to {"attention", "mlp"}
-        By the name of a module in the block: what the layers in it, or it itself, are.
+    layer_types : mapping of str to {"attention", "self_attention", "cross_attention", "mlp"}
+        By the name of a module in the block: what the layers in it, or it itself, are. Blocks with two kinds of
+        attention tell them apart.
     groups : tuple of GroupRule
         In the order of execution. Each linear of the block is in one of them.
     single : bool

@@ -53,7 +53,7 @@ class LayerRef:
     component : {"vision", "connector", "language", "embedding", "head"}
     block : int or None
         Index in the component's stack of blocks.
-    layer_type : {"attention", "mlp"} or None
+    layer_type : {"attention", "self_attention", "cross_attention", "mlp"} or None
     kind : {"linear", "embedding", "conv"}
     """
 
@@ -186,8 +186,8 @@ class Family(ABC):
     norms: tuple[tuple[type[nn.Module], NormKind], ...]
     # The buffer of the token embedding by which it multiplies what it looks up; None where it does not.
     embedding_factor: str | None = None
-    # What the decoder can attend with. Flash attention has no mask, so that no token can see a later one. Read from the
-    # source as well.
+    # What the model can attend with. Flash attention has no mask, so that no token can see a later one, and does not
+    # compute in float32. Read from the source as well.
     attentions: tuple[str, ...] = ATTENTIONS
     # What the published prompt format puts between the assistant's turn and the answer.
     answer_prefix: str
@@ -196,6 +196,8 @@ class Family(ABC):
     # The longer side of a picture over its shorter one, up to which the processor takes it under all settings; None
     # where it takes every picture. Read from the source as well.
     max_aspect_ratio: float | None = None
+    # Modules and parameters that stay in float32 whatever the dtype of the others, in checkpoints as well.
+    float32: tuple[str, ...] = ()
     # What published models call the tokens that image features are put between and in place of; the first one stands
     # for one row of features. Read from the source as well; a model's own tokenizer counts where it says otherwise.
     published_image_tokens: tuple[str, ...] = ()
@@ -234,6 +236,10 @@ class Family(ABC):
                 return component, index, blocks.type_of(inside)
         return component, None, None
 
+    def keeps_float32(self, name: str) -> bool:
+        """Return whether the module or tensor called `name` stays in float32 in a model of bfloat16."""
+        return any(f"{name}.".startswith(f"{kept}.") for kept in self.float32)
+
     def blocks(self, model: nn.Module, component: str) -> list[str]:
         """Return the dotted names of a component's blocks, in the order of execution; embedding and head have none."""
         return [
@@ -268,7 +274,12 @@ class Family(ABC):
             for blocks in component.blocks
             if block_name == (blocks.path if blocks.single else f"{blocks.path}.{block_name.rpartition('.')[2]}")
         )
-        return [self._scale_group(model, block_name, rule) for rule in described.groups]
+        block = model.get_submodule(block_name)
+        return [
+            self._scale_group(model, block_name, rule)
+            for rule in described.groups
+            if not rule.optional or _has(block, rule.linears[0].removeprefix("."))
+        ]
 
     def _scale_group(self, model: nn.Module, block_name: str, rule: GroupRule) -> ScaleGroup:
         """Return what a rule says of one block."""
@@ -310,9 +321,13 @@ class Family(ABC):
     def end_token(self, processor: Any) -> str:
         """Return the token that ends an answer."""
 
+    def end_token_id(self, processor: Any) -> int:
+        """Return the id of the token that ends an answer."""
+        return processor.tokenizer.convert_tokens_to_ids(self.end_token(processor))
+
     def end_token_ids(self, model: nn.Module, processor: Any) -> tuple[int, ...]:
         """Return the tokens that end an answer: that of the turn, and those at which the model's folder ends one."""
-        own = processor.tokenizer.convert_tokens_to_ids(self.end_token(processor))
+        own = self.end_token_id(processor)
         published = model.generation_config.eos_token_id
         others = published if isinstance(published, list) else [] if published is None else [published]
         return tuple(dict.fromkeys([own, *others]))
@@ -640,3 +655,8 @@ class Family(ABC):
     def logits(self, model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the language-model head; shape (..., hidden) to (..., vocabulary)."""
         return model.get_submodule(self.head)(hidden)
+
+
+def _has(block: nn.Module, name: str) -> bool:
+    """Return whether a block has a module of this name."""
+    return any(name == own for own, _ in block.named_modules())

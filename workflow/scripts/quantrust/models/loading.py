@@ -15,13 +15,13 @@ from quantrust.files import read_object
 from quantrust.models.companions import WEIGHT_SUFFIX
 from quantrust.models.family import Family
 from quantrust.models.model_config import build_model
-from quantrust.models.processor_settings import unsupported
+from quantrust.models.processor_settings import family_name, unsupported
 from quantrust.models.weights import stored_tensors
 from quantrust.named_modules import FAMILIES, load_module
 
 
 def load_family(name: str) -> Family:
-    """Return the adapter of the architecture whose `model_type` is `name`.
+    """Return the adapter of a family.
 
     Raises
     ------
@@ -33,8 +33,8 @@ def load_family(name: str) -> Family:
     return load_module(FAMILIES, name, ("FAMILY",)).FAMILY
 
 
-def model_type_of(folder: str | Path) -> str | None:
-    """Return the `model_type` that a model folder's `config.json` names.
+def family_name_of(folder: str | Path) -> object:
+    """Return the name of the family that a model folder's `config.json` describes, whether it has an adapter or not.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def model_type_of(folder: str | Path) -> str | None:
         check_folder(folder, lambda name: not name.endswith(WEIGHT_SUFFIX))
     if not path.is_file():
         raise QuantrustError(f"{path} is missing: expected a model folder in the Hugging Face layout")
-    return read_object(path).get("model_type")
+    return family_name(read_object(path))
 
 
 def family_of(folder: str | Path) -> Family:
@@ -56,11 +56,11 @@ def family_of(folder: str | Path) -> Family:
     Raises
     ------
     QuantrustError
-        If there is no config, or no adapter for its `model_type`.
+        If there is no config, or no adapter for what it describes.
     """
-    model_type = model_type_of(folder)
+    name = family_name_of(folder)
     try:
-        return load_family(model_type)
+        return load_family(name)
     except QuantrustError as error:
         raise QuantrustError(f"{Path(folder) / 'config.json'}: {error}") from None
 

@@ -147,7 +147,7 @@ def build_model(folder: str | Path, family: Family, attention: str = "sdpa") -> 
     """
     if attention not in family.attentions:
         raise QuantrustError(
-            f"{folder}: in {family.name}, tokens of a prompt see later ones, which {attention} cannot do; set "
+            f"{folder}: {family.name} has parts that {attention} cannot run (docs/families.md says which); set "
             f"compute.attention to one of: {', '.join(family.attentions)}"
         )
     config = read_model_config(folder, family.model_class.config_class, attention)

@@ -16,7 +16,7 @@ from quantrust.errors import QuantrustError
 from quantrust.files import path_inside, read_object, sha256
 from quantrust.models.bounded_tokenizer import check_tokenizer
 from quantrust.models.companions import COMPANIONS, INDEX
-from quantrust.models.loading import model_type_of
+from quantrust.models.loading import family_name_of
 from quantrust.models.model_config import CONFIG, run_settings
 from quantrust.models.processing import CHAT_TEMPLATE, override_processor
 from quantrust.models.processor_settings import unknown_settings
@@ -47,7 +47,7 @@ def prepare_model(
         system allows, so that gigabytes do not lie on the disk twice, else as copies.
     out_dir : str or Path
     family : str
-        What the model's `model_type` must be.
+        What the model's `config.json` must describe.
     processor : mapping, optional
         Settings that take the place of those in the folder's `preprocessor_config.json`.
     chat_template : str or Path, optional
@@ -73,10 +73,10 @@ def prepare_model(
                     _check_text(path)
                 if path.suffix == ".json":
                     read_object(path)
-        found = model_type_of(source)
+        found = family_name_of(source)
         if found != family:
             raise QuantrustError(
-                f"{source}: config.json has model_type {found!r}, but the config says that the model's family is "
+                f"{source}: config.json describes a {found!r} model, but the config says that the model's family is "
                 f"{family!r}; correct models.<name>.family"
             )
         for fault in unknown_settings(family, processor or {}):

@@ -72,13 +72,32 @@ def attentions(family: str) -> tuple[str, ...]:
     return tuple(_declared(family, "attentions", ATTENTIONS))
 
 
+def family_name(config: Mapping[str, Any]) -> object:
+    """Return the name of the family that a `config.json` describes a model of, whether it has an adapter or not.
+
+    It is the `model_type`, with `_` for `-`, unless an adapter declares the config's `architectures` as its own.
+
+    Parameters
+    ----------
+    config : mapping
+        Of the file; nothing of it is trusted.
+    """
+    named, model_type = config.get("architectures"), config.get("model_type")
+    architectures = {name for name in named if isinstance(name, str)} if isinstance(named, list) else set()
+    for family in module_names(FAMILIES):
+        declared = _declared(family, "architecture", None)
+        if declared in architectures and model_type == _declared(family, "model_type", None):
+            return family
+    return model_type.replace("-", "_") if isinstance(model_type, str) else model_type
+
+
 def unsupported(family: object) -> str | None:
     """Return what is wrong with the name of a family that has no adapter, None if it has one.
 
     Parameters
     ----------
     family : object
-        A `model_type`, as a `config.json` or a config gives it.
+        As a config gives it, or as `family_name` says.
     """
     known = module_names(FAMILIES)
     if family in known:

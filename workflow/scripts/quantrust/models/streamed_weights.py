@@ -1,7 +1,8 @@
 """A model whose weights stay on disk until a part of it runs.
 
 The parts are the blocks of vision tower, connector and language model, the token embedding and the head: nearly all
-weights. What lies between them (patches, positions, norms) is small and is loaded at once. Weights that are not loaded
+weights. What lies between them (patches, positions, norms) is small and is loaded at once. So is a norm within a block
+that absorbs a scale of another block: it is changed after its own block was written. Weights that are not loaded
 are on the meta device, so that running a part by mistake is an error instead of a wrong result.
 """
 
@@ -55,6 +56,7 @@ class StreamedWeights:
             *(block for name in STACKS for block in family.blocks(model, name)),
             *(layer.name for layer in family.layers(model) if layer.component in ("embedding", "head")),
         ]
+        self._between = _absorbers_elsewhere(family, model)
         stored = stored_tensors(folder, model)
         tensors = model.state_dict(keep_vars=True)
         # tied tensors are one, and stored under one of their names
@@ -71,6 +73,8 @@ class StreamedWeights:
 
     def part_of(self, name: str) -> str | None:
         """Return the part that a module or tensor lies in, None where it lies between the parts."""
+        if self._lies_between(name):
+            return None
         return next((part for part in self.parts if f"{name}.".startswith(f"{part}.")), None)
 
     def read(self, name: str) -> Tensor:
@@ -104,7 +108,8 @@ class StreamedWeights:
             yield
         finally:
             for name, tensor in self.model.get_submodule(part).state_dict(keep_vars=True).items():
-                self._assign(f"{part}.{name}", torch.empty_like(tensor, device="meta"))
+                if not self._lies_between(f"{part}.{name}"):
+                    self._assign(f"{part}.{name}", torch.empty_like(tensor, device="meta"))
 
     @contextmanager
     def looked_up(self, embedding: str) -> Iterator[None]:
@@ -133,7 +138,10 @@ class StreamedWeights:
             del module.forward
 
     def _names_in(self, part: str) -> list[str]:
-        return [name for name in self._places if name.startswith(f"{part}.")]
+        return [name for name in self._places if name.startswith(f"{part}.") and not self._lies_between(name)]
+
+    def _lies_between(self, name: str) -> bool:
+        return any(f"{name}.".startswith(f"{module}.") for module in self._between)
 
     def _assign(self, name: str, tensor: Tensor) -> None:
         parent, _, leaf = name.rpartition(".")
@@ -146,3 +154,15 @@ class StreamedWeights:
     def _check(self, name: str, tensor: Tensor) -> None:
         if not is_finite(tensor):
             raise QuantrustError(f"{self.folder}: {name} holds NaN or infinite values; restore the model's files")
+
+
+def _absorbers_elsewhere(family: Family, model: nn.Module) -> list[str]:
+    """Return the modules within blocks that absorb scales of linears in other blocks."""
+    blocks = [block for component in STACKS for block in family.blocks(model, component)]
+    found = {
+        group.previous
+        for block in blocks
+        for group in family.scale_groups(model, block)
+        if group.previous is not None and not group.previous.startswith(f"{block}.")
+    }
+    return sorted(name for name in found if any(name.startswith(f"{block}.") for block in blocks))

@@ -8,8 +8,8 @@ here, without an earlier quantization and without blocks that never run, and
     ceil(columns * bits / 8), packed as `quantrust.quantization.packing` says), `L.weight.scale` and `L.weight.zero`
     (rows by groups; float16, or float32 at 8 bits or where the layer plan says so), `L.weight.order` (int32, the input
     channel of each column) if the columns have an order of their own, and `L.bias` if the layer has one. Every other
-    floating-point tensor is bfloat16 under the name it has in the unquantized model. A head that is tied to the
-    embedding is not stored.
+    floating-point tensor is bfloat16 under the name it has in the unquantized model, or float32 where the library keeps
+    it so (`quantrust.models.family.Family.float32`). A head that is tied to the embedding is not stored.
 `quantization.json`
     `format` (of this folder, 3), `scheme` and `settings`, `sha256` of `model.safetensors`, `bytes`, `calibration`,
     `modality_ratios`, `scales` (what a scale search chose) and `layers` (the layer plan, with each layer's
@@ -32,9 +32,10 @@ here, without an earlier quantization and without blocks that never run, and
     that no checkpoint stores.
 `resident_packed`
     The same with packed kernels on a CPU with AVX-512, which hold 2- and 3-bit codes in 4 bits and those of 5 and 6 in
-    8, step and offset in bfloat16, and pad rows and columns. Embeddings alone stay as they are.
+    8, step and offset in bfloat16, and pad rows and columns. Embeddings alone stay as they are, and so does what is
+    computed in float32.
 `bfloat16`, `resident_bfloat16`
-    What all weights take in the file and in memory if none is quantized.
+    What all weights take in the file and in memory if none is quantized: two bytes each, four where they are float32.
 `quantized_bits_per_weight`
     `quantized` by the number of weights that are quantized; null where none is.
 `model_bits_per_weight`
@@ -117,9 +118,11 @@ def save_checkpoint(
     record : dict
         What else goes into `quantization.json`: `scheme`, `settings`, `calibration`, `scales`, `modality_ratios`.
     """
-    tensors, packed = _stored_tensors(model)
-    layout = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    with open_checkpoint(folder, model_folder, CheckpointLayout(layout, packed, _bytes_not_stored(model))) as writer:
+    family = family_of(model_folder)
+    tensors, packed = _stored_tensors(family, model)
+    described = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    layout = CheckpointLayout(family, described, packed, _bytes_not_stored(model))
+    with open_checkpoint(folder, model_folder, layout) as writer:
         for name, tensor in tensors.items():
             writer.write(name, tensor)
         writer.finish(layers, record)
@@ -131,6 +134,7 @@ class CheckpointLayout:
 
     Attributes
     ----------
+    family : Family
     tensors : dict of str to (tuple of int, torch.dtype)
         Shape and dtype of each tensor in `model.safetensors`.
     packed : set of str
@@ -139,13 +143,14 @@ class CheckpointLayout:
         Bytes of the buffers that it leaves out.
     """
 
+    family: Family
     tensors: dict[str, tuple[tuple[int, ...], torch.dtype]]
     packed: set[str]
     not_stored: int
 
     def sizes(self, layers: pl.DataFrame) -> dict[str, int | float | None]:
         """Return a checkpoint's `bytes` under a layer plan."""
-        return _sizes(self.tensors, self.packed, layers, self.not_stored)
+        return _sizes(self, layers)
 
 
 class CheckpointWriter:
@@ -242,7 +247,7 @@ def plan_layout(family: Family, model: nn.Module, plan: pl.DataFrame) -> Checkpo
     try:
         with torch.device("meta"):
             tied_head, _ = _restore_layers(family, model, plan, STORED_DTYPE)
-        return CheckpointLayout(_expected_tensors(model, tied_head), _packed_names(model), not_stored)
+        return CheckpointLayout(family, _expected_tensors(family, model, tied_head), _packed_names(model), not_stored)
     finally:
         for name, layer in layers.items():
             model.set_submodule(name, layer)
@@ -288,7 +293,7 @@ def load_checkpoint(
         The dtype that the model computes in; codes, scales and zeros keep theirs.
     kernel : {"reference", "packed"}
         How quantized linears multiply: by dequantizing their weight in float32, or with the kernels of
-        `quantrust.quantization.kernels.packed`, which need bfloat16.
+        `quantrust.quantization.kernels.packed`, which need bfloat16. What the library keeps in float32 is dequantized.
     device : {"cpu", "cuda"}
     attention : {"eager", "sdpa", "flash_attention_2"}
         How vision tower and language model attend.
@@ -321,9 +326,10 @@ def load_checkpoint(
     family, model = build_skeleton(folder, attention)
     layers = _quantized_layers(folder / RECORD, record, family, model)
     tied_head, tied_embedding = _restore_layers(family, model, layers, dtype)
-    expected = _expected_tensors(model, tied_head)
+    expected = _expected_tensors(family, model, tied_head)
     _check_tensors(path, tensors, expected)
-    _fill(model, path, tensors, dtype, kernel, device)
+    in_kernel = holders_of_weights(model, family.keeps_float32) if kernel == "packed" else {}
+    _fill(model, path, tensors, dtype, in_kernel, device)
     if tied_head is not None and isinstance(model.get_submodule(tied_head), nn.Linear):
         model.get_submodule(tied_head).weight = model.get_submodule(tied_embedding).weight
     # What no checkpoint stores, such as rotary frequencies, was computed on the CPU.
@@ -427,39 +433,47 @@ def _fault_of_layer(
     return None
 
 
-def _sizes(
-    layout: dict[str, tuple[tuple[int, ...], torch.dtype]], packed: set[str], layers: pl.DataFrame, not_stored: int
-) -> dict[str, int | float | None]:
+def stored_dtype(family: Family, name: str) -> torch.dtype:
+    """Return the dtype in which a floating-point tensor that is not quantized is stored."""
+    return torch.float32 if family.keeps_float32(name) else STORED_DTYPE
+
+
+def _sizes(layout: CheckpointLayout, layers: pl.DataFrame) -> dict[str, int | float | None]:
     """Return the entries of `bytes` that follow from the stored tensors' shapes and dtypes."""
-    counts = {name: math.prod(shape) for name, (shape, _) in layout.items()}
-    stored = {name: counts[name] * dtype.itemsize for name, (_, dtype) in layout.items()}
+    family, packed, not_stored = layout.family, layout.packed, layout.not_stored
+    counts = {name: math.prod(shape) for name, (shape, _) in layout.tensors.items()}
+    stored = {name: counts[name] * dtype.itemsize for name, (_, dtype) in layout.tensors.items()}
     quantized = sum(size for name, size in stored.items() if name in packed)
     unquantized = sum(size for name, size in stored.items() if name not in packed)
     chosen = layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null())
-    quantized_weights = int((chosen["rows"] * chosen["columns"]).sum())
-    weights = quantized_weights + sum(count for name, count in counts.items() if name not in packed)
-    weights_file = file_bytes(layout)
+    replaced = dict(chosen.select("layer", pl.col("rows") * pl.col("columns")).iter_rows())
+    quantized_weights = sum(replaced.values())
+    all_weights = replaced | {name: count for name, count in counts.items() if name not in packed}
+    weights = sum(all_weights.values())
+    if_unquantized = sum(count * stored_dtype(family, name).itemsize for name, count in all_weights.items())
+    weights_file = file_bytes(layout.tensors)
     return {
         "weights_file": weights_file,
         "quantized": quantized,
         "unquantized": unquantized,
         "resident": quantized + unquantized + not_stored,
-        "resident_packed": _packed_bytes(layers) + unquantized + not_stored,
-        "bfloat16": STORED_DTYPE.itemsize * weights,
-        "resident_bfloat16": STORED_DTYPE.itemsize * weights + not_stored,
+        "resident_packed": _packed_bytes(family, layers) + unquantized + not_stored,
+        "bfloat16": if_unquantized,
+        "resident_bfloat16": if_unquantized + not_stored,
         "quantized_bits_per_weight": 8 * quantized / quantized_weights if quantized_weights else None,
         "model_bits_per_weight": 8 * weights_file / weights,
     }
 
 
-def _packed_bytes(layers: pl.DataFrame) -> int:
+def _packed_bytes(family: Family, layers: pl.DataFrame) -> int:
     """Return what the quantized weights of a layer plan take with packed kernels."""
     shared = set(layers["shares"])
     total = 0
     for layer in layers.filter(pl.col("bits").is_not_null() & pl.col("shares").is_null()).iter_rows(named=True):
         with torch.device("meta"):
             weight = _empty_weight(layer)
-        total += packed_bytes(weight, lookup=layer["component"] == "embedding" and layer["layer"] not in shared)
+        lookup = layer["component"] == "embedding" and layer["layer"] not in shared
+        total += packed_bytes(weight, as_it_is=lookup or family.keeps_float32(layer["layer"]))
     return total
 
 
@@ -470,11 +484,17 @@ def _bytes_not_stored(model: nn.Module) -> int:
 
 
 def _fill(
-    model: nn.Module, path: Path, tensors: dict[str, Tensor], dtype: torch.dtype, kernel: str, device: str
+    model: nn.Module,
+    path: Path,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype,
+    in_kernel: dict[PackedWeight, list[nn.Module]],
+    device: str,
 ) -> None:
     """Copy tensors of a file into a model, module by module, the largest first; `tensors` maps the file and is emptied.
 
-    Packed kernels get each weight as soon as it is read, so that no more than one is held twice.
+    Packed kernels get each weight of `in_kernel`, which is emptied as well, as soon as it is read, so that no more than
+    one is held twice.
     """
     modules: dict[str, list[str]] = {}
     sizes: Counter[str] = Counter()
@@ -483,7 +503,6 @@ def _fill(
         modules.setdefault(parent, []).append(leaf)
         sizes[parent] += tensor.nbytes
     tensors.clear()
-    holders = holders_of_weights(model) if kernel == "packed" else {}
     for parent, _ in sizes.most_common():
         module = model.get_submodule(parent)
         for leaf in modules[parent]:
@@ -492,11 +511,11 @@ def _fill(
                 tensor = file.get_tensor(f"{parent}.{leaf}" if parent else leaf)
             if leaf == ORDER and tensor.dtype == torch.int32 and not _is_order(tensor):
                 raise QuantrustError(f"{path}: {parent}.{leaf} is no order of input channels; quantize the model again")
-            # scales are never bfloat16, so that is what tells an unquantized tensor from a part of a quantized weight
+            # bfloat16 tells an unquantized tensor from scales, which never have it, and from what stays in float32
             tensor = tensor.to(device, dtype if tensor.dtype == STORED_DTYPE else tensor.dtype, copy=True)
             module.load_state_dict({leaf: tensor}, strict=False, assign=True)
-        if module in holders:
-            use_packed_kernel(module, holders.pop(module))
+        if module in in_kernel:
+            use_packed_kernel(module, in_kernel.pop(module))
 
 
 def _packed_names(model: nn.Module) -> set[str]:
@@ -522,7 +541,7 @@ def _empty_weight(layer: dict[str, Any]) -> PackedWeight:
     return PackedWeight(layer["rows"], layer["columns"], layer["bits"], layer["group"], dtype, ordered)
 
 
-def _stored_tensors(model: nn.Module) -> tuple[dict[str, Tensor], set[str]]:
+def _stored_tensors(family: Family, model: nn.Module) -> tuple[dict[str, Tensor], set[str]]:
     """Return the tensors to store, and the names of those that belong to quantized weights."""
     packed = _packed_names(model)
     seen: set[int] = set()
@@ -533,7 +552,7 @@ def _stored_tensors(model: nn.Module) -> tuple[dict[str, Tensor], set[str]]:
             continue
         seen.add(id(tensor))
         plain = tensor.is_floating_point() and name not in packed
-        tensors[name] = tensor.detach().to(STORED_DTYPE if plain else tensor.dtype).contiguous()
+        tensors[name] = tensor.detach().to(stored_dtype(family, name) if plain else tensor.dtype).contiguous()
     return tensors, packed & tensors.keys()
 
 
@@ -549,14 +568,16 @@ def _restore_layers(
     return tied_head, tied_embedding
 
 
-def _expected_tensors(model: nn.Module, tied_head: str | None) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _expected_tensors(
+    family: Family, model: nn.Module, tied_head: str | None
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     packed = _packed_names(model)
     expected = {}
     for name, tensor in model.state_dict().items():
         if tied_head is not None and name.startswith(f"{tied_head}.weight"):
             continue
         plain = tensor.is_floating_point() and name not in packed
-        expected[name] = (tuple(tensor.shape), STORED_DTYPE if plain else tensor.dtype)
+        expected[name] = (tuple(tensor.shape), stored_dtype(family, name) if plain else tensor.dtype)
     return expected
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
-from quantrust.quantization.scheme import UNQUANTIZED, UNQUANTIZED_BITS
+from quantrust.quantization.scheme import KINDS_OF_ATTENTION, UNQUANTIZED, UNQUANTIZED_BITS
 
 Config = Mapping[str, Any]
 Levels = tuple[int, ...]
@@ -211,5 +211,10 @@ def factorial_faults(config: Config) -> Iterator[str]:
 
 def _overlap(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
     return one["component"] == other["component"] and all(
-        one.get(key) is None or other.get(key) is None or one[key] == other[key] for key in PARTS[1:]
+        one.get(key) is None or other.get(key) is None or _meet(one[key], other[key]) for key in PARTS[1:]
     )
+
+
+def _meet(one: str, other: str) -> bool:
+    """Return whether two thirds, or two layer types, have layers in common."""
+    return one == other or any({one, other} == {"attention", kind} for kind in KINDS_OF_ATTENTION)

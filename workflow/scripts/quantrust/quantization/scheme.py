@@ -28,9 +28,12 @@ from quantrust.quantization.method_traits import ERRORS, Reads, method_names, me
 
 UNQUANTIZED = "bf16"
 EXTERNAL = "external"
-BLOCK_COMPONENTS = ("vision", "language")
+BLOCK_COMPONENTS = ("vision", "connector", "language")
+"""The components that may have blocks; whether a connector has any depends on the family."""
 THIRDS = ("first", "middle", "last")
-LAYER_TYPES = ("attention", "mlp")
+KINDS_OF_ATTENTION = ("self_attention", "cross_attention")
+"""The layer types that `attention` stands for where a block has several kinds of it."""
+LAYER_TYPES = ("attention", *KINDS_OF_ATTENTION, "mlp")
 METHODS = method_names()
 BITS = (2, 3, 4, 5, 6, 8)
 UNQUANTIZED_BITS = 16
@@ -59,8 +62,8 @@ class Selection:
         One of `BITS`, or `UNQUANTIZED_BITS`, which leaves the layers as they are.
     third : {"first", "middle", "last"} or None
         Of the component's n blocks: block k is in third floor(3 k / n). None is all of them.
-    layer_type : {"attention", "mlp"} or None
-        None is both.
+    layer_type : {"attention", "self_attention", "cross_attention", "mlp"} or None
+        None is all of them, and `attention` every kind of attention.
     """
 
     component: str
@@ -70,7 +73,8 @@ class Selection:
 
     def applies_to(self, component: str, third: str | None, layer_type: str | None) -> bool:
         """Return whether a layer of this component, third and layer type is in the row."""
-        return component == self.component and self.third in (None, third) and self.layer_type in (None, layer_type)
+        types = (None, layer_type, *(["attention"] if layer_type in KINDS_OF_ATTENTION else []))
+        return component == self.component and self.third in (None, third) and self.layer_type in types
 
     def __str__(self) -> str:
         """Return the row in words, for example `language, last third, mlp: 3 bits`."""
@@ -287,6 +291,11 @@ def _read_row(path: str, row: Mapping[str, Any]) -> Selection:
     _allow(f"{path}.bits", selection.bits, (*BITS, UNQUANTIZED_BITS))
     _allow(f"{path}.third", selection.third, (None, *THIRDS))
     _allow(f"{path}.layer_type", selection.layer_type, (None, *LAYER_TYPES))
+    if selection.layer_type in KINDS_OF_ATTENTION and selection.component in ("vision", "language"):
+        raise QuantrustError(
+            f"{path}.layer_type is {selection.layer_type!r}, but blocks of {selection.component} have one attention; "
+            "write attention"
+        )
     for key in ("third", "layer_type"):
         if row.get(key) is not None and selection.component not in BLOCK_COMPONENTS:
             raise QuantrustError(

@@ -47,7 +47,7 @@ class PublishedModel:
         tokenizer.decoder = decoders.ByteLevel()
         tokenizer.add_special_tokens(list(self.special))
         tokenizer.save(str(Path(folder) / "tokenizer.json"))
-        image = {"image_token_id": tokenizer.token_to_id(self.special[-1])}
+        image = {image_token_key(self.config): tokenizer.token_to_id(self.special[-1])}
         for name, content in (
             ("config.json", self.config | image),
             ("preprocessor_config.json", self.preprocessor),
@@ -58,6 +58,11 @@ class PublishedModel:
         ):
             (Path(folder) / name).write_text(json.dumps(content), encoding="utf-8")
         (Path(folder) / "chat_template.jinja").write_text(self.template, encoding="utf-8")
+
+
+def image_token_key(config: dict[str, Any]) -> str:
+    """Return what a `config.json` calls the id of the token that stands for an image."""
+    return "image_token_index" if "image_token_index" in config else "image_token_id"
 
 
 _BYTES = pre_tokenizers.ByteLevel.alphabet()

@@ -6,6 +6,7 @@ kernels; here a weight gets the one that takes it.
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 from torch import nn
 
@@ -34,11 +35,13 @@ def use_packed_kernels(model: nn.Module) -> None:
         use_packed_kernel(*holders.popitem())
 
 
-def holders_of_weights(model: nn.Module) -> dict[PackedWeight, list[nn.Module]]:
-    """Return the layers that hold each packed weight of a model."""
+def holders_of_weights(
+    model: nn.Module, left_out: Callable[[str], bool] = lambda name: False
+) -> dict[PackedWeight, list[nn.Module]]:
+    """Return the layers that hold each packed weight of a model, but for those whose names are to be left out."""
     holders: dict[PackedWeight, list[nn.Module]] = {}
-    for module in model.modules():
-        if isinstance(getattr(module, "weight", None), PackedWeight):
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "weight", None), PackedWeight) and not left_out(name):
             holders.setdefault(module.weight, []).append(module)
     return holders
 
@@ -75,20 +78,20 @@ def kernel_weight(weight: PackedWeight) -> nn.Module:
     return weight if block_rows() is None else Int4Weight(weight)
 
 
-def packed_bytes(weight: PackedWeight, lookup: bool, block: int = WIDEST_BLOCK) -> int:
+def packed_bytes(weight: PackedWeight, as_it_is: bool, block: int = WIDEST_BLOCK) -> int:
     """Return what a weight takes once `use_packed_kernels` has been at it on the CPU, from its shape alone.
 
     Parameters
     ----------
     weight : PackedWeight
         It may be on the meta device.
-    lookup : bool
-        Whether only an embedding holds it, which reads rows alone.
+    as_it_is : bool
+        Whether no kernel gets it: only an embedding holds it, which reads rows alone, or its layer computes in float32.
     block : int
         Rows of a block in the layout of the kernel.
     """
     group = kernel_group_size(weight)
-    if lookup or group is None:
+    if as_it_is or group is None:
         return sum(buffer.nbytes for buffer in weight.buffers())
     height, depth = padded(weight.rows, block), planes(weight.bits) * padded(weight.columns, group)
     order = 0 if weight.order is None else int(weight.order.nbytes)

@@ -238,8 +238,10 @@ def _add_gradients(
                 upstream[place] = store.put(gradient)
                 roles = fetch(batches[place].roles)
                 for kind, magnitude in magnitudes.items():
+                    # some blocks string the tokens of all samples together
+                    each = magnitude.view(roles.shape)
                     sums[index, kind] += torch.stack(
-                        [_sample_means(magnitude, roles == role).sum() for role in (Role.IMAGE, Role.ANSWER)]
+                        [_sample_means(each, roles == role).sum() for role in (Role.IMAGE, Role.ANSWER)]
                     ).cpu()
 
 
@@ -270,7 +272,7 @@ def _block_gradients(
     -------
     gradient : Tensor, shape of `states`
         With respect to what enters the block, given that with respect to what leaves it.
-    magnitudes : dict of str to Tensor, shape (batch, tokens)
+    magnitudes : dict of str to Tensor, shape (batch, tokens) or (batch * tokens,)
         The mean |gradient| over channels of each token at the `outputs`, by their keys.
     """
     magnitudes: dict[str, Tensor] = {}

@@ -288,6 +288,8 @@ def quantize_stack(
                     for name in filter(chosen.__contains__, group.linears):
                         steps.quantize_layer(name, factor)
             steps.finish_block(block_name)
+            # a block that is a linear itself has given way to its quantized form
+            block = model.get_submodule(block_name)
             for place, block_inputs in enumerate(inputs):
                 hidden[place] = store.put(run_block(block, hidden[place].get(), fetch(block_inputs.others[index])))
     return hidden
