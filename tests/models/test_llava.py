@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
@@ -207,6 +208,12 @@ def test_the_published_model_has_its_published_number_of_weights(tmp_path):
     # a block of 1,024 channels: four projections, two of the MLP, two norms
     block = 4 * (1024 * 1024 + 1024) + 2 * 1024 * 4096 + 4096 + 1024 + 4 * 1024
     assert sum(parameter.numel() for parameter in model.parameters()) == 7_063_427_072 - block
+    plan = build_layer_plan(family, model, parse_scheme("rtn-w4g128-full"))
+    in_blocks = plan.drop_nulls("block").group_by("component").agg((pl.col("rows") * pl.col("columns")).sum())
+    # the component study counts the 301,989,888 of all 24 vision blocks
+    linears = 4 * 1024 * 1024 + 2 * 1024 * 4096
+    assert dict(in_blocks.iter_rows()) == {"vision": 301_989_888 - linears, "language": 6_476_005_376}
+    assert planned_bytes(family, model, plan)["bfloat16"] == 2 * (7_063_427_072 - block)
     processor = family.load_processor(str(tmp_path))
     try_processor(str(tmp_path), family, model, processor)
     # 336 pixels in patches of 14, without the class token

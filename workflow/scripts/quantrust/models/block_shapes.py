@@ -50,8 +50,8 @@ def vision_stack(family: Family, model: nn.Module) -> Stack:
 
 
 def language_stack(family: Family, model: nn.Module) -> Stack:
-    """Return the shape of the language model's blocks."""
-    return _stack(family, model, "language")
+    """Return the shape of the blocks that read prompts: the language model's, if there is one."""
+    return _stack(family, model, family.reader)
 
 
 def _stack(family: Family, model: nn.Module, component: str) -> Stack:

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from quantrust.errors import QuantrustError
-from quantrust.models.components import COMPONENTS, Component, GroupRule, NormKind
+from quantrust.models.components import COMPONENTS, STACKS, Component, GroupRule, NormKind
 from quantrust.models.named_errors import blaming
 from quantrust.models.processor_settings import ATTENTIONS
 
@@ -139,6 +139,8 @@ class LanguageInputs:
         Values of `Role`.
     deepstack : tuple of torch.Tensor, shape (image tokens, hidden) each
         Of all image tokens of the batch, row after row, as `EncodedImage` has them.
+    seen : torch.Tensor, shape (batch, patches, channels), or None
+        What cross-attention reads of the image of each prompt.
     """
 
     inputs_embeds: torch.Tensor
@@ -147,11 +149,12 @@ class LanguageInputs:
     token_ids: torch.Tensor
     roles: torch.Tensor
     deepstack: tuple[torch.Tensor, ...] = ()
+    seen: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "LanguageInputs":
         """Return the batch with every tensor on `device`."""
         levels = tuple(level.to(device) for level in self.deepstack)
-        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "deepstack"}
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
         return replace(self, **tensors, deepstack=levels)
 
     def part(self, start: int, stop: int) -> "LanguageInputs":
@@ -166,6 +169,7 @@ class LanguageInputs:
             token_ids=self.token_ids[rows, first:],
             roles=self.roles[rows, first:],
             deepstack=tuple(level[before : before + within] for level in self.deepstack),
+            seen=None if self.seen is None else self.seen[rows],
         )
 
 
@@ -177,9 +181,12 @@ class Family(ABC):
     vision: Component
     connector: Component
     language: Component
-    # Dotted names of the token embedding, and of the linear from states to logits.
+    # The component whose blocks read prompts; those before it in `STACKS` read pictures alone. It is another one where
+    # there is no language model.
+    reader: str = "language"
+    # Dotted names of the token embedding, and of the linear from states to logits, if there is one.
     embedding: str
-    head: str
+    head: str | None
     # Dotted name of the norm between the language model's last block and the head.
     final_norm: str
     # The norms that a scale may be folded into, by their exact class: a subclass may compute something else.
@@ -205,8 +212,14 @@ class Family(ABC):
     @property
     def components(self) -> dict[str, Component]:
         """What lies where, by `COMPONENTS`."""
-        parts = (self.vision, self.connector, self.language, Component((self.embedding,)), Component((self.head,)))
+        head = Component(() if self.head is None else (self.head,))
+        parts = (self.vision, self.connector, self.language, Component((self.embedding,)), head)
         return dict(zip(COMPONENTS, parts, strict=True))
+
+    @property
+    def seeing(self) -> tuple[str, ...]:
+        """The components that read pictures alone, in the order of the forward pass."""
+        return STACKS[: STACKS.index(self.reader)]
 
     @property
     def decoder(self) -> str:

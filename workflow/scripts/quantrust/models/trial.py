@@ -46,14 +46,15 @@ def try_model(folder: str, processor: Any) -> None:
     """
     family, model = build_skeleton(folder)
     inputs = try_processor(folder, family, model, processor)
-    for component in ("vision", "language"):
+    for component in ("vision", family.reader):
         for name in family.blocks(model, component)[1:]:
             model.get_submodule(name).forward = _pass_on
     advice = "config.json and the files of the processor must be of one model: get the folder again"
     with torch.inference_mode():
         with blaming(f"{folder}: the vision tower cannot read a picture that the processor made", advice):
             encoded = family.encode_images(model, inputs)
-        for image in encoded:
+        # cross-attention reads whatever there is of a picture
+        for image in encoded if family.reader == "language" else ():
             tokens = image.placeholder.count(family.image_token(processor))
             if len(image.features) != tokens:
                 raise QuantrustError(
@@ -68,7 +69,8 @@ def try_model(folder: str, processor: Any) -> None:
                     f"{folder}: the tokenizer makes no token of {QUESTION!r}; get tokenizer.json again"
                 )
             hidden, _ = family.read_prompts(model, prompts)
-            family.logits(model, hidden[:, -1])
+            if family.head is not None:
+                family.logits(model, hidden[:, -1])
 
 
 def _pass_on(hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -151,12 +153,13 @@ def _check_tokens(folder: str, family: Family, model: nn.Module, processor: Any)
             f"from 0 to {rows - 1}; tokenizer and weights must be of one model: get the folder again"
         )
     named, image_token = getattr(model.config, "image_token_id", None), family.image_token(processor)
-    if named not in (None, vocabulary[image_token]):
+    if named is not None and named != vocabulary[image_token]:
         raise QuantrustError(
             f"{folder}: image_token_id is {named} in config.json, but {image_token!r} is {vocabulary[image_token]} in "
             "tokenizer.json; both must be of one model: get the folder again"
         )
-    ends = model.generation_config.eos_token_id
+    # a model without a language model generates nothing
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     for end in ends if isinstance(ends, list) else [] if ends is None else [ends]:
         if type(end) is not int or not 0 <= end < rows:
             raise QuantrustError(

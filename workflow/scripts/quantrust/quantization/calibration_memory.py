@@ -102,11 +102,16 @@ class CalibratedMethod(Method):
         steps = [
             seeing.forward,
             reading.forward,
-            *self.language_steps(reading, model.get_submodule(family.head).weight.numel()),
+            *self.language_steps(
+                reading, 0 if family.head is None else model.get_submodule(family.head).weight.numel()
+            ),
         ]
         # features of earlier vision blocks are stored with the prompts, and once more as what decoder blocks read
         states = language.hidden * (1 + 2 * family.deepstack_levels(model))
         prompts = samples.count * samples.tokens * ITEMSIZE * (states + _position_channels(language))
+        if family.reader != "language":
+            # what its cross-attention reads is stored with a prompt
+            prompts += samples.count * samples.patches * ITEMSIZE * vision.hidden
         channels = 3 * vision.hidden
         kept = 0
         if "vision" in scheme.components:

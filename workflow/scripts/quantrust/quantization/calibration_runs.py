@@ -135,17 +135,15 @@ class CalibrationRuns:
             partial(self._encode_images, inputs, dict(found)) for inputs, found in zip(self.images, known, strict=True)
         ]
 
-    def run_vision(
-        self, quantizing: dict[str, RunStack], components: Sequence[str] = ("vision", "connector")
-    ) -> list[Known]:
+    def run_vision(self, quantizing: dict[str, RunStack], components: Sequence[str] | None = None) -> list[Known]:
         """Return what vision tower and connector yield for each batch of images, by stage.
 
         Parameters
         ----------
         quantizing : dict of str to callable
             What runs the stages of components that are quantized on the way; the others are run as they are.
-        components : sequence of str
-            Both, or the vision tower alone.
+        components : sequence of str or None
+            Both, or the vision tower alone; None is all that read pictures alone.
 
         Raises
         ------
@@ -153,7 +151,7 @@ class CalibrationRuns:
             If what a component yields is not finite.
         """
         known: list[Known] = [{} for _ in self.images]
-        for component in components:
+        for component in self.family.seeing if components is None else components:
             for blocks in self.family.stages(self.model, component):
                 runs = self.image_runs(known)
                 hidden = quantizing.get(component, self.run_stack)(blocks, runs)
@@ -194,6 +192,14 @@ class CalibrationRuns:
     def prompt_runs(self, prompts: Sequence[LanguageInputs]) -> list[Callable[[], Tensor]]:
         """Return what runs the language model on each batch of prompts."""
         return [partial(self._decode, inputs) for inputs in prompts]
+
+    def real_tokens(self, inputs: LanguageInputs) -> Tensor | None:
+        """Return which tokens of prompts are not padding, bool (tokens,); None where there is none.
+
+        Where another component than the language model reads them, prompts come one by one, because some of its linears
+        read a part of a prompt, and others the picture.
+        """
+        return real_tokens(inputs) if self.family.reader == "language" else None
 
     @contextmanager
     def naming_overflow(self) -> Iterator[None]:

@@ -204,8 +204,10 @@ def language_batches(
         If the model's tokenizer or processor yields other tokens or roles than the table records.
     """
     images = iter(images)
-    for start in range(0, len(table), BATCH_SIZE):
-        chunk = table[start : start + BATCH_SIZE]
+    # blocks that divide a prompt among their linears must not find padding in it
+    together = BATCH_SIZE if family.reader == "language" else 1
+    for start in range(0, len(table), together):
+        chunk = table[start : start + together]
         inputs = _language_inputs(family, model, processor, chunk, list(islice(images, len(chunk))))
         for row, (ids, roles) in zip(chunk.iter_rows(named=True), _unpadded(inputs), strict=True):
             if ids != row["token_ids"] or roles != row["roles"]:

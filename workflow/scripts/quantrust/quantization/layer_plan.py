@@ -104,6 +104,11 @@ def build_layer_plan(family: Family, model: nn.Module, scheme: Scheme) -> pl.Dat
     plan = pl.DataFrame(rows, schema=LAYER_PLAN_SCHEMA)
     for selection in scheme.table:
         _require_layers(family, scheme, selection, plan, decided)
+    if scheme.table and plan["bits"].null_count() == len(plan):
+        raise QuantrustError(
+            f"scheme {scheme.name} selects no layer of this {family.name} model, which has no language model; take the "
+            "preset -mixed or -full, or a table that names its components"
+        )
     return plan
 
 
@@ -216,8 +221,9 @@ def _require_layers(
     decided: list[tuple[Selection | None, str | None]],
 ) -> None:
     """Raise when a row of the table decides about no layer that can be quantized."""
-    without_blocks = selection.component in STACKS and not family.components[selection.component].blocks
-    if without_blocks and is_scheme_word(scheme.name):
+    described = family.components[selection.component]
+    may_lack = not described.modules or (selection.component in STACKS and not described.blocks)
+    if may_lack and is_scheme_word(scheme.name):
         # a preset means whatever the family has: a connector may be no layer
         return
     reasons = [reason for row, reason in decided if row is selection]

@@ -104,16 +104,19 @@ class ScaleSearchingWalk(CalibratedWalk):
         ratios: list[dict[str, Any]] = []
         found: dict[str, list[ScaleChoice]] = {}
         for component in reversed([name for name in STACKS if name in job.scheme.components]):
-            if component == "language":
-                batches, ratios = self._language_batches(runs)
+            if component == job.family.reader:
+                batches, ratios = self._prompt_batches(runs)
                 found[component] = self._search(job, runs, job.family.blocks(job.model, component), batches)
             else:
                 found[component] = self._search_images(job, runs, component)
         choices = [choice for component in STACKS for choice in found.get(component, [])]
         return {"modality_ratios": ratios, "scales": [_describe(choice) for choice in choices]}
 
-    def _language_batches(self, runs: CalibrationRuns) -> tuple[list[Batch], list[dict[str, Any]]]:
+    def _prompt_batches(self, runs: CalibrationRuns) -> tuple[list[Batch], list[dict[str, Any]]]:
         prompts = runs.prompts(runs.run_vision({}), runs.unquantized_embedding())
+        if runs.family.reader != "language":
+            # nothing is answered, so that all tokens count the same
+            return [Batch(run) for run in runs.prompt_runs(prompts)], []
         weights, ratios = self._method.weighing.weigh(runs, prompts)
         batches = [
             Batch(run, real_tokens(inputs), weighed)

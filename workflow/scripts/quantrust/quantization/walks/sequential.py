@@ -88,20 +88,23 @@ class SequentialWalk(CalibratedWalk):
         heads = by_hessian.filter(component="head")["layer"].to_list()
         chosen = set(by_hessian["layer"])
         quantize = partial(self._quantize_stage, job, runs, chosen)
-        selected = [component for component in ("vision", "connector") if component in job.scheme.components]
+        selected = [component for component in job.family.seeing if component in job.scheme.components]
         known = runs.run_vision(
             {
                 component: lambda blocks, images: quantize(blocks, [(run, None) for run in images])
                 for component in selected
             }
         )
-        if "language" in job.scheme.components or heads:
+        if job.family.reader in job.scheme.components or heads:
             prompts = runs.prompts(known, self._quantized_embedding(job, runs))
             # the prompts hold what is needed of it
             del known
             hidden = quantize(
-                job.family.blocks(job.model, "language"),
-                [(run, real_tokens(inputs)) for run, inputs in zip(runs.prompt_runs(prompts), prompts, strict=True)],
+                job.family.blocks(job.model, job.family.reader),
+                [
+                    (run, runs.real_tokens(inputs))
+                    for run, inputs in zip(runs.prompt_runs(prompts), prompts, strict=True)
+                ],
             )
             for head in heads:
                 with runs.hold(head):
