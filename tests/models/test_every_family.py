@@ -28,7 +28,7 @@ from quantrust.models.components import STACKS
 from quantrust.models.family import Role
 from quantrust.models.loading import family_of, load_model
 from quantrust.models.model_folder import prepare_model
-from quantrust.models.processor_settings import published_image_tokens
+from quantrust.models.processor_settings import blocks_in_connector, published_image_tokens
 from quantrust.models.skeleton import build_skeleton
 from quantrust.models.trial import try_processor
 from quantrust.planning.published import published_models
@@ -204,6 +204,12 @@ def test_a_batch_of_pictures_of_many_sizes_answers_as_each_alone(loaded, shapes)
         for name in ("image_state", "question_state", "answer_state"):
             states = getattr(together, name)[k], getattr(alone, name)[0]
             torch.testing.assert_close(*states, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_a_connector_has_blocks_where_its_family_says_so(loaded):
+    family, *_ = loaded
+    stacks = [blocks for blocks in family.connector.blocks if not blocks.single]
+    assert blocks_in_connector(family.name) == family.blocks_in_connector == bool(stacks)
 
 
 def test_pictures_take_tokens_by_their_size(loaded, shapes):

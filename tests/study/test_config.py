@@ -85,6 +85,14 @@ FAULTS = [
         r"config: schemes\.mix\.method is 'int'; allowed: awq, gptq, hqq, mbq, rtn",
     ),
     ("schemes/rtn-w4g64", MIX, r"config: schemes\.rtn-w4g64 is a name with a meaning of its own"),
+    (
+        "factorial/grid",
+        {
+            **{"methods": ["rtn"], "group": 64, "symmetric": False, "levels": [4, 16]},
+            "factors": [{"component": "connector", "third": "last"}],
+        },
+        r"factorial\.grid\.factors\[0\]\.third is 'last'; allowed: nothing, because the connector of qwen2-vl",
+    ),
     ("study/schemes", ["bf16", "bf16"], r"study\.schemes is .*; allowed: a list of different names"),
     ("study/schemes", ["bf16/../x"], r"study\.schemes\[0\] is 'bf16/\.\./x'; allowed: a name of lower-case letters"),
     ("study/shifts", ["scenes"], r"study\.shifts\[0\] is 'scenes', which is the ID dataset; allowed: any other"),

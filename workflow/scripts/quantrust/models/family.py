@@ -203,6 +203,8 @@ class Family(ABC):
     # The longer side of a picture over its shorter one, up to which the processor takes it under all settings; None
     # where it takes every picture. Read from the source as well.
     max_aspect_ratio: float | None = None
+    # Whether the connector has a stack of blocks, so that it has thirds and layer types. Read from the source as well.
+    blocks_in_connector: bool = False
     # Modules and parameters that stay in float32 whatever the dtype of the others, in checkpoints as well.
     float32: tuple[str, ...] = ()
     # What published models call the tokens that image features are put between and in place of; the first one stands

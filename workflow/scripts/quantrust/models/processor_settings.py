@@ -1,6 +1,6 @@
 """What is known of a family without its adapter: whether there is one, its settings, pictures and the image's tokens.
 
-The adapter says so in `processor_keys`, `max_aspect_ratio` and `published_image_tokens`. They are read here without
+The adapter says so in `processor_keys`, `max_aspect_ratio`, `published_image_tokens` and the like. They are read without
 importing the adapter, which takes the model library: the config is checked, and questions are read, where that is not
 installed.
 """
@@ -59,6 +59,17 @@ def published_image_tokens(family: str) -> tuple[str, ...]:
         Empty where the adapter does not say.
     """
     return tuple(_declared(family, "published_image_tokens", ()))
+
+
+def blocks_in_connector(family: str) -> bool:
+    """Return whether the connector of a family has blocks, of which a scheme may name thirds and layer types.
+
+    Parameters
+    ----------
+    family : str
+        The name of a module of the families' package.
+    """
+    return bool(_declared(family, "blocks_in_connector", False))
 
 
 def attentions(family: str) -> tuple[str, ...]:

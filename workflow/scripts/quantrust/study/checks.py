@@ -12,7 +12,13 @@ from quantrust.data.format import format_names, load_format
 from quantrust.data.groupings import GROUPINGS, KEYS
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.limits import risk_limits
-from quantrust.models.processor_settings import attentions, published_image_tokens, unknown_settings, unsupported
+from quantrust.models.processor_settings import (
+    attentions,
+    blocks_in_connector,
+    published_image_tokens,
+    unknown_settings,
+    unsupported,
+)
 from quantrust.quantization.factorial import designs_of, factorial_faults
 from quantrust.quantization.scheme import EXTERNAL, UNQUANTIZED, resolve_scheme
 from quantrust.study.contents import (
@@ -166,6 +172,28 @@ def _prompts(config: Config) -> Faults:
         tokens = {token for name in asked if name in families for token in published_image_tokens(families[name])}
         for token in sorted(token for token in tokens if token in (prompt or "")):
             yield f"{path} is {shown(prompt)}, which holds {token!r}; allowed: a text without a token of the image"
+
+
+def _parts_of_connectors(config: Config) -> Faults:
+    """Yield what names thirds or layer types of connectors: only some families have blocks in theirs."""
+    models, without = config["models"], {}
+    for name in config["study"]["models"]:
+        model = models.get(name, {})
+        family = models.get(model.get("stress", {}).get("model"), model).get("family")
+        if unsupported(family) is None and not blocks_in_connector(family):
+            without[name] = family
+    tables = {f"schemes.{name}.table": config["schemes"].get(name, {}) for name in config["study"]["schemes"]}
+    rows = {path: scheme.get("table", []) for path, scheme in tables.items()}
+    rows |= {f"factorial.{name}.factors": section["factors"] for name, section in config["factorial"].items()}
+    for path, parts in rows.items() if without else ():
+        for number, part in enumerate(parts):
+            key = next((key for key in ("third", "layer_type") if part.get(key) is not None), None)
+            if part["component"] == "connector" and key is not None:
+                model, family = next(iter(without.items()))
+                yield (
+                    f"{path}[{number}].{key} is {part[key]!r}; allowed: nothing, because the connector of {model}, a "
+                    f"{family} model, has no blocks"
+                )
 
 
 def _datasets(config: Config) -> Faults:
@@ -376,6 +404,7 @@ CHECKS: tuple[Callable[[Config], Faults], ...] = (
     _factorial,
     _models,
     _prompts,
+    _parts_of_connectors,
     _datasets,
     _calibration,
     _compute,

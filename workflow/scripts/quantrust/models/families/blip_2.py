@@ -76,6 +76,7 @@ class Blip2(Family):
     head = "language_model.lm_head"
     final_norm = f"{DECODER}.final_layer_norm"
     norms = ((nn.LayerNorm, NormKind.WEIGHT),)
+    blocks_in_connector = True
     float32 = FLOAT32
     attentions = ("eager", "sdpa")
     answer_prefix = " "

@@ -69,6 +69,7 @@ class Blip2Retrieval(Family):
     embedding = "embeddings.word_embeddings"
     head = None
     norms = ((nn.LayerNorm, NormKind.WEIGHT),)
+    blocks_in_connector = True
     float32 = FLOAT32
     attentions = ("eager", "sdpa")
 
