@@ -165,6 +165,8 @@ def test_long_texts_are_cut_off_or_refused(loaded):
     assert mask.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
     with pytest.raises(QuantrustError, match="a text has 32 tokens, but the Q-Former has positions for 16; shorten it"):
         family.text_tokens(model, processor, ["red " * 30])
+    with pytest.raises(QuantrustError, match=r"'red \[SEP\]' holds '\[SEP\]', which is a token of the model's prompts"):
+        family.text_tokens(model, processor, ["red [SEP]"])
 
 
 def test_a_calibration_sample_is_its_caption_beside_the_queries(table):

@@ -125,7 +125,7 @@ def test_no_text_of_a_user_may_hold_a_token_that_would_be_read_as_part_of_the_pr
     }
     with torch.inference_mode():
         images = family.encode_images(model, family.preprocess(processor, shapes[:1]))
-    for token in {*published_image_tokens(made.name), family.end_token(processor)}:
+    for token in {*published_image_tokens(made.name), *family.prompt_tokens(processor)}:
         refused = partial(pytest.raises, QuantrustError, match=rf"holds {re.escape(repr(token))}, which is a token of")
         with refused():
             family.language_inputs(model, processor, [f"Is {token} red?"], images)

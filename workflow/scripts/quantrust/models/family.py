@@ -6,7 +6,7 @@ so that one adapter serves float, quantized and partially loaded models alike.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Literal
@@ -403,6 +403,13 @@ class Family(ABC):
         special = {token.content for token in added if token.special}
         return sorted(special.union(map(str, self.prompt_tokens(processor))))
 
+    def refuse_reserved(self, processor: Any, texts: Iterable[str]) -> None:
+        """Raise a QuantrustError for the first text that holds a token of `reserved_tokens`."""
+        reserved = self.reserved_tokens(processor)
+        for text in texts:
+            if (token := next((token for token in reserved if token in text), None)) is not None:
+                raise QuantrustError(f"{text!r} holds {token!r}, which is a token of the model's prompts; take it out")
+
     def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         return list(model.get_image_features(**tensors).pooler_output)
 
@@ -481,10 +488,7 @@ class Family(ABC):
         QuantrustError
             If a text holds a token of `reserved_tokens`, or the prompt has more or fewer image tokens than features.
         """
-        reserved = self.reserved_tokens(processor)
-        for text in [*questions, *(answers or [])]:
-            if (token := next((token for token in reserved if token in text), None)) is not None:
-                raise QuantrustError(f"{text!r} holds {token!r}, which is a token of the model's prompts; take it out")
+        self.refuse_reserved(processor, [*questions, *(answers or [])])
         rows, roles = [], []
         prompts = self._tokenized(processor, questions, [image.placeholder for image in images], template)
         for k, (ids, role) in enumerate(prompts):

@@ -1,8 +1,8 @@
 """What is known of a family without its adapter: whether there is one, its settings, pictures and the image's tokens.
 
-The adapter says so in `processor_keys`, `max_aspect_ratio`, `published_image_tokens` and the like. They are read without
-importing the adapter, which takes the model library: the config is checked, and questions are read, where that is not
-installed.
+The adapter says so in `processor_keys`, `max_aspect_ratio`, `published_image_tokens` and the like. They are read here
+without importing the adapter, which takes the model library: the config is checked, and questions are read, where that
+is not installed.
 """
 
 import ast

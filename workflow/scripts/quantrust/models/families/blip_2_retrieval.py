@@ -196,8 +196,9 @@ class Blip2Retrieval(Family):
         Raises
         ------
         QuantrustError
-            If a text has more tokens than the Q-Former has positions.
+            If a text has more tokens than the Q-Former has positions, or holds one of those around it.
         """
+        self.refuse_reserved(processor, texts)
         tokenizer = processor.tokenizer
         begin, end = (tokenizer.convert_tokens_to_ids(token) for token in (BEGIN, END))
         cut = None if most is None else most - 2
