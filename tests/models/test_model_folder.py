@@ -231,6 +231,7 @@ def test_settings_are_read_from_a_family_s_source_as_the_family_has_them():
     found = {name: processor_keys(name) for name in module_names(FAMILIES)}
     assert found == {name: load_family(name).processor_keys for name in found}
     # These scale every picture to one size, or cut it in one way, so that nothing can be set.
-    assert {name for name, keys in found.items() if not keys} == {"llava", "llava_onevision", "paligemma"}
+    nothing = {"llava", "llava_onevision", "paligemma", "blip_2", "blip_2_retrieval"}
+    assert {name for name, keys in found.items() if not keys} == nothing
     assert list(unknown_settings("qwen2_vl", {"max_pixels": 1})) == []
     assert len(list(unknown_settings("qwen2_vl", {"do_image_splitting": True, "size": {"longest_edge": 1}}))) == 2
