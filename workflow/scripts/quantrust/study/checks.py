@@ -283,8 +283,8 @@ def _compute(config: Config) -> Faults:
         family = config["models"].get(model.get("stress", {}).get("model"), model).get("family")
         if unsupported(family) is None and compute["attention"] not in (allowed := attentions(family)):
             yield (
-                f"compute.attention is {compute['attention']!r}; allowed: {', '.join(allowed)}, as {name}, a {family} "
-                f"model, has parts that {compute['attention']} cannot run"
+                f"compute.attention is {compute['attention']!r}; allowed: {', '.join(allowed)}, as it cannot run parts "
+                f"of {family}, the family of {name}"
             )
 
 
