@@ -89,7 +89,7 @@ FAULTS = [
         "factorial/grid",
         {
             **{"methods": ["rtn"], "group": 64, "symmetric": False, "levels": [4, 16]},
-            "factors": [{"component": "connector", "third": "last"}],
+            "factors": [{"component": "connector", "third": "last"}, {"component": "vision"}],
         },
         r"factorial\.grid\.factors\[0\]\.third is 'last'; allowed: nothing, because the connector of qwen2-vl",
     ),
