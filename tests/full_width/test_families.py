@@ -48,7 +48,7 @@ from quantrust.quantization.quantize import quantize_model
 
 scheme, *places = sys.argv[1:]
 folder, captions, out = map(Path, places)
-table = build_calibration_table(folder, captions / "captions.json", captions, samples=4, seed=0)
+table = build_calibration_table(folder, captions / "captions.json", captions, samples=2, seed=0)
 quantize_model(folder, scheme, table, out / scheme)
 print_measured()
 """

@@ -359,7 +359,10 @@ SCHEMES = [
     "mbq-w8g32-full",
     *(
         pytest.param(scheme, marks=pytest.mark.slow)
-        for scheme in ("rtn-w8g32-full", "hqq-w8g32-full", "awq-w8g32-full", "awq-w8g32-mixed", "gptq-w8g32-full")
+        for method in ("rtn", "hqq", "awq", "gptq", "mbq")
+        # the presets are alike at 8 bits
+        for scheme in (f"{method}-w8g32-full", f"{method}-w6g32-mixed")
+        if scheme != "mbq-w8g32-full"
     ),
 ]
 
@@ -377,9 +380,9 @@ def test_every_method_quantizes_it_to_the_planned_bytes(scheme, made, table, sha
         assert len(record["scales"]) == sum(tiny(made.name).folds.values())
     before, after = (answer(*parts, QUESTIONS, shapes, 1) for parts in (loaded, (family, model, processor)))
     change = (after.first_logits - before.first_logits).norm(dim=1) / before.first_logits.norm(dim=1)
-    # attention this sharp may make much of 256 levels for one picture, but a scale or a grid in the wrong place changes
+    # attention this sharp may make much of few levels for one picture, but a scale or a grid in the wrong place changes
     # everything
-    assert 0 < float(change.median()) < 0.25
+    assert 0 < float(change.median()) < (0.25 if "-w8" in scheme else 0.5)
 
 
 def test_packed_kernels_answer_as_the_reference_does(made, shapes, tmp_path):

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from quantrust.errors import QuantrustError
 from quantrust.files import atomic_directory, read_object, write_json
@@ -100,6 +101,7 @@ def export_checkpoint(
     heads = {row["layer"]: row["shares"] for row in rows if row["shares"] is not None}
     rows = [row for row in rows if row["layer"] not in heads]
     linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)] + list(heads)
+    initialized = _initialized(model, [row["layer"] for row in rows])
     del model
     with (
         safe_open(folder / WEIGHTS, framework="pt") as file,
@@ -113,7 +115,8 @@ def export_checkpoint(
             if form.float_zeros != "packed" and not unpacked:
                 weight = integer_zeros(weight)
             is_tied = row["layer"] in heads.values()
-            layers.append(ExportLayer(row["layer"], weight, row["component"] == "embedding", is_tied))
+            name, is_embedding = row["layer"], row["component"] == "embedding"
+            layers.append(ExportLayer(name, weight, is_embedding, is_tied, name in initialized))
             bar.update()
         layout = form.lay_out(layers, linears, exact)
         packed = {f"{row['layer']}.weight.{part}" for row in rows for part in (*PARTS, ORDER)}
@@ -131,6 +134,30 @@ def export_checkpoint(
     # what is dequantized may be wider than what never was quantized
     dtype = torch.float32 if exact and layout.dense else STORED_DTYPE
     return _write(folder, out_folder, format_name, form.requirements, record, layout, tensors, reports, dtype)
+
+
+def _initialized(model: nn.Module, layers: list[str]) -> set[str]:
+    """Return the layers that transformers asks for their weight while it loads the model.
+
+    Before it fills a model, it gives tensors that no file holds a first value. Most models leave out linears that have
+    no weight then; those with a tower of SigLIP do not.
+    """
+    linear = nn.Linear(1, 1, device="meta")
+    del linear.weight
+    asks = {}
+    for name, module in model.named_modules():
+        if isinstance(module, PreTrainedModel):
+            try:
+                module._init_weights(linear)
+            except AttributeError:
+                asks[name] = True
+            else:
+                asks[name] = False
+
+    def owner(layer: str) -> str:
+        return max((name for name in asks if not name or layer.startswith(f"{name}.")), key=len)
+
+    return {layer for layer in layers if asks[owner(layer)]}
 
 
 def load_format(name: str) -> Format:

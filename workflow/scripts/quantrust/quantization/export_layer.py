@@ -33,12 +33,15 @@ class ExportLayer:
     is_embedding : bool
     is_tied : bool
         Whether another layer uses the same weight.
+    is_initialized : bool
+        Whether transformers asks the layer for its weight while it loads the model.
     """
 
     name: str
     weight: QuantizedWeight
     is_embedding: bool
     is_tied: bool
+    is_initialized: bool = False
 
     @property
     def columns(self) -> int:

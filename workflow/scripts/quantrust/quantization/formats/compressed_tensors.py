@@ -11,7 +11,8 @@ unpacked zero-points otherwise), and then takes one width and group size for the
 scales' float16. A model of one width and group size whose weights float16 can hold therefore asks for that in its
 config. Any other model is written without packed zero-points, as exactly the same weights in other words: q - z of b
 bits is a signed number of b + 1 bits, so such a layer becomes a symmetric one of one bit more. Layers of 8 bits,
-embeddings and float zero-points are unpacked.
+embeddings and float zero-points are unpacked. So are the linears of towers that it asks for their weights while it
+loads them (SigLIP's, in Gemma 3, PaliGemma and LLaVA-OneVision).
 """
 
 from collections.abc import Callable
@@ -99,8 +100,8 @@ def lay_out(layers: list[ExportLayer], unquantized_linears: list[str], exact: bo
     bytewise = sum(encoders[layer.name] is encode_bytes and layer.weight.bits < 8 for layer in held)
     if bytewise:
         notes.append(
-            f"a byte a weight in {count_layers(bytewise)} of less than 8 bits: transformers reads no packed embedding, "
-            "and packed layers have no float zero-points"
+            f"a byte a weight in {count_layers(bytewise)} of less than 8 bits: transformers reads no packed embedding "
+            "and no packed tower of SigLIP, and packed layers have no float zero-points"
         )
     scheme_of = {name: number for number, (_, names) in enumerate(groups.values()) for name in names}
     notes += notes_on_fused(dict.fromkeys((*unquantized_linears, *dense)) | scheme_of)
@@ -119,8 +120,8 @@ def _choose(layer: ExportLayer, uniform: bool) -> tuple[Callable[[ExportLayer], 
         return encode_asymmetric, PACKED, {"num_bits": bits, "symmetric": False}
     if not layer.has_integer_zeros:
         return encode_bytes, BYTES, {"num_bits": 8, "symmetric": False, "zp_dtype": "torch.float32"}
-    # transformers asks embeddings for their weight, which packed layers do not have
-    if layer.is_embedding or (bits == 8 and not layer.is_symmetric):
+    # transformers asks these for their weight, which packed layers do not have
+    if layer.is_embedding or layer.is_initialized or (bits == 8 and not layer.is_symmetric):
         return encode_bytes, BYTES, {"num_bits": 8, "symmetric": False}
     if layer.is_symmetric:
         return encode_symmetric, PACKED, {"num_bits": bits, "symmetric": True}

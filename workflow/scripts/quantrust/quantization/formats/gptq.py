@@ -8,8 +8,9 @@ second, `gptq_v2`, holds the zeros themselves. The first is written wherever it 
 
 One width and one group size serve the whole model; larger groups are cut to that size. The layers that do not fit,
 embeddings, and linears whose own name is a number (the reader looks for layers among the attributes of their parents,
-where those in an `nn.Sequential` do not appear) stay in bfloat16. So do layers whose scales float16 cannot hold, which
-those of 8 bits, float32 in a checkpoint, may exceed at either end.
+where those in an `nn.Sequential` do not appear) stay in bfloat16. So do the linears of SigLIP's towers, which
+`transformers` asks for their weights while it loads them, and layers whose scales float16 cannot hold, which those of 8
+bits, float32 in a checkpoint, may exceed at either end.
 """
 
 from collections import Counter
@@ -154,6 +155,8 @@ def _unfit(layer: ExportLayer) -> str | None:
         return "gptq holds no embedding"
     if layer.is_tied:
         return "shared by embedding and head"
+    if layer.is_initialized:
+        return "transformers asks for its weight while it loads the model"
     if not _grids(layer):
         return f"gptq holds no groups of {weight.group_size}"
     if layer.name.rpartition(".")[2].isdigit():

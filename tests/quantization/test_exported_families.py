@@ -1,0 +1,127 @@
+"""Exported folders of every family, loaded by `transformers` in the environment that is made for them.
+
+The models are tiny and random, in the layout in which each family is published.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from exports import GPTQ_PYTHON, inputs_of, logits_of
+from published_layout import MINI, write_model_folder
+from quantrust.models.model_folder import prepare_model
+from quantrust.quantization.checkpoint import load_checkpoint
+from quantrust.quantization.export import export_checkpoint
+from quantrust.quantization.quantize import quantize_model
+from quantrust.quantization.scheme import Scheme, resolve_scheme
+from tiny import NAMES, tiny, write_tiny
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not GPTQ_PYTHON.exists(), reason="needs .venv-export with requirements-export.txt: `make test-slow` makes it"
+    ),
+]
+
+FAMILIES = sorted([*MINI, *NAMES])
+# Whose towers transformers asks for weights while it loads them.
+SIGLIP = ("gemma3", "llava_onevision", "paligemma")
+FORMATS = ("compressed-tensors", "gptq")
+LOAD = """
+import json, sys, torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
+for folder in sys.argv[1:]:
+    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    keys = {what: sorted(map(str, found)) for what, found in info.items() if found}
+    packed = [name for name, module in model.named_modules() if hasattr(module, "qweight")]
+    with torch.no_grad():
+        logits = model(**load_file(folder + "/inputs")).logits
+    save_file({"logits": logits.float().contiguous()}, folder + "/logits")
+    print("REPORT", json.dumps([folder, keys, packed]))
+"""
+
+
+def inputs_as_the_library_prepares_them(folder: Path, name: str, picture: Image.Image) -> dict[str, torch.Tensor]:
+    if name in MINI:
+        return inputs_of(folder, picture)
+    processor = load_checkpoint(folder)[2]
+    content = [{"type": "image"}, {"type": "text", "text": "What color is the large shape?"}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    pictures = [[picture]] if tiny(name).nested else [picture]
+    given = processor(text=[tiny(name).given(text)], images=pictures, add_special_tokens=False, return_tensors="pt")
+    given.pop("labels", None)
+    return dict(given)
+
+
+def blocks_at_4_bits(name: str) -> Scheme:
+    """Everything that both formats hold: a head that is the embedding would be rounded to bfloat16."""
+    # Gemma 3's connector has no layer
+    components = ["vision", "language"] if name == "gemma3" else ["vision", "connector", "language"]
+    table = [{"component": component, "bits": 4} for component in components]
+    return resolve_scheme("blocks4", {"method": "rtn", "group": 64, "symmetric": True, "table": table})
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    """A folder of exports, `<format>/<family>`, each with the inputs of a prompt and the checkpoint's logits."""
+    top = tmp_path_factory.mktemp("exported")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 40, 3), dtype=np.uint8))
+    for name in FAMILIES:
+        if name in MINI:
+            write_model_folder(top / "sources" / name, name, MINI[name])
+        else:
+            write_tiny(top / "sources" / name, name)
+        settings = {} if name in MINI else tiny(name).settings
+        prepare_model(top / "sources" / name, top / "models" / name, name, processor=settings)
+        checkpoint = top / "checkpoints" / name
+        quantize_model(top / "models" / name, blocks_at_4_bits(name), None, checkpoint)
+        inputs = inputs_as_the_library_prepares_them(checkpoint, name, picture)
+        expected = logits_of(load_checkpoint(checkpoint)[1], inputs)
+        halved = {key: value.bfloat16() if value.is_floating_point() else value for key, value in inputs.items()}
+        rounded = logits_of(load_checkpoint(checkpoint, torch.bfloat16)[1], halved)
+        for format_name in FORMATS:
+            out = top / format_name / name
+            export_checkpoint(checkpoint, format_name, out)
+            save_file({key: value.contiguous() for key, value in inputs.items()}, out / "inputs")
+            save_file({"logits": expected, "rounded": rounded}, out / "expected")
+    return top
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def loaded(request, exported) -> tuple[str, dict[str, tuple[Path, dict, list[str]]]]:
+    """A format, and of each family its folder, what the loader missed or had left, and the layers that stay packed."""
+    folders = [str(exported / request.param / name) for name in FAMILIES]
+    done = subprocess.run([GPTQ_PYTHON, "-c", LOAD, *folders], capture_output=True, text=True, check=False)
+    reports = [json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("REPORT")]
+    found = {Path(folder).name: (Path(folder), keys, packed) for folder, keys, packed in reports}
+    assert found.keys() == {*FAMILIES}, done.stderr[-3000:]
+    return request.param, found
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_transformers_loads_an_export_and_computes_what_the_checkpoint_does(name, loaded):
+    format_name, found = loaded
+    folder, keys, packed = found[name]
+    assert keys == {}
+    rows = json.loads((folder / "export.json").read_text())["layers"]
+    held = {row["layer"] for row in rows if row["reason"] is None}
+    assert {*packed} == (held if format_name == "gptq" else set())
+    # all linears of the decoder's two blocks, and some of the tower, unless transformers cannot load them so
+    assert len([layer for layer in held if "language_model" in layer or "text_model" in layer]) >= 14
+    assert any("vision" in layer or "visual" in layer for layer in held) != (format_name == "gptq" and name in SIGLIP)
+    logits, expected = load_file(folder / "logits")["logits"], load_file(folder / "expected")
+    if format_name == "gptq":
+        # gptqmodel multiplies in bfloat16 or float16 whatever the model's dtype, and attention this sharp makes much of
+        # it: hardly more than of a whole model in bfloat16
+        allowed = 1.5 * (expected["rounded"] - expected["logits"]).norm()
+        assert (logits - expected["logits"]).norm() < allowed
+    else:
+        largest = float(expected["logits"].abs().max())
+        torch.testing.assert_close(logits, expected["logits"], rtol=0, atol=1e-5 * largest)
