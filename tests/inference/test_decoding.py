@@ -49,6 +49,13 @@ def test_a_batch_answers_as_single_questions_do(loaded, pictures):
             )
 
 
+def test_a_picture_about_which_nothing_is_asked_has_the_last_state_of_its_prompt_for_a_question(loaded, pictures):
+    _, decoded = _decode(loaded, ["", "is it?"], pictures[:2])
+    assert torch.equal(decoded.question_state[0], decoded.answer_state[0])
+    assert torch.isfinite(decoded.question_state).all()
+    assert not torch.equal(decoded.question_state[1], decoded.answer_state[1])
+
+
 def test_answers_equal_those_of_the_library_s_generate(loaded, pictures):
     family, model, processor = loaded
     inputs, decoded = _decode(loaded, QUESTIONS[:2], pictures[:2])

@@ -66,6 +66,14 @@ def test_questions_that_can_be_asked_are_counted(folder, tmp_path):
     assert check(folder, ask(tmp_path, "what is this?", "τι x", "\u200b"), tmp_path).rows() == [("test", 3)]
 
 
+def test_pictures_about_which_nothing_is_asked_are_counted_too(folder, tmp_path):
+    images = [{"id": k, "file_name": f"{k}.jpg"} for k in range(3)]
+    captions = [{"image_id": k % 3, "caption": "a bus"} for k in range(6)]
+    (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
+    files = {"format": "coco_captions", "annotations": str(tmp_path / "captions.json"), "images": "images"}
+    assert check(folder, {"test": files}, tmp_path).rows() == [("test", 3)]
+
+
 @pytest.fixture(scope="module")
 def shipped() -> list:
     """The families and processors of the shipped models."""
