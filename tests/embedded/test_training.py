@@ -1,0 +1,54 @@
+"""What a model is trained on is what it is asked later: the same tokens in the same places."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from quantrust.embedded.models import SPECS, build_model, train_tokenizer
+from quantrust.embedded.training import IGNORED, TrainingSettings, _processor_for, _Sequences, _TrainingSet
+from quantrust.models.loading import load_family
+
+SMALL = {"layers": 1, "vision_layers": 2}
+SETTINGS = TrainingSettings(images=3, questions=4, questions_per_step=2, people_s_captions=True, slots_by_length=True)
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return _TrainingSet(SETTINGS, "describe the picture.")
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl-tiny", "idefics3-tiny", "llava-tiny", "blip2-tiny"])
+@pytest.mark.parametrize("by_length", [True, False])
+def test_segments_are_the_prompts_and_answers_of_the_family(name, by_length, scenes, tmp_path):
+    spec, settings = replace(SPECS[name], **SMALL), replace(SETTINGS, slots_by_length=by_length)
+    family = load_family(spec.family)
+    tokenizer = train_tokenizer(scenes.corpus(), spec.family)
+    model = build_model(spec, tokenizer, 0)
+    processor = _processor_for(family, model, tokenizer, tmp_path)
+    sequences = _Sequences(family, model, processor, scenes, spec, settings)
+    batch = sequences.batch(np.array([0, 2]), np.random.default_rng(0), captions=True)
+    starts = [*batch.layout.slot_starts(), batch.layout.length]
+    with torch.no_grad():
+        images = family.encode_images(model, family.preprocess(processor, [scenes.images[0], scenes.images[2]]))
+    seen = []
+    for row, image in zip((0, 2), images, strict=True):
+        asked = [(spec.prompt, *pair) for pair in scenes.questions[row]]
+        asked += [("{question}", *pair) for pair in scenes.captions[row]]
+        expected = {}
+        for template, question, answer in asked:
+            inputs = family.language_inputs(model, processor, [question], [image], template=template, answers=[answer])
+            expected[tuple(inputs.token_ids[0].tolist())] = (inputs, len(family.answer_tokens(processor, answer)))
+        place = 0 if row == 0 else 1
+        for start, stop in pairwise(starts):
+            learned = (batch.labels[place, start:stop] != IGNORED).nonzero()
+            end = start + int(learned.max()) + 2
+            tokens = [*sequences.prefix.tolist(), *batch.ids[place, start:end].tolist()]
+            inputs, answer_tokens = expected[tuple(tokens)]
+            assert len(learned) == answer_tokens
+            positions = batch.positions[..., place, [*range(len(sequences.prefix)), *range(start, end)]]
+            assert torch.equal(positions, inputs.position_ids[..., 0, :])
+            seen.append(tuple(tokens))
+    assert len(set(seen)) == 2 * (settings.questions_per_step + 1)
