@@ -83,6 +83,22 @@ def test_a_card_without_certificates_licence_and_shifts_says_so(bundled_study, b
     assert "has no shifted dataset" in text
 
 
+def test_the_card_of_what_others_quantized_says_what_its_layers_are(bundled_study, bundle_folder):
+    from quantrust.artifacts.tables import read_table
+    from quantrust.files import read_object
+
+    quantization = read_object(bundle_folder / "checkpoint" / "quantization.json")
+    quantization |= {"scheme": "others", "settings": {"method": "gptq", "external": {}}}
+    for row in quantization["layers"]:
+        if row["component"] == "vision" and row["block"] == 0:
+            row["bits"] = None if row["bits"] is None else 4
+    text = model_card(read_bundle(bundle_folder), quantization, read_table(bundled_study.sources().metrics))
+    said = ModelCard(text).data.quantization
+    assert (said["scheme"], said["method"], said["group_size"]) == ("others", "gptq", 64)
+    # the widths of the vision tower differ
+    assert said["bits"] == {"connector": 8, "language": 8, "embedding": 8, "head": 8}
+
+
 def test_a_learned_estimator_brings_its_networks(bundled_study, tmp_path):
     assert not (write(bundled_study, tmp_path / "plain") / "selector").exists()
     assert (write(bundled_study, tmp_path / "learned", "selector") / "selector" / "selector.safetensors").is_file()

@@ -93,15 +93,17 @@ def _metadata(record: BundleRecord, quantization: dict[str, Any], found: dict[st
 
 def _quantization(quantization: dict[str, Any]) -> dict[str, Any]:
     settings, size = quantization["settings"], quantization["bytes"]
+    taken = [row for row in quantization["layers"] if row["bits"] is not None]
+    widths: dict[str, set[int]] = {}
+    for row in taken:
+        widths.setdefault(row["component"], set()).add(row["bits"])
+    groups = {row["group"] for row in taken}
     return {
         "scheme": quantization["scheme"],
         "method": settings.get("method"),
-        "group_size": settings.get("group_size"),
-        "bits": {
-            row["component"]: row["bits"]
-            for row in settings.get("table", [])
-            if row["third"] is None and row["layer_type"] is None
-        },
+        # what others quantized has no table; its layers say how
+        "group_size": settings.get("group_size", groups.pop() if len(groups) == 1 else None),
+        "bits": {component: found.pop() for component, found in widths.items() if len(found) == 1},
         "bits_per_weight": size["model_bits_per_weight"],
         "bytes": size["weights_file"],
     }
