@@ -43,8 +43,11 @@ def without_report(study: Workspace) -> set[str]:
 def of_variant(study: Workspace, table: str, scheme: str) -> pl.DataFrame:
     """Return the rows of a table of the report that are of a scheme, without its name."""
     rows = pl.read_csv(study.folder / "reports" / "tables" / f"{table}.csv", infer_schema_length=None)
-    column = "scheme" if "scheme" in rows.columns else "first_scheme"
-    return rows.filter(pl.col(column) == scheme).drop(column)
+    if "scheme" in rows.columns:
+        return rows.filter(scheme=scheme).drop("scheme")
+    # its estimators are compared with each other as well
+    of_first = rows.filter(first_scheme=scheme).drop("first_scheme")
+    return of_first.with_columns(pl.col("second_scheme").replace(scheme, "itself"))
 
 
 def test_a_study_without_shifts_and_with_an_estimator_and_a_checkpoint_of_ones_own_is_whole(scratch: Workspace) -> None:

@@ -76,10 +76,15 @@ DEQUANTIZE = """
 import sys, torch
 from safetensors.torch import load_file, save_file
 from gptqmodel.nn_modules.qlinear.torch import TorchLinear
+from gptqmodel.quantization.awq.utils.packing_utils import dequantize_gemm
 from gptqmodel.utils.model import convert_gptq_v1_to_v2_format_module
 for path in sys.argv[1:]:
     parts = load_file(path)
     bits, first = (int(parts.pop(name)) for name in ("bits", "first"))
+    if "g_idx" not in parts:
+        weight = dequantize_gemm(parts["qweight"], parts["qzeros"], parts["scales"], bits, 32)
+        save_file({"weight": weight.T.contiguous()}, path + ".read")
+        continue
     rows, columns = parts["scales"].shape[1], len(parts["g_idx"])
     layer = TorchLinear(bits=bits, group_size=32, sym=False, desc_act=True, in_features=columns, out_features=rows,
                         bias=False, pack_dtype=torch.int32, register_buffers=True)
@@ -95,18 +100,21 @@ for path in sys.argv[1:]:
 @pytest.mark.skipif(
     not GPTQ_PYTHON.exists(), reason="needs .venv-export with requirements-export.txt: `make test-slow` makes it"
 )
-def test_gptq_as_gptqmodel_reads_it(base, weights, tmp_path):
+def test_gptq_and_awq_as_gptqmodel_reads_them(base, weights, tmp_path):
     """Bit by bit, in the float16 in which it computes."""
     paths, cases = [], []
-    for bits, version, seed in [(2, "gptq_v2", 1), (3, "gptq", None), (4, "gptq", 2), (8, "gptq", None)]:
-        made = {name: gptq_layer(weight, bits, 32, version, seed)[0] for name, weight in weights.items()}
-        config = GPTQ | {"bits": bits, "checkpoint_format": version, "desc_act": seed is not None}
-        folder = write_folder(base, tmp_path / f"folder-{bits}", config, made)
-        import_checkpoint(base, folder, "others", tmp_path / f"checkpoint-{bits}")
-        model = load_checkpoint(tmp_path / f"checkpoint-{bits}")[1]
+    versions = [(2, "gptq_v2", 1), (3, "gptq", None), (4, "gptq", 2), (8, "gptq_v2", None), (4, "awq", None)]
+    for bits, version, seed in versions:
+        made, config = {name: awq_layer(weight, 32)[0] for name, weight in weights.items()}, AWQ
+        if version != "awq":
+            made = {name: gptq_layer(weight, bits, 32, version, seed)[0] for name, weight in weights.items()}
+            config = GPTQ | {"bits": bits, "checkpoint_format": version, "desc_act": seed is not None}
+        folder = write_folder(base, tmp_path / f"folder-{bits}-{version}", config, made)
+        import_checkpoint(base, folder, "others", tmp_path / f"checkpoint-{bits}-{version}")
+        model = load_checkpoint(tmp_path / f"checkpoint-{bits}-{version}")[1]
         for number, (name, parts) in enumerate(made.items()):
             said = {"bits": torch.tensor(bits), "first": torch.tensor(int(version == "gptq"))}
-            paths.append(tmp_path / f"{bits}-{number}")
+            paths.append(tmp_path / f"{bits}-{version}-{number}")
             save_file({key: part.contiguous() for key, part in (parts | said).items()}, paths[-1])
             cases.append(model.get_submodule(name).weight.dequantize(torch.float16))
     done = subprocess.run([GPTQ_PYTHON, "-c", DEQUANTIZE, *map(str, paths)], capture_output=True, text=True)
@@ -151,6 +159,24 @@ def test_compressed_tensors_as_its_own_library_reads_it(bits, symmetric, strateg
     group = {"targets": ["Linear"], "weights": arguments, "input_activations": None}
     folder = write_folder(base, tmp_path / "folder", COMPRESSED | {"config_groups": {"group_0": group}}, layers)
     require_values(imported(base, folder, tmp_path), expected, dtype)
+
+
+def test_compressed_tensors_with_groups_by_activation_by_their_definition(base, weights, tmp_path):
+    """The library of today no longer reads them: `weight_g_idx` gives the group of each input channel."""
+    layers, expected = {}, {}
+    for name, weight in weights.items():
+        parts, expected[name] = gptq_layer(weight, 4, 32, "gptq_v2", seed=1)
+        layers[name] = {
+            "weight_packed": parts["qweight"].T,
+            "weight_scale": parts["scales"].T,
+            "weight_zero_point": parts["qzeros"].T,
+            "weight_g_idx": parts["g_idx"],
+            "weight_shape": torch.tensor(weight.shape),
+        }
+    arguments = {"num_bits": 4, "type": "int", "symmetric": False, "strategy": "group", "group_size": 32}
+    group = {"targets": ["Linear"], "weights": arguments | {"actorder": "group"}}
+    folder = write_folder(base, tmp_path / "folder", COMPRESSED | {"config_groups": {"group_0": group}}, layers)
+    require_values(imported(base, folder, tmp_path), expected)
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(4, torch.bfloat16), (3, torch.float16), (8, torch.float32)])
