@@ -10,10 +10,11 @@ PIP := $(BIN)/python -m pip install --quiet
 STUDY_READY := .venv/.study-ready
 TEST_READY := .venv/.test-ready
 EXPORT_READY := .venv-export/.ready
+GEMLITE_READY := .gemlite/.ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: chromium slurm help study quick train hunt test test-slow test-slurm test-full-width test-all bench compare lint format docs
+.PHONY: chromium slurm gemlite help study quick train hunt test test-slow test-slurm test-full-width test-all bench compare lint format docs
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -50,7 +51,7 @@ format: $(TEST_READY)  ## Format everything.
 test: lint  ## Check style and run all tests but the slow ones.
 	$(BIN)/pytest -m "not slow and not slurm" --numprocesses auto --dist worksteal $(ARGS)
 
-test-slow: $(TEST_READY) $(EXPORT_READY) chromium  ## Run the slow tests alone.
+test-slow: $(TEST_READY) $(EXPORT_READY) $(GEMLITE_READY) chromium  ## Run the slow tests alone.
 	$(BIN)/pytest -m "slow and not full_width" --numprocesses auto --dist worksteal $(ARGS)
 
 test-full-width: $(TEST_READY)  ## Run the published study on models of full width and two blocks.
@@ -72,6 +73,8 @@ chromium:  ## Install Debian's Chromium, in which the page is tested, where ther
 	  test "$$(id -u)" = 0 && SUDO= || SUDO=sudo; \
 	  $$SUDO apt-get update -qq && $$SUDO apt-get install -qq -y --no-install-recommends chromium; \
 	}
+
+gemlite: $(GEMLITE_READY)  ## Put gemlite and triton into .gemlite, for the test of the kernels for GPUs on a CPU.
 
 slurm:  ## Install Debian's Slurm where there is none.
 	@PATH="$$PATH:/usr/sbin"; command -v slurmctld >/dev/null && command -v munged >/dev/null || { \
@@ -107,4 +110,11 @@ $(EXPORT_READY): requirements-export.txt
 	$(PYTHON) -m venv .venv-export
 	@echo "Installing requirements-export.txt into .venv-export: what loads exported folders"
 	.venv-export/bin/python -m pip install --quiet -r requirements-export.txt
+	touch $@
+
+# Without what they need: torch is there, and a second one would come with triton of its own.
+$(GEMLITE_READY): requirements-gemlite.txt | $(STUDY_READY)
+	rm -rf .gemlite
+	mkdir .gemlite
+	$(PIP) --no-deps --no-compile --target .gemlite -r requirements-gemlite.txt
 	touch $@

@@ -397,6 +397,7 @@ def test_a_device_that_is_not_there_stops_the_dump_before_any_work(variants, tmp
         dump(variants["qwen2_vl"], tmp_path / "f.parquet", DumpSettings(device="cuda"))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_answers_as_the_processor_does(variant, tmp_path):
     on_gpu = DumpSettings(**{**vars(BATCHED), "device": "cuda"})

@@ -327,6 +327,7 @@ def test_a_device_that_is_not_there_is_refused(model_folders, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
 @pytest.mark.parametrize("scheme", ["hqq-w4g32-full", "mbq-w4g32-full", "gptq-w4g32-full"])
 def test_a_gpu_quantizes_to_nearly_the_same_codes(scheme, model_folders, calibration_tables, tmp_path):

@@ -19,6 +19,8 @@ grid, and float32 sums of K (or, with two planes, 2 K) products:
 import os
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -44,6 +46,13 @@ NEEDS_GPU = pytest.mark.skipif(
     not torch.cuda.is_available() or torch.cuda.get_device_capability() < LEAST_CAPABILITY,
     reason="needs an NVIDIA GPU of compute capability 8.0 or later, and a torch that is built for CUDA",
 )
+
+
+@pytest.fixture(scope="module")
+def untuned():
+    """Let gemlite, where it is installed, take one setting for every shape; to choose among all takes minutes."""
+    if find_spec("gemlite") is not None:
+        import_module("gemlite").set_autotune("default")
 
 
 def quantized(rows, columns, bits, group_size, method=quantize_hqq):
@@ -270,6 +279,8 @@ def test_processors_whose_layout_is_unknown_keep_the_reference():
     assert run_with("default", "-c", code).stdout.strip() == "None True"
 
 
+@pytest.mark.gpu
+@pytest.mark.usefixtures("untuned")
 @NEEDS_GPU
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize(("rows", "columns", "group_size"), SHAPES)
@@ -284,6 +295,8 @@ def test_products_on_a_gpu_are_within_the_rounding_of_the_kernel(bits, rows, col
         assert ((kernel.linear(inputs.cuda(), None).cpu().double() - expected).abs() <= error).all()
 
 
+@pytest.mark.gpu
+@pytest.mark.usefixtures("untuned")
 @NEEDS_GPU
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
 @pytest.mark.parametrize(("rows", "columns", "group_size"), SHAPES)
@@ -308,6 +321,6 @@ def test_a_gpu_gets_the_kernel_that_takes_the_width(monkeypatch):
     monkeypatch.setattr(cuda, "_gemlite_version", lambda: "0.6.1")
     assert [cuda_weight(weight) for weight in weights] == ["gemlite", "torch", "torch", "gemlite", "gemlite", "gemlite"]
     assert cuda_weight(PackedWeight(512, 70, 8, 70)) == "torch"
-    assert cuda_weight(PackedWeight(520, 64, 8, 32)) == "torch"
+    assert cuda_weight(PackedWeight(520, 64, 8, 32)) == "gemlite"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     assert [cuda_weight(weight) for weight in weights] == weights

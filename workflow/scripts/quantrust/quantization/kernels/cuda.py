@@ -1,7 +1,8 @@
 """Packed kernels for NVIDIA GPUs: torch's int4 kernel, and gemlite for 2, 5, 6 and 8 bits where it is installed.
 
-None of this has been run: it was written from the sources of torch 2.13 (aten/src/ATen/native/cuda/int4mm.cu) and
-gemlite 0.6.0 (gemlite/core.py), without a GPU.
+None of this has been run on a GPU: it was written from the sources of torch 2.13 (aten/src/ATen/native/cuda/int4mm.cu)
+and gemlite 0.6.0 (gemlite/core.py). A test runs gemlite's kernels, as they are called here, in triton's interpreter on
+a CPU.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -19,8 +20,11 @@ LEAST_CAPABILITY = (8, 0)
 
 GEMLITE = "0.6."
 """What the version of gemlite begins with whose sources the calls here are written for; no other is called."""
-GEMLITE_ROWS = 512
-"""Output channels that gemlite may take together: it reads beyond the grid where their number is not a multiple."""
+GEMLITE_ROWS, GEMLITE_GROUPS = 1024, 16
+"""Output channels, and groups of input channels, that gemlite takes together at most.
+
+It reads the grid up to the next multiple of either, and drops what it finds there or multiplies it by zero.
+"""
 
 OUTPUT_TILE = 8
 INPUT_TILE = 16
@@ -82,8 +86,7 @@ class GemliteWeight(nn.Module):
     Parameters
     ----------
     weight : PackedWeight
-        On a GPU, of 2, 5, 6 or 8 bits, a multiple of `GEMLITE_ROWS` in rows, with a group size that is a multiple of
-        what `kernel_group_size` returns.
+        On a GPU, of 2, 5, 6 or 8 bits, with a group size that is a multiple of what `kernel_group_size` returns.
     """
 
     def __init__(self, weight: PackedWeight) -> None:
@@ -104,7 +107,13 @@ class GemliteWeight(nn.Module):
             out_features=weight.rows,
             input_dtype=DType.BF16,
             output_dtype=DType.FP32,
-        ).pack(unpack(weight.codes, weight.bits, weight.columns), scale, zero, None, fma_mode=False)
+        ).pack(
+            unpack(weight.codes, weight.bits, weight.columns),
+            _before_zeros(scale),
+            _before_zeros(zero),
+            None,
+            fma_mode=False,
+        )
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Map (..., columns), bfloat16, to (..., rows)."""
@@ -113,6 +122,17 @@ class GemliteWeight(nn.Module):
             return inputs.new_empty(*inputs.shape[:-1], self.rows)
         outputs = self.product(ordered_inputs(inputs, self.order).contiguous()).to(inputs.dtype)
         return outputs if bias is None else outputs + bias
+
+
+def _before_zeros(grid: Tensor) -> Tensor:
+    """Return scales or zeros, shape (rows, groups), where zeros follow them in memory as far as gemlite reads.
+
+    In memory the groups come first. That is gemlite's layout, so that it does not copy them away from the zeros.
+    """
+    rows, groups = grid.shape
+    reach = (padded(groups, GEMLITE_GROUPS) - 1) * rows + padded(rows, GEMLITE_ROWS)
+    memory = grid.new_zeros(reach)[: groups * rows].view(groups, rows)
+    return memory.copy_(grid.t()).t()
 
 
 def cuda_weight(weight: PackedWeight) -> nn.Module:
@@ -125,7 +145,7 @@ def cuda_weight(weight: PackedWeight) -> nn.Module:
     """
     if torch.cuda.get_device_capability(weight.codes.device) < LEAST_CAPABILITY:
         return weight
-    fits = weight.group_size % kernel_group_size(weight) == 0 and weight.rows % GEMLITE_ROWS == 0
+    fits = weight.group_size % kernel_group_size(weight) == 0
     if weight.bits not in (3, 4) and fits and _gemlite_version().startswith(GEMLITE):
         return GemliteWeight(weight)
     return CudaInt4Weight(weight)
