@@ -11,8 +11,9 @@ import pytest
 
 from quantrust.cli import main
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.comparison import Estimates, compare
+from quantrust.evaluation.comparison import compare
 from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.results import Estimates
 from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from settings_given import given
 

@@ -54,6 +54,8 @@ CERTIFICATION = Counter(certify_variant=VARIANTS, tabulate_certification=1)
 SHARED = ("data/studies/reports/", "reports/")
 DRIFT = Counter(measure_drift=1, tabulate_drift=1, drift_from_bf16=1)
 COMPARISON = DRIFT + Counter(compare_variants=1, tabulate_comparisons=1, selector_gain=1)
+# Each variant is resampled by itself, for the comparison and for the judgement of schemes.
+RESAMPLED = Counter(resample_variant=VARIANTS)
 FAIRNESS = Counter(judge_groups=1, tabulate_fairness=1, fairness_by_group=1)
 DECISION_TABLES = FAIRNESS + Counter(judge_schemes=1, pick_examples=1, tabulate_decisions=1, tabulate_shipping=1)
 DECISION = Counter(set_operating_points=VARIANTS, decide_variant=VARIANTS) + DECISION_TABLES
@@ -67,15 +69,15 @@ ONE_VARIANT = Counter(
     break_down_in_distribution=1,
     evaluate_variant=1,
     break_down_variant=1,
+    resample_variant=1,
     certify_variant=1,
     set_operating_points=1,
     decide_variant=1,
 )
 # What is written anew for all variants when one changes.
 FOR_ALL = REPORT + GROUP_FIGURES + COMPARISON + DECISION_TABLES + Counter(tabulate_sizes=1, tabulate_certification=1)
-SCORES = (
-    Counter(score_in_distribution=VARIANTS, write_scores=VARIANTS) + EVALUATION + CERTIFICATION + COMPARISON + DECISION
-)
+JUDGED = RESAMPLED + CERTIFICATION + COMPARISON + DECISION
+SCORES = Counter(score_in_distribution=VARIANTS, write_scores=VARIANTS) + EVALUATION + JUDGED
 
 
 def edit(workspace, module: str) -> None:
@@ -130,7 +132,7 @@ def test_adding_an_estimator_that_no_study_names_reruns_nothing(scratch) -> None
 
 def test_editing_the_bootstrap_reruns_evaluations_and_what_follows(scratch) -> None:
     edit(scratch, "evaluation/resampling.py")
-    assert scratch.plan()[0] == EVALUATION + CERTIFICATION + COMPARISON + DECISION
+    assert scratch.plan()[0] == EVALUATION + JUDGED
 
 
 def test_another_estimator_of_bundles_writes_the_bundle_alone(scratch) -> None:
@@ -187,13 +189,14 @@ def test_bringing_groups_of_questions_asks_no_model_anew(scratch) -> None:
 def test_another_study_of_fewer_schemes_leaves_what_the_first_computed_of_all_of_them(scratch) -> None:
     shared = ("comparisons", "shipping", "examples", "fairness", "drift")
     before = scratch.digests("data/studies/reports")
-    assert {Path(path).stem for path in before} == set(shared)
+    resampled = "data/studies/reports/resampled/"
+    assert {Path(path).stem for path in before if not path.startswith(resampled)} == set(shared)
     scratch.change("study", "schemes", value=["bf16", "hqq-w3g32-full"])
     scratch.change("report", "folder", value="reports/other")
     jobs, written = scratch.plan()
     # Fewer schemes share delta, so that every certificate is sought anew.
     certified = Counter(set_operating_points=2, decide_variant=2)
-    assert jobs <= FOR_ALL + Counter(tabulate_data=1) + certified
+    assert jobs <= FOR_ALL + Counter(tabulate_data=1, resample_variant=2) + certified
     certificates = ("data/operating_points/", "data/decisions/")
     assert all(path.startswith(("data/studies/reports/other/", "reports/other/", *certificates)) for path in written)
     scratch.run("--", *(f"data/studies/reports/other/{name}.parquet" for name in shared))
@@ -384,6 +387,6 @@ def test_deleted_artifacts_are_rebuilt_byte_for_byte(scratch) -> None:
     # The others' results in distribution depend on neither.
     rebuilt = Counter(score_in_distribution=1, write_scores=1, build_mixtures=1)
     kept = Counter(evaluate_in_distribution=VARIANTS - 1, break_down_in_distribution=VARIANTS - 1)
-    assert scratch.plan()[0] == rebuilt + EVALUATION - kept + CERTIFICATION + COMPARISON + DECISION
+    assert scratch.plan()[0] == rebuilt + EVALUATION - kept + JUDGED
     scratch.run()
     assert scratch.digests("data", "reports") == before

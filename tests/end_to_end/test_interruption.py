@@ -45,6 +45,7 @@ STAGES = {
     "evaluate_variant": f"data/metrics/{MODEL}/{SCHEME}.parquet",
     "break_down_variant": f"data/groups/{MODEL}/{SCHEME}.parquet",
     "certify_variant": f"data/certification/{MODEL}/{SCHEME}.parquet",
+    "resample_variant": f"data/studies/reports/resampled/{MODEL}/{SCHEME}.parquet",
     "compare_variants": "data/studies/reports/comparisons.parquet",
     "set_operating_points": f"data/operating_points/{MODEL}/{SCHEME}.json",
     "decide_variant": f"data/decisions/{MODEL}/{SCHEME}.parquet",

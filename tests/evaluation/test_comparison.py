@@ -9,14 +9,15 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.comparison import (
     SCHEMA,
     ComparisonSettings,
-    Estimates,
     compare,
     holm,
     two_sided_p_value,
     write_comparisons,
 )
 from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.results import Estimates
 from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
+from resampled import resampled
 from settings_given import given
 
 METRICS = [("accuracy", None), ("aurc", None), ("coverage_at_risk", 0.2), ("effective_reliability", 10.0)]
@@ -113,6 +114,18 @@ def test_an_undefined_difference_is_null_and_no_test(good, mixtures):
     assert table["p_holm"].min() == pytest.approx(3 * table["p_value"].min())
 
 
+def test_an_undefined_metric_stays_undefined_in_a_file(tmp_path, good):
+    write_table(good.with_columns(entropy=-pl.col("maxprob")), tmp_path / "scores.parquet")
+    metrics = [("ece", None), ("aurc", None)]
+    paths = {("m", "bf16"): tmp_path / "scores.parquet"}
+    files = resampled(paths, {}, tmp_path, estimators=["maxprob", "entropy"], metrics=metrics, **SETTINGS)
+    pairs = [(("m", "bf16", "entropy"), ("m", "bf16", "maxprob"))]
+    write_comparisons(files, tmp_path / "out.parquet", ComparisonSettings(pairs, metrics))
+    found = pl.read_parquet(tmp_path / "out.parquet").select("metric", "difference", "p_holm").rows()
+    assert found[0] == ("ece", None, None)
+    assert found[1][0] == "aurc" and found[1][1] > 0
+
+
 def test_other_questions_are_refused(good, mixtures):
     renamed = good.with_columns(question_id="x" + pl.col("question_id"))
     tables = {"shift": mixtures["shift"].filter(pl.col("id_share") == 2)}
@@ -138,10 +151,9 @@ def test_a_file_of_comparisons_is_corrected_as_a_whole(tmp_path, good, mixtures)
         (("m", "bf16", "maxprob+isotonic"), ("m", "bf16", "blurred")),
         (("m", "bf16", "blurred"), ("m", "rtn-w2c", "blurred")),
     ]
-    settings = {"pairs": pairs, "metrics": METRICS, **SETTINGS}
-    write_comparisons(
-        paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **given(ComparisonSettings, **settings)
-    )
+    settings = {"estimators": ["maxprob", "maxprob+isotonic", "blurred"], "metrics": METRICS, **SETTINGS}
+    files = resampled(paths, {"shift": tmp_path / "shift.parquet"}, tmp_path, **settings)
+    write_comparisons(files, tmp_path / "out.parquet", ComparisonSettings(pairs, METRICS))
     table = pl.read_parquet(tmp_path / "out.parquet")
     names = [f"{place}_{name}" for place in ("first", "second") for name in ("model", "scheme", "estimator")]
     assert table.columns == [*names, *SCHEMA.names()]
@@ -166,10 +178,9 @@ def test_resamples_that_are_too_few_for_the_correction_are_named_in_the_log(
     write_table(mixtures["shift"], tmp_path / "shift.parquet")
     paths = {("m", name): tmp_path / f"{name}.parquet" for name in ("bf16", "rtn-w2c")}
     pairs = [(("m", "bf16", "maxprob"), ("m", "rtn-w2c", "maxprob"))]
-    settings = SETTINGS | {"pairs": pairs, "metrics": METRICS, "resamples": resamples}
-    write_comparisons(
-        paths, {"shift": tmp_path / "shift.parquet"}, tmp_path / "out.parquet", **given(ComparisonSettings, **settings)
-    )
+    settings = SETTINGS | {"estimators": ["maxprob"], "metrics": METRICS, "resamples": resamples}
+    files = resampled(paths, {"shift": tmp_path / "shift.parquet"}, tmp_path, **settings)
+    write_comparisons(files, tmp_path / "out.parquet", ComparisonSettings(pairs, METRICS))
     assert ("comparison.resamples is 318, and 8 differences" in caplog.text) == too_few
     lowest = pl.read_parquet(tmp_path / "out.parquet")["p_holm"].min()
     assert lowest == pytest.approx(16 / (resamples + 1))
@@ -177,9 +188,7 @@ def test_resamples_that_are_too_few_for_the_correction_are_named_in_the_log(
 
 
 def test_nothing_to_compare_is_an_empty_table(tmp_path):
-    write_comparisons(
-        {}, {}, tmp_path / "out.parquet", **given(ComparisonSettings, pairs=[], metrics=METRICS, **SETTINGS)
-    )
+    write_comparisons({}, tmp_path / "out.parquet", ComparisonSettings([], METRICS))
     assert pl.read_parquet(tmp_path / "out.parquet").height == 0
 
 
@@ -189,8 +198,9 @@ def test_a_shift_of_which_a_mixture_holds_a_part_is_compared_as_a_whole(tmp_path
     write_table(part, tmp_path / "shift.parquet")
     pairs = [(("m", "bf16", "blurred"), ("m", "bf16", "maxprob"))]
     paths = {("m", "bf16"): tmp_path / "scores.parquet"}, {"shift": tmp_path / "shift.parquet"}
-    settings = {"pairs": pairs, "metrics": [("aurc", None)], **SETTINGS}
-    write_comparisons(*paths, tmp_path / "out.parquet", **given(ComparisonSettings, **settings))
+    metrics = [("aurc", None)]
+    files = resampled(*paths, tmp_path, estimators=["blurred", "maxprob"], metrics=metrics, **SETTINGS)
+    write_comparisons(files, tmp_path / "out.parquet", ComparisonSettings(pairs, metrics))
     table = pl.read_parquet(tmp_path / "out.parquet")
     assert table.select("dataset", "id_share", "n").rows() == [("id", 1.0, 600), ("shift", None, 300)]
 

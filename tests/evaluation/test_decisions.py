@@ -25,6 +25,7 @@ from quantrust.evaluation.operating_points import (
 )
 from quantrust.evaluation.shipping import ShippingSettings, verdict, write_shipping
 from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
+from resampled import resampled
 from settings_given import given
 
 VARIANT = {"model": "m", "scheme": "s", "id_dataset": "id", "estimators": ["maxprob", "blurred"], "seed": 3}
@@ -180,6 +181,12 @@ def test_limits_are_decimal_fractions_and_include_the_ends() -> None:
 
 # What schemes keep.
 
+DRAWS = {"id_dataset": "id", "resamples": 60, "seed": 0}
+
+
+def judged_by(risks: list[float]) -> list[tuple[str, float | None]]:
+    return [("accuracy", None), *(("coverage_at_risk", risk) for risk in risks)]
+
 
 @pytest.fixture
 def shipped(scores, mixtures, tmp_path):
@@ -189,13 +196,16 @@ def shipped(scores, mixtures, tmp_path):
     write_table(mixtures["shift"], tmp_path / "mixture.parquet")
 
     def write(names=("bf16", "same", "worse"), **changes) -> pl.DataFrame:
-        settings = {"reference": "bf16", "estimators": ["maxprob"], "risks": [0.1], "keeps": 0.95}
-        write_shipping(
+        settings = {"reference": "bf16", "estimators": ["maxprob"], "risks": [0.1], "keeps": 0.95} | changes
+        files = resampled(
             {("m", name): tmp_path / f"{name}.parquet" for name in names},
             {"shift": tmp_path / "mixture.parquet"},
-            tmp_path / "shipping.parquet",
-            **given(ShippingSettings, **settings | {"id_dataset": "id", "resamples": 60, "seed": 0} | changes),
+            tmp_path,
+            estimators=settings["estimators"],
+            metrics=judged_by(settings["risks"]),
+            **DRAWS,
         )
+        write_shipping(files, tmp_path / "shipping.parquet", ShippingSettings(**settings))
         return pl.read_parquet(tmp_path / "shipping.parquet")
 
     return write
@@ -302,10 +312,9 @@ def test_the_verdicts_of_a_small_study_are_open(scores, tmp_path) -> None:
     )
     write_table(few, tmp_path / "few.parquet")
     paths = {("m", name): tmp_path / "few.parquet" for name in ("bf16", "same")}
-    settings = {"reference": "bf16", "estimators": ["maxprob"], "risks": [0.3], "keeps": 0.95, "id_dataset": "id"}
-    write_shipping(
-        paths, {}, tmp_path / "shipping.parquet", **given(ShippingSettings, **settings, resamples=60, seed=0)
-    )
+    files = resampled(paths, {}, tmp_path, estimators=["maxprob"], metrics=judged_by([0.3]), **DRAWS)
+    settings = ShippingSettings(reference="bf16", estimators=["maxprob"], risks=[0.3], keeps=0.95)
+    write_shipping(files, tmp_path / "shipping.parquet", settings)
     row = pl.read_parquet(tmp_path / "shipping.parquet").filter(pl.col("metric") == "coverage_at_risk")
     assert row.select("kept_low", "kept_high", "verdict", "n", "images").rows() == [(1.0, 1.0, "open", 20, 10)]
 

@@ -6,9 +6,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from quantrust.artifacts.tables import write_table
-from quantrust.evaluation.comparison import Estimates, compare
+from quantrust.evaluation.comparison import compare
 from quantrust.evaluation.learning import SCHEMA, LearningSettings, write_learning_curve
 from quantrust.evaluation.mixtures import mixture_table
+from quantrust.evaluation.results import Estimates
 from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from settings_given import given
 

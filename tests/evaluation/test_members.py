@@ -10,15 +10,17 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.breakdowns import BreakdownSettings, break_down
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.certification import CertificationSettings, evaluate_certification
-from quantrust.evaluation.comparison import Estimates, compare
+from quantrust.evaluation.comparison import compare
 from quantrust.evaluation.decisions import DecisionSettings, decide_variant
 from quantrust.evaluation.intervals import metric_interval
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import Resampler
+from quantrust.evaluation.results import Estimates
 from quantrust.evaluation.shipping import ShippingSettings, write_shipping
 from quantrust.evaluation.summary import deploy
 from quantrust.evaluation.variant import EvaluationSettings, draw_setting, evaluate_variant, settings_of
+from resampled import resampled
 from settings_given import given
 
 MEMBERS = ("selector", "selector@2", "selector@3")
@@ -192,19 +194,16 @@ def test_a_verdict_is_settled_only_if_it_is_under_every_member(scores, mixtures,
     ):
         write_table(table, tmp_path / f"{name}.parquet")
     schemes = ("bf16", "same", "torn", "lost")
-    write_shipping(
+    files = resampled(
         {("m", name): tmp_path / f"{name}.parquet" for name in schemes},
         {"shift": tmp_path / "mixture.parquet"},
-        tmp_path / "shipping.parquet",
-        **given(
-            ShippingSettings,
-            reference="bf16",
-            estimators=["selector"],
-            risks=[0.2],
-            keeps=0.9,
-            **DRAWS | {"resamples": 60},
-        ),
+        tmp_path,
+        estimators=["selector"],
+        metrics=[("accuracy", None), ("coverage_at_risk", 0.2)],
+        **DRAWS | {"resamples": 60},
     )
+    settings = ShippingSettings(reference="bf16", estimators=["selector"], risks=[0.2], keeps=0.9)
+    write_shipping(files, tmp_path / "shipping.parquet", settings)
     table = pl.read_parquet(tmp_path / "shipping.parquet").filter(dataset="home", metric="coverage_at_risk")
     columns = ("scheme", "verdict", "members", "members_meet", "members_fail")
     assert table.select(columns).rows() == [

@@ -35,8 +35,7 @@ HEAVY = {
 } | {
     "certify_variant",
     "set_operating_points",
-    "compare_variants",
-    "judge_schemes",
+    "resample_variant",
     "measure_drift",
     "judge_groups",
     "weigh_components",

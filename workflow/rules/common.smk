@@ -31,6 +31,8 @@ except QuantrustError as error:
 ID_DATASET, SHIFTS = config["study"]["id_dataset"], config["study"]["shifts"]
 DATASETS = contents.datasets_of(config)
 REPORTS = config["report"]["folder"]
+# With {model} and {scheme} left in it.
+RESAMPLED = expand(paths.RESAMPLED, reports=REPORTS, allow_missing=True)[0]
 PUBLISHED = from_here(REFERENCE)
 LABELS = config["selector"]["learning_curve"]
 EXTERNAL_SCHEMES = contents.external_schemes(config)

@@ -131,16 +131,16 @@ rule break_down_variant:
         "../scripts/break_down_variant.py"
 
 
-rule compare_variants:
+rule resample_variant:
     input:
-        scores=of_variants(paths.SCORES),
+        scores=paths.SCORES,
         mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
     output:
-        paths.COMPARISONS.format(reports=REPORTS),
+        RESAMPLED,
     log:
-        f"logs/{REPORTS}/compare_variants.log",
+        f"logs/{REPORTS}/resample_variant/{{model}}/{{scheme}}.log",
     benchmark:
-        f"benchmarks/runs/compare_variants/{REPORTS}.tsv"
+        f"benchmarks/runs/resample_variant/{REPORTS}/{{model}}/{{scheme}}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
@@ -148,9 +148,29 @@ rule compare_variants:
         mem_mb=memory(4000),
         runtime=60,
     params:
+        code=code("resample_variant"),
+        shifts=SHIFTS,
+        settings=settings.resampling(config),
+    script:
+        "../scripts/resample_variant.py"
+
+
+rule compare_variants:
+    input:
+        of_variants(RESAMPLED),
+    output:
+        paths.COMPARISONS.format(reports=REPORTS),
+    log:
+        f"logs/{REPORTS}/compare_variants.log",
+    conda:
+        "../../envs/evaluation.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory(4000),
+        runtime=10,
+    params:
         code=code("compare_variants"),
         variants=contents.variants_of(config),
-        shifts=SHIFTS,
         settings=settings.comparison(config),
     script:
         "../scripts/compare_variants.py"

@@ -27,24 +27,20 @@ rule decide_variant:
 
 rule judge_schemes:
     input:
-        scores=of_variants(paths.SCORES),
-        mixtures=expand(paths.MIXTURES, dataset=SHIFTS),
+        of_variants(RESAMPLED),
     output:
         paths.SHIPPING.format(reports=REPORTS),
     log:
         f"logs/{REPORTS}/judge_schemes.log",
-    benchmark:
-        f"benchmarks/runs/judge_schemes/{REPORTS}.tsv"
     conda:
         "../../envs/evaluation.yaml"
     threads: 1
     resources:
         mem_mb=memory(4000),
-        runtime=30,
+        runtime=10,
     params:
         code=code("judge_schemes"),
         variants=contents.variants_of(config),
-        shifts=SHIFTS,
         settings=settings.shipping(config),
     script:
         "../scripts/judge_schemes.py"

@@ -5,8 +5,7 @@ from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):
     write_comparisons(
-        dict(zip(map(tuple, snakemake.params.variants), snakemake.input.scores, strict=True)),
-        dict(zip(snakemake.params.shifts, snakemake.input.mixtures, strict=True)),
+        dict(zip(map(tuple, snakemake.params.variants), snakemake.input, strict=True)),
         snakemake.output[0],
         ComparisonSettings(**snakemake.params.settings),
     )

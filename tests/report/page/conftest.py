@@ -27,6 +27,7 @@ from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from quantrust.files import write_json
 from quantrust.report.page.build import Sources, write_page
 from quantrust.report.tables import as_is, data, published, sizes
+from resampled import resampled
 from settings_given import given
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -271,11 +272,13 @@ def write_study(folder: Path) -> PageStudy:
                 writer.write(rows)
                 writer.describe({"torch": "2.0", "transformers": "5.0"})
     shipping = config["report"]["shipping"]
+    judged = ShippingSettings(reference="bf16", **{name: shipping[name] for name in JUDGED})
+    coverages = [("coverage_at_risk", risk) for risk in judged.risks]
+    asked = {"estimators": judged.estimators, "metrics": [("accuracy", None), *coverages]}
     write_shipping(
-        paths["scores"],
-        mixtures,
+        resampled(paths["scores"], mixtures, folder / "judged", **asked, **common),
         folder / "shipping.parquet",
-        **given(ShippingSettings, reference="bf16", **{name: shipping[name] for name in JUDGED}, **common),
+        judged,
     )
     write_fairness(
         paths["scores"],
@@ -292,11 +295,11 @@ def write_study(folder: Path) -> PageStudy:
         ),
     )
     pairs = [((*variant, "selector"), (*variant, "maxprob")) for variant in variants]
+    asked = {"estimators": ["selector", "maxprob"], "metrics": [("aurc", None)]}
     write_comparisons(
-        paths["scores"],
-        mixtures,
+        resampled(paths["scores"], mixtures, folder / "compared", **asked, **common | {"resamples": 99}),
         folder / "comparisons.parquet",
-        **given(ComparisonSettings, pairs=pairs, metrics=[("aurc", None)], **common | {"resamples": 99}),
+        ComparisonSettings(pairs, asked["metrics"]),
     )
     questions = {
         name: write_questions(answers(*variants[0]), name, folder / "questions") for name in (ID_DATASET, SHIFT)

@@ -27,13 +27,14 @@ from quantrust.commands.tables import (
 from quantrust.confidence.catalogue import is_member
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.comparison import Estimates, Results, corrected, differences, fewest_resamples, results_of
+from quantrust.evaluation.comparison import corrected, differences, fewest_resamples
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.limits import too_low_to_judge
 from quantrust.evaluation.metric_records import METRICS, Key, metric_named
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
+from quantrust.evaluation.results import Estimates, Results, results_of
 from quantrust.evaluation.summary import deploy, summarise
 from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
 from quantrust.progress import progress
@@ -277,7 +278,7 @@ def _of_tables(arguments: argparse.Namespace) -> _Compared:
                 }
             )
             setting = Setting(TABLE_NAME, None, frame)
-            results.append([Results(setting, [values], {key: resampled[key] for key in metrics})])
+            results.append([Results.of(setting, [values], {key: resampled[key] for key in metrics})])
     head = f"thresholds from split {arguments.val}" if deployed else "without thresholds, which take a split for them"
     val_images = val.image_count if deployed and val is not None else None
     return _Compared(results, (CONFIDENCE, CONFIDENCE), metrics, resamples, head, val_images, notes)

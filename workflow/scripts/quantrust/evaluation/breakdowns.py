@@ -11,12 +11,12 @@ import polars as pl
 from quantrust.confidence.catalogue import member_columns
 from quantrust.data.groupings import GROUPINGS
 from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.comparison import Estimates, results_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.members import in_turn
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
+from quantrust.evaluation.results import Estimates, results_of
 from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
 
 GROUPS_SCHEMA = pl.Schema(

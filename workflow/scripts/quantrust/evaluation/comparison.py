@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,23 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from quantrust.artifacts.tables import read_table, write_table
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.answers import val_answers
-from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.intervals import LEVEL, interval, metric_interval
-from quantrust.evaluation.members import Members, values_of
-from quantrust.evaluation.metric_records import METRICS, OF_ANSWERS_ALONE, Key
+from quantrust.evaluation.intervals import LEVEL, interval
+from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE, Key
 from quantrust.evaluation.metrics import Floats
-from quantrust.evaluation.resampling import ImageDraws, Resampler
-from quantrust.evaluation.variant import (
-    Setting,
-    check_confidences,
-    draw_setting,
-    remembered_draws,
-    settings_of,
-    whole_test_sets,
-)
+from quantrust.evaluation.resampled_variant import read_resampled
+from quantrust.evaluation.results import Estimates, MetricResults, results_of
+from quantrust.evaluation.variant import draw_setting, settings_of
 
 _log = logging.getLogger(__name__)
 
@@ -45,22 +36,6 @@ SCHEMA = pl.Schema(
         "n": pl.Int64,
     }
 )
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """One side of a comparison.
-
-    Attributes
-    ----------
-    scores : polars.DataFrame
-        The scores table of a variant.
-    estimator : str
-        The column of confidences.
-    """
-
-    scores: pl.DataFrame
-    estimator: str
 
 
 def compare(
@@ -127,39 +102,27 @@ class ComparisonSettings:
     Attributes
     ----------
     pairs : sequence of pairs of (model, scheme, estimator)
-        What to compare; the difference is the first minus the second. Calibrated estimators are made on the way.
-    id_dataset : str
+        What to compare; the difference is the first minus the second.
     metrics : sequence of Key
         As in `compare`.
-    resamples : int
-        Bootstrap resamples of images.
-    seed : int
     level : float in (0, 1)
         Nominal coverage of the intervals.
     """
 
     pairs: Sequence[tuple[tuple[str, str, str], tuple[str, str, str]]]
-    id_dataset: str
     metrics: Sequence[Key]
-    resamples: int
-    seed: int
     level: float = LEVEL
 
 
 def write_comparisons(
-    scores_paths: Mapping[tuple[str, str], str | Path],
-    mixture_paths: Mapping[str, str | Path],
-    out_path: str | Path,
-    settings: ComparisonSettings,
+    resampled_paths: Mapping[tuple[str, str], str | Path], out_path: str | Path, settings: ComparisonSettings
 ) -> None:
-    """Compare pairs of variants or estimators on whole test sets from their files and write one table.
+    """Compare pairs of variants or estimators on whole test sets from their resampled metrics and write one table.
 
     Parameters
     ----------
-    scores_paths : mapping of (str, str) to str or Path
-        The Parquet file of scores by model and scheme.
-    mixture_paths : mapping of str to str or Path
-        For each shifted dataset the Parquet file of its mixtures.
+    resampled_paths : mapping of (str, str) to str or Path
+        The file of `quantrust.evaluation.resampled_variant` by model and scheme; all of the same resamples.
     out_path : str or Path
         Parquet file to write: ``first_model``, ``first_scheme``, ``first_estimator``, the same of the second, and the
         columns of `SCHEMA`. ``p_holm`` is corrected for all rows of the file. Metrics of the answers alone are compared
@@ -169,27 +132,12 @@ def write_comparisons(
     Raises
     ------
     QuantrustError
-        As `compare`.
+        If two variants do not answer the same questions, or a file is missing or damaged.
     """
-    mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
-    estimators: dict[tuple[str, str], list[str]] = {}
-    for model, scheme, estimator in dict.fromkeys(side for pair in settings.pairs for side in pair):
-        estimators.setdefault((model, scheme), []).append(estimator)
-    draw = remembered_draws(settings.resamples, settings.seed)
-    # Every side is resampled once, however many pairs it is in.
-    results: dict[tuple[str, str, str], list[Results]] = {}
-    for (model, scheme), columns in estimators.items():
-        scores = add_calibrated(read_table(scores_paths[model, scheme]), columns, settings.id_dataset)
-        check_confidences(scores, columns, f"{model}/{scheme}")
-        test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset))
-        for estimator in columns:
-            results[model, scheme, estimator] = results_of(
-                Estimates(scores, estimator),
-                test_sets,
-                id_dataset=settings.id_dataset,
-                metrics=settings.metrics,
-                draw=draw,
-            )
+    results: dict[tuple[str, str, str], list[MetricResults]] = {}
+    for model, scheme in dict.fromkeys(side[:2] for pair in settings.pairs for side in pair):
+        for estimator, found in read_resampled(resampled_paths[model, scheme]).items():
+            results[model, scheme, estimator] = found
     names = [f"{place}_{name}" for place in ("first", "second") for name in NAMES]
     tables = [pl.DataFrame(schema={**dict.fromkeys(names, pl.String), **SCHEMA})]
     answers_compared = set()
@@ -201,7 +149,10 @@ def write_comparisons(
         pair = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
         tables.append(differences(results[first], results[second], compared, settings.level).select(*pair, pl.all()))
     table = corrected(pl.concat(tables))
-    warn_of_few_resamples(settings.resamples, table["p_holm"].count(), 1 - settings.level)
+    if results:
+        # All variants have as many.
+        resamples = next(iter(results.values()))[0].resamples
+        warn_of_few_resamples(resamples, table["p_holm"].count(), 1 - settings.level)
     write_table(table, out_path)
 
 
@@ -221,87 +172,8 @@ def corrected(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(p_holm=pl.Series(holm(p_values)).fill_nan(None))
 
 
-@dataclass(frozen=True)
-class Results:
-    """One side of a comparison on one setting.
-
-    Attributes
-    ----------
-    setting : Setting
-        The questions.
-    members : sequence of mapping of Key to float
-        Metrics on the answers by the confidence of each member of the estimator, at least those asked for; NaN where
-        undefined.
-    resampled : mapping of Key to ndarray of float64, shape (resamples,)
-        Those asked for, on every resample, each of one member in turn.
-    """
-
-    setting: Setting
-    members: Sequence[Mapping[Key, float]]
-    resampled: Mapping[Key, Floats]
-
-    @property
-    def values(self) -> Mapping[Key, float]:
-        """Metrics of the estimator itself, which is the first member."""
-        return self.members[0]
-
-    def interval(self, key: Key, level: float) -> tuple[float, float]:
-        """Return the interval of a metric; see `quantrust.evaluation.intervals.metric_interval`."""
-        own = values_of(self.members, key)
-        return metric_interval(key[0], self.values[key], self.resampled[key], level, own)
-
-
-def results_of(
-    estimates: Estimates,
-    settings: Iterable[Setting],
-    *,
-    id_dataset: str,
-    metrics: Sequence[Key],
-    draw: Callable[[Setting], ImageDraws],
-    progress: Callable[[int], None] = lambda resamples: None,
-) -> list[Results]:
-    """Compute the metrics of one side of a comparison on every setting and on every resample of it.
-
-    Parameters
-    ----------
-    estimates : Estimates
-    settings : iterable of Setting
-        With answers from the scores of `estimates`.
-    id_dataset : str
-        The dataset whose val answers set the thresholds.
-    metrics : sequence of Key
-        As in `compare`.
-    draw : callable
-        Returns the resamples of a setting's images; the same for both sides.
-    progress : callable
-        Called with the number of resamples done since the last call.
-
-    Raises
-    ------
-    QuantrustError
-        If there are no val answers in distribution, or a metric is not one that is resampled.
-    """
-    scores, estimator = estimates.scores, estimates.estimator
-    val = val_answers(scores, id_dataset, "comparison", "thresholds are set on")
-    risks, costs = _parameters(metrics, "risk"), _parameters(metrics, "cost")
-    members = Members.of(scores, val, estimator, risks, costs)
-    results = []
-    for setting in settings:
-        rankings = members.rankings(setting.answers)
-        resampler = Resampler(setting.answers["quality"].to_numpy(), draw(setting))
-        resampled = members.resample(resampler, rankings, risks, costs, progress, wanted=metrics)
-        for key in metrics:
-            if key not in resampled:
-                raise QuantrustError(
-                    f"comparison: no metric {key}; expected those of the metrics table, thresholds excepted"
-                )
-        values = members.summarise(rankings, risks, costs)
-        results.append(Results(setting, values, {key: resampled[key] for key in metrics}))
-    return results
-
-
 def differences(
-    first: Sequence[Results], second: Sequence[Results], metrics: Sequence[Key], level: float
+    first: Sequence[MetricResults], second: Sequence[MetricResults], metrics: Sequence[Key], level: float
 ) -> pl.DataFrame:
     """Return the table of `compare` before correction, from both sides' results on the same settings.
 
@@ -312,10 +184,10 @@ def differences(
     """
     rows: list[tuple[object, ...]] = []
     for one, other in zip(first, second, strict=True):
-        setting = one.setting
-        if not setting.answers["question_id"].equals(other.setting.answers["question_id"]):
+        asked = one.asked
+        if asked.questions != other.asked.questions:
             raise QuantrustError(
-                f"comparison on {setting.dataset}: the two sides do not answer the same questions; "
+                f"comparison on {asked.dataset}: the two sides do not answer the same questions; "
                 "expected scores made from the same questions tables"
             )
         for key in metrics:
@@ -324,15 +196,9 @@ def differences(
             low, high = interval(between, level)
             p = two_sided_p_value(between)
             numbers = [math.nan] * 4 if math.isnan(difference) else [difference, low, high, p]
-            rows.append((setting.dataset, setting.id_share, *key, *numbers, math.nan, setting.answers.height))
+            rows.append((asked.dataset, asked.id_share, *key, *numbers, math.nan, asked.n))
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return table.with_columns(pl.col("difference", "low", "high", "p_value").fill_nan(None))
-
-
-def _parameters(metrics: Sequence[Key], kind: str) -> list[float]:
-    kinds = {metric.name: metric.parameter for metric in METRICS}
-    given = [parameter for name, parameter in metrics if parameter is not None and kinds.get(name) == kind]
-    return list(dict.fromkeys(given))
 
 
 def two_sided_p_value(differences: Floats) -> float:

@@ -9,11 +9,11 @@ import polars as pl
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.certification import CertificationSettings, evaluate_certification
-from quantrust.evaluation.comparison import Estimates, results_of
 from quantrust.evaluation.intervals import LEVEL, null_if_nan
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.operating_points import OperatingPoints
+from quantrust.evaluation.results import Estimates, results_of
 from quantrust.evaluation.summary import deploy
 from quantrust.evaluation.variant import check_confidences, draw_setting, whole_test_sets
 

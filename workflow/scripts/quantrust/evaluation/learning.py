@@ -9,11 +9,12 @@ import polars as pl
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import SCHEMA as DIFFERENCES
-from quantrust.evaluation.comparison import Estimates, Results, differences, results_of
+from quantrust.evaluation.comparison import differences
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.members import values_of
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.resampling import ImageDraws
+from quantrust.evaluation.results import Estimates, Results, results_of
 from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
 
 REFERENCE = "maxprob"

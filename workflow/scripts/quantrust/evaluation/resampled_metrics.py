@@ -70,7 +70,10 @@ class Blocks:
     @cached_property
     def risks(self) -> Floats:
         """Risk up to the end of each block; NaN before the first drawn answer, shape (resamples, blocks)."""
-        return ratio(self.risk_tenth_sums[:, 1:], 10.0 * self.ends[:, 1:])
+        counts = 10.0 * self.ends[:, 1:]
+        # 0 / 0 before the first drawn answer is the NaN that is wanted; masked division takes several times as long.
+        with np.errstate(invalid="ignore"):
+            return np.divide(self.risk_tenth_sums[:, 1:], counts, out=counts)
 
     def positives(self) -> Floats:
         """Return the number of right answers in each block."""
@@ -83,14 +86,15 @@ class Blocks:
 
 def cumulated(sums: Floats) -> Floats:
     """Cumulate along the second axis, with a leading 0."""
-    result = np.zeros((sums.shape[0], sums.shape[1] + 1))
+    result = np.empty((sums.shape[0], sums.shape[1] + 1))
+    result[:, 0] = 0.0
     np.cumsum(sums, axis=1, out=result[:, 1:])
     return result
 
 
-def ratio(numerator: Floats, denominator: Floats, otherwise: float = math.nan) -> Floats:
-    """Divide where the denominator is positive; elsewhere return `otherwise`."""
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, otherwise), where=denominator > 0)
+def ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Divide where the denominator is positive; elsewhere return NaN."""
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, math.nan), where=denominator > 0)
 
 
 def harmonic_sums(largest: int) -> Harmonic:
@@ -107,7 +111,8 @@ def aurc(blocks: Blocks, harmonic: Harmonic) -> Floats:
     """
     single, double = harmonic
     total = blocks.total.astype(np.int64)
-    means = ratio(blocks.risk_tenths, blocks.sizes, otherwise=0.0)
+    # The risk of a block of which nothing was drawn is 0, whatever it is divided by.
+    means = blocks.risk_tenths / np.maximum(blocks.sizes, 1.0)
     spans = np.diff(np.take(double, blocks.ends.astype(np.int64)), axis=1)
     risk_sum = blocks.risk_tenths.sum(axis=1)
     curve_sum = risk_sum * single[total] - np.einsum("rb,rb->r", means, spans)

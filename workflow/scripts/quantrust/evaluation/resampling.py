@@ -28,8 +28,13 @@ from quantrust.evaluation.metric_records import (
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampled_metrics import Blocks, harmonic_sums
 
-CHUNK = 1 << 18
-"""Entries of one (resamples, answers) matrix worked on at a time: 2 MiB, so that the few of them stay near the core."""
+CHUNK = 1 << 16
+"""Entries of one (resamples, answers) matrix worked on at a time: 512 KiB, so that the few stay near the core."""
+
+SUMMED = 1 << 18
+"""Entries of one (resamples, images) matrix that are multiplied at a time. Sums that are no whole numbers depend on it
+in their last bits.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class ImageDraws:
     image: NDArray[np.int64]
     counts: NDArray[np.int32]
 
+    @cached_property
+    def most_answers(self) -> int:
+        """The most answers of any resample."""
+        per_image = np.bincount(self.image, minlength=self.counts.shape[1]).astype(np.float64)
+        return int(self.sums(per_image[:, None]).max())
+
     def part(self, first: int, step: int) -> "ImageDraws":
         """Return every `step`-th resample from number `first` on."""
         return ImageDraws(self.image, self.counts[first::step])
@@ -62,7 +73,7 @@ class ImageDraws:
         -------
         ndarray of float64, shape (resamples, columns)
         """
-        rows = max(1, CHUNK // self.counts.shape[1])
+        rows = max(1, SUMMED // self.counts.shape[1])
         starts = range(0, len(self.counts), rows)
         return np.concatenate([self.counts[start : start + rows].astype(np.float64) @ by_image for start in starts])
 
@@ -131,7 +142,7 @@ class Resampler:
             whole, chosen = self._whole
             return whole.ideal_aurc[chosen]
         ideal = rank(self.quality, self.quality)
-        harmonic = harmonic_sums(self._most_answers)
+        harmonic = harmonic_sums(self.draws.most_answers)
         parts = [Blocks(ideal, weights, harmonic).aurc for weights in self._weights(ideal)]
         return np.concatenate(parts)
 
@@ -168,7 +179,7 @@ class Resampler:
         measured = list(asked_of(risks, costs, deployment))
         asked = [one for one in measured if is_probability or not one[0].needs_probability]
         values = self._from_sums(ranking, asked)
-        harmonic = harmonic_sums(self._most_answers)
+        harmonic = harmonic_sums(self.draws.most_answers)
         by_order = [
             (key, metric.resampled.value, at)
             for metric, key, at in asked
@@ -206,7 +217,7 @@ class Resampler:
         ndarray of float64, shape (resamples, points)
         """
         parts = []
-        harmonic = harmonic_sums(self._most_answers)
+        harmonic = harmonic_sums(self.draws.most_answers)
         for weights in self._weights(ranking):
             blocks = Blocks(ranking, weights, harmonic)
             counts = np.maximum(coverage * blocks.total[:, None], 1.0)
@@ -214,16 +225,12 @@ class Resampler:
             parts.append(np.stack(sums) / (10.0 * counts))
         return np.concatenate(parts)
 
-    @property
-    def _most_answers(self) -> int:
-        per_image = np.bincount(self.draws.image)
-        return int((self.draws.counts @ per_image).max())
-
     def _weights(self, ranking: Ranking) -> Iterator[Floats]:
         image = self.draws.image[ranking.order]
         rows = max(1, CHUNK // ranking.n)
         for start in range(0, len(self.draws.counts), rows):
-            yield np.take(self.draws.counts[start : start + rows], image, axis=1).astype(np.float64)
+            # There are fewer images than answers to convert.
+            yield np.take(self.draws.counts[start : start + rows].astype(np.float64), image, axis=1)
 
     def _from_sums(self, ranking: Ranking, asked: Iterable[tuple[Metric, Key, At]]) -> dict[Key, Floats]:
         """Compute the metrics that are made of sums over answers: one matrix product over images."""

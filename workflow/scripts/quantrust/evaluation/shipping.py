@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from quantrust.artifacts.tables import read_table, write_table
+from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.calibrators import add_calibrated
-from quantrust.evaluation.comparison import Estimates, Results, results_of
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
 from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import Floats
-from quantrust.evaluation.variant import check_confidences, remembered_draws, whole_test_sets
+from quantrust.evaluation.resampled_variant import read_resampled
+from quantrust.evaluation.results import MetricResults
 
 SCHEMA = pl.Schema(
     {
@@ -135,10 +134,6 @@ class ShippingSettings:
         Risk limits R, in [0, 1]; each has verdicts of its own, on the same resamples.
     keeps : float
         Share of the reference's coverage at risk that a scheme has to keep, in (0, 1].
-    id_dataset : str
-    resamples : int
-        Bootstrap resamples of images.
-    seed : int
     level : float in (0, 1)
         Nominal coverage of the intervals.
     """
@@ -147,17 +142,11 @@ class ShippingSettings:
     estimators: Sequence[str]
     risks: Sequence[float]
     keeps: float
-    id_dataset: str
-    resamples: int
-    seed: int
     level: float = LEVEL
 
 
 def write_shipping(
-    scores_paths: Mapping[tuple[str, str], str | Path],
-    mixture_paths: Mapping[str, str | Path],
-    out_path: str | Path,
-    settings: ShippingSettings,
+    resampled_paths: Mapping[tuple[str, str], str | Path], out_path: str | Path, settings: ShippingSettings
 ) -> None:
     """Tabulate the shares of a model's accuracy and coverage at risk that every scheme keeps, on whole test sets.
 
@@ -168,10 +157,8 @@ def write_shipping(
 
     Parameters
     ----------
-    scores_paths : mapping of (str, str) to str or Path
-        The Parquet file of scores by model and scheme.
-    mixture_paths : mapping of str to str or Path
-        For each shifted dataset the Parquet file of its mixtures.
+    resampled_paths : mapping of (str, str) to str or Path
+        The file of `quantrust.evaluation.resampled_variant` by model and scheme; all of the same resamples.
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`: for every variant but the reference, every estimator and
         every dataset, a row for accuracy, without a verdict, and one for the coverage at each risk limit, which is
@@ -182,62 +169,47 @@ def write_shipping(
     Raises
     ------
     QuantrustError
-        As `evaluate_variant`; also where two schemes of a model do not answer the same questions.
+        If two schemes of a model do not answer the same questions, or a file is missing or damaged.
     """
-    mixtures = {dataset: read_table(path) for dataset, path in mixture_paths.items()}
     metrics: list[Key] = [("accuracy", None), *(("coverage_at_risk", risk) for risk in settings.risks)]
-    draw = remembered_draws(settings.resamples, settings.seed)
-
-    def results(model: str, scheme: str) -> dict[str, list[Results]]:
-        scores = add_calibrated(read_table(scores_paths[model, scheme]), settings.estimators, settings.id_dataset)
-        check_confidences(scores, settings.estimators, f"{model}/{scheme}")
-        test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset))
-        return {
-            estimator: results_of(
-                Estimates(scores, estimator), test_sets, id_dataset=settings.id_dataset, metrics=metrics, draw=draw
-            )
-            for estimator in settings.estimators
-        }
-
     rows: list[tuple[object, ...]] = []
-    for model in dict.fromkeys(model for model, _ in scores_paths):
-        schemes = [scheme for name, scheme in scores_paths if name == model and scheme != settings.reference]
-        if (model, settings.reference) not in scores_paths:
+    for model in dict.fromkeys(model for model, _ in resampled_paths):
+        schemes = [scheme for name, scheme in resampled_paths if name == model and scheme != settings.reference]
+        if not schemes or (model, settings.reference) not in resampled_paths:
             continue
-        bases = results(model, settings.reference)
+        bases = read_resampled(resampled_paths[model, settings.reference])
         for scheme in schemes:
-            found = results(model, scheme)
+            found = read_resampled(resampled_paths[model, scheme])
             pairs = [
                 (estimator, *pair)
                 for estimator in settings.estimators
                 for pair in zip(bases[estimator], found[estimator], strict=True)
             ]
             for estimator, base, own in pairs:
-                setting = base.setting
-                if not setting.answers["question_id"].equals(own.setting.answers["question_id"]):
+                asked = base.asked
+                if asked.questions != own.asked.questions:
                     raise QuantrustError(
                         f"{model}/{scheme} and {model}/{settings.reference} do not answer the same questions of "
-                        f"{setting.dataset}; expected scores made from the same questions tables"
+                        f"{asked.dataset}; expected scores made from the same questions tables"
                     )
-                images = setting.answers["image_id"].n_unique()
                 for key in metrics:
                     kept, ratios = _kept(base, own, key)
                     numbers = (base.values[key], own.values[key], kept, *interval(ratios, settings.level))
                     judged: tuple[str, int, int, int] | tuple[None, None, None, None] = (None, None, None, None)
                     if key[0] == "coverage_at_risk":
                         members = math.lcm(len(base.members), len(own.members))
-                        judged = judge(ratios, members, settings.keeps, images, settings.level)
+                        judged = judge(ratios, members, settings.keeps, asked.images, settings.level)
                     rows.append(
                         (
-                            *(model, scheme, estimator, setting.dataset, *key),
+                            *(model, scheme, estimator, asked.dataset, *key),
                             *map(null_if_nan, numbers),
-                            *(*judged, setting.answers.height, images),
+                            *(*judged, asked.n, asked.images),
                         )
                     )
     write_table(pl.DataFrame(rows, schema=SCHEMA, orient="row"), out_path)
 
 
-def _kept(base: Results, own: Results, key: Key) -> tuple[float, Floats]:
+def _kept(base: MetricResults, own: MetricResults, key: Key) -> tuple[float, Floats]:
     """Return a scheme's share of the reference's value, also on each resample; NaN where the reference has none."""
     references = base.resampled[key]
     undefined = np.full(references.shape, math.nan)

@@ -46,7 +46,7 @@ from quantrust.study.contents import (
     variants_of,
 )
 from quantrust.study.jobs import Job, study_jobs
-from quantrust.study.settings import components, features
+from quantrust.study.settings import components, features, resampling
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -590,8 +590,14 @@ class _Planner:
         results = rows * len(learning_estimators(self.config))
         return self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + results * RESULT_BYTES)
 
+    def _resample_variant(self, job: Job) -> Estimate:
+        found = self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._resampled)
+        return found if found.host is None else replace(found, host=found.host + 2 * self._resampled)
+
     def _compare_variants(self, job: Job) -> Estimate:
-        return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._compared * RESULT_BYTES)
+        # the resampled metrics of all variants, and those of one more as they are read
+        read = self._resampled * (self._variants + 1)
+        return Estimate(disk=RESULTS_BYTES + self._compared * RESULT_BYTES, host=PLAIN + read)
 
     def _measure_drift(self, job: Job) -> Estimate:
         found = self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + self._drifted * RESULT_BYTES)
@@ -607,7 +613,8 @@ class _Planner:
         return replace(found, host=found.host + COMPARED_AT_ONCE + logits + answers)
 
     def _judge_schemes(self, job: Job) -> Estimate:
-        return self._variant(self.config["comparison"]["resamples"], RESULTS_BYTES + self._judged * RESULT_BYTES)
+        # those of a scheme and of the one that it is held against, and of one more as they are read
+        return Estimate(disk=RESULTS_BYTES + self._judged * RESULT_BYTES, host=PLAIN + 3 * self._resampled)
 
     def _weigh_components(self, job: Job) -> Estimate:
         grid = grid_variants(self.config)
@@ -669,6 +676,12 @@ class _Planner:
         """Comparisons: of a variant each estimator with bf16 and with maxprob, by accuracy, AURC, ECE and coverages."""
         pairs = 2 * self._variants * len(self.config["comparison"]["estimators"])
         return pairs * len(self.questions) * (3 + len(self.config["report"]["risks"]))
+
+    @property
+    def _resampled(self) -> int:
+        """Bytes of the resampled metrics of a variant."""
+        asked = resampling(self.config)
+        return 8 * asked["resamples"] * len(asked["metrics"]) * len(asked["estimators"]) * len(self.questions)
 
     @property
     def _drifted(self) -> int:
@@ -814,6 +827,7 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "set_operating_points": _Planner._set_operating_points,
     "decide_variant": _Planner._decide_variant,
     "evaluate_learning": _Planner._evaluate_learning,
+    "resample_variant": _Planner._resample_variant,
     "compare_variants": _Planner._compare_variants,
     "measure_drift": _Planner._measure_drift,
     "judge_schemes": _Planner._judge_schemes,

@@ -181,6 +181,8 @@ def _evaluation_jobs(config: Config) -> Iterator[Job]:
         if config["selector"]["learning_curve"]:
             yield _job("evaluate_learning", paths.LEARNING_CURVE, **variant)
     reports = config["report"]["folder"]
+    for model, scheme in variants_of(config):
+        yield _job("resample_variant", paths.RESAMPLED, reports=reports, model=model, scheme=scheme)
     yield _job("compare_variants", paths.COMPARISONS, reports=reports)
     if has_drift(config):
         yield _job("measure_drift", paths.DRIFT, reports=reports)

@@ -39,6 +39,7 @@ LABELS_SCORES = "data/learning/scores/{model}/{scheme}/{labels}.parquet"
 LEARNING_CURVE = "data/learning/curves/{model}/{scheme}.parquet"
 
 # What is computed of all variants together. Two studies with folders of their own for reports do not undo each other.
+RESAMPLED = "data/studies/{reports}/resampled/{model}/{scheme}.parquet"
 COMPARISONS = "data/studies/{reports}/comparisons.parquet"
 SHIPPING = "data/studies/{reports}/shipping.parquet"
 FAIRNESS = "data/studies/{reports}/fairness.parquet"

@@ -144,11 +144,26 @@ def comparison(config: Config) -> dict[str, Any]:
     coverages = [("coverage_at_risk", risk) for risk in config["report"]["risks"]]
     return {
         "pairs": _compared_pairs(config),
-        "id_dataset": config["study"]["id_dataset"],
         "metrics": [("accuracy", None), ("aurc", None), ("ece", None), *coverages],
+        "level": config["evaluation"]["confidence_level"],
+    }
+
+
+def resampling(config: Config) -> dict[str, Any]:
+    """Return what every variant is resampled with: for all that it is compared by, and judged by."""
+    compared, judged = comparison(config), shipping(config)
+    estimators = [estimator for pair in compared["pairs"] for _, _, estimator in pair]
+    metrics = list(compared["metrics"])
+    schemes = config["study"]["schemes"]
+    if UNQUANTIZED in schemes and len(schemes) > 1:
+        estimators += judged["estimators"]
+        metrics += [("coverage_at_risk", risk) for risk in judged["risks"]]
+    return {
+        "id_dataset": config["study"]["id_dataset"],
+        "estimators": list(dict.fromkeys(estimators)),
+        "metrics": list(dict.fromkeys(metrics)),
         "resamples": config["comparison"]["resamples"],
         "seed": config["seed"],
-        "level": config["evaluation"]["confidence_level"],
     }
 
 
@@ -204,18 +219,19 @@ def shipping(config: Config) -> dict[str, Any]:
     return {
         "reference": UNQUANTIZED,
         **{key: config["report"]["shipping"][key] for key in ("estimators", "risks", "keeps")},
-        "id_dataset": config["study"]["id_dataset"],
-        "resamples": config["comparison"]["resamples"],
         "level": config["evaluation"]["confidence_level"],
-        "seed": config["seed"],
     }
 
 
 def components(config: Config) -> dict[str, Any]:
     """Return what the study of components is given."""
     return {
-        **{key: value for key, value in shipping(config).items() if key not in ("risks", "keeps")},
+        "reference": UNQUANTIZED,
+        "estimators": config["report"]["shipping"]["estimators"],
+        "id_dataset": config["study"]["id_dataset"],
         "resamples": config["evaluation"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
         "risk": config["report"]["shipping"]["risk"],
         "cost": max(config["evaluation"]["costs"]),
         "designs": grids_for_tables(config),
@@ -238,7 +254,12 @@ def drift(config: Config) -> dict[str, Any]:
 def fairness(config: Config) -> dict[str, Any]:
     """Return what the judgement of groups of questions is given."""
     return {
-        **{key: value for key, value in shipping(config).items() if key not in ("risks", "keeps")},
+        "reference": UNQUANTIZED,
+        "estimators": config["report"]["shipping"]["estimators"],
+        "id_dataset": config["study"]["id_dataset"],
+        "resamples": config["comparison"]["resamples"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
         "risk": config["report"]["shipping"]["risk"],
         "groupings": config["evaluation"]["groups"],
     }
