@@ -3,7 +3,7 @@
 from typing import Any
 
 from PIL import Image
-from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from quantrust.models.components import Blocks, GroupRule
@@ -57,7 +57,7 @@ def qformer_blocks() -> Blocks:
     )
 
 
-def load_pictures(folder: str, side: int) -> PilBackend:
+def load_pictures(folder: str, side: int) -> ImageProcessingMixin:
     """Load the image processor of a model folder, whose vision tower reads squares of `side` pixels."""
     image_processor = load_image_processor(BlipImageProcessorPil, folder)
     check_square(folder, image_processor, side)
