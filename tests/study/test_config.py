@@ -164,11 +164,15 @@ FAULTS = [
     ("datasets/scenes/images", {"dev": 1}, r"datasets\.scenes\.images\.val is missing"),
     ("datasets/other", {}, r"datasets\.other\.format is missing"),
     ("datasets/Other", {"format": "vqav2"}, r"datasets is 'Other'; allowed: a name of lower-case letters"),
-    ("datasets/other", {"format": "okvqa"}, r"datasets\.other\.format is 'okvqa'; allowed: gqa, multiple_choice, v"),
+    (
+        "datasets/other",
+        {"format": "okvqa"},
+        r"datasets\.other\.format is 'okvqa'; allowed: coco_captions, gqa, multiple_choice, ",
+    ),
     (
         "datasets/other",
         {"format": "embedded"},
-        r"datasets\.other\.format is 'embedded'; allowed: gqa, multiple_c",
+        r"datasets\.other\.format is 'embedded'; allowed: coco_captions, gqa, m",
     ),
     ("datasets/scenes/format", "vqav2", r"datasets\.scenes\.format is 'vqav2'; allowed: embedded"),
     ("on_bad_image", "ignore", r"on_bad_image is 'ignore'; allowed: stop, skip"),
