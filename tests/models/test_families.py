@@ -197,7 +197,7 @@ def test_a_model_of_another_family_than_the_config_says_is_refused(model_folders
     source = _copy(model_folders["qwen2_vl"], tmp_path / "source")
     files = {path.name: sha256(path) for path in source.iterdir()}
     (source / "training.json").write_text(json.dumps({"files": files}))
-    with pytest.raises(QuantrustError, match=r"model_type 'qwen2_vl', but the config says .* 'idefics3'"):
+    with pytest.raises(QuantrustError, match=r"describes a 'qwen2_vl' model, but the config says .* 'idefics3'"):
         prepare_model(source, tmp_path / "out", "idefics3")
     assert not (tmp_path / "out").exists()
 
