@@ -91,6 +91,11 @@ def export_checkpoint(
     if out_folder.exists() and not (out_folder.is_dir() and not any(out_folder.iterdir())):
         raise QuantrustError(f"{out_folder} exists; expected the path of a new or empty folder")
     _, model, _, record = load_checkpoint(folder, STORED_DTYPE)
+    if form.tokens_first and model.main_input_name != "input_ids":
+        raise QuantrustError(
+            f"{folder}: transformers loads no {format_name} folder of a {type(model).__name__}, whose main input is no "
+            "text; export it as compressed-tensors"
+        )
     rows = [row for row in record["layers"] if row["bits"] is not None]
     if not rows:
         raise QuantrustError(

@@ -122,11 +122,14 @@ class Format:
         Whether the format holds float zero-points beside packed codes, or beside unpacked ones alone, or nowhere.
     requirements : tuple of str
         The packages that read it.
+    tokens_first : bool
+        Whether they read models alone whose main input is tokens.
     """
 
     lay_out: Callable[[list[ExportLayer], list[str], bool], Layout]
     float_zeros: Literal["packed", "unpacked", "none"]
     requirements: tuple[str, ...]
+    tokens_first: bool = False
 
 
 def integer_zeros(weight: QuantizedWeight) -> QuantizedWeight:

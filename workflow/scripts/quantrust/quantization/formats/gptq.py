@@ -186,4 +186,4 @@ def _grids(layer: ExportLayer) -> list[tuple[int, int]]:
     return [(layer.weight.bits, size) for size in GROUP_SIZES if layer.weight.group_size % size == 0]
 
 
-FORMAT = Format(lay_out, float_zeros="none", requirements=("transformers", "optimum", "gptqmodel"))
+FORMAT = Format(lay_out, float_zeros="none", requirements=("transformers", "optimum", "gptqmodel"), tokens_first=True)
