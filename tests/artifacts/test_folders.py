@@ -139,7 +139,7 @@ def test_a_file_is_hashed_once_unless_it_changed(folder, monkeypatch):
 
 
 def test_weights_and_the_librarys_files_are_opened_only_where_the_folder_was_checked():
-    """`model_type_of` checks a folder before the library reads it, `weight_files` weights before they are opened."""
+    """`family_name_of` checks a folder before the library reads it, `weight_files` weights before they are opened."""
     checked = {
         # after `check_folder` in the same function, or in `load_checkpoint`
         "load_file": {"quantization/checkpoint.py"},
@@ -151,7 +151,7 @@ def test_weights_and_the_librarys_files_are_opened_only_where_the_folder_was_che
             "models/weights.py",
             "models/streamed_weights.py",
         },
-        # after `model_type_of`, which every way to a family takes
+        # after `family_name_of`, which every way to a family takes
         "from_pretrained": {
             "models/loading.py",
             "models/processing.py",
