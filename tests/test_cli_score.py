@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from quantrust.cli import main
+from quantrust.tasks.cider import cider_d
 from quantrust.tasks.task import load_task
 
 # The soft accuracy of "yes" by how many of the ten references say so.
@@ -425,6 +426,27 @@ def test_gqa_is_scored_by_exact_match(tmp_path, capsys):
 def test_multiple_choice_is_scored_by_its_letters(tmp_path):
     _, out = score_one_file(tmp_path, CHOICES, {"1": "a", "2": "a plate"})
     assert (out["format"], out["accuracy"]) == ("multiple_choice", 0.5)
+
+
+def captions(*of_images):
+    images = [{"id": k, "file_name": f"{k}.jpg"} for k in range(len(of_images))]
+    told = [{"image_id": k, "caption": caption} for k, several in enumerate(of_images) for caption in several]
+    return {"images": images, "annotations": told}
+
+
+def test_captions_are_scored_as_shares_of_what_people_reach_and_by_cider_d_as_a_whole(tmp_path, capsys):
+    people = [["a red bus here", "a red bus there"], ["one black cat sits", "the black cat sits"]]
+    code, out = score_one_file(tmp_path, captions(*people), {"0": "a red bus here", "1": "a dog"})
+    assert code == 0
+    assert (out["format"], out["accuracy"], out["questions"]) == ("coco_captions", 0.5, 2)
+    assert out["cider_d"] == pytest.approx(cider_d(["a red bus here", "a dog"], people))
+    shown = capsys.readouterr().out
+    assert "judged by share of people's CIDEr-D" in shown and re.search(r"cider_d +\d", shown)
+
+
+def test_a_picture_with_one_caption_is_named(tmp_path, capsys):
+    assert score_one_file(tmp_path, captions(["a bus", "the bus"], ["a cat"]), {"0": "a", "1": "a"})[0] != 0
+    assert "a.json: question 1: expected two reference captions or more, got 1" in capsys.readouterr().err
 
 
 def test_a_stated_format_is_the_one_that_is_read(tmp_path, capsys):

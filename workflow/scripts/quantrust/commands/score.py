@@ -57,8 +57,8 @@ Score answers with confidences: accuracy, risk-coverage, effective reliability
 and calibration, with intervals from resampling the images. The answers are in
 a table of scores, in a log of lm-evaluation-harness or lmms-eval, or in the
 official VQA result format beside questions and annotations as published
-(VQAv2, AdVQA, VizWiz, GQA) or multiple-choice questions. There the format
-decides how answers are judged."""
+(VQAv2, AdVQA, VizWiz, GQA, COCO captions) or multiple-choice questions. There
+the format decides how answers are judged."""
 
 EPILOG = """\
 a row of a table, here of T.jsonl:
