@@ -335,6 +335,10 @@ REFUSED = [
         {"format": "multiple_choice", "annotations": "a", "images": "i", "split": SHARES, "image_name": "{image_id}"},
         r"datasets\.more\.image_name is given; allowed: nothing, multiple_choice names the image of every question",
     ),
+    (
+        {**OFFICIAL, "split": SHARES, "instruction": "What is this?"},
+        r"datasets\.more\.instruction is given; allowed: nothing, vqav2 has a question about every image",
+    ),
     ({"format": "vqav2", "splits": {"test": {}}}, r"datasets\.more\.splits\.test\.questions is missing"),
     ({**OFFICIAL, "splits": {"test": FILES}}, r"datasets\.more\.questions is given beside datasets\.more\.splits"),
     (

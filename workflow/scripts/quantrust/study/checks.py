@@ -240,6 +240,8 @@ def _official_faults(path: str, dataset: Mapping[str, Any]) -> Faults:
             )
     if "image_name" in dataset and file_format.image_name is None:
         yield f"{path}.image_name is given; allowed: nothing, {dataset['format']} names the image of every question"
+    if "instruction" in dataset and not file_format.may_be_mute:
+        yield f"{path}.instruction is given; allowed: nothing, {dataset['format']} has a question about every image"
     if "split" in dataset:
         total = sum(dataset["split"][split] for split in ID_SPLITS)
         if abs(total - 1) > 1e-9:
