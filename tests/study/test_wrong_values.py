@@ -115,9 +115,16 @@ def whole_config() -> dict:
     config["models"]["wide"] = {"stress": {"model": "adversary", "share": 0.25, "factor": 8}}
     training = yaml.safe_load(SCHEMA.read_text())["properties"]["models"]["additionalProperties"]["properties"]
     for key, part in training["training"]["properties"].items():
-        config["models"]["adversary"]["training"].setdefault(key, 0.5 if key.endswith(("rate", "decay")) else 1)
-        assert part["$ref"]
+        value = True if part.get("type") == "boolean" else 0.5 if key.endswith(("rate", "decay")) else 1
+        config["models"]["adversary"]["training"].setdefault(key, value)
     config["datasets"] |= {
+        "captions": {
+            "format": "coco_captions",
+            "annotations": "own/a.json",
+            "images": "own",
+            "split": shares,
+            "instruction": "Describe it.",
+        },
         "divided": {
             "format": "vqav2",
             **files,
