@@ -13,6 +13,8 @@ from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import METHODS
 from quantrust.study.config import check_config, completed
 from quantrust.study.contents import declared_for_bundles, estimators_of
+from quantrust.study.settings import dataset as dataset_settings
+from quantrust.study.settings import prompt
 from study_workspace import OVERLAYS, ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -565,3 +567,10 @@ def test_every_estimator_and_calibration_of_the_package_is_allowed_and_no_other(
         config["study"]["estimators"] = [name]
         with pytest.raises(QuantrustError, match=r"study\.estimators\[0\] is .*; allowed: (entropy\n|the name of an)"):
             check_config(config, SCHEMA)
+
+
+def test_captions_of_the_scenes_are_asked_for_without_the_prompt_of_a_model(config: dict) -> None:
+    config["models"]["qwen2-vl-tiny"]["prompt"] = "Question: {question} Short answer:"
+    assert prompt(config, "qwen2-vl-tiny", "scenes") == "Question: {question} Short answer:"
+    assert prompt(config, "qwen2-vl-tiny", "scenes-captions") == "{question}"
+    assert "prompt" not in dataset_settings(config, "scenes-captions")

@@ -33,11 +33,12 @@ SPREAD = ("workers", "shards")
 
 
 def dataset(config: Config, dataset: str) -> dict[str, Any]:
-    """Return what a dataset's writer is given: its section of the config, less what selects among candidates."""
+    """Return what a dataset's writer is given: its section of the config, less what only others read."""
     if dataset == CANDIDATES:
         language = config["datasets"][LANGUAGE_SHIFT]
         return {key: language[key] for key in ("images", "questions_per_image", "seed")}
-    return {key: value for key, value in config["datasets"][dataset].items() if key not in ("format", "groups")}
+    section = config["datasets"][dataset]
+    return {key: value for key, value in section.items() if key not in ("format", "groups", "prompt")}
 
 
 def division(config: Config, dataset: str) -> dict[str, Any]:
