@@ -129,7 +129,8 @@ def test_a_model_of_full_width_is_quantized_and_answers_in_less_than_8_gb(
             answers = pl.read_parquet(tmp_path / f"{scheme}.parquet")
             assert len(answers) == len(QUESTIONS)
             assert answers["joint_log_prob"].is_finite().all()
-            assert answers["joint_log_prob"].n_unique() == len(QUESTIONS)
+            # a random head that is the embedding may be certain of each answer; what it reads differs all the same
+            assert len({tuple(state) for state in answers["answer_state"].to_list()}) == len(QUESTIONS)
         record_property("peak bytes and CPU seconds", measured)
         assert max(peak for peak, _ in measured.values()) < MEMORY_BYTES
     finally:
