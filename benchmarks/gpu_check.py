@@ -38,13 +38,13 @@ from pathlib import Path
 
 import polars as pl
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from measuring import peak_memory, relative_error, reset_peak
 from official_files import ask, draw, write_captions
 from published_layout import FULL_WIDTH, MINI, write_model_folder
 from quantrust.artifacts.tables import read_table, write_table
+from quantrust.data.images import read_image
 from quantrust.data.questions import SCHEMA
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object
@@ -287,8 +287,8 @@ class Check:
         dtype, kernel, device = self.ways[way]
         family, model, processor, _ = load_checkpoint(self.checkpoint(scheme), DTYPES[dtype], kernel, device)
         asked = read_table(self.folder / "questions" / "cpu" / "drawn.parquet").row(0, named=True)
-        with Image.open(asked["image"]) as picture, torch.inference_mode():
-            encoded = family.encode_images(model, family.preprocess(processor, [picture.convert("RGB")]))
+        with torch.inference_mode():
+            encoded = family.encode_images(model, family.preprocess(processor, [read_image(asked["image"])]))
             inputs = family.language_inputs(model, processor, [asked["question"]], encoded)
         kernels = ", ".join(f"{name} in {count} layers" for name, count in describe_kernels(model).items())
         if way != "device":

@@ -142,7 +142,7 @@ def test_weights_and_the_librarys_files_are_opened_only_where_the_folder_was_che
     """`family_name_of` checks a folder before the library reads it, `weight_files` weights before they are opened."""
     checked = {
         # after `check_folder` in the same function, or in `load_checkpoint`
-        "load_file": {"quantization/checkpoint.py"},
+        "load_file": {"quantization/checkpoint.py", "embedded/checkpoints.py"},
         "safe_open": {
             "confidence/selector.py",
             "quantization/checkpoint.py",

@@ -63,7 +63,10 @@ def add_parser(subparsers: Any) -> None:
         "--images", type=Path, metavar="DIR", help="folder of the items' images (default: that of FILE)"
     )
     parser.add_argument(
-        "--format", choices=format_names(), help="format of official questions (default: the one they look like)"
+        "--format",
+        choices=format_names(),
+        metavar="NAME",
+        help=f"format of official questions: {', '.join(format_names())} (default: the one they look like)",
     )
     parser.add_argument("--out", type=Path, metavar="OUT.jsonl", help="file for the answers to the items")
     parser.add_argument(

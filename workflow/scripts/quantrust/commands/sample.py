@@ -19,7 +19,13 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
     """Add what is asked, how it is judged and on what the bundle runs."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
     parser.add_argument("--items", type=Path, required=True, metavar="ITEMS", help="table of questions, see below")
-    parser.add_argument("--task", choices=task_names(), default="vqa", help="how answers are judged (default: vqa)")
+    parser.add_argument(
+        "--task",
+        choices=task_names(),
+        default="vqa",
+        metavar="TASK",
+        help=f"how answers are judged: {', '.join(task_names())} (default: vqa)",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default: %(default)s)")
     parser.add_argument(
         "--kernel",

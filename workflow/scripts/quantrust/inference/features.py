@@ -173,7 +173,8 @@ def dump_features(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )
     for number in chosen:
-        _refuse_unreadable(chunks[number], family, processor, settings.prompt, questions_path)
+        asked = chunks[number].filter(pl.col("question") != "") if task.may_be_mute else chunks[number]
+        _refuse_unreadable(asked, family, processor, settings.prompt, questions_path)
     # A task may learn from the whole dataset, whichever of its chunks are answered here.
     quality = task.judge(questions["answers"].to_list())
     dumper = FeatureDumper(family, model, processor, settings, quality)
@@ -215,9 +216,8 @@ def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpS
 
 def _refuse_unreadable(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
     """Raise when a question cannot be asked: a study finds it earlier, unless the table came by another way."""
-    asked = questions.filter(pl.col("question") != "")
-    for place, fault in faults_of_texts(family, processor, prompt, asked["question"].to_list()).items():
-        raise QuantrustError(f"{place_of(path, asked['question_id'][place])} {fault}")
+    for place, fault in faults_of_texts(family, processor, prompt, questions["question"].to_list()).items():
+        raise QuantrustError(f"{place_of(path, questions['question_id'][place])} {fault}")
 
 
 def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[NeededImage]]:

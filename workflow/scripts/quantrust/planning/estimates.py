@@ -597,7 +597,7 @@ class _Planner:
     def _compare_variants(self, job: Job) -> Estimate:
         # the resampled metrics of all variants, and those of one more as they are read
         read = self._resampled * (self._variants + 1)
-        return Estimate(disk=RESULTS_BYTES + self._compared * RESULT_BYTES, host=PLAIN + read)
+        return Estimate(0, disk=RESULTS_BYTES + self._compared * RESULT_BYTES, host=PLAIN + read)
 
     def _measure_drift(self, job: Job) -> Estimate:
         found = self._variant(self.config["evaluation"]["resamples"], RESULTS_BYTES + self._drifted * RESULT_BYTES)
@@ -614,7 +614,7 @@ class _Planner:
 
     def _judge_schemes(self, job: Job) -> Estimate:
         # those of a scheme and of the one that it is held against, and of one more as they are read
-        return Estimate(disk=RESULTS_BYTES + self._judged * RESULT_BYTES, host=PLAIN + 3 * self._resampled)
+        return Estimate(0, disk=RESULTS_BYTES + self._judged * RESULT_BYTES, host=PLAIN + 3 * self._resampled)
 
     def _weigh_components(self, job: Job) -> Estimate:
         grid = grid_variants(self.config)

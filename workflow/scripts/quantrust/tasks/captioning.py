@@ -42,5 +42,6 @@ TASK = Task(
     check_references=check_captions,
     judge=_judge,
     max_new_tokens=MAX_NEW_TOKENS,
+    may_be_mute=True,
     corpus_metrics={"cider_d": cider_d},
 )

@@ -34,6 +34,8 @@ class Task:
         The user's text around ``{question}``, where the config has none.
     max_new_tokens : int
         Limit on the tokens of an answer, the end token included, where the config has none.
+    may_be_mute : bool
+        Whether an item may have no text: the model is then shown the picture alone.
     corpus_metrics : mapping of str to callable
         Metrics of all answers together, by their names.
     """
@@ -44,6 +46,7 @@ class Task:
     judge: Callable[[Sequence[Sequence[str]]], Quality]
     prompt: str = "{question}"
     max_new_tokens: int = 8
+    may_be_mute: bool = False
     corpus_metrics: Mapping[str, CorpusMetric] = field(default_factory=dict)
 
 

@@ -54,6 +54,8 @@ class Qwen3VL(QwenVL):
     norms = ((nn.LayerNorm, NormKind.WEIGHT), (Qwen3VLTextRMSNorm, NormKind.WEIGHT))
     processor_keys = ("size.shortest_edge", "size.longest_edge")
     max_aspect_ratio = 200
+    # the mergers of the tower's intermediate features
+    blocks_in_connector = True
     published_image_tokens = ("<|image_pad|>", "<|vision_start|>", "<|vision_end|>")
 
     def deepstack_levels(self, model: nn.Module) -> int:
