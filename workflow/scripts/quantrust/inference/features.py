@@ -173,8 +173,8 @@ def dump_features(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )
     for number in chosen:
-        asked = chunks[number].filter(pl.col("question") != "") if task.may_be_mute else chunks[number]
-        _refuse_unreadable(asked, family, processor, settings.prompt, questions_path)
+        worded = chunks[number].filter(pl.col("question") != "") if task.may_be_mute else chunks[number]
+        _refuse_unreadable(worded, family, processor, settings.prompt, questions_path)
     # A task may learn from the whole dataset, whichever of its chunks are answered here.
     quality = task.judge(questions["answers"].to_list())
     dumper = FeatureDumper(family, model, processor, settings, quality)
