@@ -227,13 +227,8 @@ def shipping(config: Config) -> dict[str, Any]:
 def components(config: Config) -> dict[str, Any]:
     """Return what the study of components is given."""
     return {
-        "reference": UNQUANTIZED,
-        "estimators": config["report"]["shipping"]["estimators"],
-        "id_dataset": config["study"]["id_dataset"],
+        **_held_against_unquantized(config),
         "resamples": config["evaluation"]["resamples"],
-        "level": config["evaluation"]["confidence_level"],
-        "seed": config["seed"],
-        "risk": config["report"]["shipping"]["risk"],
         "cost": max(config["evaluation"]["costs"]),
         "designs": grids_for_tables(config),
     }
@@ -255,13 +250,8 @@ def drift(config: Config) -> dict[str, Any]:
 def fairness(config: Config) -> dict[str, Any]:
     """Return what the judgement of groups of questions is given."""
     return {
-        "reference": UNQUANTIZED,
-        "estimators": config["report"]["shipping"]["estimators"],
-        "id_dataset": config["study"]["id_dataset"],
+        **_held_against_unquantized(config),
         "resamples": config["comparison"]["resamples"],
-        "level": config["evaluation"]["confidence_level"],
-        "seed": config["seed"],
-        "risk": config["report"]["shipping"]["risk"],
         "groupings": config["evaluation"]["groups"],
     }
 
@@ -315,6 +305,18 @@ def figure_captions(config: Config) -> dict[str, str]:
         text = path.read_text(encoding="utf-8")
         captions[figure.name] = Template(text, undefined=StrictUndefined).render(snakemake={"config": config})
     return captions
+
+
+def _held_against_unquantized(config: Config) -> dict[str, Any]:
+    """Return what is given to all that resamples schemes beside the unquantized one, at the limit of the page."""
+    return {
+        "reference": UNQUANTIZED,
+        "estimators": config["report"]["shipping"]["estimators"],
+        "id_dataset": config["study"]["id_dataset"],
+        "level": config["evaluation"]["confidence_level"],
+        "seed": config["seed"],
+        "risk": config["report"]["shipping"]["risk"],
+    }
 
 
 def _compared_pairs(config: Config) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
