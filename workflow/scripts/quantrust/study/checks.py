@@ -174,14 +174,20 @@ def _prompts(config: Config) -> Faults:
             yield f"{path} is {shown(prompt)}, which holds {token!r}; allowed: a text without a token of the image"
 
 
-def _parts_of_connectors(config: Config) -> Faults:
-    """Yield what names thirds or layer types of connectors: only some families have blocks in theirs."""
-    models, without = config["models"], {}
+def _families(config: Config) -> dict[str, str]:
+    """Return the family of each model of the study that has one with an adapter; a stressed model has its base's."""
+    models, found = config["models"], {}
     for name in config["study"]["models"]:
         model = models.get(name, {})
         family = models.get(model.get("stress", {}).get("model"), model).get("family")
-        if unsupported(family) is None and not blocks_in_connector(family):
-            without[name] = family
+        if unsupported(family) is None:
+            found[name] = family
+    return found
+
+
+def _parts_of_connectors(config: Config) -> Faults:
+    """Yield what names thirds or layer types of connectors: only some families have blocks in theirs."""
+    without = {name: family for name, family in _families(config).items() if not blocks_in_connector(family)}
     tables = {f"schemes.{name}.table": config["schemes"].get(name, {}) for name in config["study"]["schemes"]}
     rows = {path: scheme.get("table", []) for path, scheme in tables.items()}
     rows |= {f"factorial.{name}.factors": section["factors"] for name, section in config["factorial"].items()}
@@ -280,10 +286,8 @@ def _compute(config: Config) -> Faults:
         yield "compute.attention is 'flash_attention_2'; allowed: eager, sdpa, as compute.device is not cuda"
     if dtype != "bfloat16":
         yield f"features.dtype is {dtype!r}; allowed: bfloat16, as compute.attention is flash_attention_2"
-    for name in config["study"]["models"]:
-        model = config["models"].get(name, {})
-        family = config["models"].get(model.get("stress", {}).get("model"), model).get("family")
-        if unsupported(family) is None and compute["attention"] not in (allowed := attentions(family)):
+    for name, family in _families(config).items():
+        if compute["attention"] not in (allowed := attentions(family)):
             yield (
                 f"compute.attention is {compute['attention']!r}; allowed: {', '.join(allowed)}, as it cannot run parts "
                 f"of {family}, the family of {name}"
