@@ -16,7 +16,7 @@ from quantrust.data.official import place_of
 from quantrust.data.questions import read_part
 from quantrust.data.texts import shown
 from quantrust.errors import QuantrustError
-from quantrust.models.family import Family
+from quantrust.models.family import Family, first_held
 from quantrust.models.loading import family_of
 from quantrust.progress import progress
 
@@ -100,7 +100,7 @@ def faults_of_texts(
     counts = family.question_tokens(processor, list(texts), prompt)
     faults = {}
     for place, (text, count) in enumerate(zip(texts, counts, strict=True)):
-        if (token := next((token for token in reserved if token in text), None)) is not None:
+        if (token := first_held(reserved, text)) is not None:
             faults[place] = f"holds {token!r}, which is a token of {model}'s prompts; reword it"
         elif count == 0:
             faults[place] = f"is {shown(text)}, and {model}'s tokenizer makes no token of it; reword it"

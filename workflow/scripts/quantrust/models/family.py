@@ -403,12 +403,22 @@ class Family(ABC):
         special = {token.content for token in added if token.special}
         return sorted(special.union(map(str, self.prompt_tokens(processor))))
 
-    def refuse_reserved(self, processor: Any, texts: Iterable[str]) -> None:
-        """Raise a QuantrustError for the first text that holds a token of `reserved_tokens`."""
+    def refuse_reserved(self, processor: Any, texts: Iterable[str], kind: str = "") -> None:
+        """Raise a QuantrustError for the first text that holds a token of `reserved_tokens`.
+
+        Parameters
+        ----------
+        processor : object
+        texts : iterable of str
+        kind : str
+            What the message puts before a text, with a space behind it.
+        """
         reserved = self.reserved_tokens(processor)
         for text in texts:
-            if (token := next((token for token in reserved if token in text), None)) is not None:
-                raise QuantrustError(f"{text!r} holds {token!r}, which is a token of the model's prompts; take it out")
+            if (token := first_held(reserved, text)) is not None:
+                raise QuantrustError(
+                    f"{kind}{text!r} holds {token!r}, which is a token of the model's prompts; take it out"
+                )
 
     def _image_features(self, model: nn.Module, tensors: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         return list(model.get_image_features(**tensors).pooler_output)
@@ -602,10 +612,7 @@ class Family(ABC):
             )
         before, after = around
         image_token, mark = self.image_token(processor), self.image_mark(processor)
-        if (token := next((token for token in self.reserved_tokens(processor) if token in template), None)) is not None:
-            raise QuantrustError(
-                f"the prompt {template!r} holds {token!r}, which is a token of the model's prompts; take it out"
-            )
+        self.refuse_reserved(processor, [template], kind="the prompt ")
         if (before.count(mark), after.count(mark)) != (1, 0):
             raise QuantrustError(
                 f"{which} shows the image {before.count(mark)} times before the question and "
@@ -674,6 +681,11 @@ class Family(ABC):
     def logits(self, model: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """Apply the language-model head; shape (..., hidden) to (..., vocabulary)."""
         return model.get_submodule(self.head)(hidden)
+
+
+def first_held(tokens: Iterable[str], text: str) -> str | None:
+    """Return the first of some tokens that a text holds, None if it holds none."""
+    return next((token for token in tokens if token in text), None)
 
 
 def _has(block: nn.Module, name: str) -> bool:
