@@ -163,8 +163,11 @@ def _question_id(image_id: int, number: int) -> int:
     return image_id * 100 + number
 
 
-def _image_name(image_id: int) -> str:
-    return f"{image_id:012d}.png"
+def _save_image(folder: Path, scene: AnnotatedScene) -> str:
+    """Write the picture of a scene into a dataset's folder and return the name of its file."""
+    name = f"{scene.image_id:012d}.png"
+    scene.image.save(folder / "images" / name)
+    return name
 
 
 def _annotation(scene: AnnotatedScene, number: int, answers: list[str]) -> dict:
@@ -224,8 +227,7 @@ def write_scenes(
 def _write_split(folder: Path, split: str, images: int, questions_per_image: int, seed: int) -> None:
     questions, annotations = [], []
     for scene in generate(split, images, questions_per_image, seed):
-        name = _image_name(scene.image_id)
-        scene.image.save(folder / "images" / name)
+        name = _save_image(folder, scene)
         for number, answers in enumerate(scene.answers()):
             annotations.append(_annotation(scene, number, answers))
             questions.append(
@@ -257,8 +259,7 @@ def write_scene_captions(out_dir: str | Path, *, images: dict[str, int], caption
         for split, count in images.items():
             listed, annotations = [], []
             for scene in generate(split, count, 1, seed):
-                name = _image_name(scene.image_id)
-                scene.image.save(folder / "images" / name)
+                name = _save_image(folder, scene)
                 listed.append({"id": scene.image_id, "file_name": name, "height": SIZE, "width": SIZE})
                 for number, text in enumerate(scene.captions()):
                     caption_id = _question_id(scene.image_id, number)
@@ -275,8 +276,7 @@ def _write_calibration(folder: Path, captions: int, seed: int, written: Callable
     """Write train images with a caption each, in the ShareGPT4V layout."""
     records = []
     for scene in generate("train", captions, 1, seed):
-        name = _image_name(scene.image_id)
-        scene.image.save(folder / "images" / name)
+        name = _save_image(folder, scene)
         turns = [("human", f"<image>\n{INSTRUCTION}"), ("gpt", written(scene))]
         conversation = [{"from": speaker, "value": text} for speaker, text in turns]
         records.append({"id": str(scene.image_id), "image": name, "conversations": conversation})
@@ -365,8 +365,7 @@ def write_multimodal(out_dir: str | Path, *, images: int, seed: int) -> None:
         (folder / "images").mkdir()
         records = []
         for scene in generate("multimodal", images, 1, seed):
-            name = _image_name(scene.image_id)
-            scene.image.save(folder / "images" / name)
+            name = _save_image(folder, scene)
             (answers,) = scene.answers()
             top = majority(answers)
             records.append(
