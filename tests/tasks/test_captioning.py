@@ -2,10 +2,11 @@
 
 import pytest
 
+from quantrust.data.format import format_names, load_format
 from quantrust.errors import QuantrustError
 from quantrust.tasks.cider import CiderD, ceiling
 from quantrust.tasks.scene_captioning import best_fact_f1
-from quantrust.tasks.task import how_asked, load_task
+from quantrust.tasks.task import how_asked, load_task, task_of_format
 
 PEOPLE = [["a red bus on a road", "the red bus drives"], ["a black cat sits", "one black cat sits still"]]
 
@@ -59,3 +60,9 @@ def test_a_caption_has_room_for_many_tokens():
         == how_asked(load_task("scene_captioning"))["max_new_tokens"]
         == 96
     )
+
+
+def test_items_without_text_are_read_only_for_tasks_that_ask_models_about_them():
+    mute = [name for name in format_names() if load_format(name).may_be_mute]
+    assert mute == ["coco_captions"]
+    assert all(task_of_format(name).may_be_mute for name in mute)
