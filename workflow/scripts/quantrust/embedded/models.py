@@ -95,11 +95,12 @@ SPECS = {
     "qwen2-vl-tiny": EmbeddedSpec("qwen2_vl"),
     "idefics3-tiny": EmbeddedSpec("idefics3"),
     # A patch is a cell of a scene. As in the published model, the last vision block never runs.
-    "llava-tiny": EmbeddedSpec("llava", kv_heads=4, vision_layers=5, patch=2 * PATCH),
+    "llava-tiny": EmbeddedSpec("llava", layers=12, kv_heads=4, vision_layers=5, patch=2 * PATCH),
     # As many queries as a scene has cells.
     "blip2-tiny": EmbeddedSpec(
         "blip_2",
         mlp=256,
+        layers=12,
         kv_heads=4,
         vision_layers=4,
         queries=16,

@@ -2,8 +2,8 @@
 
 First the vision tower and the connector learn, through throw-away heads, to say what stands in each cell of a scene;
 then the language model alone learns to answer questions and to write captions on frozen image features. The questions
-and the caption of one image share its prefix (`quantrust.embedded.shared_prefix`). Matrix products run in bfloat16,
-attention, losses and weights in float32.
+and the caption of one image share its prefix (`quantrust.embedded.shared_prefix`). Matrix products of the
+language model run in bfloat16 or in float32, as the settings say; attention, losses and weights are float32.
 
 Training takes hours. It goes on from its last checkpoint (`quantrust.embedded.checkpoints`) and then ends in the bytes
 of a training that nothing interrupted.
@@ -56,7 +56,9 @@ class TrainingSettings:
     in every `caption_every`-th step. With `people_s_captions` an image has those of five people, of which one is drawn
     each time; otherwise it has one caption. The language model's rate follows a cosine over `language_horizon` steps
     and falls linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
-    `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there.
+    `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there. The matrix
+    products of the language model are computed in `precision`, bfloat16 or float32. A processor without instructions
+    for bfloat16 takes six times as long for it as for float32.
     """
 
     images: int = 30_000
@@ -77,6 +79,7 @@ class TrainingSettings:
     refining_rate: float = 1.5e-3
     warmup: int = 300
     weight_decay: float = 0.05
+    precision: str = "bfloat16"
     seed: int = 1
     data_seed: int = 0
 
@@ -423,7 +426,7 @@ def _language_stage(
     def loss(step: int, rows: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         batch = sequences.batch(rows, rng, captions=step % settings.caption_every == 0)
         wanted = batch.labels != IGNORED
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.precision == "bfloat16"):
             embeds = model.get_submodule(family.embedding)(batch.ids)
             embeds = embeds.index_copy(1, places, features[torch.from_numpy(rows)])
             hidden = decoder(
