@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from quantrust.embedded.models import SPECS, build_model, train_tokenizer
-from quantrust.embedded.training import IGNORED, TrainingSettings, _processor_for, _Sequences, _TrainingSet
+from quantrust.embedded.shared_prefix import ATTENTION
+from quantrust.embedded.training import (
+    IGNORED,
+    TrainingSettings,
+    _cache_features,
+    _language_cycles,
+    _language_stage,
+    _processor_for,
+    _Sequences,
+    _TrainingSet,
+)
 from quantrust.models.loading import load_family
 
 SMALL = {"layers": 1, "vision_layers": 2}
@@ -52,3 +62,24 @@ def test_segments_are_the_prompts_and_answers_of_the_family(name, by_length, sce
             assert torch.equal(positions, inputs.position_ids[..., 0, :])
             seen.append(tuple(tokens))
     assert len(set(seen)) == 2 * (settings.questions_per_step + 1)
+
+
+def test_products_are_computed_in_the_precision_of_the_settings(scenes, tmp_path):
+    spec = replace(SPECS["llava-tiny"], **SMALL)
+    family = load_family(spec.family)
+    tokenizer = train_tokenizer(scenes.corpus(), spec.family)
+    model = build_model(spec, tokenizer, 0)
+    processor = _processor_for(family, model, tokenizer, tmp_path)
+    sequences = _Sequences(family, model, processor, scenes, spec, SETTINGS)
+    features = _cache_features(family, model, processor, scenes.images)
+    model.get_submodule(family.decoder).set_attn_implementation(ATTENTION)
+    dtypes = {}
+    for precision in ("bfloat16", "float32"):
+        seen = dtypes.setdefault(precision, set())
+        hook = model.get_submodule(family.head).register_forward_hook(lambda *call, seen=seen: seen.add(call[2].dtype))
+        settings = replace(SETTINGS, precision=precision)
+        stage = _language_stage(family, model, sequences, features, settings, _language_cycles(settings)[0])
+        loss, _ = stage.loss(0, np.array([0, 2]), np.random.default_rng(0))
+        hook.remove()
+        assert loss.dtype == torch.float32
+    assert dtypes == {"bfloat16": {torch.bfloat16}, "float32": {torch.float32}}
