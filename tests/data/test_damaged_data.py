@@ -60,6 +60,17 @@ CHOICES = [
     {"question_id": k, "image": f"{image}.png", "question": "What?", "choices": ["red", "blue"], "answer": k}
     for k, image in enumerate(IMAGES)
 ]
+PAIRS = {
+    "images": [
+        {
+            "filename": f"{image}.png",
+            "imgid": k,
+            "split": "test",
+            "sentences": [{"raw": f"Picture {image}.", "imgid": k, "sentid": 2 * k}, {"raw": "A picture.", "imgid": k}],
+        }
+        for k, image in enumerate(IMAGES)
+    ]
+}
 SPLITS = {"dev": ["a"], "val": ["b"], "test": []}
 PREDICTIONS = [
     {"question_id": 0, "answer": "red", "confidence": 0.5},
@@ -73,6 +84,7 @@ FILES = {
     "v.json": LIST,
     "g.json": GQA,
     "c.json": CHOICES,
+    "f.json": PAIRS,
     "s.json": SPLITS,
     "p.json": PREDICTIONS,
 }
@@ -110,6 +122,12 @@ class Data:
                 "annotations": self.folder / "c.json",
                 "images": self.folder / "images",
             },
+            "flickr30k": {
+                "format": "flickr30k",
+                "annotations": self.folder / "f.json",
+                "images": self.folder / "images",
+                "subset": "test",
+            },
         }[kind]
 
     def build(self, kind: str) -> None:
@@ -134,6 +152,7 @@ READERS: dict[str, Callable[[Data], None]] = {
     "v.json": lambda data: data.build("vizwiz"),
     "g.json": lambda data: data.build("gqa"),
     "c.json": lambda data: data.build("multiple_choice"),
+    "f.json": lambda data: data.build("flickr30k"),
     "s.json": lambda data: data.divide(),
     "p.json": lambda data: data.predict(),
 }

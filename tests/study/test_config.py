@@ -169,12 +169,12 @@ FAULTS = [
     (
         "datasets/other",
         {"format": "okvqa"},
-        r"datasets\.other\.format is 'okvqa'; allowed: coco_captions, gqa, multiple_choice, ",
+        r"datasets\.other\.format is 'okvqa'; allowed: coco_captions, flickr30k, gqa, multiple_choice, ",
     ),
     (
         "datasets/other",
         {"format": "embedded"},
-        r"datasets\.other\.format is 'embedded'; allowed: coco_captions, gqa, m",
+        r"datasets\.other\.format is 'embedded'; allowed: coco_captions, flickr30k, gqa, m",
     ),
     ("datasets/scenes/format", "vqav2", r"datasets\.scenes\.format is 'vqav2'; allowed: embedded"),
     ("on_bad_image", "ignore", r"on_bad_image is 'ignore'; allowed: stop, skip"),
@@ -574,3 +574,35 @@ def test_captions_of_the_scenes_are_asked_for_without_the_prompt_of_a_model(conf
     assert prompt(config, "qwen2-vl-tiny", "scenes") == "Question: {question} Short answer:"
     assert prompt(config, "qwen2-vl-tiny", "scenes-captions") == "{question}"
     assert "prompt" not in dataset_settings(config, "scenes-captions")
+
+
+MATCHING = {"source": "own", "family": "blip_2_retrieval"}
+PAIRS = {
+    "format": "flickr30k",
+    "splits": {
+        split: {"annotations": "own/a.json", "images": "own", "subset": split} for split in ("dev", "val", "test")
+    },
+}
+
+
+def test_models_that_match_are_asked_to_retrieve_and_no_others(config: dict) -> None:
+    config["models"]["matching"], config["datasets"]["pairs"] = MATCHING, PAIRS
+    config["study"]["models"] = ["qwen2-vl-tiny", "matching"]
+    refused = (
+        r"config: study\.models\[1\] is 'matching', a blip_2_retrieval model, which matches images with texts, but "
+        r"scenes is of the task vqa; allowed: models and datasets that go together$"
+    )
+    with pytest.raises(QuantrustError, match=refused):
+        check_config(config, SCHEMA)
+    config["study"] |= {"models": ["qwen2-vl-tiny"], "shifts": ["pairs"]}
+    refused = r"config: study\.models\[0\] is 'qwen2-vl-tiny', a qwen2_vl model, which writes answers, but pairs is of"
+    with pytest.raises(QuantrustError, match=refused):
+        check_config(config, SCHEMA)
+
+
+def test_only_a_format_whose_files_hold_several_splits_has_subsets(config: dict) -> None:
+    config["datasets"]["pairs"] = PAIRS
+    check_config(config, SCHEMA)
+    config["datasets"]["pairs"] = PAIRS | {"format": "coco_captions"}
+    with pytest.raises(QuantrustError, match=r"datasets\.pairs\.splits\.val\.subset is given; allowed: nothing, the f"):
+        check_config(config, SCHEMA)

@@ -125,6 +125,12 @@ def whole_config() -> dict:
             "split": shares,
             "instruction": "Describe it.",
         },
+        "pairs": {
+            "format": "flickr30k",
+            "splits": {
+                split: {"annotations": "own/a.json", "images": "own", "subset": split} for split in ("val", "test")
+            },
+        },
         "divided": {
             "format": "vqav2",
             **files,

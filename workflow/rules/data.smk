@@ -9,7 +9,7 @@ rule write_dataset:
     benchmark:
         "benchmarks/runs/write_dataset/{dataset}.tsv"
     wildcard_constraints:
-        dataset="scenes|scenes-captions|scenes-multimodal|scenes-language-candidates",
+        dataset="scenes|scenes-captions|scenes-retrieval|scenes-multimodal|scenes-language-candidates",
     conda:
         "../../envs/data.yaml"
     threads: 1

@@ -1,6 +1,6 @@
 """File formats of datasets: what each module of `quantrust.data.formats` defines, and how it is found by its name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ class Asked:
 
     question_id: str
     image_id: str
+
+
+def _nothing(questions: Sequence[Question]) -> str | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class Format:
         Template of the names of image files. None where the records name them.
     may_be_mute : bool
         Whether an item may have no text of its own: the model is then shown the picture alone, or with the prompt.
+    has_subsets : bool
+        Whether its files hold several splits, of which `Files.subset` names one.
+    note : callable
+        Takes the questions of a split and returns what a user should know of them, None where that is nothing.
     """
 
     task: str
@@ -52,6 +60,8 @@ class Format:
     recognises: Callable[[Any], bool]
     image_name: str | None = None
     may_be_mute: bool = False
+    has_subsets: bool = False
+    note: Callable[[Sequence[Question]], str | None] = _nothing
 
 
 def format_names() -> list[str]:
@@ -74,7 +84,7 @@ def load_format(name: str) -> Format:
 
 def files_of(spec: Mapping[str, Any]) -> Files:
     """Return the files that a section of the config names."""
-    keys = ("annotations", "questions", "images", "image_name", "instruction")
+    keys = ("annotations", "questions", "images", "image_name", "instruction", "subset")
     return Files(**{key: spec[key] for key in keys if key in spec})
 
 

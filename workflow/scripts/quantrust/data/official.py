@@ -47,6 +47,8 @@ class Files:
         Template of the names of image files, with the field ``image_id``. None stands for the format's own.
     instruction : str or None
         What is asked about every image, in a format whose files do not say it. None asks nothing.
+    subset : str or None
+        The part of the files that is read, by its name there, in a format whose files hold several. None reads all.
     """
 
     annotations: str | Path
@@ -54,6 +56,7 @@ class Files:
     images: str | Path | None = None
     image_name: str | None = None
     instruction: str | None = None
+    subset: str | None = None
 
     @cached_property
     def annotated(self) -> Any:
@@ -255,7 +258,7 @@ def reference_answers(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
 
 
 def uneven_references(questions: Iterable[Question]) -> str | None:
-    """Return a note where questions have different numbers of reference answers; None where all have as many.
+    """Return a note where questions of a kind have different numbers of reference answers; None where all have as many.
 
     Examples
     --------
@@ -264,8 +267,11 @@ def uneven_references(questions: Iterable[Question]) -> str | None:
     >>> uneven_references([asked("red", "blue"), asked("red"), asked("red", "pink")])
     'questions have different numbers of reference answers: 2 (2 questions), 1 (1 question)'
     """
-    counts = Counter(len(question.answers) for question in questions).most_common()
-    if len(counts) < 2:
+    by_kind: dict[str | None, Counter[int]] = {}
+    for question in questions:
+        by_kind.setdefault(question.question_kind, Counter())[len(question.answers)] += 1
+    if all(len(kind) == 1 for kind in by_kind.values()):
         return None
+    counts = sum(by_kind.values(), Counter()).most_common()
     shares = (f"{number} ({count:,} question{'s' if count > 1 else ''})" for number, count in counts)
     return f"questions have different numbers of reference answers: {', '.join(shares)}"

@@ -120,8 +120,9 @@ def build_questions_table(
         The dataset's name.
     splits : mapping of str to mapping
         For each split ``format`` (a module of `quantrust.data.formats`), ``annotations``, ``images`` (folder),
-        ``questions`` where the format has a file of its own for them, and ``image_name`` where images are called
-        otherwise than the format has it. With `division_path` one entry, of any name, whose questions are divided.
+        ``questions`` where the format has a file of its own for them, ``image_name`` where images are called otherwise
+        than the format has it, and ``subset`` where only a part of the files is read. With `division_path` one entry,
+        of any name, whose questions are divided.
     out_path : str or Path
         The Parquet file to write, with the columns of `SCHEMA`.
     skipped_path : str or Path
@@ -147,6 +148,8 @@ def build_questions_table(
     parts = {split: read_part(dataset, spec) for split, spec in splits.items()}
     for split, questions in parts.items():
         _check_references(questions, splits[split]["annotations"], check_references)
+        if note := load_format(splits[split]["format"]).note(questions):
+            _log.warning("%s: %s: %s", dataset, split, note)
     if division_path is None:
         table = questions_table(dataset, parts)
     else:

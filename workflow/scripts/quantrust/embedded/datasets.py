@@ -2,6 +2,7 @@
 
 `scenes` is the in-distribution set (VQAv2 format, with captions of train images in the ShareGPT4V format),
 `scenes-captions` the same pictures with the captions of five people each (COCO captions format),
+`scenes-retrieval` those of these captions that no other one repeats (Flickr30k format),
 `scenes-language` its language shift (the AdVQA analogue, VQAv2 format) and `scenes-multimodal` its multimodal shift
 (the VizWiz analogue, VizWiz format). Every scene has a generator of its own, seeded by the dataset's seed, the split
 and the scene's number, so that a larger set begins with the scenes of a smaller one.
@@ -19,6 +20,7 @@ from PIL import Image
 from quantrust.artifacts.folder_record import check_folder
 from quantrust.artifacts.folders import artifact_folder
 from quantrust.data.formats.scene_captions import INSTRUCTION
+from quantrust.data.queries import compared_text
 from quantrust.embedded.digits import DigitBank, digit_banks
 from quantrust.embedded.scene_captions import CAPTIONERS, people_s_caption
 from quantrust.embedded.scene_questions import UNANSWERABLE, SceneQuestion, ask, ask_about_absent, caption
@@ -272,6 +274,66 @@ def write_scene_captions(out_dir: str | Path, *, images: dict[str, int], caption
         _write_calibration(folder, captions, seed, lambda scene: scene.captions()[scene.image_id % CAPTIONERS])
 
 
+def write_scene_retrieval(out_dir: str | Path, *, images: dict[str, int], captions: int, seed: int) -> None:
+    """Write the pictures of `write_scenes` with captions that occur once in their split, in Flickr30k's layout.
+
+    Parameters
+    ----------
+    out_dir : str or Path
+        Gets `dataset_scenes.json`, `images/`, and `captions.json` as `write_scene_captions` writes it.
+    images : dict of str to int
+        Images of the splits, by their names.
+    captions : int
+        Number of train images with a caption, for calibration.
+    seed : int
+
+    Raises
+    ------
+    QuantrustError
+        If every caption of a picture is also one of another picture.
+    """
+    with artifact_folder(out_dir) as folder:
+        (folder / "images").mkdir()
+        records = []
+        for split, count in images.items():
+            for scene, texts in unique_captions(split, count, seed):
+                records.append(
+                    {
+                        "imgid": scene.image_id,
+                        "filename": _save_image(folder, scene),
+                        "split": split,
+                        "sentences": [{"raw": text, "imgid": scene.image_id} for text in texts],
+                    }
+                )
+        _write_compact(folder / "dataset_scenes.json", {"dataset": "scenes", "images": records})
+        _write_calibration(folder, captions, seed, lambda scene: scene.captions()[scene.image_id % CAPTIONERS])
+
+
+def unique_captions(split: str, images: int, seed: int) -> list[tuple[AnnotatedScene, list[str]]]:
+    """Return the scenes of a split, each with those of its captions that occur once in the split.
+
+    Parameters
+    ----------
+    split, images, seed
+        As in `generate`.
+
+    Raises
+    ------
+    QuantrustError
+        If a scene is left without a caption.
+    """
+    scenes = [(scene, scene.captions()) for scene in generate(split, images, 1, seed)]
+    counts = Counter(compared_text(text) for _, texts in scenes for text in texts)
+    kept = [(scene, [text for text in texts if counts[compared_text(text)] == 1]) for scene, texts in scenes]
+    for scene, texts in kept:
+        if not texts:
+            raise QuantrustError(
+                f"scenes of seed {seed}: every caption of the image {scene.image_id} is also one of another image of "
+                f"{split}; take another seed or fewer images"
+            )
+    return kept
+
+
 def _write_calibration(folder: Path, captions: int, seed: int, written: Callable[[AnnotatedScene], str]) -> None:
     """Write train images with a caption each, in the ShareGPT4V layout."""
     records = []
@@ -384,6 +446,7 @@ def write_multimodal(out_dir: str | Path, *, images: int, seed: int) -> None:
 WRITERS: dict[str, Callable[..., None]] = {
     "scenes": write_scenes,
     "scenes-captions": write_scene_captions,
+    "scenes-retrieval": write_scene_retrieval,
     "scenes-language-candidates": write_language_candidates,
     "scenes-multimodal": write_multimodal,
 }
@@ -394,7 +457,7 @@ def write_dataset(name: str, out_dir: str | Path, settings: dict) -> None:
 
     Parameters
     ----------
-    name : {"scenes", "scenes-captions", "scenes-language-candidates", "scenes-multimodal"}
+    name : {"scenes", "scenes-captions", "scenes-retrieval", "scenes-language-candidates", "scenes-multimodal"}
     out_dir : str or Path
     settings : dict
         Keyword arguments of the writer.

@@ -205,6 +205,8 @@ class Family(ABC):
     max_aspect_ratio: float | None = None
     # Whether the connector has a stack of blocks, so that it has thirds and layer types. Read from the source as well.
     blocks_in_connector: bool = False
+    # Whether the models match images with texts, and write no answers. Read from the source as well.
+    matches: bool = False
     # Modules and parameters that stay in float32 whatever the dtype of the others, in checkpoints as well.
     float32: tuple[str, ...] = ()
     # What published models call the tokens that image features are put between and in place of; the first one stands

@@ -72,6 +72,17 @@ def blocks_in_connector(family: str) -> bool:
     return bool(_declared(family, "blocks_in_connector", False))
 
 
+def matches(family: str) -> bool:
+    """Return whether the models of a family match images with texts, and write no answers.
+
+    Parameters
+    ----------
+    family : str
+        The name of a module of the families' package.
+    """
+    return bool(_declared(family, "matches", False))
+
+
 def attentions(family: str) -> tuple[str, ...]:
     """Return what the decoder of a family can attend with.
 

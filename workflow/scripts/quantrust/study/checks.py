@@ -15,12 +15,14 @@ from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import (
     attentions,
     blocks_in_connector,
+    matches,
     published_image_tokens,
     unknown_settings,
     unsupported,
 )
 from quantrust.quantization.factorial import designs_of, factorial_faults
 from quantrust.quantization.scheme import EXTERNAL, UNQUANTIZED, resolve_scheme
+from quantrust.report.contents import datasets_of
 from quantrust.study.contents import (
     CANDIDATES,
     EMBEDDED,
@@ -33,7 +35,9 @@ from quantrust.study.contents import (
     reads_calibration,
     splits_of,
 )
+from quantrust.study.inputs import task_of
 from quantrust.study.schema import shown
+from quantrust.tasks.task import load_task
 
 MOST_LIMITS = 1000
 """Risk limits of the decision table."""
@@ -61,6 +65,32 @@ def _schemes_of_the_study(config: Config) -> Faults:
         for fault in _scheme_faults(name, None):
             known = f"; or a name under schemes: {', '.join(tables)}" if tables else ""
             yield f"study.schemes[{number}] is {name!r}: {fault}{known}"
+
+
+def _tasks(config: Config) -> Faults:
+    """Yield the models of the study that cannot do the task of one of its datasets."""
+    for number, model in enumerate(config["study"]["models"]):
+        if (family := _families(config).get(model)) is None:
+            continue
+        for dataset, task in _tasks_of(config).items():
+            if load_task(task).matches == matches(family):
+                continue
+            does = "matches images with texts" if matches(family) else "writes answers"
+            yield (
+                f"study.models[{number}] is {model!r}, a {family} model, which {does}, but {dataset} is of the task "
+                f"{task}; allowed: models and datasets that go together"
+            )
+            break
+
+
+def _tasks_of(config: Config) -> dict[str, str]:
+    """Return the tasks of the datasets of the study that are there, and in a format that is known."""
+    found = {}
+    for name in datasets_of(config):
+        dataset = config["datasets"].get(name)
+        if dataset is not None and (dataset["format"] in format_names() or "seed" in dataset):
+            found[name] = task_of(config, name)
+    return found
 
 
 def _id_dataset(config: Config) -> Faults:
@@ -246,6 +276,12 @@ def _official_faults(path: str, dataset: Mapping[str, Any]) -> Faults:
             )
     if "image_name" in dataset and file_format.image_name is None:
         yield f"{path}.image_name is given; allowed: nothing, {dataset['format']} names the image of every question"
+    chosen = [part for part, files in ({path: dataset} | parts).items() if "subset" in files]
+    if not file_format.has_subsets:
+        yield from (
+            f"{part}.subset is given; allowed: nothing, the files of {dataset['format']} hold one split"
+            for part in chosen
+        )
     if "instruction" in dataset and not file_format.may_be_mute:
         yield f"{path}.instruction is given; allowed: nothing, {dataset['format']} has a question about every image"
     if "split" in dataset:
@@ -403,6 +439,7 @@ def _report(config: Config) -> Faults:
 CHECKS: tuple[Callable[[Config], Faults], ...] = (
     _models_of_the_study,
     _schemes_of_the_study,
+    _tasks,
     _id_dataset,
     _shifts,
     _estimators_of_the_study,

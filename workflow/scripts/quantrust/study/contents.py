@@ -72,7 +72,9 @@ def splits_of(dataset: Config) -> tuple[str, ...] | None:
         Its section of the config.
     """
     if dataset["format"] == EMBEDDED:
-        return ID_SPLITS if "captions" in dataset else (SHIFT_SPLIT,)
+        if "captions" not in dataset:
+            return (SHIFT_SPLIT,)
+        return tuple(split for split in ID_SPLITS if split in dataset["images"])
     if "split_file" in dataset:
         return None
     if "split" in dataset:

@@ -91,7 +91,7 @@ def official_files(config: Config, dataset: str) -> dict[str, dict[str, Any]]:
     """Return the official files of each split of a dataset, or of all of it where it is divided by image."""
     if not is_embedded(config, dataset):
         section = config["datasets"][dataset]
-        common = {key: section[key] for key in ("format", "image_name", "instruction") if key in section}
+        common = {key: section[key] for key in ("format", "image_name", "instruction", "subset") if key in section}
         parts = section.get("splits", {"all": {key: section[key] for key in OFFICIAL_PARTS if key in section}})
         return {split: {**common, **files} for split, files in parts.items()}
     folder = paths.EMBEDDED_DATASET.format(dataset=dataset)
@@ -102,6 +102,16 @@ def official_files(config: Config, dataset: str) -> dict[str, dict[str, Any]]:
                 "format": "scene_captions",
                 "annotations": f"{folder}/captions_{split}.json",
                 "images": f"{folder}/images",
+            }
+            for split in splits
+        }
+    if dataset == "scenes-retrieval":
+        return {
+            split: {
+                "format": "flickr30k",
+                "annotations": f"{folder}/dataset_scenes.json",
+                "images": f"{folder}/images",
+                "subset": split,
             }
             for split in splits
         }

@@ -36,6 +36,9 @@ class Task:
         Limit on the tokens of an answer, the end token included, where the config has none.
     may_be_mute : bool
         Whether an item may have no text: the model is then shown the picture alone.
+    matches : bool
+        Whether an answer is not written by a language model but found among the images and texts of its split, by a
+        model that matches them. What it is sure of is then the margin of a score and no probability.
     corpus_metrics : mapping of str to callable
         Metrics of all answers together, by their names.
     """
@@ -47,6 +50,7 @@ class Task:
     prompt: str = "{question}"
     max_new_tokens: int = 8
     may_be_mute: bool = False
+    matches: bool = False
     corpus_metrics: Mapping[str, CorpusMetric] = field(default_factory=dict)
 
 

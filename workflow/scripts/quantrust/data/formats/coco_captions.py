@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.data.format import Asked, Format
+from quantrust.data.formats.flickr30k import has_sentences
 from quantrust.data.official import (
     Files,
     Question,
@@ -87,7 +88,7 @@ def has_captions(annotations: Any) -> bool:
 
 
 def _recognises(annotations: Any) -> bool:
-    return has_captions(annotations) and not judged_by_facts(annotations)
+    return has_captions(annotations) and not judged_by_facts(annotations) and not has_sentences(annotations)
 
 
 def judged_by_facts(annotations: Any) -> bool:

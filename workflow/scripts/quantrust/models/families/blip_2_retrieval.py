@@ -70,6 +70,7 @@ class Blip2Retrieval(Family):
     head = None
     norms = ((nn.LayerNorm, NormKind.WEIGHT),)
     blocks_in_connector = True
+    matches = True
     float32 = FLOAT32
     attentions = ("eager", "sdpa")
 
