@@ -30,6 +30,8 @@ TRAINING = {
     "language_batch": 16,
     "refining_steps": 0,
     "warmup": 10,
+    # Not every machine has instructions for bfloat16.
+    "precision": "float32",
 }
 
 
