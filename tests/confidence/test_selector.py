@@ -244,3 +244,16 @@ def test_features_without_a_val_split_are_refused(trained, tmp_path):
     with pytest.raises(QuantrustError, match="no questions of split 'val'"):
         train_selector(path, tmp_path / "selector", SETTINGS)
     assert not (tmp_path / "selector").exists()
+
+
+def test_scores_hold_what_answers_add_to_metrics_that_only_some_tasks_have(trained, tmp_path):
+    captions, others = tmp_path / "captions.parquet", trained / "features.parquet"
+    write_table(_features().with_columns(cider_d=pl.lit(1.5)), captions)
+    write_scores([captions, others], None, tmp_path / "scores.parquet", ["maxprob"])
+    table = pl.read_parquet(tmp_path / "scores.parquet")
+    assert table.columns == [*KEYS, "maxprob", "cider_d"]
+    rows = len(table) // 2
+    assert table["cider_d"].to_list() == [1.5] * rows + [None] * rows
+    write_scores([captions], None, tmp_path / "begun.parquet", ["maxprob"])
+    write_scores([others], None, tmp_path / "added.parquet", ["maxprob"], tmp_path / "begun.parquet")
+    assert_frame_equal(pl.read_parquet(tmp_path / "added.parquet"), table)

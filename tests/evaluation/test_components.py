@@ -1,6 +1,7 @@
 """The study of components: tables of a grid whose effects are planted, on answers to the same questions."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -152,3 +153,26 @@ def test_schemes_that_answer_other_questions_are_refused(study, tmp_path):
     with pytest.raises(QuantrustError, match="hqq-vision2-connector2-language3: does not answer the same questions"):
         write_components(changed, checkpoints, outs, settings_of(design_of(WHOLE)))
     assert not any(path.exists() for path in outs)
+
+
+def test_shares_are_told_for_a_metric_of_all_answers_together(study, tmp_path):
+    checkpoints = study[1]
+    cells = [(bits, name_of(bits)) for bits in product((3, 16), repeat=3)]
+    paths = {}
+    for bits, scheme in cells:
+        paths["tiny", scheme] = tmp_path / f"{scheme}.parquet"
+        # The connector alone moves it.
+        answers = scores_of(bits)
+        added = 1.0 + 0.5 * (bits[1] == 16) + 0.2 * np.random.default_rng(3).normal(size=answers.height)
+        write_table(answers.with_columns(cider_d=pl.Series(added)), paths["tiny", scheme])
+    outs = [tmp_path / f"{name}.parquet" for name in ("grid", "importance", "effects")]
+    design = design_of([(scheme, bits) for bits, scheme in cells])
+    settings = replace(settings_of(design), corpus_metrics=["cider_d"])
+    write_components(paths, {key: checkpoints[key] for key in paths}, outs, settings)
+    grid, importance, effects = (read_table(path).filter(metric="cider_d") for path in outs)
+    assert grid.height == len(cells)
+    assert grid.filter(scheme=name_of((16, 3, 16)))["difference"].item() == pytest.approx(-0.5)
+    shares = dict(importance.select("factor", "share").iter_rows())
+    assert shares["connector"] == pytest.approx(1.0, abs=0.01)
+    assert dict(importance.select("factor", "determined").iter_rows())["connector"]
+    assert dict(effects.select("factor", "effect").iter_rows())["connector"] == pytest.approx(0.5)

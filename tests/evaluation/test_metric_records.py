@@ -1,15 +1,18 @@
 """Metrics are added by one record: whoever computes or writes them asks the records."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from quantrust.commands.reliability import AT_COST, AT_RISK
 from quantrust.evaluation import metric_records
+from quantrust.evaluation.answers import corpus_of
 from quantrust.evaluation.intervals import metric_interval
-from quantrust.evaluation.metric_records import METRICS, TENTHS, Metric, N, OfOrder, OfSums, metric_named
+from quantrust.evaluation.metric_records import METRICS, OF_CORPUS, TENTHS, Metric, N, OfOrder, OfSums, metric_named
 from quantrust.evaluation.metrics import mean_accuracy, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.summary import deploy, summarise
+from quantrust.tasks.task import load_task, task_names
 
 ANSWERS = 40
 
@@ -86,3 +89,29 @@ def test_the_command_line_writes_every_metric() -> None:
     groups = [fields.values() for fields in AT_RISK.values()]
     written = {name for fields in (*groups, AT_COST.values()) for name in fields}
     assert written == {metric.name for metric in METRICS if metric.parameter is not None}
+
+
+def test_a_metric_of_all_answers_together_is_there_for_the_tasks_that_have_it() -> None:
+    rng = np.random.default_rng(0)
+    quality, confidence, added = rng.random(ANSWERS), rng.random(ANSWERS), 10 * rng.random(ANSWERS)
+    without, own = rank(quality, confidence), rank(quality, confidence, {"cider_d": added})
+    assert ("cider_d", None) not in summarise(without, [], [], None, True)
+    assert summarise(own, [], [], None, True)["cider_d", None] == pytest.approx(added.mean())
+    # Two answers an image; a resample counts what an answer adds as often as its image was drawn.
+    draws = draw_images(np.repeat(np.arange(ANSWERS // 2), 2), 30, 0)
+    resampled = Resampler(quality, draws).evaluate(own, [], [], None, True)["cider_d", None]
+    np.testing.assert_allclose(resampled, draws.counts[:, draws.image] @ added / ANSWERS)
+    assert ("cider_d", None) not in Resampler(quality, draws).evaluate(without, [], [], None, True)
+
+
+def test_every_metric_of_all_answers_together_has_a_record() -> None:
+    names = {name for task in task_names() for name in load_task(task).corpus_metrics}
+    assert names == set(OF_CORPUS)
+
+
+def test_answers_of_a_task_without_the_metric_leave_it_undefined() -> None:
+    answers = pl.DataFrame({"quality": [1.0, 0.0], "maxprob": [0.9, 0.1], "cider_d": [2.0, None]})
+    ranking = rank(answers["quality"], answers["maxprob"], corpus_of(answers))
+    assert np.isnan(summarise(ranking, [], [], None, True)["cider_d", None])
+    resampled = Resampler(np.array([1.0, 0.0]), draw_images([0, 1], 5, 0)).evaluate(ranking, [], [], None, True)
+    assert np.isnan(resampled["cider_d", None]).all() and not np.isnan(resampled["accuracy", None]).any()

@@ -21,12 +21,14 @@ from quantrust.inference import answering as answering_module
 from quantrust.inference import features as features_module
 from quantrust.inference.decoding import decode_greedily
 from quantrust.inference.features import FeatureDumper, dump_features
+from quantrust.inference.gathering import gather_features
 from quantrust.inference.memory import Halving
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
 from quantrust.quantization.quantize import quantize_model
+from quantrust.tasks.cider import cider_d
 from quantrust.tasks.task import load_task
 
 BATCHED = DumpSettings(max_new_tokens=5, top_k=8, batch_size=5, images_per_batch=3, images_per_chunk=4)
@@ -403,3 +405,28 @@ def test_a_gpu_answers_as_the_processor_does(variant, tmp_path):
     on_gpu = DumpSettings(**{**vars(BATCHED), "device": "cuda"})
     assert_same_answers(dump(variant, tmp_path / "c.parquet"), dump(variant, tmp_path / "g.parquet", on_gpu))
     assert notes(tmp_path / "g.parquet")["device"] == torch.cuda.get_device_name()
+
+
+def test_captions_add_to_the_metric_of_their_split(variants, tmp_path):
+    variant, task = variants["idefics3"], load_task("captioning")
+    questions = pl.read_parquet(variant.questions)
+    early = questions["image_id"].unique(maintain_order=True)[:5]
+    split = pl.when(pl.col("image_id").is_in(early.to_list())).then(pl.lit("test")).otherwise(pl.lit("val"))
+    questions = questions.with_columns(split=split).sort("split", maintain_order=True)
+    answered = read(dump(variant, tmp_path / "f.parquet"))
+    # Some of the answers are among the references, so that they add something.
+    said = dict(zip(answered["question_id"], answered["answer"], strict=True))
+    references = [[said[key], f"a word of {key}"] for key in questions["question_id"]]
+    asked = tmp_path / "captions.parquet"
+    write_table(questions.with_columns(answers=pl.Series(references)), asked)
+    paths = [tmp_path / "whole.parquet", *(tmp_path / f"{shard}.parquet" for shard in (1, 2))]
+    for path, how in zip(paths, ({}, {"shard": 1, "shards": 2}, {"shard": 2, "shards": 2}), strict=True):
+        dump_features(variant.checkpoint, asked, path, BATCHED, task, **how)
+    found = read(paths[0])
+    own = dict(zip(questions["question_id"], references, strict=True))
+    for split in ("val", "test"):
+        part = found.filter(split=split)
+        expected = cider_d(part["answer"].to_list(), [own[key] for key in part["question_id"]])
+        assert expected > 0 and part["cider_d"].mean() == pytest.approx(expected)
+    gather_features(paths[1:], asked, tmp_path / "gathered.parquet", BATCHED)
+    assert (tmp_path / "gathered.parquet").read_bytes() == paths[0].read_bytes()

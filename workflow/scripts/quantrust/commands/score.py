@@ -1,6 +1,7 @@
 """`quantrust score`: the reliability of answers with confidences, from official files or from a table of scores."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -308,7 +309,11 @@ def _corpus_metrics(
     """Return the metrics that a task has of all answers together."""
     answers = [prediction.answer for prediction in predictions.values()]
     references = [questions[key].answers for key in predictions]
-    return {name: metric(answers, references) for name, metric in task.corpus_metrics.items()}
+    found = {}
+    for name, judge in task.corpus_metrics.items():
+        worth = judge(references)
+        found[name] = math.fsum(map(worth, answers, references)) / len(answers)
+    return found
 
 
 def _score(

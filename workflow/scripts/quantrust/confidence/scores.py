@@ -5,11 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
+from quantrust.artifacts.row_groups import read_schema
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.confidence.catalogue import LEARNED, member_columns
 from quantrust.confidence.columns import confidence_columns
 from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
-from quantrust.inference.features_file import read_slices
+from quantrust.inference.features_file import corpus_metrics_of, read_slices
 
 KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "quality")
 
@@ -31,7 +32,9 @@ def write_scores(
         As `train_selector` wrote it; None where no estimator is learned.
     out_path : str or Path
         Parquet with `KEYS` and a float64 column per estimator; of a learned one also a column for each further member
-        (`quantrust.confidence.catalogue.member_name`), which is not an estimator of its own.
+        (`quantrust.confidence.catalogue.member_name`), which is not an estimator of its own. Last come columns of the
+        metrics of all answers together that the tasks have, with what each answer adds to them; null in datasets whose
+        task has another.
     estimators : list of str
         Names that `quantrust.confidence.catalogue` knows, without calibration.
     begun_path : str or Path, optional
@@ -43,11 +46,12 @@ def write_scores(
     columns = list(dict.fromkeys([*KEYS, *inputs, *(name for column in plain for name in column.meta.root_names())]))
     tables = [] if begun_path is None else [read_table(begun_path)]
     for path in feature_paths:
-        for features in read_slices(path, columns):
+        corpus_metrics = corpus_metrics_of(read_schema(path))
+        for features in read_slices(path, [*columns, *corpus_metrics]):
             learned = {} if selectors is None else selector_confidence(selectors, features)
             table = features.select(*KEYS, *plain).with_columns(
                 **{name: pl.Series(values) for name, values in learned.items()}
             )
             members = [name for estimator in estimators for name in member_columns(learned, estimator)[1:]]
-            tables.append(table.select(*KEYS, *estimators, *members))
-    write_table(pl.concat(tables), out_path)
+            tables.append(table.select(*KEYS, *estimators, *members).hstack(features.select(corpus_metrics)))
+    write_table(pl.concat(tables, how="diagonal"), out_path)

@@ -1,5 +1,6 @@
 """The answers in a variant's scores on which thresholds are fixed, and the writing of an evaluation's tables."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_tables
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.metric_records import OF_CORPUS
 
 Tables = pl.DataFrame | tuple[pl.DataFrame, ...]
 
@@ -33,6 +35,17 @@ def val_answers(scores: pl.DataFrame, id_dataset: str, where: str, purpose: str)
     if val.is_empty():
         raise QuantrustError(f"{where}: no answers of {id_dataset} in split val, which {purpose}")
     return val
+
+
+def corpus_of(answers: pl.DataFrame) -> dict[str, pl.Series]:
+    """Return what answers add to the metrics of all answers together, by their names; NaN where a task has no such.
+
+    Parameters
+    ----------
+    answers : polars.DataFrame
+        Rows of the scores table of a variant.
+    """
+    return {name: answers[name].fill_null(math.nan) for name in OF_CORPUS if name in answers.columns}
 
 
 def write_from_scores(

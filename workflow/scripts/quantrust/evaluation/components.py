@@ -13,7 +13,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_tables
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.answers import val_answers
+from quantrust.evaluation.answers import corpus_of, val_answers
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.importance import (
     HALVINGS,
@@ -133,6 +133,8 @@ class ComponentSettings:
         Nominal coverage of the intervals.
     halvings, half_resamples : int
         As in `quantrust.evaluation.importance.halved_images`.
+    corpus_metrics : sequence of str
+        The metrics of all answers together that the task of the ID dataset has.
     """
 
     designs: Sequence[Mapping[str, Any]]
@@ -146,12 +148,14 @@ class ComponentSettings:
     level: float = LEVEL
     halvings: int = HALVINGS
     half_resamples: int = RESAMPLES
+    corpus_metrics: Sequence[str] = ()
 
     @property
     def metrics(self) -> list[Key]:
         """The metrics of the study."""
         return [
             ("accuracy", None),
+            *((name, None) for name in self.corpus_metrics),
             ("aurc", None),
             ("coverage_at_risk", self.risk),
             ("deployed_risk", self.risk),
@@ -256,9 +260,9 @@ def _measure(
                 f"{where}: does not answer the same questions of {settings.id_dataset} as the other schemes; expected "
                 "scores made from the same questions tables"
             )
-        quality = test.answers["quality"].to_numpy()
+        quality, corpus = test.answers["quality"].to_numpy(), corpus_of(test.answers)
         for estimator in settings.estimators:
-            ranking = rank(quality, test.answers[estimator])
+            ranking = rank(quality, test.answers[estimator], corpus)
             deployment = deploy(rank(val["quality"], val[estimator]), [settings.risk], [settings.cost])
             is_probability = bool(scores[estimator].is_between(0.0, 1.0).all())
             given = ([settings.risk], [settings.cost], deployment, is_probability)

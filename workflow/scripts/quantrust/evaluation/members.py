@@ -15,6 +15,7 @@ import polars as pl
 
 from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import corpus_of
 from quantrust.evaluation.metric_records import Deployment, Key
 from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampling import Resampler
@@ -88,7 +89,7 @@ class Members:
 
     def rankings(self, answers: pl.DataFrame) -> list[Ranking]:
         """Rank answers by the confidence of each member."""
-        return [rank(answers["quality"], answers[column]) for column in self.columns]
+        return [rank(answers["quality"], answers[column], corpus_of(answers)) for column in self.columns]
 
     def summarise(
         self, rankings: Sequence[Ranking], risks: Sequence[float], costs: Sequence[float]

@@ -4,7 +4,7 @@ Whoever computes, tabulates or prints metrics asks the records, so that a metric
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,6 +103,9 @@ class Metric:
         Whether it changes little when one answer does (see `quantrust.evaluation.simulation`).
     compared : bool
         Whether `quantrust compare` shows its differences.
+    of_corpus : bool
+        Whether it is a metric of all answers together that only some tasks have (`quantrust.tasks.task.Task`): the mean
+        of what each answer adds to it, under its name among the scores.
     """
 
     name: str
@@ -117,6 +120,7 @@ class Metric:
     biased_upwards: bool = False
     smooth: bool = False
     compared: bool = False
+    of_corpus: bool = False
 
 
 def _no_terms(ranking: Ranking, at: At) -> dict[Term, Floats]:
@@ -168,6 +172,26 @@ def _all_gain_terms(ranking: Ranking, at: At) -> dict[Term, Floats]:
     return {("all_gain_tenths", at.parameter): gain_tenths(ranking.quality, at.limit)}
 
 
+def _of_corpus(name: str, label: str) -> Metric:
+    """Return the record of a metric of all answers together.
+
+    On a resample it is the mean over the drawn answers. What an answer adds stays as it is, and with it what the metric
+    learned from all references, such as document frequencies.
+    """
+    return Metric(
+        name,
+        label,
+        lambda ranking, at: metrics.corpus_mean(ranking, name),
+        OfSums(
+            lambda ranking, at: {("corpus", name): ranking.corpus[name]},
+            lambda sums, at: sums["corpus", name] / sums[N],
+        ),
+        of_answers_alone=True,
+        smooth=True,
+        of_corpus=True,
+    )
+
+
 METRICS = (
     Metric(
         "accuracy",
@@ -178,6 +202,7 @@ METRICS = (
         smooth=True,
         compared=True,
     ),
+    _of_corpus("cider_d", "CIDEr-D"),
     Metric(
         "aurc",
         "AURC",
@@ -339,12 +364,14 @@ METRICS = (
     ),
 )
 
-SCALARS = tuple(metric.name for metric in METRICS if metric.parameter is None)
-"""Names of the metrics without a parameter."""
+SCALARS = tuple(metric.name for metric in METRICS if metric.parameter is None and not metric.of_corpus)
+"""Names of the metrics without a parameter that any answers have."""
 OF_PROBABILITIES = tuple(metric.name for metric in METRICS if metric.needs_probability)
 """Names of the metrics of confidences that are probabilities."""
 OF_ANSWERS_ALONE = tuple(metric.name for metric in METRICS if metric.of_answers_alone)
 """Names of the metrics that no confidence enters."""
+OF_CORPUS = tuple(metric.name for metric in METRICS if metric.of_corpus)
+"""Names of the metrics of all answers together that only some tasks have."""
 
 
 def metric_named(name: str) -> Metric:
@@ -375,7 +402,7 @@ class Deployment:
 
 
 def asked_of(
-    risks: Sequence[float], costs: Sequence[float], deployment: Deployment | None
+    risks: Sequence[float], costs: Sequence[float], deployment: Deployment | None, corpus: Collection[str] = ()
 ) -> Iterator[tuple[Metric, Key, At]]:
     """Yield every metric with each of its parameters, in the order of the metrics table.
 
@@ -384,8 +411,14 @@ def asked_of(
     risks, costs : sequence of float
     deployment : Deployment or None
         Thresholds for these; without them the metrics that need one are left out.
+    corpus : collection of str
+        Names of the metrics of all answers together that there are.
     """
-    yield from ((metric, (metric.name, None), At()) for metric in METRICS if metric.parameter is None)
+    yield from (
+        (metric, (metric.name, None), At())
+        for metric in METRICS
+        if metric.parameter is None and (not metric.of_corpus or metric.name in corpus)
+    )
     thresholds: Mapping[float, float | None]
     for kind, parameters in (("risk", risks), ("cost", costs)):
         thresholds = {}

@@ -7,8 +7,10 @@ thresholds of equal worth, are recognised as such. Sums of other qualities are t
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -35,12 +37,16 @@ class Ranking:
         Qualities and confidences in that order.
     ends : ndarray of int64, shape (blocks,)
         For each block of equal confidences, how many answers lie in it and the blocks before it. The last is n.
+    corpus : mapping of str to ndarray of float64, shape (n,)
+        What each answer adds to the metrics of all answers together that its task has, by their names, in that order;
+        NaN for an answer whose task has no such metric.
     """
 
     order: NDArray[np.int64]
     quality: Floats
     confidence: Floats
     ends: NDArray[np.int64]
+    corpus: Mapping[str, Floats] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -105,7 +111,11 @@ class OperatingPoint:
     risk: float
 
 
-def rank(quality: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> Ranking:
+def rank(
+    quality: ArrayLike | pl.Series,
+    confidence: ArrayLike | pl.Series,
+    corpus: Mapping[str, ArrayLike | pl.Series] = MappingProxyType({}),
+) -> Ranking:
     """Sort answers by confidence, once for all metrics, in O(n log n).
 
     Parameters
@@ -114,6 +124,8 @@ def rank(quality: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> R
         Qualities in [0, 1].
     confidence : array_like, shape (n,)
         Finite confidences of any range; higher is surer.
+    corpus : mapping of str to array_like, shape (n,)
+        What each answer adds to metrics of all answers together.
 
     Returns
     -------
@@ -144,7 +156,30 @@ def rank(quality: ArrayLike | pl.Series, confidence: ArrayLike | pl.Series) -> R
     order = np.argsort(c)[::-1]
     a, c = a[order], c[order]
     ends = np.append(np.flatnonzero(c[1:] != c[:-1]) + 1, c.size)
-    return Ranking(order=order, quality=a, confidence=c, ends=ends)
+    added = {name: np.asarray(values, dtype=np.float64)[order] for name, values in corpus.items()}
+    return Ranking(order=order, quality=a, confidence=c, ends=ends, corpus=added)
+
+
+def corpus_mean(ranking: Ranking, name: str) -> float:
+    """Return a metric of all answers together that is the mean of what each adds to it.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        With this metric in `corpus`.
+    name : str
+
+    Returns
+    -------
+    float
+        NaN where the task of an answer has no such metric.
+
+    Examples
+    --------
+    >>> corpus_mean(rank([1.0, 0.0], [0.9, 0.1], {"cider_d": [2.0, 1.0]}), "cider_d")
+    1.5
+    """
+    return math.fsum(ranking.corpus[name]) / ranking.n
 
 
 def mean_accuracy(ranking: Ranking) -> float:

@@ -176,7 +176,7 @@ class Resampler:
         dict
             For each `Key` an array of shape (resamples,); NaN where undefined on a resample.
         """
-        measured = list(asked_of(risks, costs, deployment))
+        measured = list(asked_of(risks, costs, deployment, ranking.corpus))
         asked = [one for one in measured if is_probability or not one[0].needs_probability]
         values = self._from_sums(ranking, asked)
         harmonic = harmonic_sums(self.draws.most_answers)
@@ -239,7 +239,7 @@ class Resampler:
         ]
         columns: dict[Term, Floats] = {N: np.ones(ranking.n), TENTHS: 10.0 * ranking.quality}
         # Terms that are not whole numbers come last, so that rounding does not depend on how many metrics there are.
-        for _, _, form, at in sorted(reversed(forms), key=lambda one: one[1].needs_probability):
+        for _, _, form, at in sorted(reversed(forms), key=lambda one: one[1].needs_probability or one[1].of_corpus):
             columns |= form.terms(ranking, at)
 
         image = self.draws.image[ranking.order]

@@ -50,5 +50,5 @@ def summarise(
     """
     return {
         key: nan_if_none(metric.value(ranking, at)) if is_probability or not metric.needs_probability else math.nan
-        for metric, key, at in asked_of(risks, costs, deployment)
+        for metric, key, at in asked_of(risks, costs, deployment, ranking.corpus)
     }

@@ -7,10 +7,11 @@ are a row group of the file.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -59,13 +60,27 @@ class FeatureDumper(Answerer):
     settings : DumpSettings
     quality : callable
         What an answer is worth, given the reference answers of its question.
+    corpus_metrics : mapping of str to mapping of str to callable
+        For each metric of all answers to a split together, and each split, what an answer adds to it.
     """
 
     def __init__(
-        self, family: Family, model: nn.Module, processor: Any, settings: DumpSettings, quality: Quality
+        self,
+        family: Family,
+        model: nn.Module,
+        processor: Any,
+        settings: DumpSettings,
+        quality: Quality,
+        corpus_metrics: Mapping[str, Mapping[str, Quality]] = MappingProxyType({}),
     ) -> None:
         super().__init__(family, model, processor, settings)
         self.quality = quality
+        self.corpus_metrics = corpus_metrics
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the features."""
+        return features_schema(self.hidden, self.corpus_metrics)
 
     def encode(self, images: list[NeededImage], inputs: VisionInputs, where: str) -> list[EncodedImage]:
         """Pass images through the vision tower.
@@ -99,11 +114,11 @@ class FeatureDumper(Answerer):
         names = [f"question {question_id}" for question_id in chunk["question_id"]]
         images = [encoded[path] for path in chunk["image"]]
         columns = self.answer_columns(chunk["question"].to_list(), images, names, where)
-        columns["quality"] = [
-            self.quality(answer, references)
-            for answer, references in zip(columns["answer"], chunk["answers"].to_list(), strict=True)
-        ]
-        schema = features_schema(self.hidden)
+        judged = list(zip(columns["answer"], chunk["answers"].to_list(), chunk["split"], strict=True))
+        columns["quality"] = [self.quality(answer, references) for answer, references, _ in judged]
+        for name, of_split in self.corpus_metrics.items():
+            columns[name] = [of_split[split](answer, references) for answer, references, split in judged]
+        schema = self.schema
         kept = {name: chunk[name].to_list() for name in schema.names if name in chunk.columns}
         return pa.table({name: pa.array((kept | columns)[name], schema.field(name).type) for name in schema.names})
 
@@ -130,9 +145,10 @@ def dump_features(
         A variant, as `quantrust.quantization.checkpoint` writes it.
     questions_path : str or Path
     out_path : str or Path
-        Parquet with the columns of `features_schema`. Its metadata name the scheme, the digest of the weights and of
-        the plan of chunks, the settings, the attention of the model that ran, the device, the kernels by the quantized
-        layers that use them, the batches that were halved, and the library versions.
+        Parquet with the columns of `features_schema`, those of the corpus metrics of the task among them: what each
+        answer adds to the metric of its split. Its metadata name the scheme, the digest of the weights and of the plan
+        of chunks, the settings, the attention of the model that ran, the device, the kernels by the quantized layers
+        that use them, the batches that were halved, and the library versions.
     settings : DumpSettings
     task : Task
         Of the dataset: it judges the answers.
@@ -177,7 +193,11 @@ def dump_features(
         _refuse_unreadable(worded, family, processor, settings.prompt, questions_path)
     # A task may learn from the whole dataset, whichever of its chunks are answered here.
     quality = task.judge(questions["answers"].to_list())
-    dumper = FeatureDumper(family, model, processor, settings, quality)
+    references = {split: part["answers"].to_list() for (split,), part in questions.group_by("split")}
+    corpus_metrics = {
+        name: {split: judge(own) for split, own in references.items()} for name, judge in task.corpus_metrics.items()
+    }
+    dumper = FeatureDumper(family, model, processor, settings, quality, corpus_metrics)
     notes = {
         "scheme": record["scheme"],
         "weights_sha256": record["sha256"],
@@ -195,7 +215,7 @@ def dump_features(
     batches = {number: _image_batches(chunks[number], settings.images_per_batch) for number in chosen}
     inputs = preprocessed_batches(family, processor, [batch for part in batches.values() for batch in part], workers)
     with (
-        writing_features(out_path, features_schema(dumper.hidden)) as writer,
+        writing_features(out_path, dumper.schema) as writer,
         progress(f"answering {name}", count, f"{task.item}s") as bar,
     ):
         for number in chosen:

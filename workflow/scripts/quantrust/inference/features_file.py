@@ -1,6 +1,6 @@
 """The features file: its columns and metadata, writing and reading. No torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -21,8 +21,16 @@ ROWS_AT_ONCE = 1 << 14
 TEXT_COLUMNS = ("question_id", "dataset", "split", "image_id", "answer_type", "question_kind", "answer")
 
 
-def features_schema(hidden: int) -> pa.Schema:
-    """Return the Arrow schema of a features file for a language model of `hidden` channels."""
+def features_schema(hidden: int, corpus_metrics: Iterable[str] = ()) -> pa.Schema:
+    """Return the Arrow schema of a features file.
+
+    Parameters
+    ----------
+    hidden : int
+        Channels of the language model.
+    corpus_metrics : iterable of str
+        Names of the metrics of all answers together that the task has. Each is a column: what the answer adds to it.
+    """
     state = pa.list_(pa.float16(), hidden)
     return pa.schema(
         [(name, pa.string()) for name in TEXT_COLUMNS]
@@ -40,7 +48,14 @@ def features_schema(hidden: int) -> pa.Schema:
             ("answer_state", state),
             ("quality", pa.float64()),
         ]
+        + [(name, pa.float64()) for name in corpus_metrics]
     )
+
+
+def corpus_metrics_of(schema: pa.Schema) -> list[str]:
+    """Return the names of the metrics of all answers together that a features file has columns of, from its schema."""
+    usual = {*features_schema(0).names}
+    return [name for name in schema.names if name not in usual]
 
 
 def place_of_shard(shard: int, shards: int) -> str:

@@ -12,6 +12,7 @@ from quantrust.inference.features_file import (
     DEVICE,
     HALVED,
     SHARD,
+    corpus_metrics_of,
     features_schema,
     place_of_shard,
     writing_features,
@@ -58,7 +59,8 @@ def gather_features(
     described[DEVICE] = ", ".join(sorted({notes[DEVICE] for notes in every}))
     rows = 0
     # Not the schema that is read, whose fields are numbered: the file would differ from one that was never shared.
-    schema = features_schema(read_schema(shard_paths[0]).field("answer_state").type.list_size)
+    read = read_schema(shard_paths[0])
+    schema = features_schema(read.field("answer_state").type.list_size, corpus_metrics_of(read))
     with writing_features(out_path, schema) as writer:
         for path in shard_paths:
             for table in read_row_groups(path):

@@ -46,7 +46,7 @@ from quantrust.study.contents import (
     variants_of,
 )
 from quantrust.study.jobs import Job, study_jobs
-from quantrust.study.settings import components, features, resampling
+from quantrust.study.settings import comparison, components, features, resampling
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -673,9 +673,9 @@ class _Planner:
 
     @property
     def _compared(self) -> int:
-        """Comparisons: of a variant each estimator with bf16 and with maxprob, by accuracy, AURC, ECE and coverages."""
+        """Comparisons: of a variant each estimator with bf16 and with maxprob, by every metric that is compared."""
         pairs = 2 * self._variants * len(self.config["comparison"]["estimators"])
-        return pairs * len(self.questions) * (3 + len(self.config["report"]["risks"]))
+        return pairs * len(self.questions) * len(comparison(self.config)["metrics"])
 
     @property
     def _resampled(self) -> int:

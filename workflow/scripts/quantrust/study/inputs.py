@@ -3,7 +3,7 @@
 If a path that the config names does not exist, the error says how to get the file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from quantrust.study.contents import (
     splits_of,
     variants_of,
 )
+from quantrust.tasks.task import load_task
 
 File = str | list[str]
 """A path, or an empty list for none."""
@@ -144,6 +145,13 @@ def task_of(config: Config, dataset: str) -> str:
     """Return the name of the task that a dataset's questions are of, which follows from the format of its files."""
     (name,) = {load_format(name).task for name in formats_of(config, dataset)}
     return name
+
+
+def corpus_metrics_of(config: Config, datasets: Iterable[str]) -> list[str]:
+    """Return the names of the metrics of all answers together that the tasks of datasets have, each once."""
+    return list(
+        dict.fromkeys(name for dataset in datasets for name in load_task(task_of(config, dataset)).corpus_metrics)
+    )
 
 
 def files_to_divide(config: Config, dataset: str) -> dict[str, Any]:

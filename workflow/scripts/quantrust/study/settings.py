@@ -24,7 +24,7 @@ from quantrust.study.contents import (
     is_embedded,
     variants_of,
 )
-from quantrust.study.inputs import task_of
+from quantrust.study.inputs import corpus_metrics_of, task_of
 from quantrust.study.places import CAPTIONS
 from quantrust.tasks.task import how_asked, load_task
 
@@ -145,7 +145,13 @@ def comparison(config: Config) -> dict[str, Any]:
     coverages = [("coverage_at_risk", risk) for risk in config["report"]["risks"]]
     return {
         "pairs": _compared_pairs(config),
-        "metrics": [("accuracy", None), ("aurc", None), ("ece", None), *coverages],
+        "metrics": [
+            ("accuracy", None),
+            *((name, None) for name in corpus_metrics_of(config, datasets_of(config))),
+            ("aurc", None),
+            ("ece", None),
+            *coverages,
+        ],
         "level": config["evaluation"]["confidence_level"],
     }
 
@@ -231,6 +237,7 @@ def components(config: Config) -> dict[str, Any]:
         "resamples": config["evaluation"]["resamples"],
         "cost": max(config["evaluation"]["costs"]),
         "designs": grids_for_tables(config),
+        "corpus_metrics": corpus_metrics_of(config, [config["study"]["id_dataset"]]),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from quantrust.errors import QuantrustError
-from quantrust.tasks.cider import CiderD, caption_words, ceiling, cider_d
+from quantrust.tasks.cider import CiderD, caption_words, ceiling, cider_d_judge
 from quantrust.tasks.task import Quality, Task
 
 MAX_NEW_TOKENS = 96
@@ -43,5 +43,5 @@ TASK = Task(
     judge=_judge,
     max_new_tokens=MAX_NEW_TOKENS,
     may_be_mute=True,
-    corpus_metrics={"cider_d": cider_d},
+    corpus_metrics={"cider_d": cider_d_judge},
 )

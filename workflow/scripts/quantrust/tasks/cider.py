@@ -7,7 +7,7 @@ released COCO caption evaluation.
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 LONGEST = 4
@@ -122,6 +122,22 @@ class CiderD:
         return weights, [math.sqrt(square) for square in squares], len(words)
 
 
+def cider_d_judge(references: Sequence[Sequence[str]]) -> Callable[[str, Sequence[str]], float]:
+    """Return the CIDEr-D of single answers, whose mean is the CIDEr-D of a set of answers.
+
+    Parameters
+    ----------
+    references : sequence of sequence of str
+        The reference captions of each image of the set, which give the document frequencies.
+
+    Returns
+    -------
+    callable
+        Takes an answer and the reference captions of its image; see `CiderD.score`.
+    """
+    return CiderD(references).score
+
+
 def cider_d(answers: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Return the CIDEr-D of a set of answers, with the document frequencies of its own references.
 
@@ -149,10 +165,10 @@ def cider_d(answers: Sequence[str], references: Sequence[Sequence[str]]) -> floa
     """
     if not answers:
         raise ValueError("expected at least one answer, got none")
-    scorer = CiderD(references)
-    return math.fsum(
-        scorer.score(answer, captions) for answer, captions in zip(answers, references, strict=True)
-    ) / len(answers)
+    score = cider_d_judge(references)
+    return math.fsum(score(answer, captions) for answer, captions in zip(answers, references, strict=True)) / len(
+        answers
+    )
 
 
 def ceiling(references: Sequence[Sequence[str]]) -> float:

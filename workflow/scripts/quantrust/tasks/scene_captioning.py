@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from quantrust.errors import QuantrustError
 from quantrust.tasks.captioning import MAX_NEW_TOKENS, check_captions
-from quantrust.tasks.cider import cider_d
+from quantrust.tasks.cider import cider_d_judge
 from quantrust.tasks.scene_facts import Fact, fact_f1, facts_of
 from quantrust.tasks.task import Quality, Task
 
@@ -62,5 +62,5 @@ TASK = Task(
     check_references=_check_references,
     judge=_judge,
     max_new_tokens=MAX_NEW_TOKENS,
-    corpus_metrics={"cider_d": cider_d},
+    corpus_metrics={"cider_d": cider_d_judge},
 )

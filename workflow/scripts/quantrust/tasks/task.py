@@ -10,8 +10,8 @@ from quantrust.named_modules import TASKS, load_module, module_names
 
 Quality = Callable[[str, Sequence[str]], float]
 """What an answer is worth, in [0, 1], given the reference answers of its question."""
-CorpusMetric = Callable[[Sequence[str], Sequence[Sequence[str]]], float]
-"""A number for all answers together that is not a mean over them, given the reference answers of each."""
+Judge = Callable[[Sequence[Sequence[str]]], Quality]
+"""Takes the reference answers of all items, and returns what an answer to one of them is worth."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Task:
         Takes the reference answers of a question and its place, for messages. Raises a `QuantrustError` where an answer
         cannot be judged by them.
     judge : callable
-        Takes the reference answers of every question of a dataset and returns the `Quality` of an answer. A task may
-        learn what it needs from all of them, such as the frequencies of words.
+        A `Judge`, which takes the reference answers of a whole dataset. A task may learn what it needs from all of
+        them, such as the frequencies of words.
     prompt : str
         The user's text around ``{question}``, where the config has none.
     max_new_tokens : int
@@ -40,18 +40,20 @@ class Task:
         Whether an answer is not written by a language model but found among the images and texts of its split, by a
         model that matches them. What it is sure of is then the margin of a score and no probability.
     corpus_metrics : mapping of str to callable
-        Metrics of all answers together, by their names.
+        Metrics of all answers to a split together, by the names of their records in
+        `quantrust.evaluation.metric_records`. Each is a `Judge`, which takes the reference answers of that split and
+        may return any number for an answer: the metric is the mean of these.
     """
 
     item: str
     quality_name: str
     check_references: Callable[[Sequence[str], str], None]
-    judge: Callable[[Sequence[Sequence[str]]], Quality]
+    judge: Judge
     prompt: str = "{question}"
     max_new_tokens: int = 8
     may_be_mute: bool = False
     matches: bool = False
-    corpus_metrics: Mapping[str, CorpusMetric] = field(default_factory=dict)
+    corpus_metrics: Mapping[str, Judge] = field(default_factory=dict)
 
 
 def how_asked(task: Task, *sections: Mapping[str, Any]) -> dict[str, Any]:
