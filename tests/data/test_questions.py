@@ -204,7 +204,7 @@ def test_a_split_of_which_nothing_is_left_is_named(several, tmp_path):
 
 
 def test_an_unknown_format_is_named(spec, tmp_path):
-    with pytest.raises(QuantrustError, match="scenes: unknown format 'okvqa'; expected one of coco_captions, flickr30k, gqa, m"):
+    with pytest.raises(QuantrustError, match="scenes: unknown format 'okvqa'; expected one of coco_captions, "):
         build_questions_table(
             "scenes", {"test": {**spec, "format": "okvqa"}}, tmp_path / "scenes.parquet", tmp_path / "skipped.parquet"
         )
