@@ -255,6 +255,17 @@ def test_rows_of_activations_choose_the_kernel(monkeypatch):
     assert used == ["_by_kernel", "_by_kernel", "_by_blocks"]
 
 
+def test_products_of_many_rows_are_the_same_numbers_with_and_without_avx512(monkeypatch):
+    kernel = kernel_weight(PackedWeight.from_quantized(quantized(96, 256, 4, 64)))
+    inputs = torch.randn(cpu.MOST_ROWS[1] + 1, 256).bfloat16()
+    exact = inputs.double() @ kernel.dequantize(torch.bfloat16).double().T
+    for has_avx512 in (True, False):
+        monkeypatch.setattr(cpu, "_has_avx512", lambda has_avx512=has_avx512: has_avx512)
+        outputs = kernel.linear(inputs, None)
+        # half a unit in the last place of bfloat16, and the sums of float32
+        torch.testing.assert_close(outputs.double(), exact, rtol=2**-8, atol=1e-4)
+
+
 def run_with(capability, *arguments):
     """Run Python in a process whose torch is told what its processor can do."""
     env = os.environ | {"ATEN_CPU_CAPABILITY": capability, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -116,6 +116,7 @@ class Int4Weight(nn.Module):
             part.unflatten(1, (blocks, 1, 2 * half)).transpose(0, 1).contiguous() for part in self._grid(slice(None))
         )
         outputs = inputs.new_empty(len(inputs), blocks, 2 * half)
+        dense = inputs if _has_avx512() else inputs.float()
         # one block's weights stay in the cache between the codes and the product
         weight = torch.empty(self._depth, 2 * half)
         grouped = weight.unflatten(0, (-1, self.group_size))
@@ -123,7 +124,7 @@ class Int4Weight(nn.Module):
             weight[:, :half] = self._join(codes & 15)
             weight[:, half:] = self._join(codes >> 4)
             torch.addcmul(offset[block], grouped, step[block], out=grouped)
-            outputs[:, block] = inputs @ weight.to(inputs.dtype)
+            outputs[:, block] = dense @ weight.to(inputs.dtype).to(dense.dtype)
         return outputs.flatten(1)[:, : self.rows]
 
     def _join(self, halves: Tensor) -> Tensor:
@@ -139,6 +140,12 @@ class Int4Weight(nn.Module):
         offset = offset.unflatten(0, (self.planes, groups)).sum(dim=0)
         step = step[-groups:]
         return step, offset.sub_(step, alpha=middle(self.planes))
+
+
+@cache
+def _has_avx512() -> bool:
+    """Return whether torch uses AVX-512. Without it a product in bfloat16 takes six times as long as in float32."""
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 @cache
