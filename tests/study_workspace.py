@@ -20,6 +20,12 @@ OVERLAYS = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.name
 STUDY = "study.yaml"
 
 
+def overlay_files(name: str) -> list[str]:
+    """Return the files of a shipped study, in the project: its overlay, below it the one that it is laid over."""
+    names = ["mmq", name] if name.startswith("mmq_") else [name]
+    return [f"config/{file}.yaml" for file in names]
+
+
 def merge(base: dict, overlay: dict) -> dict:
     """Merge as Snakemake does: maps into maps, anything else replaces."""
     merged = copy.deepcopy(base)
@@ -34,9 +40,9 @@ def merge(base: dict, overlay: dict) -> dict:
 def shipped_config(name: str) -> dict:
     """Return the default config, or the default under an overlay."""
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
-    return (
-        config if name == "default" else merge(config, yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text()))
-    )
+    for file in [] if name == "default" else overlay_files(name):
+        config = merge(config, yaml.safe_load((ROOT / file).read_text()))
+    return config
 
 
 def link_workflow(folder: Path) -> None:

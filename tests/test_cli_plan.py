@@ -488,6 +488,32 @@ def test_the_published_models_are_planned_to_the_byte_before_any_file_is_there(
     assert all(row[key] is not None for row in plan["rows"] for key in ("disk", "scratch", "device", "host"))
 
 
+def test_the_published_component_study_is_planned_before_any_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh_clone(tmp_path, monkeypatch)
+    few = [{"component": "vision"}, {"component": "language"}]
+    grid = {"methods": ["gptq"], "levels": [4, 16], "factors": few}
+    write_overlay("few", {"study": {"schemes": ["bf16"]}, "factorial": {"parts": grid}})
+    assert main(["plan", "--config", "config/mmq.yaml", "few.yaml", "--out", "plan.json"]) == 0
+    plan = json.loads(Path("plan.json").read_text())
+    for model, download, weights in (
+        ("blip2-opt-2.7b", "blip2-opt-2.7b", 3_744_761_856),
+        ("llava-1.5-7b", "llava-1.5-7b-hf", 7_063_427_072),
+    ):
+        quantized = of(plan["rows"], "quantize_model", model=model)
+        assert [row["scheme"] for row in quantized] == [
+            *("bf16", "gptq-g128-vision4-language4", "gptq-g128-vision4", "gptq-g128-language4")
+        ]
+        # of 16 bits each, but for the Q-Former, which stays in 32, and LLaVA's last vision block, which never runs
+        assert 0.99 < quantized[0]["weights_file_exact"] / (2 * weights) < 1.06
+        assert (
+            quantized[1]["weights_file_exact"] < quantized[3]["weights_file_exact"] < quantized[2]["weights_file_exact"]
+        )
+        assert plan["downloads"][download] > 2 * weights
+    assert all(row[key] is not None for row in plan["rows"] for key in ("disk", "scratch", "device", "host"))
+
+
 @pytest.mark.slow
 def test_the_published_study_is_planned_on_one_screen_of_a_fresh_clone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

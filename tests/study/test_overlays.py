@@ -8,15 +8,17 @@ from snakemake.utils import update_config
 
 from quantrust.errors import QuantrustError
 from quantrust.study.config import completed, merged, read_study
-from study_workspace import OVERLAYS, ROOT
+from study_workspace import OVERLAYS, ROOT, overlay_files
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
 def test_overlays_are_merged_as_snakemake_merges_them(monkeypatch: pytest.MonkeyPatch, overlay: Path) -> None:
-    expected = yaml.safe_load((ROOT / "config.yaml").read_text())
-    update_config(expected, yaml.safe_load(overlay.read_text()))
     monkeypatch.chdir(ROOT)
-    assert read_study([overlay]) == completed(expected)
+    files = [Path(file) for file in overlay_files(overlay.stem)]
+    expected = yaml.safe_load(Path("config.yaml").read_text())
+    for file in files:
+        update_config(expected, yaml.safe_load(file.read_text()))
+    assert read_study(files) == completed(expected)
 
 
 def test_a_later_overlay_goes_before_an_earlier_one_and_changes_neither() -> None:
