@@ -182,7 +182,7 @@ class Family(ABC):
     connector: Component
     language: Component
     # The component whose blocks read prompts; those before it in `STACKS` read pictures alone. It is another one where
-    # there is no language model.
+    # there is no language model. Read from the source as well.
     reader: str = "language"
     # Dotted names of the token embedding, and of the linear from states to logits, if there is one.
     embedding: str
@@ -219,6 +219,11 @@ class Family(ABC):
         head = Component(() if self.head is None else (self.head,))
         parts = (self.vision, self.connector, self.language, Component((self.embedding,)), head)
         return dict(zip(COMPONENTS, parts, strict=True))
+
+    @property
+    def has_language_model(self) -> bool:
+        """Whether prompts are read by a language model, which has its blocks for itself: pictures pass other ones."""
+        return self.reader == "language"
 
     @property
     def seeing(self) -> tuple[str, ...]:

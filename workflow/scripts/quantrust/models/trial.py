@@ -54,7 +54,7 @@ def try_model(folder: str, processor: Any) -> None:
         with blaming(f"{folder}: the vision tower cannot read a picture that the processor made", advice):
             encoded = family.encode_images(model, inputs)
         # cross-attention reads whatever there is of a picture
-        for image in encoded if family.reader == "language" else ():
+        for image in encoded if family.has_language_model else ():
             tokens = image.placeholder.count(family.image_token(processor))
             if len(image.features) != tokens:
                 raise QuantrustError(

@@ -109,7 +109,7 @@ class CalibratedMethod(Method):
         # features of earlier vision blocks are stored with the prompts, and once more as what decoder blocks read
         states = language.hidden * (1 + 2 * family.deepstack_levels(model))
         prompts = samples.count * samples.tokens * ITEMSIZE * (states + _position_channels(language))
-        if family.reader != "language":
+        if not family.has_language_model:
             # what its cross-attention reads is stored with a prompt
             prompts += samples.count * samples.patches * ITEMSIZE * vision.hidden
         channels = 3 * vision.hidden

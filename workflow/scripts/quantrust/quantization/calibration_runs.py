@@ -199,7 +199,7 @@ class CalibrationRuns:
         Where another component than the language model reads them, prompts come one by one, because some of its linears
         read a part of a prompt, and others the picture.
         """
-        return real_tokens(inputs) if self.family.reader == "language" else None
+        return real_tokens(inputs) if self.family.has_language_model else None
 
     @contextmanager
     def naming_overflow(self) -> Iterator[None]:

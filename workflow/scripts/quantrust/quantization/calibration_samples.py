@@ -205,7 +205,7 @@ def language_batches(
     """
     images = iter(images)
     # blocks that divide a prompt among their linears must not find padding in it
-    together = BATCH_SIZE if family.reader == "language" else 1
+    together = BATCH_SIZE if family.has_language_model else 1
     for start in range(0, len(table), together):
         chunk = table[start : start + together]
         inputs = _language_inputs(family, model, processor, chunk, list(islice(images, len(chunk))))

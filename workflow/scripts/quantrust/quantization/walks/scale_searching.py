@@ -114,7 +114,7 @@ class ScaleSearchingWalk(CalibratedWalk):
 
     def _prompt_batches(self, runs: CalibrationRuns) -> tuple[list[Batch], list[dict[str, Any]]]:
         prompts = runs.prompts(runs.run_vision({}), runs.unquantized_embedding())
-        if runs.family.reader != "language":
+        if not runs.family.has_language_model:
             # nothing is answered, so that all tokens count the same
             return [Batch(run) for run in runs.prompt_runs(prompts)], []
         weights, ratios = self._method.weighing.weigh(runs, prompts)
