@@ -92,6 +92,21 @@ def test_bad_input_gets_one_message_and_writes_nothing(rows, tmp_path, capsys, c
     assert not out.exists()
 
 
+def test_a_metric_that_a_task_lacks_is_named_beside_those_that_it_has(rows, tmp_path, capsys):
+    table = tmp_path / "grid.csv"
+    pl.DataFrame(rows).write_csv(table)
+    assert importance(table, "--where", "task=vqa", metric="CIDEr") == 2
+    assert capsys.readouterr().err == f"error: {table}: no row has metric=CIDEr; expected one of ['accuracy']\n"
+
+
+def test_parts_without_a_level_in_common_are_refused(tmp_path, capsys):
+    table = tmp_path / "grid.csv"
+    cells = [{"v": v, "q": q, "metric": "m", "value": 1.0} for v, q in product((2, 3), (4, 16))]
+    pl.DataFrame(cells).write_csv(table)
+    assert importance(table, factors=["v", "q"], metric="m") == 2
+    assert "the factors have no level in common (v: 2, 3; q: 4, 16); expected the same" in capsys.readouterr().err
+
+
 def test_the_figure_is_drawn(rows, tmp_path):
     table, out = tmp_path / "grid.csv", tmp_path / "shares.png"
     pl.DataFrame(rows).write_csv(table)

@@ -606,3 +606,47 @@ def test_only_a_format_whose_files_hold_several_splits_has_subsets(config: dict)
     config["datasets"]["pairs"] = PAIRS | {"format": "coco_captions"}
     with pytest.raises(QuantrustError, match=r"datasets\.pairs\.splits\.val\.subset is given; allowed: nothing, the f"):
         check_config(config, SCHEMA)
+
+
+LANGUAGE = {"component": "language", "bits": 4}
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "message"),
+    [
+        (
+            "factorial",
+            {
+                "parts": {
+                    **{"methods": ["rtn"], "group": 64, "symmetric": False, "levels": [4, 16]},
+                    "factors": [{"component": "vision"}, {"component": "language"}],
+                }
+            },
+            r"factorial\.parts\.factors\[1\]\.component is 'language'; allowed: vision, connector, embedding, because "
+            r"matching, a blip_2_retrieval model, has no language model",
+        ),
+        (
+            "schemes",
+            {"mix": MIX | {"table": [{"component": "vision", "bits": 4}, LANGUAGE]}},
+            r"schemes\.mix\.table\[1\]\.component is 'language'; allowed: vision, connector, embedding",
+        ),
+        (
+            "study",
+            {"schemes": ["bf16", "rtn-w4g64"]},
+            r"study\.schemes\[1\] is 'rtn-w4g64', which quantizes the language model alone; allowed: bf16, or what "
+            r"ends in -mixed or -full, because matching, a blip_2_retrieval model, has no language model",
+        ),
+    ],
+)
+def test_what_would_change_no_weight_of_a_model_without_a_language_model_is_refused(
+    config: dict, section: str, content: dict, message: str
+) -> None:
+    config["models"]["matching"], config["datasets"]["pairs"] = MATCHING, PAIRS
+    config["study"] |= {"models": ["matching"], "schemes": ["bf16", "rtn-w4g64-full"], "shifts": []}
+    config["study"]["id_dataset"] = "pairs"
+    check_config(config, SCHEMA)
+    config[section] |= content
+    if section == "schemes":
+        config["study"]["schemes"] = ["bf16", "mix"]
+    with pytest.raises(QuantrustError, match=message):
+        check_config(config, SCHEMA)

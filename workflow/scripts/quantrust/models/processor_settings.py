@@ -72,6 +72,17 @@ def blocks_in_connector(family: str) -> bool:
     return bool(_declared(family, "blocks_in_connector", False))
 
 
+def has_language_model(family: str) -> bool:
+    """Return whether a family has a language model, whose layers a scheme may name.
+
+    Parameters
+    ----------
+    family : str
+        The name of a module of the families' package.
+    """
+    return bool(_declared(family, "reader", "language") == "language")
+
+
 def matches(family: str) -> bool:
     """Return whether the models of a family match images with texts, and write no answers.
 

@@ -15,13 +15,14 @@ from quantrust.evaluation.limits import risk_limits
 from quantrust.models.processor_settings import (
     attentions,
     blocks_in_connector,
+    has_language_model,
     matches,
     published_image_tokens,
     unknown_settings,
     unsupported,
 )
 from quantrust.quantization.factorial import designs_of, factorial_faults
-from quantrust.quantization.scheme import EXTERNAL, UNQUANTIZED, resolve_scheme
+from quantrust.quantization.scheme import EXTERNAL, UNQUANTIZED, is_scheme_word, parse_scheme, resolve_scheme
 from quantrust.report.contents import datasets_of
 from quantrust.study.contents import (
     CANDIDATES,
@@ -41,6 +42,9 @@ from quantrust.tasks.task import load_task
 
 MOST_LIMITS = 1000
 """Risk limits of the decision table."""
+
+OF_LANGUAGE_MODELS = ("language", "head")
+"""Components that no model without a language model has."""
 
 Config = Mapping[str, Any]
 Faults = Iterator[str]
@@ -215,21 +219,33 @@ def _families(config: Config) -> dict[str, str]:
     return found
 
 
-def _parts_of_connectors(config: Config) -> Faults:
-    """Yield what names thirds or layer types of connectors: only some families have blocks in theirs."""
-    without = {name: family for name, family in _families(config).items() if not blocks_in_connector(family)}
+def _parts_that_models_lack(config: Config) -> Faults:
+    """Yield what names a language model, or thirds or layer types of a connector, that a model of the study lacks."""
+    families = _families(config)
+    mute = [(name, family) for name, family in families.items() if not has_language_model(family)]
+    whole = [(name, family) for name, family in families.items() if not blocks_in_connector(family)]
     tables = {f"schemes.{name}.table": config["schemes"].get(name, {}) for name in config["study"]["schemes"]}
     rows = {path: scheme.get("table", []) for path, scheme in tables.items()}
     rows |= {f"factorial.{name}.factors": section["factors"] for name, section in config["factorial"].items()}
-    for path, parts in rows.items() if without else ():
+    for path, parts in rows.items():
         for number, part in enumerate(parts):
             key = next((key for key in ("third", "layer_type") if part.get(key) is not None), None)
-            if part["component"] == "connector" and key is not None:
-                model, family = next(iter(without.items()))
+            if part["component"] == "connector" and key is not None and whole:
                 yield (
-                    f"{path}[{number}].{key} is {part[key]!r}; allowed: nothing, because the connector of {model}, a "
-                    f"{family} model, has no blocks"
+                    f"{path}[{number}].{key} is {part[key]!r}; allowed: nothing, because the connector of "
+                    f"{whole[0][0]}, a {whole[0][1]} model, has no blocks"
                 )
+            if part["component"] in OF_LANGUAGE_MODELS and mute:
+                yield (
+                    f"{path}[{number}].component is {part['component']!r}; allowed: vision, connector, embedding, "
+                    f"because {mute[0][0]}, a {mute[0][1]} model, has no language model"
+                )
+    for number, name in enumerate(config["study"]["schemes"] if mute else ()):
+        if is_scheme_word(name) and {row.component for row in parse_scheme(name).table} == {"language"}:
+            yield (
+                f"study.schemes[{number}] is {name!r}, which quantizes the language model alone; allowed: bf16, or "
+                f"what ends in -mixed or -full, because {mute[0][0]}, a {mute[0][1]} model, has no language model"
+            )
 
 
 def _datasets(config: Config) -> Faults:
@@ -447,7 +463,7 @@ CHECKS: tuple[Callable[[Config], Faults], ...] = (
     _factorial,
     _models,
     _prompts,
-    _parts_of_connectors,
+    _parts_that_models_lack,
     _datasets,
     _calibration,
     _compute,
