@@ -23,6 +23,7 @@ def test_estimators_of_one_answer_by_hand():
             "top_logits": [[math.log(p) + 3 for p in probabilities]],
             "log_sum_exp": [3.0],
             "entropy": [-sum(p * math.log(p) for p in probabilities)],
+            "match_scores": [[2.5, 0.75, -1.0]],
         }
     )
     row = features.select(confidence_columns(plain_estimators())).row(0, named=True)
@@ -30,6 +31,7 @@ def test_estimators_of_one_answer_by_hand():
     assert row["length-normalised"] == pytest.approx(math.sqrt(0.4))
     assert row["min-token"] == pytest.approx(0.5)
     assert row["margin"] == pytest.approx(0.65)
+    assert row["match-margin"] == pytest.approx(1.75)
     assert row["entropy"] == pytest.approx(sum(p * math.log(p) for p in probabilities))
 
 

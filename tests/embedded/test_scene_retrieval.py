@@ -18,7 +18,9 @@ from quantrust.errors import QuantrustError
 
 def test_the_set_is_written_in_flickr30k_s_layout(tmp_path):
     images = {"val": 2, "test": 3}
-    write_dataset("scenes-retrieval", tmp_path / "set", {"images": images, "captions": 2, "seed": 5})
+    write_dataset(
+        "scenes-retrieval", tmp_path / "set", {"images": images, "captions_per_image": 4, "captions": 2, "seed": 5}
+    )
     spec = {
         "format": "flickr30k",
         "annotations": tmp_path / "set" / "dataset_scenes.json",
@@ -30,7 +32,7 @@ def test_the_set_is_written_in_flickr30k_s_layout(tmp_path):
     table = pl.read_parquet(paths[0])
     captions = table.filter(question_kind="text_to_image")
     assert dict(table.group_by("split").agg(pl.col("image").n_unique()).iter_rows()) == images
-    assert captions.height <= 5 * 5 and table.height == captions.height + 5
+    assert captions.height <= 5 * 4 and table.height == captions.height + 5
     texts = [compared_text(text) for text in captions["question"]]
     assert len(set(texts)) == len(texts)
     calibration = json.loads((tmp_path / "set" / "captions.json").read_text())

@@ -2,15 +2,13 @@
 
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-from transformers import Blip2Config, Blip2ForImageTextRetrieval
+from transformers import Blip2ForImageTextRetrieval
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import Role
@@ -23,67 +21,18 @@ from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.layer_plan import build_layer_plan
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme, resolve_scheme
+from retrieval_model import CHANNELS, QUERIES, write_retrieval
 
 TEXTS = ["a red circle and two blue bars", "it is green", "one yellow square is on the left", "no shape at all"]
-SIDE, QUERIES, CHANNELS, TOLERANCE = 56, 6, 32, 1e-4
+TOLERANCE = 1e-4
 LINEARS = 4 * 3 + 4 * 2 + 4 * 3
 """Of self-attention in three blocks, of cross-attention in two, and two ways of two in three."""
-
-
-def write_retrieval(folder: Path) -> None:
-    """Write a tiny random model in the published layout."""
-    words = sorted({word for text in TEXTS for word in text.split()})
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {token: k for k, token in enumerate([*special, *words])}
-    config = Blip2Config(
-        num_query_tokens=QUERIES,
-        image_text_hidden_size=CHANNELS,
-        vision_config={
-            "hidden_size": 96,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "image_size": SIDE,
-        },
-        qformer_config={
-            "vocab_size": len(vocabulary),
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "max_position_embeddings": 16,
-            "use_qformer_text_input": True,
-        },
-    )
-    model = Blip2ForImageTextRetrieval(config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            norm = parameter.dim() == 1 and name.endswith("weight")
-            bound = 0.5 if parameter.dim() == 1 or "embed" in name else 3 / parameter[0].numel() ** 0.5
-            parameter.uniform_(-bound, bound, generator=generator).add_(1.0 if norm else 0.0)
-            # as a checkpoint in bfloat16 has them
-            parameter.copy_(parameter.bfloat16())
-    model.save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(special)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    for name, content in (
-        ("tokenizer_config.json", {"pad_token": "[PAD]", "tokenizer_class": "PreTrainedTokenizerFast"}),
-        (
-            "preprocessor_config.json",
-            {"image_processor_type": "BlipImageProcessor", "size": {"height": SIDE, "width": SIDE}},
-        ),
-    ):
-        (folder / name).write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / "retrieval"
-    write_retrieval(folder)
+    write_retrieval(folder, TEXTS)
     return folder
 
 

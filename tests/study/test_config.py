@@ -8,13 +8,14 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
+from quantrust.confidence.available import available_estimators
 from quantrust.confidence.catalogue import LEARNED, plain_estimators
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import METHODS
 from quantrust.study.config import check_config, completed
 from quantrust.study.contents import declared_for_bundles, estimators_of
 from quantrust.study.settings import dataset as dataset_settings
-from quantrust.study.settings import prompt
+from quantrust.study.settings import features, prompt
 from study_workspace import OVERLAYS, ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -543,7 +544,7 @@ def test_every_key_of_the_default_is_explained() -> None:
 def test_settings_and_schema_have_the_same_names(config: dict) -> None:
     from quantrust.confidence.selector import SelectorSettings
     from quantrust.embedded.training import TrainingSettings
-    from quantrust.inference.settings import DumpSettings
+    from quantrust.inference.settings import DumpSettings, MatchSettings
 
     schema = yaml.safe_load(SCHEMA.read_text())["properties"]
     training = schema["models"]["additionalProperties"]["properties"]["training"]
@@ -555,11 +556,13 @@ def test_settings_and_schema_have_the_same_names(config: dict) -> None:
         named = set(section["properties"]) - {"learning_curve"}
         assert named == {field.name for field in dataclasses.fields(settings)}
     answering = {*schema["features"]["properties"], *schema["compute"]["properties"]} - {"workers", "shards"}
-    assert answering == {field.name for field in dataclasses.fields(DumpSettings)}
+    fields = {field.name for settings in (DumpSettings, MatchSettings) for field in dataclasses.fields(settings)}
+    assert answering == fields
 
 
 def test_every_estimator_and_calibration_of_the_package_is_allowed_and_no_other(config: dict) -> None:
-    plain = [*plain_estimators(), *LEARNED]
+    plain = available_estimators(matches=False)
+    assert {*plain} == {*plain_estimators(), *LEARNED} - {"match-margin"}
     probabilities = [name for name in plain if name != "entropy"]
     config["study"]["estimators"] = plain + [f"{name}+{method}" for name in probabilities for method in METHODS]
     check_config(config, SCHEMA)
@@ -643,10 +646,71 @@ def test_what_would_change_no_weight_of_a_model_without_a_language_model_is_refu
 ) -> None:
     config["models"]["matching"], config["datasets"]["pairs"] = MATCHING, PAIRS
     config["study"] |= {"models": ["matching"], "schemes": ["bf16", "rtn-w4g64-full"], "shifts": []}
-    config["study"]["id_dataset"] = "pairs"
+    config["study"] |= {"id_dataset": "pairs", "estimators": ["match-margin"]}
     check_config(config, SCHEMA)
     config[section] |= content
     if section == "schemes":
         config["study"]["schemes"] = ["bf16", "mix"]
     with pytest.raises(QuantrustError, match=message):
         check_config(config, SCHEMA)
+
+
+@pytest.fixture
+def retrieval(config: dict) -> dict:
+    """A study of retrieval that can be run."""
+    config["models"]["matching"], config["datasets"]["pairs"] = MATCHING, PAIRS
+    config["study"] |= {"models": ["matching"], "schemes": ["bf16", "hqq-w4g64-full"], "shifts": ["pairs"]}
+    config["study"] |= {"id_dataset": "scenes-retrieval", "estimators": ["match-margin"]}
+    return config
+
+
+def test_a_study_of_retrieval_needs_no_dev(retrieval: dict) -> None:
+    check_config(retrieval, SCHEMA)
+    estimators = estimators_of(completed(retrieval))
+    assert estimators == {key: ["match-margin"] for key in ("certification", "comparison", "shipping")}
+    retrieval["study"]["id_dataset"] = "scenes-multimodal"
+    with pytest.raises(QuantrustError, match=r"scenes-multimodal', which has no split dev; allowed: .* dev, val, test"):
+        check_config(retrieval, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "study/estimators",
+            ["maxprob", "match-margin", "selector"],
+            r"study\.estimators has maxprob, selector, which read written answers, but the answers to scenes-retrieval "
+            r"are found and not written; allowed: match-margin$",
+        ),
+        ("study/estimators", ["match-margin+isotonic"], "match-margin is not a probability and cannot be calibrated"),
+        ("features/shards", 2, r"features\.shards is 2; allowed: 1, as every query of scenes-retrieval looks through"),
+        ("features/rerank", 9, r"features\.rerank is 9; allowed: a whole number from 10 on"),
+        (
+            "models/matching/prompt",
+            "{question}",
+            r"models\.matching\.prompt is given; allowed: nothing, a blip_2_retri",
+        ),
+        ("datasets/pairs/prompt", "{question}", r"datasets\.pairs\.prompt is given; allowed: nothing, no answer to fl"),
+        ("datasets/pairs/instruction", "Look.", r"datasets\.pairs\.instruction is given; allowed: nothing, no answer"),
+        ("datasets/pairs/subset", "test", r"datasets\.pairs\.subset is given beside datasets\.pairs\.splits"),
+    ],
+)
+def test_what_retrieval_lacks_is_refused(retrieval: dict, path: str, value: Any, message: str) -> None:
+    put(retrieval, path, value)
+    with pytest.raises(QuantrustError, match=message) as caught:
+        check_config(retrieval, SCHEMA)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_answers_that_are_written_have_no_margin_of_matches(config: dict) -> None:
+    config["study"]["estimators"] = ["maxprob", "match-margin"]
+    with pytest.raises(
+        QuantrustError, match="'match-margin', which reads the scores of matches; allowed: where answers"
+    ):
+        check_config(config, SCHEMA)
+
+
+def test_only_what_is_read_is_given_to_a_dump(retrieval: dict) -> None:
+    found, asked = features(retrieval, "matching", "scenes-retrieval"), features(retrieval, "matching", "scenes")
+    assert found["rerank"] == 128 and not {"prompt", "max_new_tokens", "top_k"} & found.keys()
+    assert "rerank" not in asked and asked["prompt"] == "{question}"

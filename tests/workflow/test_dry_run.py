@@ -178,6 +178,22 @@ def test_shards_take_the_place_of_one_dump_for_a_variant_and_dataset(workspace: 
     assert counts == {"dump_features": 0, "dump_shard": 3 * 55, "gather_features": 55, "write_scores": 18}
 
 
+def test_a_study_of_retrieval_finds_answers_and_writes_none(workspace: Path) -> None:
+    study = {"models": ["matching"], "schemes": ["bf16", "gptq-w4g64-full"], "id_dataset": "scenes-retrieval"}
+    overlay = {
+        "study": study | {"shifts": [], "estimators": ["match-margin"]},
+        "models": {"matching": {"source": "resources/models/qwen2-vl-tiny", "family": "blip_2_retrieval"}},
+    }
+    (workspace / "retrieval.yaml").write_text(yaml.safe_dump(overlay))
+    done = snakemake(workspace, "--configfile", "retrieval.yaml", "--dry-run", "--cores", "1")
+    assert done.returncode == 0, done.stdout
+    rules = ("write_dataset", "build_calibration", "dump_matches", "dump_features", "write_scores", "train_selector")
+    counts = {rule: done.stdout.count(f"rule {rule}:") for rule in rules}
+    assert counts == dict(zip(rules, (1, 1, 2, 0, 2, 0), strict=True))
+    # there is nothing to calibrate, and no token to compare
+    assert "rule reliability_diagrams:" not in done.stdout and "rule measure_drift:" in done.stdout
+
+
 FAULTS = {
     "study: {schemes: [mbq-w4]}": "config: study.schemes[0] is 'mbq-w4': scheme 'mbq-w4' does not parse",
     "evaluation: {resample: 10}": "config: unknown key evaluation.resample",

@@ -18,13 +18,14 @@ RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
 PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
 # Rules whose jobs run a model where compute.device says.
-ON_A_DEVICE = {"quantize_model", "dump_features", "dump_shard"}
+ON_A_DEVICE = {"quantize_model", "dump_features", "dump_matches", "dump_shard"}
 HEAVY = {
     "write_dataset",
     "break_down_variant",
     "train_model",
     "quantize_model",
     "dump_features",
+    "dump_matches",
     "dump_shard",
     "train_selector",
     "train_on_labels",

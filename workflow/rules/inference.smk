@@ -42,7 +42,7 @@ rule dump_features:
     benchmark:
         "benchmarks/runs/dump_features/{model}/{scheme}/{dataset}.tsv"
     wildcard_constraints:
-        dataset=one_of([] if SHARDED else contents.dumped_datasets(config)),
+        dataset=one_of([] if SHARDED else inputs.answered_datasets(config)),
     conda:
         "../../envs/torch.yaml"
     threads: 1 + WORKERS
@@ -58,6 +58,37 @@ rule dump_features:
         settings=of(settings.features),
     script:
         "../scripts/dump_features.py"
+
+
+rule dump_matches:
+    input:
+        checkpoint=paths.CHECKPOINT,
+        questions=paths.QUESTIONS,
+        images=of(inputs.image_folders),
+        checked=of(inputs.checked),
+    output:
+        paths.FEATURES,
+    log:
+        "logs/dump_matches/{model}/{scheme}/{dataset}.log",
+    benchmark:
+        "benchmarks/runs/dump_matches/{model}/{scheme}/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=one_of(inputs.matched_datasets(config)),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1 + WORKERS
+    resources:
+        gpu=GPUS,
+        mem_mb=memory(4000),
+        runtime=120,
+    params:
+        code=code("dump_matches"),
+        family_code=of(digests.family_code),
+        task=of(inputs.task_of),
+        task_code=of(digests.task_code),
+        settings=of(settings.features),
+    script:
+        "../scripts/dump_matches.py"
 
 
 rule dump_shard:
@@ -101,7 +132,7 @@ rule gather_features:
     log:
         "logs/gather_features/{model}/{scheme}/{dataset}.log",
     wildcard_constraints:
-        dataset=one_of(contents.dumped_datasets(config) if SHARDED else []),
+        dataset=one_of(inputs.answered_datasets(config) if SHARDED else []),
     conda:
         "../../envs/torch.yaml"
     threads: 1

@@ -8,7 +8,7 @@ from quantrust.named_modules import ESTIMATORS, load_module, module_names
 
 LEARNED = ("selector", "selector-ensemble", "selector-residual")
 """Columns of `quantrust.confidence.selector.selector_confidence`; probabilities."""
-SHIPPED = ("entropy", "length-normalised", "margin", "maxprob", "min-token")
+SHIPPED = ("entropy", "length-normalised", "margin", "match-margin", "maxprob", "min-token")
 """Those without training that come with this project; any other module is an estimator of one's own."""
 COMPARED = ("maxprob", "selector")
 """The two that a study of reliability sets against each other."""
@@ -48,6 +48,12 @@ def has_learned(names: Iterable[str]) -> bool:
 def estimator_module(name: str) -> str:
     """Return the dotted name of the module of an estimator that needs no training."""
     return f"{ESTIMATORS}.{name.replace('-', '_')}"
+
+
+def is_probability(name: str) -> bool:
+    """Return whether the confidence of an estimator, calibrated or not, is a probability."""
+    plain = name.split("+")[0]
+    return plain in LEARNED or bool(load_estimator(plain).IS_PROBABILITY)
 
 
 def member_name(estimator: str, member: int) -> str:

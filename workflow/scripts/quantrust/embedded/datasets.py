@@ -274,7 +274,9 @@ def write_scene_captions(out_dir: str | Path, *, images: dict[str, int], caption
         _write_calibration(folder, captions, seed, lambda scene: scene.captions()[scene.image_id % CAPTIONERS])
 
 
-def write_scene_retrieval(out_dir: str | Path, *, images: dict[str, int], captions: int, seed: int) -> None:
+def write_scene_retrieval(
+    out_dir: str | Path, *, images: dict[str, int], captions_per_image: int, captions: int, seed: int
+) -> None:
     """Write the pictures of `write_scenes` with captions that occur once in their split, in Flickr30k's layout.
 
     Parameters
@@ -283,6 +285,8 @@ def write_scene_retrieval(out_dir: str | Path, *, images: dict[str, int], captio
         Gets `dataset_scenes.json`, `images/`, and `captions.json` as `write_scene_captions` writes it.
     images : dict of str to int
         Images of the splits, by their names.
+    captions_per_image : int
+        Most captions of an image.
     captions : int
         Number of train images with a caption, for calibration.
     seed : int
@@ -302,7 +306,7 @@ def write_scene_retrieval(out_dir: str | Path, *, images: dict[str, int], captio
                         "imgid": scene.image_id,
                         "filename": _save_image(folder, scene),
                         "split": split,
-                        "sentences": [{"raw": text, "imgid": scene.image_id} for text in texts],
+                        "sentences": [{"raw": text, "imgid": scene.image_id} for text in texts[:captions_per_image]],
                     }
                 )
         _write_compact(folder / "dataset_scenes.json", {"dataset": "scenes", "images": records})

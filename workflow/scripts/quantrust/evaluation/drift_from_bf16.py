@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from quantrust.artifacts.tables import read_table, write_table
+from quantrust.artifacts.tables import read_table, scan_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.drift import OverImages
@@ -87,9 +87,9 @@ def write_drift(
         Parquet file to write, with the columns of `SCHEMA`: for every scheme but the reference and every dataset
         ``answers_changed`` (the share of answers whose text differs), ``right_to_wrong`` and ``wrong_to_right`` (shares
         of all questions; right is a quality of at least `quantrust.evaluation.metrics.CORRECT`), ``kl_divergence``
-        (the mean of `first_token_divergence` in nats) and, for every estimator, ``confidence_change`` (the mean change
-        of the confidence, in its own unit) and ``confidence_moved`` (the mean of the change without its sign). A model
-        without the reference among its schemes has no rows.
+        (the mean of `first_token_divergence` in nats, of answers that are written) and, for every estimator,
+        ``confidence_change`` (the mean change of the confidence, in its own unit) and ``confidence_moved`` (the mean of
+        the change without its sign). A model without the reference among its schemes has no rows.
     settings : DriftSettings
 
     Raises
@@ -193,7 +193,8 @@ def _measures(
     yield None, CHANGED, (before["answer"] != here["answer"]).to_numpy().astype(np.float64)
     yield None, TO_WRONG, (was & ~is_right).astype(np.float64)
     yield None, TO_RIGHT, (~was & is_right).astype(np.float64)
-    yield None, DIVERGENCE, first_token_divergence(before, here)
+    if {*FIRST_TOKEN} <= {*before.columns}:
+        yield None, DIVERGENCE, first_token_divergence(before, here)
     for estimator in estimators:
         change = here[estimator].to_numpy() - before[estimator].to_numpy()
         yield estimator, CONFIDENCE_CHANGE, change
@@ -209,7 +210,10 @@ def _scores(path: str | Path, variant: str, settings: DriftSettings) -> pl.DataF
 
 def _answers(scores: pl.DataFrame, features_path: str | Path, dataset: str) -> pl.DataFrame:
     """Return the test answers to a dataset by question, with the distribution of their first tokens."""
-    given = read_table(features_path, columns=["question_id", "split", "answer", *FIRST_TOKEN])
+    there = scan_table(features_path).collect_schema().names()
+    given = read_table(
+        features_path, columns=["question_id", "split", "answer", *(name for name in FIRST_TOKEN if name in there)]
+    )
     given = given.filter(pl.col("split") == "test").drop("split")
     scored = scores.filter(pl.col("dataset") == dataset)
     answers = scored.join(given, on="question_id", validate="1:1").sort("question_id")

@@ -192,6 +192,25 @@ def _of_corpus(name: str, label: str) -> Metric:
     )
 
 
+def _recall(name: str, label: str) -> Metric:
+    """Return the record of the share of queries of a kind that find what they look for among what ranks first."""
+    return Metric(
+        name,
+        label,
+        lambda ranking, at: metrics.mean_of_given(ranking, name),
+        OfSums(
+            lambda ranking, at: {
+                ("corpus", name): np.nan_to_num(ranking.corpus[name]),
+                ("given", name): (~np.isnan(ranking.corpus[name])).astype(np.float64),
+            },
+            lambda sums, at: ratio(sums["corpus", name], sums["given", name]),
+        ),
+        of_answers_alone=True,
+        smooth=True,
+        of_corpus=True,
+    )
+
+
 METRICS = (
     Metric(
         "accuracy",
@@ -203,6 +222,8 @@ METRICS = (
         compared=True,
     ),
     _of_corpus("cider_d", "CIDEr-D"),
+    *(_recall(f"text_to_image_r{depth}", f"text-to-image R@{depth}") for depth in (1, 5, 10)),
+    *(_recall(f"image_to_text_r{depth}", f"image-to-text R@{depth}") for depth in (1, 5, 10)),
     Metric(
         "aurc",
         "AURC",

@@ -182,6 +182,29 @@ def corpus_mean(ranking: Ranking, name: str) -> float:
     return math.fsum(ranking.corpus[name]) / ranking.n
 
 
+def mean_of_given(ranking: Ranking, name: str) -> float:
+    """Return the mean of what answers add to a metric, over those that add anything.
+
+    Parameters
+    ----------
+    ranking : Ranking
+        With this metric in `corpus`.
+    name : str
+
+    Returns
+    -------
+    float
+        NaN where there is no such answer.
+
+    Examples
+    --------
+    >>> mean_of_given(rank([1.0, 0.0, 1.0], [0.9, 0.1, 0.2], {"hit": [1.0, 0.0, math.nan]}), "hit")
+    0.5
+    """
+    given = ranking.corpus[name][~np.isnan(ranking.corpus[name])]
+    return math.fsum(given) / given.size if given.size else math.nan
+
+
 def mean_accuracy(ranking: Ranking) -> float:
     """Return the mean quality.
 

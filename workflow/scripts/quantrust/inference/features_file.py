@@ -19,6 +19,8 @@ DEVICE = "device"
 ROWS_AT_ONCE = 1 << 14
 """Of a features file, in memory at a time: some 3 GB with the states of a model of 4,096 channels and their copies."""
 TEXT_COLUMNS = ("question_id", "dataset", "split", "image_id", "answer_type", "question_kind", "answer")
+RANK = "rank"
+"""Column of the best rank of what a query looks for, from 1 on; what is not ranked at all stands behind all that is."""
 
 
 def features_schema(hidden: int, corpus_metrics: Iterable[str] = ()) -> pa.Schema:
@@ -52,9 +54,32 @@ def features_schema(hidden: int, corpus_metrics: Iterable[str] = ()) -> pa.Schem
     )
 
 
+def matches_schema(recalls: Iterable[str] = ()) -> pa.Schema:
+    """Return the Arrow schema of a features file of a model that matches images with texts.
+
+    For each query there is what ranks first, the best first, with its score.
+
+    Parameters
+    ----------
+    recalls : iterable of str
+        Names of the recalls that the task has. Each is a column: whether the query counts as a hit there, null where it
+        is of another kind.
+    """
+    return pa.schema(
+        [(name, pa.string()) for name in TEXT_COLUMNS]
+        + [
+            ("match_ids", pa.list_(pa.string())),
+            ("match_scores", pa.list_(pa.float32())),
+            (RANK, pa.int32()),
+            ("quality", pa.float64()),
+        ]
+        + [(name, pa.float64()) for name in recalls]
+    )
+
+
 def corpus_metrics_of(schema: pa.Schema) -> list[str]:
-    """Return the names of the metrics of all answers together that a features file has columns of, from its schema."""
-    usual = {*features_schema(0).names}
+    """Return the names of the metrics that only some tasks have and a features file has columns of, from its schema."""
+    usual = {*features_schema(0).names, *matches_schema().names}
     return [name for name in schema.names if name not in usual]
 
 

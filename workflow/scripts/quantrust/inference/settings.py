@@ -53,3 +53,35 @@ class DumpSettings:
     def record(self) -> str:
         """Return the settings as JSON, as a features file names them."""
         return json.dumps(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """The settings that a match may depend on: the config's `features` and `compute`, without those that spread work.
+
+    Attributes
+    ----------
+    rerank : int
+        Of what is nearest to a query by its embedding, those that are judged pair by pair and ranked.
+    batch_size : int
+        Pairs, or captions, that are judged or encoded together.
+    images_per_batch : int
+        Images that pass the vision tower together.
+    images_per_chunk : int
+        Images whose queries make a row group.
+    dtype, kernel, device, attention : str
+        As of `DumpSettings`.
+    """
+
+    rerank: int = 128
+    batch_size: int = 256
+    images_per_batch: int = 128
+    images_per_chunk: int = 128
+    dtype: str = "float32"
+    kernel: str = "reference"
+    device: str = "cpu"
+    attention: str = "sdpa"
+
+    def record(self) -> str:
+        """Return the settings as JSON, as a features file names them."""
+        return json.dumps(dataclasses.asdict(self))

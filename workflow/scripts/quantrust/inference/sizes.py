@@ -10,6 +10,15 @@ FILE_BYTES = 16 * 1024
 """Schema and metadata."""
 
 
+MATCH_BYTES = 10 * 48
+"""Of a query, for the identifiers and scores of what ranks first."""
+
+
+def matches_bytes(queries: int) -> int:
+    """Return an upper bound of the bytes of a features file of so many queries."""
+    return FILE_BYTES + queries * (MATCH_BYTES + OTHER_BYTES)
+
+
 def features_bytes(questions: int, hidden: int, top_k: int) -> int:
     """Return an upper bound of the bytes of a features file.
 

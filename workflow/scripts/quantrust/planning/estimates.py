@@ -23,7 +23,7 @@ from quantrust.evaluation.importance import RESAMPLES as HALF_RESAMPLES
 from quantrust.evaluation.limits import risk_limits
 from quantrust.inference.features_file import ROWS_AT_ONCE
 from quantrust.inference.settings import DumpSettings
-from quantrust.inference.sizes import features_bytes
+from quantrust.inference.sizes import features_bytes, matches_bytes
 from quantrust.inference.working_memory import dump_footprint
 from quantrust.models.footprint import LIBRARIES, Footprint
 from quantrust.models.pictures import PictureCost
@@ -47,6 +47,7 @@ from quantrust.study.contents import (
 )
 from quantrust.study.jobs import Job, study_jobs
 from quantrust.study.settings import comparison, components, features, resampling
+from quantrust.study.settings import prompt as prompt_of
 
 LARGEST_PICTURE = 4096
 """Side of the square that stands for the largest pictures."""
@@ -341,7 +342,7 @@ class _Planner:
     def _picture(self, model: PlannedModel, dataset: str) -> PictureCost | None:
         embedded = is_embedded(self.config, dataset)
         try:
-            prompt = features(self.config, model.name, dataset)["prompt"]
+            prompt = prompt_of(self.config, model.name, dataset)
             return model.picture(IMAGE_SIZE if embedded else LARGEST_PICTURE, prompt)
         except QuantrustError as error:
             self._say(f"models.{model.name}: memory cannot be planned: {error}")
@@ -456,6 +457,10 @@ class _Planner:
             footprint = dump_footprint(*model.family_and_model, plan, sizes, picture, settings, workers)
         disk = None if asked is None else self._features_bytes(asked.total, model)
         return replace(_of(asked), disk=disk, **self._on_device(footprint))
+
+    def _dump_matches(self, job: Job) -> Estimate:
+        asked = self._asked(job.dataset)
+        return replace(_of(asked), disk=None if asked is None else matches_bytes(asked.total), **self._on_device(None))
 
     def _dump_shard(self, job: Job) -> Estimate:
         whole, asked, shards = self._dump_features(job), self._asked(job.dataset), self.config["features"]["shards"]
@@ -836,6 +841,7 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "judge_groups": _Planner._judge_groups,
     "pick_examples": _Planner._pick_examples,
     "dump_features": _Planner._dump_features,
+    "dump_matches": _Planner._dump_matches,
     "dump_shard": _Planner._dump_shard,
     "gather_features": _Planner._gather_features,
     "tabulate_data": _Planner._tabulate_data,

@@ -81,14 +81,18 @@ class PlannedModel:
 
     @property
     def hidden(self) -> int:
-        """Channels of the language model."""
+        """Channels of the language model; 0 where there is none."""
         family, model = self.family_and_model
+        if family.head is None:
+            return 0
         return int(model.get_submodule(family.head).in_features)
 
     @property
     def vocabulary(self) -> int:
-        """Tokens of the vocabulary."""
+        """Tokens of the vocabulary of the language model; 0 where there is none."""
         family, model = self.family_and_model
+        if family.head is None:
+            return 0
         return int(model.get_submodule(family.head).out_features)
 
     def checkpoint(self, scheme: Scheme) -> tuple[pl.DataFrame, dict[str, int | float | None]]:

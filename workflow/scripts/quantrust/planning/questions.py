@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantrust.data.format import file_of_questions, load_format
+from quantrust.data.format import file_of_questions, files_of, load_format
 from quantrust.data.splits import read_split_file, split_by_image
 from quantrust.study.contents import EMBEDDED, ID_SPLITS, SHIFT_SPLIT
 
@@ -63,12 +63,19 @@ def count_questions(dataset: Mapping[str, Any], is_id_dataset: bool) -> Question
     parts = dataset.get("splits", {SPLIT_OF_ALL: dataset})
     paths = {split: Path(file_of_questions(dataset["format"], files)) for split, files in parts.items()}
     if all(path.is_file() for path in paths.values()):
-        listed = load_format(dataset["format"]).listed
-        images = {split: [asked.image_id for asked in listed(path)] for split, path in paths.items()}
+        images = {split: _images(dataset["format"], files) for split, files in parts.items()}
         return _counted(dataset, images, is_id_dataset)
     if "size" not in dataset:
         return None
     return _sized(dataset)
+
+
+def _images(name: str, files: Mapping[str, Any]) -> list[str]:
+    """Return the image of each question that official files list."""
+    file_format = load_format(name)
+    if "subset" in files:
+        return [question.image_id for question in file_format.read(files_of(files))]
+    return [asked.image_id for asked in file_format.listed(file_of_questions(name, files))]
 
 
 def candidates(dataset: Mapping[str, Any]) -> int:
@@ -78,9 +85,11 @@ def candidates(dataset: Mapping[str, Any]) -> int:
 
 def _embedded(dataset: Mapping[str, Any]) -> Questions:
     if "captions" in dataset:
-        by_split = {split: dataset["images"][split] * dataset.get("questions_per_image", 1) for split in ID_SPLITS}
-    else:
-        by_split = {SHIFT_SPLIT: dataset["questions"] if "adversary" in dataset else dataset["images"]}
+        # a caption that others repeat is no query, so that of captions there may be fewer
+        each = dataset.get("questions_per_image", 1) + dataset.get("captions_per_image", 0)
+        by_split = {split: dataset["images"][split] * each for split in ID_SPLITS if split in dataset["images"]}
+        return Questions(sum(by_split.values()), by_split, "captions_per_image" not in dataset, "config")
+    by_split = {SHIFT_SPLIT: dataset["questions"] if "adversary" in dataset else dataset["images"]}
     return Questions(sum(by_split.values()), by_split, exact=True, source="config")
 
 

@@ -8,14 +8,15 @@ import polars as pl
 
 from quantrust.report.contents import FIGURES, TABLES, datasets_of
 from quantrust.study.contents import base_model
+from quantrust.study.inputs import matches
 from quantrust.study.settings import features
+from quantrust.tasks.task import BARE
 
 COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
 TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
-ANSWERS = ("dump_features", "gather_features")
+ANSWERS = ("dump_features", "dump_matches", "gather_features")
 """Rules whose jobs leave the answers to all questions of a dataset."""
 UNKNOWN, NOTHING = "?", "-"
-BARE = "{question}"
 """The prompt that is the question alone."""
 FITS = {"no": "too large", "halved": "halved", None: ""}
 UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -49,7 +50,7 @@ CHECKPOINTS = ("quantize_model", "import_checkpoint")
 OF_A_MODEL = {
     **dict.fromkeys(("prepare_model", "stress_model", "check_questions", "build_calibration"), "prepare"),
     **dict.fromkeys(CHECKPOINTS, "quantize"),
-    **dict.fromkeys(("dump_features", "dump_shard", "gather_features"), "answer"),
+    **dict.fromkeys(("dump_features", "dump_matches", "dump_shard", "gather_features"), "answer"),
     **dict.fromkeys(("train_selector", "score_in_distribution", "write_scores"), "train and score"),
 }
 """Rules whose jobs a summary has a line for, of this name, for each model."""
@@ -234,6 +235,9 @@ def asking_text(config: Mapping[str, Any]) -> str:
             continue
         asked: dict[tuple[str, int], list[str]] = {}
         for dataset in datasets_of(config):
+            if matches(config, dataset):
+                lines.append(f"{model} is given the images and texts of {dataset}, without a prompt")
+                continue
             settings = features(config, model, dataset)
             asked.setdefault((settings["prompt"], settings["max_new_tokens"]), []).append(dataset)
         for (prompt, tokens), names in asked.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, ClassVar
 
-from quantrust.confidence.catalogue import OF_ONE_NETWORK
+from quantrust.confidence.catalogue import OF_ONE_NETWORK, is_probability
 from quantrust.digest import SCRIPTS
 from quantrust.named_modules import FIGURES as FIGURE_MODULES
 from quantrust.named_modules import TABLES as TABLE_MODULES
@@ -205,6 +205,11 @@ def has_drift(config: Config) -> bool:
     return UNQUANTIZED in schemes and len(schemes) > 1
 
 
+def has_probabilities(config: Config) -> bool:
+    """Return whether the confidence of an estimator of a study is a probability, so that it can be miscalibrated."""
+    return any(is_probability(name) for name in config["study"]["estimators"])
+
+
 def _has_several_networks(config: Config) -> bool:
     return config["selector"]["members"] > 1 and any(
         name.split("+")[0] in OF_ONE_NETWORK for name in config["study"]["estimators"]
@@ -262,6 +267,7 @@ FIGURES = (
         "reliability_diagrams",
         {"bin_paths": _every("in_distribution/bins")},
         settings=lambda config: {**_id_dataset(config), **_level(config)},
+        wanted=has_probabilities,
     ),
     Figure(
         "confidence_histograms",
@@ -269,6 +275,7 @@ FIGURES = (
         "confidence_histograms",
         {"bin_paths": _every("in_distribution/bins")},
         settings=_id_dataset,
+        wanted=has_probabilities,
     ),
     Figure(
         "selector_gain",

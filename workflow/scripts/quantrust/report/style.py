@@ -31,8 +31,8 @@ OTHER_MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">", "p")
 DATASET_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
 DATASET_MARKERS = ("o", "s", "^", "D", "v")
 RIGHT_COLOUR, WRONG_COLOUR = "#0072B2", "#D55E00"
-ESTIMATOR_DASHES = {"maxprob": (0, (3.5, 1.5)), "selector": "solid"}
-ESTIMATOR_LABELS = {"maxprob": "MaxProb", "selector": "Selector"}
+ESTIMATOR_DASHES = {"maxprob": (0, (3.5, 1.5)), "selector": "solid", "match-margin": "solid"}
+ESTIMATOR_LABELS = {"maxprob": "MaxProb", "selector": "Selector", "match-margin": "Margin of scores"}
 BAND_ALPHA = 0.13
 
 RC = {

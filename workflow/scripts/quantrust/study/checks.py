@@ -7,6 +7,7 @@ and what is allowed there.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from quantrust.confidence.available import available_estimators
 from quantrust.confidence.catalogue import COMPARED, OF_ONE_NETWORK, check_estimator
 from quantrust.data.format import format_names, load_format
 from quantrust.data.groupings import GROUPINGS, KEYS
@@ -36,7 +37,7 @@ from quantrust.study.contents import (
     reads_calibration,
     splits_of,
 )
-from quantrust.study.inputs import task_of
+from quantrust.study.inputs import id_splits, task_of
 from quantrust.study.schema import shown
 from quantrust.tasks.task import load_task
 
@@ -101,10 +102,12 @@ def _id_dataset(config: Config) -> Faults:
     name, datasets = config["study"]["id_dataset"], config["datasets"]
     if name not in datasets:
         yield f"study.id_dataset is {name!r}; allowed: a name under datasets: {', '.join(datasets)}"
-    elif lacking := _splits_lacking(datasets[name], ID_SPLITS):
+        return
+    needed = id_splits(config) if name in _tasks_of(config) else ID_SPLITS
+    if lacking := _splits_lacking(datasets[name], needed):
         yield (
             f"study.id_dataset is {name!r}, which has no split {lacking[0]}; allowed: a dataset with the splits "
-            f"{', '.join(ID_SPLITS)}"
+            f"{', '.join(needed)}"
         )
 
 
@@ -125,7 +128,16 @@ def _estimators_of_the_study(config: Config) -> Faults:
             check_estimator(name)
         except QuantrustError as error:
             yield f"study.estimators[{number}] is {name!r}: {error}"
-    if not {*COMPARED} & {*estimators}:
+    matched = [name for name, task in _tasks_of(config).items() if load_task(task).matches]
+    lacking = [name for name in estimators if name.split("+")[0] not in available_estimators(bool(matched))]
+    if matched and lacking:
+        yield (
+            f"study.estimators has {', '.join(lacking)}, which read written answers, but the answers to {matched[0]} "
+            f"are found and not written; allowed: {', '.join(available_estimators(matches=True))}"
+        )
+    elif not matched and (unread := [name for name in estimators if name in available_estimators(matches=True)]):
+        yield f"study.estimators has {unread[0]!r}, which reads the scores of matches; allowed: where answers are found"
+    if not matched and not {*COMPARED} & {*estimators}:
         yield (
             f"study.estimators is {estimators}; allowed: a list with {' or '.join(COMPARED)} in it, which the figures "
             "and the tables of a paper show"
@@ -176,6 +188,8 @@ def _family_faults(path: str, model: Mapping[str, Any]) -> Faults:
     if (fault := unsupported(model["family"])) is not None:
         yield f"{path}.family: {fault}"
         return
+    if matches(model["family"]) and "prompt" in model:
+        yield f"{path}.prompt is given; allowed: nothing, a {model['family']} model is not asked anything"
     for fault in unknown_settings(model["family"], model.get("processor", {})):
         yield f"{path}.processor: {fault}"
 
@@ -280,7 +294,7 @@ def _official_faults(path: str, dataset: Mapping[str, Any]) -> Faults:
     parts = {f"{path}.splits.{split}": files for split, files in dataset.get("splits", {}).items()}
     if ways != ["splits"]:
         parts = {path: dataset}
-    elif misplaced := [key for key in ("questions", "annotations", "images") if key in dataset]:
+    elif misplaced := [key for key in ("questions", "annotations", "images", "subset") if key in dataset]:
         yield f"{path}.{misplaced[0]} is given beside {path}.splits; allowed: files under each split only"
     file_format = load_format(dataset["format"])
     for part, files in parts.items():
@@ -298,7 +312,11 @@ def _official_faults(path: str, dataset: Mapping[str, Any]) -> Faults:
             f"{part}.subset is given; allowed: nothing, the files of {dataset['format']} hold one split"
             for part in chosen
         )
-    if "instruction" in dataset and not file_format.may_be_mute:
+    if load_task(file_format.task).matches:
+        for key in ("prompt", "instruction", "max_new_tokens"):
+            if key in dataset:
+                yield f"{path}.{key} is given; allowed: nothing, no answer to {dataset['format']} is written"
+    elif "instruction" in dataset and not file_format.may_be_mute:
         yield f"{path}.instruction is given; allowed: nothing, {dataset['format']} has a question about every image"
     if "split" in dataset:
         total = sum(dataset["split"][split] for split in ID_SPLITS)
@@ -348,6 +366,14 @@ def _compute(config: Config) -> Faults:
 
 def _features(config: Config) -> Faults:
     features = config["features"]
+    if features["shards"] > 1:
+        for name, task in _tasks_of(config).items():
+            if load_task(task).matches:
+                yield (
+                    f"features.shards is {features['shards']}; allowed: 1, as every query of {name} looks through all "
+                    "of its split"
+                )
+                break
     if features["kernel"] == "packed" and features["dtype"] != "bfloat16":
         yield f"features.dtype is {features['dtype']!r}; allowed: bfloat16, as features.kernel is packed"
 

@@ -16,10 +16,12 @@ from quantrust.report.contents import datasets_of
 from quantrust.study import paths
 from quantrust.study.contents import (
     CANDIDATES,
+    ID_SPLITS,
     LANGUAGE_SHIFT,
     SHIFT_SPLIT,
     Config,
     datasets_with_groups,
+    dumped_datasets,
     external_folder,
     is_divided,
     is_embedded,
@@ -150,8 +152,28 @@ def task_of(config: Config, dataset: str) -> str:
 def corpus_metrics_of(config: Config, datasets: Iterable[str]) -> list[str]:
     """Return the names of the metrics of all answers together that the tasks of datasets have, each once."""
     return list(
-        dict.fromkeys(name for dataset in datasets for name in load_task(task_of(config, dataset)).corpus_metrics)
+        dict.fromkeys(name for dataset in datasets for name in load_task(task_of(config, dataset)).further_metrics)
     )
+
+
+def matches(config: Config, dataset: str) -> bool:
+    """Return whether the answers to a dataset are found among its images and texts, and not written."""
+    return load_task(task_of(config, dataset)).matches
+
+
+def matched_datasets(config: Config) -> list[str]:
+    """Return the datasets whose answers are found, of all that features can be dumped of."""
+    return [name for name in dumped_datasets(config) if matches(config, name)]
+
+
+def answered_datasets(config: Config) -> list[str]:
+    """Return the datasets whose answers are written, of all that features can be dumped of."""
+    return [name for name in dumped_datasets(config) if not matches(config, name)]
+
+
+def id_splits(config: Config) -> tuple[str, ...]:
+    """Return the splits that the ID dataset must have: no Selector trains on the dev of one whose answers are found."""
+    return tuple(split for split in ID_SPLITS if split != "dev" or not matches(config, config["study"]["id_dataset"]))
 
 
 def files_to_divide(config: Config, dataset: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from quantrust.study.contents import (
     reads_calibration,
     variants_of,
 )
-from quantrust.study.inputs import shards
+from quantrust.study.inputs import matches, shards
 
 INTERMEDIATE = frozenset(
     {
@@ -204,6 +204,9 @@ def _report_jobs(config: Config) -> Iterator[Job]:
 
 def _dump(config: Config, model: str, scheme: str, dataset: str) -> Iterator[Job]:
     variant = {"model": model, "scheme": scheme, "dataset": dataset}
+    if matches(config, dataset):
+        yield _job("dump_matches", paths.FEATURES, **variant)
+        return
     if config["features"]["shards"] == 1:
         yield _job("dump_features", paths.FEATURES, **variant)
         return

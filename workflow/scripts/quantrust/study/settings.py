@@ -11,11 +11,10 @@ from quantrust.errors import QuantrustError
 from quantrust.models.processor_settings import max_aspect_ratio as max_aspect_ratio_of_families
 from quantrust.quantization.factorial import grids_for_tables
 from quantrust.quantization.scheme import UNQUANTIZED
-from quantrust.report.contents import datasets_of, figures_of, learning_estimators
+from quantrust.report.contents import datasets_of, figures_of, has_probabilities, learning_estimators
 from quantrust.study import paths
 from quantrust.study.contents import (
     CANDIDATES,
-    ID_SPLITS,
     LANGUAGE_SHIFT,
     SHIFT_SPLIT,
     Config,
@@ -24,12 +23,14 @@ from quantrust.study.contents import (
     is_embedded,
     variants_of,
 )
-from quantrust.study.inputs import corpus_metrics_of, task_of
+from quantrust.study.inputs import corpus_metrics_of, id_splits, matches, task_of
 from quantrust.study.places import CAPTIONS
-from quantrust.tasks.task import how_asked, load_task
+from quantrust.tasks.task import BARE, how_asked, load_task
 
 SPREAD = ("workers", "shards")
 """Keys of `features` that say how the work is spread, on which no answer depends."""
+OF_ANSWERS, OF_MATCHES = ("prompt", "max_new_tokens", "top_k"), ("rerank",)
+"""Keys of `features` that only answers depend on, which are written, and those that only matches depend on."""
 
 
 def dataset(config: Config, dataset: str) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def division(config: Config, dataset: str) -> dict[str, Any]:
     section = config["datasets"][dataset]
     if "split" in section:
         return dict(section["split"])
-    splits = ID_SPLITS if dataset == config["study"]["id_dataset"] else (SHIFT_SPLIT,)
+    splits = id_splits(config) if dataset == config["study"]["id_dataset"] else (SHIFT_SPLIT,)
     return {"file": section["split_file"], "splits": splits}
 
 
@@ -62,7 +63,7 @@ def max_aspect_ratio(config: Config, dataset: str) -> float | None:
 
 def prompt(config: Config, model: str, dataset: str) -> str:
     """Return the user's text around `{question}`, as a model is asked the questions of a dataset."""
-    text: str = features(config, model, dataset)["prompt"]
+    text: str = features(config, model, dataset).get("prompt", BARE)
     return text
 
 
@@ -98,7 +99,11 @@ def activation_memory(config: Config) -> dict[str, int]:
 
 def features(config: Config, model: str, dataset: str) -> dict[str, Any]:
     """Return what a variant's answers to a dataset may depend on."""
-    kept = {key: value for key, value in config["features"].items() if key not in SPREAD}
+    is_matched = matches(config, dataset)
+    other = OF_ANSWERS if is_matched else OF_MATCHES
+    kept = {key: value for key, value in config["features"].items() if key not in (*SPREAD, *other)}
+    if is_matched:
+        return {**kept, **config["compute"]}
     # The candidates of a dataset have no section in the config.
     sections = (config["datasets"].get(dataset, {}), base_model(config, model), config["features"])
     return {**kept, **config["compute"], **how_asked(load_task(task_of(config, dataset)), *sections)}
@@ -149,7 +154,7 @@ def comparison(config: Config) -> dict[str, Any]:
             ("accuracy", None),
             *((name, None) for name in corpus_metrics_of(config, datasets_of(config))),
             ("aurc", None),
-            ("ece", None),
+            *([("ece", None)] if has_probabilities(config) else []),
             *coverages,
         ],
         "level": config["evaluation"]["confidence_level"],
@@ -210,6 +215,11 @@ def operating_points(config: Config, scheme: str) -> dict[str, Any]:
 
 def bundle(config: Config, model: str) -> dict[str, Any]:
     """Return what is decided about the bundles of a model, and what their cards say of it."""
+    if matches(config, dataset := config["study"]["id_dataset"]):
+        raise QuantrustError(
+            f"{model} cannot be bundled: it matches the images and texts of {dataset}, and answers nothing by itself; "
+            "bundle a model that writes answers"
+        )
     section = base_model(config, model)
     hubs = [config["downloads"][name].get("hub", {}) for name in section.get("downloads", [])]
     repositories = [hub["repository"] for hub in hubs if hub.get("kind") == "model"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from quantrust.data.queries import IMAGE_TO_TEXT, TEXT_TO_IMAGE
 from quantrust.errors import QuantrustError
 from quantrust.tasks.task import Quality, Task
 
@@ -38,6 +39,8 @@ def _judge(references: Sequence[Sequence[str]]) -> Quality:
     return hit
 
 
+RECALLS = {f"{kind}_r{depth}": (kind, depth) for kind in (TEXT_TO_IMAGE, IMAGE_TO_TEXT) for depth in (1, 5, 10)}
+
 TASK = Task(
     item="query",
     quality_name="R@1",
@@ -45,4 +48,5 @@ TASK = Task(
     judge=_judge,
     may_be_mute=True,
     matches=True,
+    recalls=RECALLS,
 )

@@ -8,6 +8,8 @@ from typing import Any
 from quantrust.data.format import load_format
 from quantrust.named_modules import TASKS, load_module, module_names
 
+BARE = "{question}"
+"""A prompt that is the question alone."""
 Quality = Callable[[str, Sequence[str]], float]
 """What an answer is worth, in [0, 1], given the reference answers of its question."""
 Judge = Callable[[Sequence[Sequence[str]]], Quality]
@@ -43,17 +45,26 @@ class Task:
         Metrics of all answers to a split together, by the names of their records in
         `quantrust.evaluation.metric_records`. Each is a `Judge`, which takes the reference answers of that split and
         may return any number for an answer: the metric is the mean of these.
+    recalls : mapping of str to (str, int)
+        Of a task that matches, shares of queries that find what they look for, by the names of their records in
+        `quantrust.evaluation.metric_records`: the kind of the queries, and among how many of what ranks first.
     """
 
     item: str
     quality_name: str
     check_references: Callable[[Sequence[str], str], None]
     judge: Judge
-    prompt: str = "{question}"
+    prompt: str = BARE
     max_new_tokens: int = 8
     may_be_mute: bool = False
     matches: bool = False
     corpus_metrics: Mapping[str, Judge] = field(default_factory=dict)
+    recalls: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    @property
+    def further_metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that this task has and others have not."""
+        return (*self.corpus_metrics, *self.recalls)
 
 
 def how_asked(task: Task, *sections: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,12 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
     rows = [
         ("accuracy", rows_of(metrics, "accuracy"), estimators[-1:]),
         *((risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in settings.risks),
-        *((metric_label(name), rows_of(metrics, name), estimators) for name in ("aurc", "ece")),
+        *(
+            (metric_label(name), rows_of(metrics, name), estimators)
+            for name in ("aurc", "ece")
+            # of scores that are no probabilities there is no calibration error
+            if rows_of(metrics, name)["value"].count()
+        ),
     ]
     bits = sorted({look.bits for look in shown if look.bits is not None}, reverse=True)
     # Schemes without one number of bits follow, each in a place of its own.

@@ -55,7 +55,9 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, drift_path: st
             save_figure(figure, pdf, png)
         return
     estimator = next(iter(table["estimator"].drop_nulls()), None)
-    columns = {**SHARES, DIVERGENCE: "KL divergence, nats"}
+    # of answers that are found there is no distribution of tokens
+    written = DIVERGENCE in table["measure"]
+    columns = {**SHARES, **({DIVERGENCE: "KL divergence, nats"} if written else {})}
     if estimator is not None:
         columns[CONFIDENCE_CHANGE] = f"change of {ESTIMATOR_LABELS.get(estimator, estimator)}"
     shown = table.filter(pl.col("estimator").is_null() | (pl.col("estimator") == estimator))
@@ -87,12 +89,10 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, drift_path: st
             for place, dataset in enumerate(datasets)
         ]
         counts = ", ".join(f"{name}: {pick(table, dataset=name)['n'].max():,}" for name in datasets)
-        legend(
-            figure,
-            handles,
-            f"Every scheme against bf16 on the same questions; test questions: {counts}; KL divergence: of the first "
-            f"answer token; bars: {in_words(settings.level)} bootstrap intervals over images, paired",
-        )
+        note = f"Every scheme against bf16 on the same questions; test questions: {counts}; "
+        note += "KL divergence: of the first answer token; " if written else ""
+        note += f"bars: {in_words(settings.level)} bootstrap intervals over images, paired"
+        legend(figure, handles, note)
         save_figure(figure, pdf, png)
 
 

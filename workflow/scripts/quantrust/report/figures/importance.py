@@ -37,7 +37,9 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, importance_pat
             only_say(figure, "The study has no full grid of schemes: a fraction has main effects, and no shares.")
             save_figure(figure, pdf, png)
         return
-    keys: list[Key] = [*settings.shown, ("aurc", None), ("ece", None)]
+    # of scores that are no probabilities there is no calibration error
+    undefined = table.filter(metric="ece")["share"].count() == 0
+    keys: list[Key] = [*settings.shown, ("aurc", None), *([] if undefined else [("ece", None)])]
     panels = [(model, design) for model in distinct(table, "model") for design in grids]
     heights = [0.35 + 0.16 * _lines(table, design) for _, design in panels]
     with styled_figure(height=1.2 + sum(heights)) as figure:
