@@ -1,5 +1,7 @@
 """Metrics are added by one record: whoever computes or writes them asks the records."""
 
+import math
+
 import numpy as np
 import polars as pl
 import pytest
@@ -104,8 +106,21 @@ def test_a_metric_of_all_answers_together_is_there_for_the_tasks_that_have_it() 
     assert ("cider_d", None) not in Resampler(quality, draws).evaluate(without, [], [], None, True)
 
 
+def test_a_recall_is_of_the_queries_of_its_kind_alone() -> None:
+    rng = np.random.default_rng(0)
+    quality, confidence = rng.random(ANSWERS), rng.random(ANSWERS)
+    hits = np.where(rng.random(ANSWERS) < 0.3, math.nan, (rng.random(ANSWERS) < 0.5).astype(float))
+    ranking = rank(quality, confidence, {"text_to_image_r5": hits})
+    key, own = ("text_to_image_r5", None), ~np.isnan(hits)
+    assert summarise(ranking, [], [], None, False)[key] == pytest.approx(hits[own].mean())
+    draws = draw_images(np.repeat(np.arange(ANSWERS // 2), 2), 30, 0)
+    resampled = Resampler(quality, draws).evaluate(ranking, [], [], None, False)[key]
+    counts = draws.counts[:, draws.image]
+    np.testing.assert_allclose(resampled, counts[:, own] @ hits[own] / counts[:, own].sum(axis=1))
+
+
 def test_every_metric_of_all_answers_together_has_a_record() -> None:
-    names = {name for task in task_names() for name in load_task(task).corpus_metrics}
+    names = {name for task in task_names() for name in load_task(task).further_metrics}
     assert names == set(OF_CORPUS)
 
 

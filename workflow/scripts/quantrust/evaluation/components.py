@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_tables
+from quantrust.confidence.catalogue import is_probability
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import corpus_of, val_answers
 from quantrust.evaluation.calibrators import add_calibrated
@@ -159,7 +160,7 @@ class ComponentSettings:
             ("aurc", None),
             ("coverage_at_risk", self.risk),
             ("deployed_risk", self.risk),
-            ("ece", None),
+            *([("ece", None)] if any(map(is_probability, self.estimators)) else []),
             ("effective_reliability", self.cost),
         ]
 
