@@ -658,7 +658,7 @@ def test_what_would_change_no_weight_of_a_model_without_a_language_model_is_refu
 @pytest.fixture
 def retrieval(config: dict) -> dict:
     """A study of retrieval that can be run."""
-    config["models"]["matching"], config["datasets"]["pairs"] = MATCHING, PAIRS
+    config["models"]["matching"], config["datasets"]["pairs"] = dict(MATCHING), dict(PAIRS)
     config["study"] |= {"models": ["matching"], "schemes": ["bf16", "hqq-w4g64-full"], "shifts": ["pairs"]}
     config["study"] |= {"id_dataset": "scenes-retrieval", "estimators": ["match-margin"]}
     return config
