@@ -468,11 +468,12 @@ def test_a_reference_that_cannot_be_judged_by_is_named(tmp_path, capsys):
 
 
 def test_figures_of_all_answers_together_are_written_where_a_task_has_them(tmp_path, capsys, monkeypatch):
-    def share_of_one_word(answers, references):
-        assert [len(one) for one in references] == [1] * len(answers)
-        return sum(" " not in answer for answer in answers) / len(answers)
+    def of_one_word(references):
+        # Of the answers that are scored, no others.
+        assert [len(one) for one in references] == [1, 1]
+        return lambda answer, own: float(" " not in answer)
 
-    task = dataclasses.replace(load_task("exact_match"), corpus_metrics={"one_word": share_of_one_word})
+    task = dataclasses.replace(load_task("exact_match"), corpus_metrics={"one_word": of_one_word})
     monkeypatch.setattr("quantrust.commands.score.task_of_format", lambda name: task)
     _, out = score_one_file(tmp_path, GQA, {"1": "no", "3": "a table"}, "--subset")
     assert out["one_word"] == 0.5

@@ -71,6 +71,14 @@ PAIRS = {
         for k, image in enumerate(IMAGES)
     ]
 }
+CAPTIONS = {
+    "images": [{"id": k, "file_name": f"{image}.png"} for k, image in enumerate(IMAGES)],
+    "annotations": [
+        {"id": 10 * k + number, "image_id": k, "caption": f"a red {number} at the top left of {k}"}
+        for k in range(len(IMAGES))
+        for number in range(2)
+    ],
+}
 SPLITS = {"dev": ["a"], "val": ["b"], "test": []}
 PREDICTIONS = [
     {"question_id": 0, "answer": "red", "confidence": 0.5},
@@ -85,6 +93,8 @@ FILES = {
     "g.json": GQA,
     "c.json": CHOICES,
     "f.json": PAIRS,
+    "k.json": CAPTIONS,
+    "h.json": {"info": {"facts": True}, **CAPTIONS},
     "s.json": SPLITS,
     "p.json": PREDICTIONS,
 }
@@ -128,6 +138,16 @@ class Data:
                 "images": self.folder / "images",
                 "subset": "test",
             },
+            "coco_captions": {
+                "format": "coco_captions",
+                "annotations": self.folder / "k.json",
+                "images": self.folder / "images",
+            },
+            "scene_captions": {
+                "format": "scene_captions",
+                "annotations": self.folder / "h.json",
+                "images": self.folder / "images",
+            },
         }[kind]
 
     def build(self, kind: str) -> None:
@@ -153,6 +173,8 @@ READERS: dict[str, Callable[[Data], None]] = {
     "g.json": lambda data: data.build("gqa"),
     "c.json": lambda data: data.build("multiple_choice"),
     "f.json": lambda data: data.build("flickr30k"),
+    "k.json": lambda data: data.build("coco_captions"),
+    "h.json": lambda data: data.build("scene_captions"),
     "s.json": lambda data: data.divide(),
     "p.json": lambda data: data.predict(),
 }

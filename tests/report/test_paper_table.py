@@ -39,7 +39,7 @@ def markdown_rows(text: str) -> list[list[str]]:
 
 
 def test_costs_that_are_nearly_equal_or_large_have_columns_and_headings_of_their_own() -> None:
-    columns = paper.table_columns([], [10.0, 1234567, 1234568, 2_000_000.0])
+    columns = paper.table_columns([], [10.0, 1234567, 1234568, 2_000_000.0], [])
     costs = [column for column in columns if column.key[0] == "effective_reliability"]
     names = [f"effective_reliability_{cost}" for cost in ("10", "1234567", "1234568", "2000000")]
     assert [column.name for column in costs] == names

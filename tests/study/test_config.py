@@ -58,6 +58,12 @@ def test_a_study_has_the_resamples_to_find_a_difference_after_correction(shipped
 MIX = {"method": "rtn", "group": 64, "symmetric": False, "table": [{"component": "language", "bits": 4}]}
 
 FAULTS = [
+    (
+        "study/shifts",
+        ["scenes-captions"],
+        r"study\.shifts\[0\] is 'scenes-captions', of the task scene_captioning, but the ID dataset scenes is of the "
+        r"task vqa; allowed: datasets whose items can be mixed: each a question",
+    ),
     ("study/modles", ["a"], r"config: unknown key study\.modles; allowed: models, schemes, id_dataset"),
     ("sed", 1, r"config: unknown key sed; allowed: seed, on_bad_image, study"),
     ("seed", -1, r"seed is -1; allowed: a whole number from 0 on"),

@@ -110,6 +110,7 @@ rule build_page:
         datasets=DATASETS,
         captions=FIGURE_CAPTIONS,
         study=settings.shown_config(config),
+        words=settings.words(config),
         workflow={"snakemake": snakemake_version},
     script:
         "../scripts/build_page.py"

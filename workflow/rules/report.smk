@@ -20,6 +20,7 @@ for figure in FIGURES:
             code=[code("plot_figure"), *digests.entry_code(config, figure.dotted_module)],
             module=figure.dotted_module,
             settings=figure.settings(config),
+            words=settings.words(config),
         script:
             "../scripts/plot_figure.py"
 
@@ -45,5 +46,6 @@ for table in TABLES:
             code=[code("write_table"), *digests.entry_code(config, table.dotted_module)],
             module=table.dotted_module,
             settings=table.settings(config),
+            words=settings.words(config),
         script:
             "../scripts/write_table.py"

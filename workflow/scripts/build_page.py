@@ -4,6 +4,7 @@ from itertools import product
 
 from quantrust.job import job_log
 from quantrust.report.page.build import Sources, write_page
+from quantrust.report.wording import Words, speaking_of
 
 with job_log(snakemake.log[0]):
     given, variants = snakemake.input, list(map(tuple, snakemake.params.variants))
@@ -21,10 +22,11 @@ with job_log(snakemake.log[0]):
         published=published,
         reference=reference,
     )
-    write_page(
-        sources,
-        snakemake.output[0],
-        captions=snakemake.params.captions,
-        config=snakemake.params.study,
-        workflow=snakemake.params.workflow,
-    )
+    with speaking_of(Words(**snakemake.params.words)):
+        write_page(
+            sources,
+            snakemake.output[0],
+            captions=snakemake.params.captions,
+            config=snakemake.params.study,
+            workflow=snakemake.params.workflow,
+        )

@@ -9,4 +9,5 @@ with job_log(snakemake.log[0]):
         dict(snakemake.output.items()),
         dict(snakemake.input.items()),
         snakemake.params.settings,
+        snakemake.params.words,
     )

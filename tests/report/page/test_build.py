@@ -1,6 +1,7 @@
 """The page: one file that asks for nothing else, the same bytes from the same tables, and every value from them."""
 
 import base64
+import html
 import io
 import itertools
 import json
@@ -21,6 +22,7 @@ from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import sha256
 from quantrust.report.page import charts
 from quantrust.report.page.build import VEGA_LITE, write_page
+from quantrust.report.wording import Words, speaking_of
 
 SECTIONS = (
     "verdicts",
@@ -46,6 +48,15 @@ def write_again(page_study, folder, **changes):
 
 def test_the_same_tables_give_the_same_bytes(page_study, tmp_path) -> None:
     assert write_again(page_study, tmp_path).read_bytes() == page_study.page.read_bytes()
+
+
+def test_a_page_about_captions_speaks_of_pictures_and_of_their_quality(page_study, tmp_path) -> None:
+    with speaking_of(Words("picture", "pictures", "F1 of facts")):
+        text = write_again(page_study, tmp_path).read_text(encoding="utf-8")
+    shown = re.sub(r"<(script|style|pre)\b.*?</\1>", "", text, flags=re.DOTALL)
+    shown = html.unescape(re.sub(r"<[^>]+>", " ", shown))
+    assert re.findall(r".{0,60}\b(?:questions?|accuracy)\b.{0,20}", shown, flags=re.IGNORECASE) == []
+    assert "test pictures of scenes" in shown and "F1 of facts kept" in shown
 
 
 def test_the_page_names_no_place_on_the_machine_and_asks_for_nothing(page_study) -> None:

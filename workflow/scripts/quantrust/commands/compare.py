@@ -30,7 +30,7 @@ from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import corrected, differences, fewest_resamples
 from quantrust.evaluation.intervals import LEVEL
 from quantrust.evaluation.limits import too_low_to_judge
-from quantrust.evaluation.metric_records import METRICS, Key, metric_named
+from quantrust.evaluation.metric_records import METRICS, OF_CORPUS, Key, metric_named
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import ImageDraws, Resampler, draw_images
@@ -213,6 +213,8 @@ def _of_study(arguments: argparse.Namespace) -> _Compared:
     estimators = (estimator, arguments.estimator_b or arguments.confidence_b or estimator)
     one_file = same_file(arguments.a, arguments.b)
     metrics = _metrics(list(dict.fromkeys(arguments.risk)), answers_differ=not one_file)
+    if not one_file:
+        metrics[1:1] = [(name, None) for name in OF_CORPUS if all(name in table.columns for table in scores)]
     resamples = _resamples(arguments, len(datasets) * len(metrics))
 
     draws: dict[str, ImageDraws] = {}
@@ -353,8 +355,9 @@ def read_scores(path: Path) -> pl.DataFrame:
             raise QuantrustError(
                 f"{path}: {name} holds {scores.schema[name]}, {scores[name].null_count()} of them null; expected texts"
             )
-    if not scores.schema["quality"].is_numeric():
-        raise QuantrustError(f"{path}: quality holds {scores.schema['quality']}; expected numbers")
+    for name in ("quality", *(name for name in OF_CORPUS if name in scores.columns)):
+        if not scores.schema[name].is_numeric():
+            raise QuantrustError(f"{path}: {name} holds {scores.schema[name]}; expected numbers")
     impossible = scores.filter(~pl.col("quality").is_between(0.0, 1.0).fill_null(False))
     if not impossible.is_empty():
         row = impossible.row(0, named=True)

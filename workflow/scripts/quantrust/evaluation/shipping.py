@@ -136,6 +136,8 @@ class ShippingSettings:
         Share of the reference's coverage at risk that a scheme has to keep, in (0, 1].
     level : float in (0, 1)
         Nominal coverage of the intervals.
+    corpus_metrics : sequence of str
+        Metrics of all answers together that the study has.
     """
 
     reference: str
@@ -143,6 +145,7 @@ class ShippingSettings:
     risks: Sequence[float]
     keeps: float
     level: float = LEVEL
+    corpus_metrics: Sequence[str] = ()
 
 
 def write_shipping(
@@ -161,9 +164,10 @@ def write_shipping(
         The file of `quantrust.evaluation.resampled_variant` by model and scheme; all of the same resamples.
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`: for every variant but the reference, every estimator and
-        every dataset, a row for accuracy, without a verdict, and one for the coverage at each risk limit, which is
-        the ``parameter``. Beside the verdict stands how many members the estimator has, and how many of them meet and
-        fail the criterion by their own intervals. No rows where the scores have no reference.
+        every dataset, a row for accuracy and for each of the corpus metrics, without a verdict, and one for the
+        coverage at each risk limit, which is the ``parameter``. Beside the verdict stands how many members the
+        estimator has, and how many of them meet and fail the criterion by their own intervals. No rows where the scores
+        have no reference.
     settings : ShippingSettings
 
     Raises
@@ -171,7 +175,8 @@ def write_shipping(
     QuantrustError
         If two schemes of a model do not answer the same questions, or a file is missing or damaged.
     """
-    metrics: list[Key] = [("accuracy", None), *(("coverage_at_risk", risk) for risk in settings.risks)]
+    of_answers: list[Key] = [(name, None) for name in ("accuracy", *settings.corpus_metrics)]
+    metrics: list[Key] = [*of_answers, *(("coverage_at_risk", risk) for risk in settings.risks)]
     rows: list[tuple[object, ...]] = []
     for model in dict.fromkeys(model for model, _ in resampled_paths):
         schemes = [scheme for name, scheme in resampled_paths if name == model and scheme != settings.reference]

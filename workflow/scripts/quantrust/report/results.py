@@ -7,6 +7,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_table
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.metric_records import OF_CORPUS
 
 VARIANT = ["model", "scheme"]
 """Columns that name a variant."""
@@ -31,6 +32,11 @@ def rows_of(metrics: pl.DataFrame, metric: str, parameter: float | None = None) 
         what = metric if parameter is None else f"{metric} at {parameter}"
         raise QuantrustError(f"the metrics hold no {what}; add it to `evaluation` in the config")
     return rows
+
+
+def corpus_metrics_in(metrics: pl.DataFrame) -> list[str]:
+    """Return the names of the metrics of all answers together that a table of metrics has."""
+    return [name for name in OF_CORPUS if name in metrics["metric"]]
 
 
 def in_distribution(rows: pl.DataFrame, id_dataset: str) -> pl.DataFrame:

@@ -1,5 +1,13 @@
-"""What figures, tables and the page say alike: how percentages and thresholds are written, and what is significant."""
+"""What figures, tables and the page say alike: how percentages and thresholds are written, and what is significant.
 
+The words for an item and for the quality of an answer are those of the task of the ID dataset: a study of captions has
+no questions and no accuracy. Whoever makes something of a report says first what it speaks of (`speaking_of`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from quantrust.evaluation.limits import as_given
@@ -11,6 +19,86 @@ NEAR_ONE, WRITTEN_OUT = Decimal("0.99"), Decimal("0.0001")
 """From where on a threshold has the digits of its distance from 1, and below which distance that is written out."""
 SIGNIFICANT = 0.05
 """The corrected p-value below which a difference is called one."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a report calls the items of a study, and the quality of answers.
+
+    Attributes
+    ----------
+    item, items : str
+        One item, and several.
+    quality : str
+        The mean quality of answers.
+    """
+
+    item: str = "question"
+    items: str = "questions"
+    quality: str = "accuracy"
+
+
+PICTURE = "picture"
+"""What an item is called that is an image and nothing else."""
+
+USUAL = Words()
+_words: ContextVar[Words] = ContextVar("words", default=USUAL)
+
+
+@contextmanager
+def speaking_of(words: Words) -> Iterator[None]:
+    """Say what items and quality are called by all that is written until the context ends."""
+    token = _words.set(words)
+    try:
+        yield
+    finally:
+        _words.reset(token)
+
+
+def item() -> str:
+    """Return what one item is called."""
+    return _words.get().item
+
+
+def items() -> str:
+    """Return what items are called.
+
+    Examples
+    --------
+    >>> items()
+    'questions'
+    """
+    return _words.get().items
+
+
+def counted(count: int) -> str:
+    """Return so many items.
+
+    Examples
+    --------
+    >>> counted(1), counted(2100)
+    ('1 question', '2,100 questions')
+    """
+    return f"{count:,} {item() if count == 1 else items()}"
+
+
+def quality_name() -> str:
+    """Return what the mean quality of answers is called inside a sentence."""
+    return _words.get().quality
+
+
+def items_about(images: str) -> str:
+    """Say that items are about so many images; where an item is an image, that there are so many of them.
+
+    Examples
+    --------
+    >>> items_about("30")
+    'questions about 30 images'
+    >>> with speaking_of(Words(PICTURE, "pictures")):
+    ...     items_about("30")
+    '30 pictures'
+    """
+    return f"{images} {items()}" if item() == PICTURE else f"{items()} about {images} images"
 
 
 def one_decimal(share: float) -> str:
@@ -71,6 +159,8 @@ def metric_label(name: str, parameter: float | None = None) -> str:
     ('ECE', 'C@1 %', 'Φ10')
     """
     metric = metric_named(name)
+    if name == "accuracy":
+        return quality_name()[:1].upper() + quality_name()[1:]
     if parameter is None:
         return metric.label
     return metric.label.format(in_words(parameter) if metric.parameter == "risk" else as_given(parameter))

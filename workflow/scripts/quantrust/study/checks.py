@@ -88,6 +88,21 @@ def _tasks(config: Config) -> Faults:
             break
 
 
+def _items(config: Config) -> Faults:
+    """Yield the shifts whose items are of another sort than those of the ID dataset, which they are mixed with."""
+    study, tasks = config["study"], _tasks_of(config)
+    if study["id_dataset"] not in tasks:
+        return
+    own = tasks[study["id_dataset"]]
+    for number, name in enumerate(study["shifts"]):
+        if name in tasks and load_task(tasks[name]).item != load_task(own).item:
+            yield (
+                f"study.shifts[{number}] is {name!r}, of the task {tasks[name]}, but the ID dataset "
+                f"{study['id_dataset']} is of the task {own}; allowed: datasets whose items can be mixed: each a "
+                f"{load_task(own).item}"
+            )
+
+
 def _tasks_of(config: Config) -> dict[str, str]:
     """Return the tasks of the datasets of the study that are there, and in a format that is known."""
     found = {}
@@ -482,6 +497,7 @@ CHECKS: tuple[Callable[[Config], Faults], ...] = (
     _models_of_the_study,
     _schemes_of_the_study,
     _tasks,
+    _items,
     _id_dataset,
     _shifts,
     _estimators_of_the_study,

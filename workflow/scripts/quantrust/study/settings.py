@@ -237,6 +237,7 @@ def shipping(config: Config) -> dict[str, Any]:
         "reference": UNQUANTIZED,
         **{key: config["report"]["shipping"][key] for key in ("estimators", "risks", "keeps")},
         "level": config["evaluation"]["confidence_level"],
+        "corpus_metrics": corpus_metrics_of(config, datasets_of(config)),
     }
 
 
@@ -285,6 +286,17 @@ def examples(config: Config) -> dict[str, Any]:
     }
 
 
+def words(config: Config) -> dict[str, str]:
+    """Return what the report calls the items of the ID dataset, and the quality of answers to them.
+
+    The accuracy of every task that has one is called so; other qualities have the names that their tasks give them.
+    """
+    task = load_task(task_of(config, config["study"]["id_dataset"]))
+    items = f"{task.item[:-1]}ies" if task.item.endswith("y") else f"{task.item}s"
+    quality = "accuracy" if "accuracy" in task.quality_name else task.quality_name
+    return {"item": task.item, "items": items, "quality": quality}
+
+
 def shown_config(config: Config) -> dict[str, Any]:
     """Return the config as the page shows it: of models, datasets, schemes and downloads only what the study uses.
 
@@ -320,7 +332,8 @@ def figure_captions(config: Config) -> dict[str, str]:
                 "quantrust/report/contents.py: write it beside the others"
             )
         text = path.read_text(encoding="utf-8")
-        captions[figure.name] = Template(text, undefined=StrictUndefined).render(snakemake={"config": config})
+        known = {"config": config, "params": {"words": words(config)}}
+        captions[figure.name] = Template(text, undefined=StrictUndefined).render(snakemake=known)
     return captions
 
 

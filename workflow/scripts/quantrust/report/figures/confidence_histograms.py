@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from quantrust.report.figures.parts import blocks, in_percent, legend, shown_estimators, title
 from quantrust.report.results import distinct, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, RIGHT_COLOUR, WRONG_COLOUR, looks, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 # Models beside each other.
 MOST_MODELS = 2
@@ -82,7 +82,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Ite
                 Patch(color=RIGHT_COLOUR, label="right (above)"),
                 Patch(color=WRONG_COLOUR, label="wrong (below)" + taller),
             ],
-            f"{settings.id_dataset}, {bins['total'].max():,} test questions; bars: share of all answers in each of 15 "
+            f"{settings.id_dataset}, {bins['total'].max():,} test {items()}; bars: share of all answers in each of 15 "
             "bins of equal width, on the scale at the right, which all panels share; right: a quality of at least "
             "one half",
         )

@@ -32,7 +32,7 @@ from quantrust.report.style import (
     series_markers,
     styled_figure,
 )
-from quantrust.report.wording import in_words, metric_label
+from quantrust.report.wording import in_words, items, metric_label, quality_name
 
 REFERENCE_COLOUR = "#999999"
 
@@ -71,7 +71,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
     series = by_series(shown)
     models = distinct(metrics, "model")
     rows = [
-        ("accuracy", rows_of(metrics, "accuracy"), estimators[-1:]),
+        (quality_name(), rows_of(metrics, "accuracy"), estimators[-1:]),
         *((risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in settings.risks),
         *(
             (metric_label(name), rows_of(metrics, name), estimators)
@@ -118,7 +118,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
         legend(
             figure,
             [*handles, *estimator_handles(estimators)],
-            f"{settings.id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars and bands: "
+            f"{settings.id_dataset}, {metrics['n'].max():,} test {items()}{manner_note(shown)}; bars and bands: "
             f"{in_words(settings.level)} bootstrap intervals over images; {risks_note(settings.risks)}",
         )
         save_figure(figure, pdf, png)

@@ -19,7 +19,7 @@ from quantrust.report.style import (
     save_figure,
     styled_figure,
 )
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 SHARES = {CHANGED: "answers that change", TO_WRONG: "right to wrong", TO_RIGHT: "wrong to right"}
 
@@ -89,7 +89,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, drift_path: st
             for place, dataset in enumerate(datasets)
         ]
         counts = ", ".join(f"{name}: {pick(table, dataset=name)['n'].max():,}" for name in datasets)
-        note = f"Every scheme against bf16 on the same questions; test questions: {counts}; "
+        note = f"Every scheme against bf16 on the same {items()}; test {items()}: {counts}; "
         note += "KL divergence: of the first answer token; " if written else ""
         note += f"bars: {in_words(settings.level)} bootstrap intervals over images, paired"
         legend(figure, handles, note)

@@ -23,7 +23,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, rows_of
 from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items, quality_name
 
 FRONT_COLOUR = "#AAAAAA"
 # What lies between points of equal bytes, and from the first to the last of them at most, in largest checkpoints.
@@ -69,7 +69,7 @@ def draw(
     estimators = shown_estimators(metrics)
     shown = looks(distinct(metrics, "scheme"))
     models = distinct(metrics, "model")
-    rows = [("accuracy", pick(rows_of(metrics, "accuracy"), estimator=estimators[0]))]
+    rows = [(quality_name(), pick(rows_of(metrics, "accuracy"), estimator=estimators[0]))]
     rows += [
         (f"{risk_label(risk)}\n{ESTIMATOR_LABELS[name]}", pick(coverage, estimator=name))
         for risk, coverage in ((risk, rows_of(metrics, "coverage_at_risk", risk)) for risk in settings.risks)
@@ -113,7 +113,7 @@ def draw(
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown), front],
-            f"{settings.id_dataset}, {metrics['n'].max():,} test questions{manner_note(shown)}; bars: "
+            f"{settings.id_dataset}, {metrics['n'].max():,} test {items()}{manner_note(shown)}; bars: "
             f"{in_words(settings.level)} bootstrap intervals over images; {risks_note(settings.risks)}; on the front: "
             f"what no other checkpoint of the model beats with as few bytes"
             f"{'; points of equal bytes are set apart' if apart else ''}",

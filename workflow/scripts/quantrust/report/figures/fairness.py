@@ -24,7 +24,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import ESTIMATOR_LABELS, Look, looks, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 ALL = ("", "all questions")
 """The first cluster."""
@@ -80,7 +80,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, fairness_path:
     clusters = said.select("section", "group").unique(maintain_order=True).rows()
     if len(clusters) < 2:
         with styled_figure(height=1) as figure:
-            only_say(figure, f"No group of questions of {settings.id_dataset} has enough images to say anything.")
+            only_say(figure, f"No group of {items()} of {settings.id_dataset} has enough images to say anything.")
             save_figure(figure, pdf, png)
         return
     order = {name.replace("_", " "): place for place, name in enumerate([ALL[0], *settings.groupings])}
@@ -117,8 +117,8 @@ def _note(settings: Settings, table: pl.DataFrame, said: pl.DataFrame, shown: Se
     without = table.select(groups).unique().join(said.select(groups).unique(), on=groups, how="anti").height
     left_out = f"; groups of too few images, which are left out: {without}" if without else ""
     return (
-        f"{settings.id_dataset}, test questions{manner_note(shown)}; threshold: the one that keeps a risk of "
-        f"{in_words(settings.risk)} (dotted) on all val questions by {estimator}, the same for every group; bars: "
+        f"{settings.id_dataset}, test {items()}{manner_note(shown)}; threshold: the one that keeps a risk of "
+        f"{in_words(settings.risk)} (dotted) on all val {items()} by {estimator}, the same for every group; bars: "
         f"{in_words(settings.level)} bootstrap intervals over images, which hold for all groups of a grouping at once"
         f"{left_out}"
     )

@@ -12,6 +12,7 @@ from quantrust.report.figures.grids import GridSettings, in_bits, metric_names, 
 from quantrust.report.figures.parts import only_say, title
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
+from quantrust.report.wording import items
 
 Settings = GridSettings
 MOST_FACTORS = 3
@@ -59,7 +60,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
                 head = f"{named(design, model, grids)}\n{label}" if place == 0 else "\n"
                 title(axes, f"{head}{', ' if place == 0 and middle else ''}{middle}", columns)
         by = ESTIMATOR_LABELS.get(settings.estimator, settings.estimator)
-        figure.suptitle(f"{settings.id_dataset}, test questions, in percent; coverage by {by}", fontsize=7)
+        figure.suptitle(f"{settings.id_dataset}, test {items()}, in percent; coverage by {by}", fontsize=7)
         save_figure(figure, pdf, png)
 
 

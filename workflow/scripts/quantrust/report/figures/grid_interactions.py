@@ -21,6 +21,7 @@ from quantrust.report.figures.grids import (
 from quantrust.report.figures.parts import in_percent, legend, only_say, title
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import BIT_COLOURS, ESTIMATOR_LABELS, UNQUANTIZED_COLOUR, save_figure, styled_figure
+from quantrust.report.wording import items
 
 Settings = GridSettings
 
@@ -64,7 +65,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
         legend(
             figure,
             handles,
-            f"{settings.id_dataset}, test questions; mean over the bits of all other parts; coverage by {by}; parallel "
+            f"{settings.id_dataset}, test {items()}; mean over the bits of all other parts; coverage by {by}; parallel "
             f"lines: {first} and {last} do not act together",
         )
         save_figure(figure, pdf, png)

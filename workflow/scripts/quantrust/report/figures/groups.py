@@ -21,7 +21,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, pick, read_tables, rows_of
 from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, item, items, quality_name
 
 WORDS = {"answer_type": "type of answer", "question_kind": "kind of question"}
 
@@ -47,6 +47,11 @@ class Settings:
     level: float
 
 
+def _grouping(settings: Settings) -> str:
+    """Return what a group is called; a kind of item where items are no questions."""
+    return WORDS[settings.grouping].replace("question", item())
+
+
 def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: Iterable[str | Path]) -> None:
     """Draw accuracy, coverage at a risk limit, and the risk that one threshold for all leaves in each group.
 
@@ -67,7 +72,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: I
     )
     if table.is_empty():
         with styled_figure(height=1) as figure:
-            only_say(figure, f"No question of {', '.join(settings.datasets)} has a {WORDS[settings.grouping]}.")
+            only_say(figure, f"No {item()} of {', '.join(settings.datasets)} has a {_grouping(settings)}.")
             save_figure(figure, pdf, png)
         return
     estimator = shown_estimators(table)[-1]
@@ -77,7 +82,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: I
     if table.is_empty():
         with styled_figure(height=1) as figure:
             where = ", ".join(settings.datasets)
-            only_say(figure, f"Every {WORDS[settings.grouping]} of {where} has fewer than {FEWEST} questions.")
+            only_say(figure, f"Every {_grouping(settings)} of {where} has fewer than {FEWEST} {items()}.")
             save_figure(figure, pdf, png)
         return
     clusters = table.select("dataset", "group").unique(maintain_order=True).rows()
@@ -88,7 +93,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: I
     # A count of answers that has been a share is one only but for rounding.
     enough = pl.col("kept") > FEWEST - 0.5
     columns = [
-        ("accuracy", rows_of(table, "accuracy").with_columns(measured=pl.lit(True))),
+        (quality_name(), rows_of(table, "accuracy").with_columns(measured=pl.lit(True))),
         (
             f"{risk_label(settings.risk)} within the group",
             rows_of(table, "coverage_at_risk", settings.risk)
@@ -122,13 +127,13 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, group_paths: I
             axes.set_xlim(left=-0.02)
         counts = pick(table, model=models[0], scheme=shown[0].name, metric="accuracy")
         sizes = " to ".join(f"{n:,}" for n in sorted({counts["n"].min(), counts["n"].max()}))
-        left_out = f"; groups of fewer than {FEWEST} questions, which are left out: {small}" if small else ""
+        left_out = f"; groups of fewer than {FEWEST} {items()}, which are left out: {small}" if small else ""
         legend(
             figure,
             [*bit_handles(shown, with_marker=True), *series_handles(shown)],
-            f"{', '.join(settings.datasets)}: groups of {sizes} test questions{manner_note(shown)}; bars: "
+            f"{', '.join(settings.datasets)}: groups of {sizes} test {items()}{manner_note(shown)}; bars: "
             f"{in_words(settings.level)} bootstrap intervals over images; confidence of "
-            f"{ESTIMATOR_LABELS[estimator]}; one threshold: the one that keeps the dotted risk on all val questions in "
+            f"{ESTIMATOR_LABELS[estimator]}; one threshold: the one that keeps the dotted risk on all val {items()} in "
             f"distribution; hollow: fewer than {FEWEST} answers kept; the risk of so few is left out{left_out}",
         )
         save_figure(figure, pdf, png)

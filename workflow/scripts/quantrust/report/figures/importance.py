@@ -8,12 +8,12 @@ from matplotlib.lines import Line2D
 
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.components import GridDesign
-from quantrust.evaluation.metric_records import Key
+from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE, Key
 from quantrust.report.figures.grids import FACTOR_COLOURS, GridSettings, metric_names, named, of_design
 from quantrust.report.figures.parts import NEUTRAL, in_percent, legend, only_say, title
-from quantrust.report.results import distinct
+from quantrust.report.results import corpus_metrics_in, distinct
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 Settings = GridSettings
 OPEN = "not determined"
@@ -37,9 +37,12 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, importance_pat
             only_say(figure, "The study has no full grid of schemes: a fraction has main effects, and no shares.")
             save_figure(figure, pdf, png)
         return
+    accuracy, coverage = settings.shown
+    # one of a kind: there is no room for recall at every depth
+    corpus: list[Key] = [(name, None) for name in corpus_metrics_in(table)[:1]]
     # of scores that are no probabilities there is no calibration error
     undefined = table.filter(metric="ece")["share"].count() == 0
-    keys: list[Key] = [*settings.shown, ("aurc", None), *([] if undefined else [("ece", None)])]
+    keys: list[Key] = [accuracy, *corpus, coverage, ("aurc", None), *([] if undefined else [("ece", None)])]
     panels = [(model, design) for model in distinct(table, "model") for design in grids]
     heights = [0.35 + 0.16 * _lines(table, design) for _, design in panels]
     with styled_figure(height=1.2 + sum(heights)) as figure:
@@ -67,7 +70,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, importance_pat
 def _note(settings: Settings) -> str:
     by = ESTIMATOR_LABELS.get(settings.estimator, settings.estimator)
     return (
-        f"{settings.id_dataset}, test questions; share: main effect and an equal part of each interaction; sd: that of "
+        f"{settings.id_dataset}, test {items()}; share: main effect and an equal part of each interaction; sd: that of "
         f"the metric over the schemes in which no part has fewer bits, in points; bars: {in_words(settings.level)} "
         f"intervals over images; {OPEN}: the lower bound of the part's variance is not above 0; coverage, AURC and ECE "
         f"by {by}, on test sets of half the size"
@@ -80,7 +83,7 @@ def _lines(table: pl.DataFrame, design: GridDesign) -> int:
 
 
 def _draw_shares(axes: Axes, rows: pl.DataFrame, design: GridDesign, settings: Settings) -> None:
-    rows = rows.filter(pl.col("estimator").is_in([settings.estimator]) | (pl.col("metric") == "accuracy"))
+    rows = rows.filter(pl.col("estimator").is_in([settings.estimator]) | pl.col("metric").is_in(OF_ANSWERS_ALONE))
     places, labels = [], []
     line = 0.0
     for (least,), stratum in rows.group_by("least_bits", maintain_order=True):

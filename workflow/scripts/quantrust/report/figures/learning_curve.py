@@ -13,7 +13,7 @@ from quantrust.evaluation.metric_records import Key
 from quantrust.report.figures.parts import NEUTRAL, gain, in_percent, legend, title
 from quantrust.report.results import distinct, pick, read_tables
 from quantrust.report.style import Look, looks, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 DASHES = {"selector": "solid", "selector-residual": (0, (3.5, 1.5))}
 NAMES = {"selector": "Selector", "selector-residual": "Selector that corrects MaxProb"}
@@ -72,7 +72,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, curve_paths: I
                 _label(axes, labels)
                 title(axes, f"{model}, {dataset}\n{label}" if column == 0 else f"\n{label}", len(columns))
                 if row == len(rows) - 1:
-                    axes.set_xlabel("labelled questions of dev")
+                    axes.set_xlabel(f"labelled {items()} of dev")
         figure.supylabel("percentage points", fontsize=7.5)
         handles = [Line2D([], [], color=look.colour, marker=look.marker, label=look.name) for look in shown]
         handles += [Line2D([], [], color=NEUTRAL, linestyle=DASHES[name], label=NAMES[name]) for name in estimators]
@@ -80,7 +80,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, curve_paths: I
         legend(
             figure,
             handles,
-            f"Against MaxProb on the same answers; test questions: {counts}; bars: {in_words(settings.level)} paired "
+            f"Against MaxProb on the same answers; test {items()}: {counts}; bars: {in_words(settings.level)} paired "
             "bootstrap intervals over images and trainings; small points: single trainings",
         )
         save_figure(figure, pdf, png)

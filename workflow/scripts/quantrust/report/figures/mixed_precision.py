@@ -13,7 +13,7 @@ from quantrust.report.figures.grids import UNTOUCHED, GridSettings, metric_names
 from quantrust.report.figures.parts import in_percent, legend, only_say, title
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import BIT_COLOURS, ESTIMATOR_LABELS, UNQUANTIZED_COLOUR, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 Settings = GridSettings
 MIXED_COLOUR, FRONT_COLOUR = "#AAAAAA", "#555555"
@@ -60,7 +60,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
         legend(
             figure,
             handles,
-            f"{settings.id_dataset}, test questions; bytes of the weights file; coverage by {by}; bars: "
+            f"{settings.id_dataset}, test {items()}; bytes of the weights file; coverage by {by}; bars: "
             f"{in_words(settings.level)} bootstrap intervals over images; numbers at a point: bits of the best cell "
             f"that is no larger than the next diamond, in the order {', '.join(grids[0].factors)}; the front is chosen "
             "after the fact: its values are a little too high",

@@ -30,7 +30,7 @@ from quantrust.report.style import (
     save_pages,
     styled_figure,
 )
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items, quality_name
 
 # Panels beside each other.
 MOST_COLUMNS = 2
@@ -81,7 +81,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
     shown = looks(distinct(metrics, "scheme"))
     columns = columns_of(shown)
     # No confidence enters the accuracy; it is drawn like the last estimator, solid.
-    rows = [("accuracy", rows_of(metrics, "accuracy"), estimators[-1:])]
+    rows = [(quality_name(), rows_of(metrics, "accuracy"), estimators[-1:])]
     rows += [(risk_label(risk), rows_of(metrics, "coverage_at_risk", risk), estimators) for risk in settings.risks]
     panels = [(shift, *column) for shift in distinct(metrics, "dataset") for column in columns]
     lines = [panels[first : first + MOST_COLUMNS] for first in range(0, len(panels), MOST_COLUMNS)]
@@ -113,11 +113,11 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
                 for row, (label, _, _) in enumerate(rows):
                     grid[first + row][0].set_ylabel(label)
             figure.align_ylabels()
-            figure.supxlabel(f"questions of {settings.id_dataset} : questions of the shift", fontsize=7.5)
+            figure.supxlabel(f"{items()} of {settings.id_dataset} : {items()} of the shift", fontsize=7.5)
             legend(
                 figure,
                 [*bit_handles(shown), *estimator_handles(estimators)],
-                f"{counts} test questions in every mixture{manner_note(shown)}; bands, of {_banded(shown)}: "
+                f"{counts} test {items()} in every mixture{manner_note(shown)}; bands, of {_banded(shown)}: "
                 f"{in_words(settings.level)} bootstrap intervals over images; {risks_note(settings.risks)}, with the "
                 f"threshold read off the test labels{hidden_note(shown)}",
             )

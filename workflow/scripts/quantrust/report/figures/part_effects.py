@@ -9,7 +9,7 @@ from quantrust.report.figures.grids import FACTOR_COLOURS, GridSettings, metric_
 from quantrust.report.figures.parts import legend, only_say, title
 from quantrust.report.results import distinct
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 Settings = GridSettings
 
@@ -59,7 +59,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, effects_path: 
         legend(
             figure,
             [],
-            f"{settings.id_dataset}, test questions; main effect: mean over the schemes that leave the part as it is, "
+            f"{settings.id_dataset}, test {items()}; main effect: mean over the schemes that leave the part as it is, "
             f"less the mean over those that quantize it; coverage by {by}; lines: {in_words(settings.level)} bootstrap "
             "intervals over images; in a fraction, effects are mixed up with the interactions in tables/effects.csv",
         )

@@ -21,7 +21,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, looks, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 # Models beside each other.
 MOST_MODELS = 2
@@ -90,7 +90,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, bin_paths: Ite
         legend(
             figure,
             bit_handles(shown),
-            f"{settings.id_dataset}, {count:,} test questions{manner_note(shown)}; 15 bins of equal width, those "
+            f"{settings.id_dataset}, {count:,} test {items()}{manner_note(shown)}; 15 bins of equal width, those "
             f"with at least {FEWEST} answers; bars: {in_words(settings.level)} bootstrap intervals over images; "
             "dotted: perfect calibration",
         )

@@ -23,7 +23,7 @@ from quantrust.report.figures.parts import (
 )
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, rows_of
 from quantrust.report.style import BAND_ALPHA, ESTIMATOR_DASHES, looks, save_figure, styled_figure
-from quantrust.report.wording import in_words
+from quantrust.report.wording import in_words, items
 
 # Where the small panel begins: below, a curve rests on a handful of answers.
 SMALLEST_COVERAGE = 0.02
@@ -106,7 +106,7 @@ def draw(
         legend(
             figure,
             [*bit_handles(shown), *estimator_handles(estimators)],
-            f"{settings.id_dataset}, {count:,} test questions{manner_note(shown)}; bands: {in_words(settings.level)} "
+            f"{settings.id_dataset}, {count:,} test {items()}{manner_note(shown)}; bands: {in_words(settings.level)} "
             "bootstrap intervals over images; small panels: the same, coverage on a log scale, dotted: a risk of "
             f"{limits}{hidden_note(shown)}",
         )

@@ -13,7 +13,7 @@ from quantrust.evaluation.metric_records import Key
 from quantrust.report.figures.parts import NEUTRAL, gain, in_percent, legend, only_say, title
 from quantrust.report.results import distinct, pick
 from quantrust.report.style import DATASET_COLOURS, DATASET_MARKERS, looks, save_figure, styled_figure
-from quantrust.report.wording import SIGNIFICANT, in_words
+from quantrust.report.wording import SIGNIFICANT, in_words, items
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, comparisons_pa
         legend(
             figure,
             handles,
-            f"Selector against MaxProb on the same answers; test questions: {counts}; bars: {in_words(settings.level)} "
+            f"Selector against MaxProb on the same answers; test {items()}: {counts}; bars: {in_words(settings.level)} "
             "paired bootstrap intervals over images; significance after Holm's correction",
         )
         save_figure(figure, pdf, png)

@@ -25,6 +25,7 @@ from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.fairness import SCHEMA as FAIRNESS
 from quantrust.evaluation.limits import fewest_to_judge
+from quantrust.evaluation.metric_records import OF_CORPUS
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import read_object, sha256
 from quantrust.quantization.scheme import UNQUANTIZED
@@ -43,7 +44,17 @@ from quantrust.report.page.words import (
 )
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, whole_test_sets
-from quantrust.report.wording import in_words, metric_label, signed, threshold_in_words, told_apart
+from quantrust.report.wording import (
+    in_words,
+    item,
+    items,
+    metric_label,
+    one_decimal,
+    quality_name,
+    signed,
+    threshold_in_words,
+    told_apart,
+)
 
 TEMPLATES = Path(__file__).parent
 VEGA_LITE = "6.4"
@@ -153,8 +164,9 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": percent, "in_words": in_words, "bytes": _bytes, "unbroken": _unbroken}
-    environment.filters |= {"signed": signed, "listed": listed}
+    environment.filters |= {"signed": signed, "listed": listed, "one_decimal": one_decimal}
     environment.globals |= {"span": span, "signs": SIGNS, "under_shift": UNDER_SHIFT}
+    environment.globals |= {"item": item(), "items": items(), "quality_name": quality_name(), "label": metric_label}
     return environment
 
 
@@ -177,6 +189,7 @@ def _data(sources: Sources, tables: VerdictTables, config: Mapping[str, Any]) ->
         },
         "looks": charts.looks(schemes),
         "start": {"estimator": shipping["estimators"][0]},
+        "item": item(),
         **_examples(sources),
     }
 
@@ -300,14 +313,21 @@ def _examples(sources: Sources) -> dict[str, Any]:
 
 
 def _kept(kept: pl.DataFrame, sizes: pl.DataFrame, risk: float) -> list[dict[str, Any]]:
-    """Return a row per variant of the table of what is kept: bytes, accuracy and the coverage by each estimator."""
+    """Return a row per variant of the table of what is kept: bytes, metrics of answers, coverage by estimators."""
     keys = ["model", "scheme"]
     # The answers, and with them the accuracy, are the same under every estimator.
     rows = kept.filter(pl.col("metric") == "accuracy").unique(keys, keep="first", maintain_order=True)
     rows = rows.join(sizes.select(*keys, "share_of_bf16"), on=keys, how="left", maintain_order="left")
     coverage = pick(kept, metric="coverage_at_risk", parameter=risk)
+    answers = kept.filter(pl.col("metric").is_in(OF_CORPUS)).unique(
+        [*keys, "metric"], keep="first", maintain_order=True
+    )
     return [
-        row | {"coverages": pick(coverage, model=row["model"], scheme=row["scheme"]).to_dicts()}
+        row
+        | {
+            "answers": [row, *pick(answers, model=row["model"], scheme=row["scheme"]).to_dicts()],
+            "coverages": pick(coverage, model=row["model"], scheme=row["scheme"]).to_dicts(),
+        }
         for row in rows.to_dicts()
     ]
 
@@ -418,7 +438,7 @@ def _provenance(sources: Sources, workflow: Mapping[str, str]) -> dict[str, Any]
     versions |= {f"{name}, which built this page": version(name) for name in LIBRARIES}
     versions["vega-lite, in this page"] = VEGA_LITE
     files: dict[str, str] = {}
-    for kind, paths in (("questions", sources.questions), ("scores", sources.scores), ("metrics", sources.metrics)):
+    for kind, paths in ((items(), sources.questions), ("scores", sources.scores), ("metrics", sources.metrics)):
         for key, path in paths.items():
             files[f"{kind} of {key if isinstance(key, str) else '/'.join(key)}"] = sha256(path)
     return {"versions": versions, "files": files}

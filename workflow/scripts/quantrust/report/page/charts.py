@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from quantrust.quantization.scheme import UNQUANTIZED, is_scheme_word, parse_scheme
+from quantrust.report.wording import items, metric_label
 
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 DASHES: tuple[list[int], ...] = ([], [6, 3], [2, 2], [8, 2, 2, 2], [1, 3])
@@ -142,7 +143,7 @@ def risk_coverage(schemes: Sequence[str]) -> dict[str, Any]:
     x = {
         "field": "coverage",
         "type": "quantitative",
-        "axis": _percent_axis("coverage: share of questions answered"),
+        "axis": _percent_axis(f"coverage: share of {items()} answered"),
         "scale": {"domain": [0, 1]},
     }
     axis = _percent_axis("risk: 1 - quality of what is answered")
@@ -244,7 +245,8 @@ def mixtures(schemes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
     ``value``, ``low`` and ``high``. The page sets ``model``, ``dataset``, ``estimator``, ``metric`` and ``shown``.
     """
     spec = _base(
-        "Accuracy or coverage at a risk limit against the mixture of questions, a line for every scheme, with bars for "
+        f"{metric_label('accuracy')} or coverage at a risk limit against the mixture of {items()}, a line for every "
+        "scheme, with bars for "
         "intervals. The table below has the values.",
         "mixtures",
         {"model": "", "dataset": "", "estimator": "", "metric": "", "shown": []},
@@ -256,7 +258,7 @@ def mixtures(schemes: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
         "type": "quantitative",
         "scale": {"domain": [-margin, 1 + margin], "nice": False, "reverse": True},
         "axis": {
-            "title": "questions in distribution : questions of the shift",
+            "title": f"{items()} in distribution : {items()} of the shift",
             "labelExpr": "format(100 * datum.value, '.0f') + ':' + format(100 - 100 * datum.value, '.0f')",
             "values": sorted(shares),
             "labelOverlap": True,

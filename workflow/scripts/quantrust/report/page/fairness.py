@@ -10,7 +10,7 @@ from quantrust.evaluation.limits import fewest_to_judge
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page.words import listed, percent
 from quantrust.report.results import distinct, pick
-from quantrust.report.wording import in_words, signed
+from quantrust.report.wording import in_words, items, items_about, signed
 
 NAMED = 6
 """Groups that a sentence names one by one; of more it gives the number and the most telling ones."""
@@ -66,12 +66,12 @@ def _intro(table: pl.DataFrame, id_dataset: str, limit: float, level: float) -> 
     silent = [row for row in groups.select("grouping", "group").unique(maintain_order=True).rows() if row not in said]
     sentences = [
         f"Every variant answers with one threshold: the one that keeps a risk of {in_words(limit)} on all val "
-        f"questions of {id_dataset}. This is what it does to each group of questions. A group is behind if its risk is "
-        "higher than that of all questions, or its coverage lower.",
+        f"{items()} of {id_dataset}. This is what it does to each group of {items()}. A group is behind if its risk is "
+        f"higher than that of all {items()}, or its coverage lower.",
         f"Some group is the worst by chance alone. For this reason the {in_words(level)} intervals of the groups of a "
         "grouping hold for all of them at once, and a group is called behind only if the whole interval of its gap "
         "says so. The gap of the worst group, as measured, is on average too wide.",
-        f"Nothing is said of groups with questions about fewer than {fewest} images, nor of the risk where fewer are "
+        f"Nothing is said of groups with {items_about(f'fewer than {fewest}')}, nor of the risk where fewer are "
         "answered.",
     ]
     if silent:
@@ -93,7 +93,7 @@ def _worst_sentences(here: pl.DataFrame, groupings: list[str]) -> list[str]:
                 shown = "it is behind" if row["behind"] else "that it is behind is not shown"
                 parts.append(
                     f"in {measure} is {_quoted(row['group'])}: {percent(row['value'])}, {_points(row, 'gap')} from all "
-                    f"questions; {shown} ({_worst_share(row)})"
+                    f"{items()}; {shown} ({_worst_share(row)})"
                 )
         if parts:
             sentences.append(f"By {grouping}, the worst group under {scheme} {'; '.join(parts)}.")

@@ -300,11 +300,11 @@ const example = (row) => {
   const made = create("figure", undefined, { class: "example" });
   const image = create("img", undefined, {
     src: data.pictures[row.picture],
-    alt: `Picture that the question “${row.question}” is about`,
+    alt: row.question ? `Picture that the ${data.item} “${row.question}” is about` : "Picture",
   });
   image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < PIXELATED_BELOW));
   const caption = create("figcaption");
-  caption.append(create("q", row.question));
+  if (row.question) caption.append(create("q", row.question));
   const list = create("dl");
   const answers = [...new Set(row.answers)].map((answer) => {
     const count = row.answers.filter((other) => other === answer).length;

@@ -15,7 +15,7 @@ from quantrust.evaluation.shipping import FAILS, MEETS, OPEN, fewest_images
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.page.words import few_images, listed, percent, span, too_few
 from quantrust.report.results import distinct, pick
-from quantrust.report.wording import in_words, threshold_in_words
+from quantrust.report.wording import in_words, items, threshold_in_words
 
 REFERENCE, NONE = "reference", "none"
 """What stands in the place of a verdict: the scheme that others are held against, and a study without it."""
@@ -227,11 +227,11 @@ class _Judge:
         if all(cell.kept[0] is None for cell in judged):
             text = (
                 f"no verdict: {UNQUANTIZED} itself answers nothing at a risk of {in_words(self._risk)}, so that there "
-                "is nothing to be kept. A higher limit or more questions may help."
+                f"is nothing to be kept. A higher limit or more {items()} may help."
             )
             return Choice(model, None, [text])
         if unsettled := [cell.scheme for cell in judged if cell.verdict == OPEN]:
-            notes.append([f"More questions may settle what these schemes keep: {', '.join(unsettled)}."])
+            notes.append([f"More {items()} may settle what these schemes keep: {', '.join(unsettled)}."])
         start = f"stay with {UNQUANTIZED}: no scheme is shown to keep {in_words(self._keeps)} of its coverage"
         size = self._sizes[model, UNQUANTIZED]
         reference = Cell(model, UNQUANTIZED, REFERENCE, (None,) * 3, size["bytes_on_disk"], size["share_of_bf16"])
@@ -266,8 +266,8 @@ class _Judge:
             for name in ("coverage", "risk")
         )
         if row["deployed_risk"] is None:
-            return f"this answers none of the {row['n']:,} test questions"
-        return f"this answers {coverage} of the {row['n']:,} test questions at a risk of {risk}"
+            return f"this answers none of the {row['n']:,} test {items()}"
+        return f"this answers {coverage} of the {row['n']:,} test {items()} at a risk of {risk}"
 
     def _broken(self, model: str, scheme: str) -> str:
         """Name the shifted datasets on which the threshold breaks its limit."""

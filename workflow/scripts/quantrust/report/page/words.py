@@ -12,7 +12,16 @@ from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.shipping import FAILS, MEETS, OPEN, fewest_images
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.results import distinct, pick
-from quantrust.report.wording import SIGNIFICANT, in_words, metric_label
+from quantrust.report.wording import (
+    SIGNIFICANT,
+    counted,
+    in_words,
+    item,
+    items,
+    items_about,
+    metric_label,
+    quality_name,
+)
 
 Group = tuple[str, list[str]]
 """A heading and the sentences under it."""
@@ -60,7 +69,7 @@ def limits_of_verdicts(shipping: Mapping[str, Any], id_dataset: str, level: floa
     sentences = [
         f"A scheme ships if it keeps at least {keeps} of the coverage that {UNQUANTIZED} has at the risk limit, by the "
         f"same confidence, and the whole {in_words(level)} interval of what it keeps lies there. It fails if the "
-        "whole interval lies below. Otherwise these questions do not settle it.",
+        f"whole interval lies below. Otherwise these {items()} do not settle it.",
         f"Verdicts are in distribution, on {id_dataset}. On a shifted dataset a verdict holds, breaks or is not "
         "settled by the same criterion there.",
         "A threshold set on val has no guarantee. What it does on the test set is measured, with intervals.",
@@ -187,7 +196,7 @@ def limits_of_data(asked: pl.DataFrame, id_dataset: str, learned: bool) -> list[
     skipped = asked.filter(pl.col("skipped_questions") > 0)
     if not skipped.is_empty():
         parts = [
-            f"{_number(row['skipped_questions'], 'question')} about {_number(row['skipped_images'], 'image')} in "
+            f"{counted(row['skipped_questions'])} about {_number(row['skipped_images'], 'image')} in "
             f"{row['split']} of {row['dataset']}"
             for row in skipped.iter_rows(named=True)
         ]
@@ -225,7 +234,7 @@ def few_images(questions: int, images: int, keeps: float, level: float) -> str:
     'the 60 questions are about 10 images, and fewer than 73 do not tell a loss of 5 % from one of 10 %.'
     """
     return (
-        f"the {_number(questions, 'question')} are about {_number(images, 'image')}, and fewer than "
+        f"the {counted(questions)} are about {_number(images, 'image')}, and fewer than "
         f"{fewest_images(keeps, level):,} do not tell a loss of {in_words(1 - keeps)} from one of "
         f"{in_words(2 - 2 * keeps)}."
     )
@@ -271,7 +280,7 @@ def _verdicts(kept: pl.DataFrame, sizes: pl.DataFrame, shipping: Mapping[str, An
     if not undecided.is_empty():
         count = "one scheme" if undecided.height == 1 else f"{undecided.height} schemes"
         names = ", ".join(_undecided(row) for row in undecided.iter_rows(named=True))
-        sentences.append(f"For {count} the {undecided['n'][0]:,} questions do not settle it: {names}.")
+        sentences.append(f"For {count} the {undecided['n'][0]:,} {items()} do not settle it: {names}.")
     return sentences
 
 
@@ -313,8 +322,8 @@ PLAIN: tuple[Key, ...] = (("aurc", None), ("ece", None))
 
 def _keep(rows: pl.DataFrame, risk: float) -> str:
     return "; ".join(
-        f"{row['scheme']}, which keeps {percent(row['accuracy_kept'])} of accuracy and {percent(row['kept'])} of "
-        f"{metric_label('coverage_at_risk', risk)} ({span(row['kept_low'], row['kept_high'])})"
+        f"{row['scheme']}, which keeps {percent(row['accuracy_kept'])} of {quality_name()} and {percent(row['kept'])} "
+        f"of {metric_label('coverage_at_risk', risk)} ({span(row['kept_low'], row['kept_high'])})"
         for row in rows.iter_rows(named=True)
     )
 
@@ -355,7 +364,7 @@ def _thresholds(rows: pl.DataFrame, risk: float, id_dataset: str, level: float) 
             answered = f"{least:,}" if least == most else f"{least:,} to {most:,}"
             sentences.append(
                 f"{where} nothing can be said about the limit for {few.height} of {here.height} schemes, whose "
-                f"threshold answers questions about {answered} images. {too_few(fewest, risk)}."
+                f"threshold answers {items_about(answered)}. {too_few(fewest, risk)}."
             )
         none = here.height - judged.height - few.height
         if none:
@@ -384,7 +393,7 @@ def _certificates(rows: pl.DataFrame, risk: float, delta: float) -> list[str]:
     shares = rows["certified_share"]
     most = rows.filter(pl.col("certified_share") > 0.5).height
     return [
-        f"Of {rows['splits'][0]:,} random halves of the test images, one question of each, "
+        f"Of {rows['splits'][0]:,} random halves of the test images, one {item()} of each, "
         f"{span(shares.min(), shares.max())} certify {certifies} {in_words(delta)}), depending on the scheme; for "
         f"{most} of {rows.height} schemes more than half of them do."
     ]

@@ -15,9 +15,9 @@ from quantrust.evaluation.limits import as_given
 from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE, Key, metric_named
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.published import Published, read_published
-from quantrust.report.results import distinct, in_distribution, pick, read_tables
+from quantrust.report.results import corpus_metrics_in, distinct, in_distribution, pick, read_tables
 from quantrust.report.style import ESTIMATOR_LABELS, Look, looks
-from quantrust.report.wording import SIGNIFICANT, in_words, metric_label, one_decimal
+from quantrust.report.wording import SIGNIFICANT, in_words, items, metric_label, one_decimal
 
 FROM_UNQUANTIZED, FROM_MAXPROB = "*", "†"
 UNTESTED = "°"
@@ -136,7 +136,7 @@ def write(
     """
     metrics = in_distribution(read_tables(metric_paths), settings.id_dataset)
     metrics = metrics.filter(pl.col("estimator").is_in(list(settings.estimators)))
-    columns = table_columns(settings.risks, settings.costs)
+    columns = table_columns(settings.risks, settings.costs, corpus_metrics_in(metrics))
     published = read_published(published_path, settings.id_dataset)
     comparisons = read_table(comparisons_path)
     tests = comparisons["p_holm"].count()
@@ -151,7 +151,7 @@ def write(
     columns = mark_untested(rows, columns)
     count = metrics["n"].max()
     caption = (
-        f"{settings.id_dataset}, {count:,} test questions; in percent, with {in_words(settings.level)} bootstrap "
+        f"{settings.id_dataset}, {count:,} test {items()}; in percent, with {in_words(settings.level)} bootstrap "
         "intervals over images. Best of a model at the same number of bits in bold. Paired tests at "
         f"{in_words(SIGNIFICANT)} after Holm's correction: {FROM_UNQUANTIZED} differs from {UNQUANTIZED}, "
         f"{FROM_MAXPROB} from MaxProb; without a mark {unmarked}; {UNTESTED} was not tested. "
@@ -165,14 +165,19 @@ def write(
         third.write_text(as_latex(rows, columns, caption, Path(latex).stem), encoding="utf-8")
 
 
-def table_columns(risks: Sequence[float], costs: Sequence[float]) -> list[Column]:
-    """Return the columns of the tables, with a coverage for each risk and an effective reliability for each cost."""
-    keys: list[tuple[Key, str]] = [(("ece", None), "ece")]
+def table_columns(risks: Sequence[float], costs: Sequence[float], corpus: Sequence[str]) -> list[Column]:
+    """Return the columns of the tables, with a coverage for each risk and an effective reliability for each cost.
+
+    Behind the accuracy stand the metrics of all answers together.
+    """
+    keys: list[tuple[Key, str]] = [((name, None), name) for name in corpus]
+    keys += [(("ece", None), "ece")]
     keys += [(("coverage_at_risk", risk), f"coverage_at_risk_{risk}") for risk in risks]
     keys += [(("aurc", None), "aurc")]
     keys += [(("effective_reliability", cost), f"effective_reliability_{as_given(cost)}") for cost in costs]
     # Abbreviated, as the paper does it.
-    accuracy = Column(("accuracy", None), "accuracy", "Acc.")
+    label = metric_label("accuracy")
+    accuracy = Column(("accuracy", None), "accuracy", "Acc." if label == "Accuracy" else label)
     return [accuracy, *(Column(key, name, metric_label(*key)) for key, name in keys)]
 
 

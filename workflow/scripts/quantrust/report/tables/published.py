@@ -21,7 +21,7 @@ from quantrust.report.tables.paper import (
     shown_variants,
     table_columns,
 )
-from quantrust.report.wording import in_words, one_decimal
+from quantrust.report.wording import in_words, items, one_decimal
 
 SCHEMA = {
     "model": pl.String,
@@ -105,7 +105,7 @@ def write(
     columns = _columns(rows)
     count = int(metrics["n"].max())
     caption = (
-        f"{settings.id_dataset}, {count:,} test questions, beside the figures of {published.source}. In percent, with "
+        f"{settings.id_dataset}, {count:,} test {items()}, beside the figures of {published.source}. In percent, with "
         f"{in_words(settings.level)} bootstrap intervals over images. Difference: this study's figure minus the "
         "published one. The published one has no interval and one decimal, so that the interval of a difference is "
         "that of this study's figure, shifted: it leaves out how far the published one itself is off by chance."
@@ -142,7 +142,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     """Return the columns of the metrics that the paper prints for any of the rows."""
     keys = {key for row in rows for key, cell in row.cells.items() if cell.published is not None}
     risks = sorted(parameter for metric, parameter in keys if metric == "coverage_at_risk" and parameter is not None)
-    return [column for column in table_columns(risks, []) if column.key in keys]
+    return [column for column in table_columns(risks, [], []) if column.key in keys]
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column], count: int) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Shares of the parts of a model in accuracy, beside those of the published component study."""
+"""Shares of the parts of a model in accuracy and CIDEr-D, beside those of the published component study."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ PUBLISHED = (
     ("llava-1.5-7b", "gptq", "accuracy", "published, ANOVA", 3, 0.0191, 12.4, None, 87.6),
     ("llava-1.5-7b", "gptq", "accuracy", "published, ANOVA", 4, 0.0030, 35.8, None, 64.2),
 )
+NAMES = {"cider_d": "CIDEr"}
+"""What the published tables call metrics of this study beside the accuracy."""
 PARTS = ("vision", "connector", "language")
 SCHEMA = {
     "model": pl.String,
@@ -50,7 +52,7 @@ class Settings:
 
 
 def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -> None:
-    """Write the shares in accuracy of this study's models, and those published, a row per model, method and stratum.
+    """Write this study's shares in accuracy and CIDEr-D, and those published, a row per model, method and stratum.
 
     Parameters
     ----------
@@ -61,13 +63,15 @@ def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -
     importance_path : str or Path
         The table of shares of `quantrust.evaluation.components`.
     """
-    own = read_table(importance_path).filter(pl.col("design") == settings.design, pl.col("metric") == "accuracy")
+    own = read_table(importance_path).filter(pl.col("design") == settings.design)
+    own = own.filter(pl.col("metric").is_in(["accuracy", *NAMES]))
     rows: list[tuple[object, ...]] = []
-    keys = ["model", "method", "least_bits"]
-    for (model, method, least), stratum in own.group_by(keys, maintain_order=True):
+    keys = ["model", "method", "metric", "least_bits"]
+    for (model, method, metric, least), stratum in own.group_by(keys, maintain_order=True):
         shares = {
             row["factor"]: None if row["share"] is None or not row["determined"] else 100 * row["share"]
             for row in stratum.iter_rows(named=True)
         }
-        rows.append((model, method, "accuracy", "this study", least, stratum["sd"][0], *(shares.get(p) for p in PARTS)))
+        named = NAMES.get(str(metric), metric)
+        rows.append((model, method, named, "this study", least, stratum["sd"][0], *(shares.get(p) for p in PARTS)))
     write_csv(pl.DataFrame([*rows, *PUBLISHED], schema=SCHEMA, orient="row"), csv)
