@@ -74,7 +74,7 @@ PAIRS = {
 CAPTIONS = {
     "images": [{"id": k, "file_name": f"{image}.png"} for k, image in enumerate(IMAGES)],
     "annotations": [
-        {"id": 10 * k + number, "image_id": k, "caption": f"a red {number} at the top left of {k}"}
+        {"id": 10 * k + number, "image_id": k, "caption": f"a red {2 * k + number} at the top left."}
         for k in range(len(IMAGES))
         for number in range(2)
     ],
