@@ -13,6 +13,7 @@ from quantrust.evaluation.certification import CertificationSettings, evaluate_c
 from quantrust.evaluation.comparison import compare
 from quantrust.evaluation.decisions import DecisionSettings, decide_variant
 from quantrust.evaluation.intervals import metric_interval
+from quantrust.evaluation.members import are_probabilities
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.mixtures import mixture_table
 from quantrust.evaluation.resampling import Resampler
@@ -236,3 +237,9 @@ def test_a_member_without_a_confidence_is_named(scores, mixtures):
     broken = scores.with_columns(pl.lit(None, pl.Float64).alias("selector@3"))
     with pytest.raises(QuantrustError, match=r"m/s: question val-0 of home: selector@3 is None"):
         evaluate_variant(broken, mixtures, **given(EvaluationSettings, costs=[], **SETTINGS))
+
+
+def test_a_margin_is_no_probability_wherever_it_lies():
+    within = pl.DataFrame(dict.fromkeys(("maxprob", "mine", "match-margin"), (0.1, 0.9)))
+    assert [are_probabilities(within, name) for name in within.columns] == [True, True, False]
+    assert not are_probabilities(within.with_columns(mine=pl.col("mine") + 0.5), "mine")

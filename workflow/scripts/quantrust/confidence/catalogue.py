@@ -51,9 +51,12 @@ def estimator_module(name: str) -> str:
 
 
 def is_probability(name: str) -> bool:
-    """Return whether the confidence of an estimator, calibrated or not, is a probability."""
+    """Return whether the confidence of an estimator, calibrated or not, is meant as a probability.
+
+    So it is of every column of a table of scores but those of estimators that say it is none.
+    """
     plain = name.split("+")[0]
-    return plain in LEARNED or bool(load_estimator(plain).IS_PROBABILITY)
+    return plain not in plain_estimators() or bool(load_estimator(plain).IS_PROBABILITY)
 
 
 def member_name(estimator: str, member: int) -> str:

@@ -12,7 +12,7 @@ from quantrust.confidence.catalogue import member_columns
 from quantrust.data.groupings import GROUPINGS
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
-from quantrust.evaluation.members import in_turn
+from quantrust.evaluation.members import are_probabilities, in_turn
 from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
@@ -140,7 +140,7 @@ def break_down(
             for key in metrics:
                 numbers = (found.values[key], *found.interval(key, settings.level))
                 group_rows.append((*head, *key, *map(null_if_nan, numbers), setting.answers.height))
-        if scores[estimator].is_between(0.0, 1.0).all():
+        if are_probabilities(scores, estimator):
             for setting in test_sets:
                 place = (model, scheme, estimator, setting.dataset)
                 columns = member_columns(scores.columns, estimator)

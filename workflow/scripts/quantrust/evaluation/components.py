@@ -27,6 +27,7 @@ from quantrust.evaluation.importance import (
     on_halves,
 )
 from quantrust.evaluation.intervals import LEVEL, interval, metric_interval, null_if_nan
+from quantrust.evaluation.members import are_probabilities
 from quantrust.evaluation.metric_records import Key, metric_named
 from quantrust.evaluation.metrics import Floats, rank
 from quantrust.evaluation.resampling import Resampler, draw_images
@@ -265,15 +266,15 @@ def _measure(
         for estimator in settings.estimators:
             ranking = rank(quality, test.answers[estimator], corpus)
             deployment = deploy(rank(val["quality"], val[estimator]), [settings.risk], [settings.cost])
-            is_probability = bool(scores[estimator].is_between(0.0, 1.0).all())
-            given = ([settings.risk], [settings.cost], deployment, is_probability)
+            of_probabilities = are_probabilities(scores, estimator)
+            given = ([settings.risk], [settings.cost], deployment, of_probabilities)
             keys = settings.metrics
             resampled = Resampler(quality, draws).evaluate(ranking, *given, wanted=keys)
             found[scheme, estimator] = _Measured(
                 summarise(ranking, *given),
                 {key: resampled[key] for key in keys},
                 on_halves(
-                    Answered(quality, ranking, deployment, is_probability),
+                    Answered(quality, ranking, deployment, of_probabilities),
                     halves,
                     keys,
                     [settings.risk],

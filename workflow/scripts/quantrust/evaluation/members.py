@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from quantrust.confidence.catalogue import member_columns
+from quantrust.confidence.catalogue import is_probability, member_columns
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import corpus_of
 from quantrust.evaluation.metric_records import Deployment, Key
@@ -25,6 +25,16 @@ from quantrust.evaluation.summary import deploy, summarise
 def with_members(columns: Collection[str], estimators: Iterable[str]) -> list[str]:
     """Return the columns of all members of some estimators."""
     return [name for estimator in estimators for name in member_columns(columns, estimator)]
+
+
+def are_probabilities(scores: pl.DataFrame, estimator: str) -> bool:
+    """Return whether an estimator's confidences are probabilities.
+
+    They are where no confidence of any member lies outside [0, 1], unless the estimator says that they are none: a
+    margin of scores may lie in there by chance.
+    """
+    columns = member_columns(scores.columns, estimator)
+    return is_probability(estimator) and all(scores[column].is_between(0.0, 1.0).all() for column in columns)
 
 
 def in_turn(parts: Sequence[Floats]) -> Floats:
@@ -56,7 +66,7 @@ class Members:
     deployments : list of Deployment
         The thresholds that each member has from the ID val answers.
     is_probability : bool
-        Whether no confidence of any member lies outside [0, 1].
+        As `are_probabilities` says.
     """
 
     columns: list[str]
@@ -84,7 +94,7 @@ class Members:
         return cls(
             columns,
             [deploy(rank(val["quality"], val[column]), risks, costs) for column in columns],
-            all(scores[column].is_between(0.0, 1.0).all() for column in columns),
+            are_probabilities(scores, estimator),
         )
 
     def rankings(self, answers: pl.DataFrame) -> list[Ranking]:
