@@ -45,6 +45,18 @@ OVERLAYS = {
     "of the Selector alone": {
         "study": {"models": ["qwen2-vl-tiny"], "schemes": ["bf16"], "shifts": [], "estimators": ["selector"]},
     },
+    "with a grid": {
+        "study": {"models": ["qwen2-vl-tiny"], "schemes": ["hqq-w4g64"], "shifts": ["scenes-multimodal"]},
+        "factorial": {
+            "parts": {
+                "methods": ["hqq", "gptq"],
+                "group": 64,
+                "symmetric": False,
+                "levels": [3, 16],
+                "factors": [{"component": "vision"}, {"component": "language"}],
+            },
+        },
+    },
     "in official files": {
         "datasets": {
             "own": {

@@ -18,7 +18,7 @@ RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
 SCRIPT_FILES = sorted(SCRIPTS.glob("*.py"))
 PACKAGE = sorted((SCRIPTS / "quantrust").rglob("*.py"))
 # Rules whose jobs run a model where compute.device says.
-ON_A_DEVICE = {"quantize_model", "dump_features", "dump_matches", "dump_shard"}
+ON_A_DEVICE = {"quantize_model", "dump_features", "dump_matches", "dump_shard", "answer_cell"}
 HEAVY = {
     "write_dataset",
     "break_down_variant",
@@ -27,6 +27,7 @@ HEAVY = {
     "dump_features",
     "dump_matches",
     "dump_shard",
+    "answer_cell",
     "train_selector",
     "train_on_labels",
     "evaluate_learning",

@@ -16,7 +16,7 @@ from quantrust.report.contents import (
     is_in_the_paper,
     learning_estimators,
 )
-from quantrust.study import contents, digests, inputs, jobs, paths, settings
+from quantrust.study import cells, contents, digests, inputs, jobs, paths, settings
 from quantrust.study.config import study_config
 from quantrust.study.digests import script_code as code
 from quantrust.study.places import from_here
@@ -34,6 +34,7 @@ REPORTS = config["report"]["folder"]
 # With {model} and {scheme} left in it.
 RESAMPLED = expand(paths.RESAMPLED, reports=REPORTS, allow_missing=True)[0]
 PUBLISHED = from_here(REFERENCE)
+SWEPT_SCHEMES = inputs.swept_schemes(config)
 LABELS = config["selector"]["learning_curve"]
 EXTERNAL_SCHEMES = contents.external_schemes(config)
 SHARDED = config["features"]["shards"] > 1

@@ -230,9 +230,7 @@ rule judge_groups:
 rule weigh_components:
     input:
         scores=[paths.ID_SCORES.format(model=model, scheme=scheme) for model, scheme in contents.grid_variants(config)],
-        checkpoints=[
-            paths.CHECKPOINT.format(model=model, scheme=scheme) for model, scheme in contents.grid_variants(config)
-        ],
+        checkpoints=inputs.checkpoints_of_grids(config),
     output:
         grid=paths.GRID.format(reports=REPORTS),
         importance=paths.IMPORTANCE.format(reports=REPORTS),

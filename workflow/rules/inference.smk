@@ -144,3 +144,38 @@ rule gather_features:
         settings=of(settings.features),
     script:
         "../scripts/gather_features.py"
+
+
+# The job of a cell goes on with other cells that nobody has made yet, whose own jobs then find them: thus some processes
+# make a whole grid. No byte depends on who made a cell.
+rule answer_cell:
+    input:
+        unpack(of(cells.cell_files)),
+        checked=of(inputs.checked_in_distribution),
+    output:
+        features=paths.FEATURES.replace("{dataset}", ID_DATASET),
+        record=paths.CELL,
+    log:
+        "logs/answer_cell/{model}/{scheme}.log",
+    benchmark:
+        "benchmarks/runs/answer_cell/{model}/{scheme}.tsv"
+    wildcard_constraints:
+        scheme=one_of(SWEPT_SCHEMES),
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1 + WORKERS
+    resources:
+        **ACTIVATIONS,
+        gpu=GPUS,
+        mem_mb=memory(6000 + ACTIVATIONS.get("activations_mb", 0)),
+        runtime=180,
+    params:
+        code=code("answer_cell"),
+        given=of(cells.cell_given),
+        made=paths.MADE_CELL,
+    script:
+        "../scripts/answer_cell.py"
+
+
+# A shift is dumped from the cell's checkpoint, as ever.
+ruleorder: answer_cell > dump_features

@@ -188,7 +188,7 @@ def write_components(
     scores_paths : mapping of (str, str) to str or Path
         The Parquet file of scores in distribution by model and scheme.
     checkpoints : mapping of (str, str) to str or Path
-        The checkpoints of the same variants, for their sizes.
+        The checkpoints of the same variants, or their records alone, for their sizes.
     out_paths : sequence of str or Path
         Three Parquet files to write, with the columns of `GRID_SCHEMA`, `IMPORTANCE_SCHEMA` and `EFFECTS_SCHEMA`.
 
@@ -237,7 +237,9 @@ def _metrics_of(estimator: str, settings: ComponentSettings) -> list[Key]:
 
 
 def _bytes(checkpoint: str | Path) -> int:
-    return int(read_object(Path(checkpoint) / "quantization.json")["bytes"]["weights_file"])
+    path = Path(checkpoint)
+    record = path / "quantization.json" if path.is_dir() else path
+    return int(read_object(record)["bytes"]["weights_file"])
 
 
 def _measure(

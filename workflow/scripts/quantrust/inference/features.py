@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +34,7 @@ from quantrust.inference.features_file import (
     place_of_shard,
     writing_features,
 )
+from quantrust.inference.pictures_kept import EncodedChunk, KeptPictures
 from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
 from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import DumpSettings
@@ -45,6 +47,7 @@ from quantrust.models.model_config import attention_of, read_model_config
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
 from quantrust.quantization.kernels.packed import describe_kernels
+from quantrust.quantization.linear import hold_dequantized
 from quantrust.tasks.task import Quality, Task
 
 
@@ -133,6 +136,7 @@ def dump_features(
     workers: int = 0,
     shard: int = 1,
     shards: int = 1,
+    kept: KeptPictures | None = None,
 ) -> None:
     """Answer the questions of a questions table with a variant and write the features file.
 
@@ -156,6 +160,11 @@ def dump_features(
         Processes that prepare images ahead of the device; 0 prepares them in this one.
     shard, shards : int
         Only the chunks of this shard, from 1 on, of so many are answered; `gather_features` puts the files together.
+    kept : KeptPictures or None
+        What variants of this model that answered the same questions before have left of the pictures; what is kept of
+        them here is added. Without shards only. It is given where many small variants follow each other: on a CPU,
+        weights are then dequantized once and not at every product, which is faster and takes the memory of the
+        unquantized model. It changes no byte.
 
     Raises
     ------
@@ -191,6 +200,8 @@ def dump_features(
     for number in chosen:
         worded = chunks[number].filter(pl.col("question") != "") if task.may_be_mute else chunks[number]
         _refuse_unreadable(worded, family, processor, settings.prompt, questions_path)
+    one_of_many, kept = kept is not None, KeptPictures(0) if kept is None else kept
+    kept.read_by(family, model)
     # A task may learn from the whole dataset, whichever of its chunks are answered here.
     quality = task.judge(questions["answers"].to_list())
     references = {split: part["answers"].to_list() for (split,), part in questions.group_by("split")}
@@ -208,12 +219,16 @@ def dump_features(
         "kernels": json.dumps(describe_kernels(model)),
         **{library: version(library) for library in ("torch", "transformers")},
     }
+    if one_of_many and settings.device == "cpu":
+        hold_dequantized(model)
     name, place = Path(questions_path).stem, place_of_shard(shard, shards)
     if shards > 1:
         notes[SHARD] = place
         logging.getLogger(__name__).info("shard %s: %d of %d chunks", place, len(chosen), len(chunks))
     batches = {number: _image_batches(chunks[number], settings.images_per_batch) for number in chosen}
-    inputs = preprocessed_batches(family, processor, [batch for part in batches.values() for batch in part], workers)
+    missing = [number for number in chosen if kept.encoded(number) is None and kept.inputs(number) is None]
+    ahead = [batch for number in missing for batch in batches[number]]
+    inputs = preprocessed_batches(family, processor, ahead, workers)
     with (
         writing_features(out_path, dumper.schema) as writer,
         progress(f"answering {name}", count, f"{task.item}s") as bar,
@@ -221,9 +236,9 @@ def dump_features(
         for number in chosen:
             where = f"{name}, chunk {number + 1}"
             # The features of a chunk are given up before those of the next are there.
-            writer.write(
-                dumper.chunk_table(chunks[number], dict(_encoded(dumper, batches[number], inputs, where)), where)
-            )
+            images = _images_of_chunk(dumper, number, batches[number], inputs, kept, where)
+            writer.write(dumper.chunk_table(chunks[number], images, where))
+            del images
             bar.update(len(chunks[number]))
         writer.describe(notes | {HALVED: str(dumper.halving.count)})
 
@@ -245,6 +260,31 @@ def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[Need
     first = chunk.unique("image", keep="first", maintain_order=True)
     images = [NeededImage(*row) for row in first.select("image", "question_id").iter_rows()]
     return [images[start : start + images_per_batch] for start in range(0, len(images), images_per_batch)]
+
+
+def _images_of_chunk(
+    dumper: FeatureDumper,
+    number: int,
+    batches: list[list[NeededImage]],
+    inputs: Iterator[VisionInputs],
+    kept: KeptPictures,
+    where: str,
+) -> dict[str, EncodedImage]:
+    """Return the encoded images of a chunk by their paths, from what is kept if they are there.
+
+    `inputs` has the next preprocessed batches of the chunks of which nothing is kept.
+    """
+    if (found := kept.encoded(number)) is None:
+        ready = kept.inputs(number)
+        part = kept.keeping_inputs(number, islice(inputs, len(batches))) if ready is None else iter(ready)
+        before = dumper.halving.count
+        images = dict(_encoded(dumper, batches, part, where))
+        # what keeps the last batch comes after it
+        next(part, None)
+        kept.keep_encoded(number, EncodedChunk(images, dumper.halving.count - before))
+        return images
+    dumper.halving.count += found.halved
+    return found.images
 
 
 def _encoded(

@@ -22,6 +22,7 @@ from quantrust.evaluation.importance import HALVINGS
 from quantrust.evaluation.importance import RESAMPLES as HALF_RESAMPLES
 from quantrust.evaluation.limits import risk_limits
 from quantrust.inference.features_file import ROWS_AT_ONCE
+from quantrust.inference.pictures_kept import LIMIT as KEPT_PICTURES
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes, matches_bytes
 from quantrust.inference.working_memory import dump_footprint
@@ -31,6 +32,7 @@ from quantrust.planning.models import PlannedModel
 from quantrust.planning.questions import Questions, candidates, count_questions
 from quantrust.quantization.calibration_memory import ANSWER_TOKENS
 from quantrust.quantization.calibration_samples import BATCH_SIZE
+from quantrust.quantization.layer_writer import KEPT_BYTES as KEPT_LAYERS
 from quantrust.quantization.method import Samples
 from quantrust.quantization.quantizing_memory import quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
@@ -462,6 +464,28 @@ class _Planner:
         asked = self._asked(job.dataset)
         return replace(_of(asked), disk=None if asked is None else matches_bytes(asked.total), **self._on_device(None))
 
+    def _answer_cell(self, job: Job) -> Estimate:
+        quantized, dumped, model = self._quantize_model(job), self._dump_features(job), self._model(job.model)
+        if model is None or quantized.scratch is None or quantized.host is None or dumped.host is None:
+            return replace(dumped, weights_file_exact=quantized.weights_file_exact, host=None, scratch=None)
+        plan, sizes = model.checkpoint(scheme_of(self.config, job.scheme))
+        chosen = plan.filter(plan["bits"].is_not_null())
+        picture, asked = self._picture(model, job.dataset), self._asked(job.dataset)
+        pictures = picture.pixel_bytes * asked.total if picture is not None and asked is not None else KEPT_PICTURES
+        on_cpu = self.config["compute"]["device"] == "cpu"
+        # weights dequantized once; pictures before and after the vision tower, and layers, kept for other cells
+        kept = 4 * int((chosen["rows"] * chosen["columns"]).sum()) * on_cpu
+        kept += 2 * min(KEPT_PICTURES, pictures) + min(KEPT_LAYERS, 3 * sizes["weights_file"])
+        return replace(
+            dumped,
+            weights_file_exact=sizes["weights_file"],
+            disk=None if dumped.disk is None else dumped.disk + len(plan) * RECORD_BYTES,
+            scratch=sizes["weights_file"] + model.companions + quantized.scratch,
+            device=_largest(quantized.device, dumped.device),
+            device_least=_largest(quantized.device_least, dumped.device_least),
+            host=max(quantized.host, dumped.host) + kept,
+        )
+
     def _dump_shard(self, job: Job) -> Estimate:
         whole, asked, shards = self._dump_features(job), self._asked(job.dataset), self.config["features"]["shards"]
         if asked is None:
@@ -842,6 +866,7 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "pick_examples": _Planner._pick_examples,
     "dump_features": _Planner._dump_features,
     "dump_matches": _Planner._dump_matches,
+    "answer_cell": _Planner._answer_cell,
     "dump_shard": _Planner._dump_shard,
     "gather_features": _Planner._gather_features,
     "tabulate_data": _Planner._tabulate_data,
@@ -858,6 +883,11 @@ ESTIMATES: Mapping[str, Callable[[_Planner, Job], Estimate]] = {
     "build_page": _Planner._build_page,
 }
 """How the jobs of each rule are estimated. Figures and tables without an entry are estimated alike."""
+
+
+def _largest(*bytes_of: int | None) -> int | None:
+    known = [count for count in bytes_of if count is not None]
+    return max(known) if len(known) == len(bytes_of) else None
 
 
 def _of(asked: Questions | None) -> Estimate:

@@ -14,7 +14,7 @@ from quantrust.tasks.task import BARE
 
 COLUMNS = ("questions", "weights file", "disk", "scratch", "device", "host")
 TITLE = "weights files: exact, in bytes; everything else: estimated, in decimal units"
-ANSWERS = ("dump_features", "dump_matches", "gather_features")
+ANSWERS = ("dump_features", "dump_matches", "gather_features", "answer_cell")
 """Rules whose jobs leave the answers to all questions of a dataset."""
 UNKNOWN, NOTHING = "?", "-"
 """The prompt that is the question alone."""
@@ -44,18 +44,21 @@ OF_THE_REPORT = {
 SUMMARISED = OF_EVERY_VARIANT | OF_THE_REPORT
 """Rules whose jobs are alike, or small: one line, of this name, stands for all of them."""
 
-CHECKPOINTS = ("quantize_model", "import_checkpoint")
-"""Rules that write checkpoints."""
+WRITING = ("quantize_model", "import_checkpoint")
+"""Rules that leave checkpoints."""
+
+CHECKPOINTS = (*WRITING, "answer_cell")
+"""Rules that know how large a checkpoint is: that of a cell of a grid is measured and not kept."""
 
 OF_A_MODEL = {
     **dict.fromkeys(("prepare_model", "stress_model", "check_questions", "build_calibration"), "prepare"),
     **dict.fromkeys(CHECKPOINTS, "quantize"),
-    **dict.fromkeys(("dump_features", "dump_matches", "dump_shard", "gather_features"), "answer"),
+    **dict.fromkeys((*ANSWERS, "dump_shard"), "answer"),
     **dict.fromkeys(("train_selector", "score_in_distribution", "write_scores"), "train and score"),
 }
 """Rules whose jobs a summary has a line for, of this name, for each model."""
 
-ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", *CHECKPOINTS, *OF_THE_REPORT)
+ASKING_NOTHING = ("prepare_model", "stress_model", "build_calibration", *WRITING, *OF_THE_REPORT)
 """Rules whose jobs have no questions."""
 
 

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from math import frexp
 from operator import attrgetter
 
@@ -22,7 +24,56 @@ NOTABLE_LOSS = 1.1
 """A layer that loses so many times what its grid loses says so in the layer plan."""
 
 Quantize = Callable[..., QuantizedWeight]
+KEPT_BYTES = 1 << 30
+"""Quantized weights that are kept from one scheme to the next."""
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class QuantizedLayer:
+    """A layer that was quantized.
+
+    Attributes
+    ----------
+    packed : PackedWeight
+    error : float
+        |dequantized - weight| / |weight|, Frobenius norms.
+    note : str or None
+        What a layer plan says of its scales.
+    """
+
+    packed: PackedWeight
+    error: float
+    note: str | None
+
+
+class KeptLayers:
+    """Layers of one model that a method without data has quantized, kept from one scheme to the next.
+
+    Such a method looks at the weight alone, so that equal settings give equal codes.
+    """
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self.limit = limit
+        self._held = 0
+        self._layers: dict[object, QuantizedLayer] = {}
+
+    def find(self, name: str, quantize: Quantize) -> QuantizedLayer | None:
+        """Return a layer as this function quantizes it, None where that is not kept."""
+        return self._layers.get(self._key(name, quantize))
+
+    def keep(self, name: str, quantize: Quantize, layer: QuantizedLayer) -> None:
+        """Keep a layer, as far as the limit goes."""
+        size = sum(tensor.nbytes for tensor in layer.packed.buffers())
+        if self._held + size <= self.limit:
+            self._held += size
+            self._layers[self._key(name, quantize)] = layer
+
+    @staticmethod
+    def _key(name: str, quantize: Quantize) -> object:
+        # as `quantrust.quantization.method.Method.quantizers` makes them
+        assert isinstance(quantize, partial)
+        return name, quantize.func, *sorted(quantize.keywords.items())
 
 
 class LayerWriter:
@@ -42,6 +93,9 @@ class LayerWriter:
         Whether a quantized layer takes its place in the model, so that what runs afterwards reads what it yields.
     factor : str or None
         The buffer by which the token embedding multiplies what it looks up.
+    kept : KeptLayers or None
+        What schemes before this one have left of the same model's layers, of a method that reads no data; what is
+        quantized here is added.
 
     Attributes
     ----------
@@ -61,12 +115,13 @@ class LayerWriter:
         bar: Progress,
         replace: bool,
         factor: str | None = None,
+        kept: KeptLayers | None = None,
     ) -> None:
         self.quantizers = quantizers
         self.errors: dict[str, float] = {}
         self.notes: dict[str, str] = {}
         self._model, self._weights, self._writer, self._bar = model, weights, writer, bar
-        self._replace, self._factor = replace, factor
+        self._replace, self._factor, self._kept = replace, factor, kept
         # None is what lies between the parts
         self._tensors: dict[str | None, list[str]] = {}
         for name in writer.layout.tensors:
@@ -90,22 +145,30 @@ class LayerWriter:
         """
         if name not in self.quantizers or name in self.errors:
             return
-        weight = self._model.get_submodule(name).weight.detach()
         quantize = quantize or self.quantizers[name]
+        layer = None if self._kept is None else self._kept.find(name, quantize)
+        if layer is None:
+            layer = self._quantized(name, quantize)
+            if self._kept is not None:
+                self._kept.keep(name, quantize, layer)
+        self.errors[name] = layer.error
+        if layer.note is not None:
+            self.notes[name] = layer.note
+            _log.warning("%s: %s", name, layer.note)
+        self._writer.write_packed(name, layer.packed)
+        if self._replace:
+            replace_layer(self._model, name, layer.packed, DTYPE, self._factor)
+        self._bar.update()
+
+    def _quantized(self, name: str, quantize: Quantize) -> QuantizedLayer:
+        weight = self._model.get_submodule(name).weight.detach()
         try:
             quantized = quantize(weight)
         except QuantrustError as error:
             raise QuantrustError(f"layer {name}: {error}") from error
-        self.errors[name] = relative_change(quantized.dequantize(), weight)
+        error_of_layer = relative_change(quantized.dequantize(), weight)
         note = note_on_scales(weight, quantized, quantize)
-        if note is not None:
-            self.notes[name] = note
-            _log.warning("%s: %s", name, note)
-        packed = PackedWeight.from_quantized(quantized)
-        self._writer.write_packed(name, packed)
-        if self._replace:
-            replace_layer(self._model, name, packed, DTYPE, self._factor)
-        self._bar.update()
+        return QuantizedLayer(PackedWeight.from_quantized(quantized), error_of_layer, note)
 
     def finish(self, part: str | None) -> None:
         """Quantize the layers of a loaded part that are not quantized yet, and write all of its other tensors."""

@@ -78,6 +78,22 @@ class PackedWeight(nn.Module):
         return f"{self.rows} x {self.columns}, {self.bits} bits, group {self.group_size}"
 
 
+class DequantizedWeight(nn.Module):
+    """A packed weight that is dequantized once, at its first product, and again only for inputs of another dtype."""
+
+    def __init__(self, packed: PackedWeight) -> None:
+        super().__init__()
+        self.packed, self.kernel = packed, packed.kernel
+        self.rows, self.columns = packed.rows, packed.columns
+        self._values: Tensor | None = None
+
+    def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
+        """Map (..., columns) to (..., rows), to the bit as the packed weight does."""
+        if self._values is None or self._values.dtype != inputs.dtype:
+            self._values = self.packed.dequantize(inputs.dtype)
+        return functional.linear(inputs, self._values, bias)
+
+
 def ordered_inputs(inputs: Tensor, order: Tensor | None) -> Tensor:
     """Return inputs, shape (..., columns), in the order of a weight's columns, which may be None: their own."""
     return inputs if order is None else inputs.index_select(-1, order)
@@ -172,3 +188,13 @@ def replace_layer(
         else QuantizedLinear(weight, layer.bias)
     )
     model.set_submodule(name, quantized)
+
+
+def hold_dequantized(model: nn.Module) -> None:
+    """Let quantized linears dequantize their weights once; what they compute stays the same to the bit.
+
+    Embeddings, and weights in the layout of another kernel than the reference, stay as they are.
+    """
+    for module in [*model.modules()]:
+        if isinstance(module, QuantizedLinear) and type(module.weight) is PackedWeight:
+            module.weight = DequantizedWeight(module.weight)

@@ -21,7 +21,7 @@ from quantrust.models.streamed_weights import DTYPE, StreamedWeights
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import open_checkpoint, plan_layout
 from quantrust.quantization.layer_plan import build_layer_plan, describe_layer_plan
-from quantrust.quantization.layer_writer import LayerWriter
+from quantrust.quantization.layer_writer import KeptLayers, LayerWriter
 from quantrust.quantization.method import Job, load_method
 from quantrust.quantization.quantizing_memory import activation_budget, quantize_footprint
 from quantrust.quantization.scheme import Scheme, parse_scheme
@@ -39,6 +39,7 @@ def quantize_model(
     out_folder: str | Path,
     device: str = "cpu",
     activation_bytes: int | None = None,
+    kept: KeptLayers | None = None,
 ) -> None:
     """Quantize a model under a scheme and write the checkpoint.
 
@@ -58,6 +59,9 @@ def quantize_model(
     activation_bytes : int or None
         How much host memory activations between blocks may take before they go to files; None is an eighth of the
         model in bfloat16, and 64 MiB at least. It does not change the result.
+    kept : KeptLayers or None
+        What other schemes have left of this model's layers. A method that reads no data takes them from there, and adds
+        to them; others do not look at it. It does not change the result.
 
     Raises
     ------
@@ -107,7 +111,9 @@ def quantize_model(
     ):
         weights = StreamedWeights(model_folder, family, model, device)
         replaces = method is not None and method.replaces_layers
-        layers = LayerWriter(model, weights, quantizers, writer, bar, replaces, family.embedding_factor)
+        # what reads data quantizes a layer by more than its weight
+        of_weights = None if walk is None or scheme.needs_calibration else kept
+        layers = LayerWriter(model, weights, quantizers, writer, bar, replaces, family.embedding_factor, of_weights)
         if walk is None:
             layers.quantize_rest()
         else:

@@ -11,6 +11,7 @@ from quantrust.data.format import load_format
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.quantization.external_config import external_format
+from quantrust.quantization.factorial import grid_schemes
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import datasets_of
 from quantrust.study import paths
@@ -23,6 +24,7 @@ from quantrust.study.contents import (
     datasets_with_groups,
     dumped_datasets,
     external_folder,
+    grid_variants,
     is_divided,
     is_embedded,
     reads_calibration,
@@ -202,6 +204,11 @@ def checked(config: Config, model: str, dataset: str) -> File:
     return [] if is_embedded(config, dataset) else paths.CHECKED.format(model=model, dataset=dataset)
 
 
+def checked_in_distribution(config: Config, model: str) -> File:
+    """Return what says that a model's tokenizer has read all questions of the ID dataset, if it is not embedded."""
+    return checked(config, model, config["study"]["id_dataset"])
+
+
 def division(config: Config, dataset: str) -> File:
     """Return the table of splits of a dataset that is divided by image."""
     return paths.DIVISION.format(dataset=dataset) if is_divided(config, dataset) else []
@@ -268,6 +275,27 @@ def shards(config: Config, model: str, scheme: str, dataset: str) -> list[str]:
     count = config["features"]["shards"]
     of_all = {"model": model, "scheme": scheme, "dataset": dataset, "shards": count}
     return [paths.SHARD.format(**of_all, shard=shard) for shard in range(1, count + 1)]
+
+
+def swept_schemes(config: Config) -> list[str]:
+    """Return the schemes of grids whose answers the jobs of a grid make together, and whose checkpoints are not kept.
+
+    They are all but the unquantized one, and but those that are schemes of the study as well. There are none where the
+    questions of a dataset are spread over several jobs, or where models match images with texts: every scheme then has
+    jobs of its own.
+    """
+    if config["features"]["shards"] > 1 or matches(config, config["study"]["id_dataset"]):
+        return []
+    return [name for name in grid_schemes(config) if name not in (UNQUANTIZED, *config["study"]["schemes"])]
+
+
+def checkpoints_of_grids(config: Config) -> list[str]:
+    """Return what says of every variant of the study's grids how large it is: its checkpoint, or the record of one."""
+    swept = swept_schemes(config)
+    return [
+        (paths.CELL if scheme in swept else paths.CHECKPOINT).format(model=model, scheme=scheme)
+        for model, scheme in grid_variants(config)
+    ]
 
 
 def features_of_variants(config: Config) -> list[str]:

@@ -23,7 +23,7 @@ from quantrust.study.contents import (
     reads_calibration,
     variants_of,
 )
-from quantrust.study.inputs import matches, shards
+from quantrust.study.inputs import matches, shards, swept_schemes
 
 INTERMEDIATE = frozenset(
     {
@@ -159,8 +159,12 @@ def _model_jobs(config: Config) -> Iterator[Job]:
         for scheme in grid_schemes(config):
             # What a scheme of the study has anyway is the same job.
             variant = {"model": model, "scheme": scheme}
-            yield _job("quantize_model", paths.CHECKPOINT, **variant)
-            yield from _dump(config, model, scheme, config["study"]["id_dataset"])
+            if scheme in swept_schemes(config):
+                id_dataset = config["study"]["id_dataset"]
+                yield _job("answer_cell", paths.FEATURES, paths.CELL, **variant, dataset=id_dataset)
+            else:
+                yield _job("quantize_model", paths.CHECKPOINT, **variant)
+                yield from _dump(config, model, scheme, config["study"]["id_dataset"])
             if has_learned(config["study"]["estimators"]):
                 yield _job("train_selector", paths.SELECTOR, **variant)
             yield _job("score_in_distribution", paths.ID_SCORES, **variant)

@@ -1,0 +1,105 @@
+"""Pictures of one dataset, kept from one variant of a model to the next that reads them alike.
+
+Variants that differ in their language model alone get the same features of a picture. All variants of a model get the
+same preprocessed picture.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from quantrust.models.family import EncodedImage, Family, VisionInputs
+
+LIMIT = 1 << 30
+"""Bytes of preprocessed pictures, and of features of pictures, that are kept; what comes after is made again."""
+
+
+@dataclass(frozen=True)
+class EncodedChunk:
+    """The pictures of a chunk as a language model reads them.
+
+    Attributes
+    ----------
+    images : dict of str to EncodedImage
+        By their paths.
+    halved : int
+        Batches that did not fit the memory and were halved.
+    """
+
+    images: dict[str, EncodedImage]
+    halved: int
+
+
+class KeptPictures:
+    """What is kept, by the number of the chunk that pictures lie in.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of each kind; 0 keeps nothing.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit = limit
+        self._inputs: dict[int, list[VisionInputs]] = {}
+        self._encoded: dict[int, EncodedChunk] = {}
+        self._sight: str | None = None
+        self._held = {"inputs": 0, "encoded": 0}
+
+    def read_by(self, family: Family, model: nn.Module) -> None:
+        """Give up the features of pictures if another vision tower or connector made them than those of this model."""
+        if self.limit and (sight := sight_digest(family, model)) != self._sight:
+            self._sight = sight
+            self._encoded.clear()
+            self._held["encoded"] = 0
+
+    def encoded(self, chunk: int) -> EncodedChunk | None:
+        """Return the features of a chunk's pictures, None where they are not kept."""
+        return self._encoded.get(chunk)
+
+    def inputs(self, chunk: int) -> list[VisionInputs] | None:
+        """Return the preprocessed pictures of a chunk, batch by batch; None where they are not kept."""
+        return self._inputs.get(chunk)
+
+    def keep_encoded(self, chunk: int, found: EncodedChunk) -> None:
+        """Keep the features of a chunk's pictures, as far as the limit goes."""
+        images = found.images.values()
+        tensors = [tensor for image in images for tensor in (image.features, *image.deepstack)]
+        if self._has_room("encoded", tensors):
+            self._encoded[chunk] = found
+
+    def keeping_inputs(self, chunk: int, batches: Iterator[VisionInputs]) -> Iterator[VisionInputs]:
+        """Yield preprocessed batches of a chunk's pictures, and keep them, as far as the limit goes."""
+        if not self.limit:
+            yield from batches
+            return
+        passed = []
+        for inputs in batches:
+            passed.append(inputs)
+            yield inputs
+        if self._has_room("inputs", [tensor for inputs in passed for tensor in inputs.tensors.values()]):
+            self._inputs[chunk] = passed
+
+    def _has_room(self, kind: str, tensors: list[Tensor]) -> bool:
+        size = sum(tensor.nbytes for tensor in tensors)
+        if self._held[kind] + size > self.limit:
+            return False
+        self._held[kind] += size
+        return True
+
+
+def sight_digest(family: Family, model: nn.Module) -> str:
+    """Return the SHA-256 of all tensors of a model but those of the language model's blocks, last norm and head.
+
+    Two models with the same digest turn a picture into the same features.
+    """
+    apart = (*family.blocks(model, "language"), family.final_norm, *([] if family.head is None else [family.head]))
+    summary = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not any(name.startswith(f"{part}.") for part in apart):
+            summary.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            summary.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return summary.hexdigest()
