@@ -112,7 +112,7 @@ def test_a_rule_has_environment_log_threads_resources_and_its_codes_digest(rule:
     for needed in ("conda:", "log:", "mem_mb=memory(", "runtime=", f"code={code}"):
         assert needed in text
     # More threads in a computation would change bytes; workers only prepare pictures.
-    assert ("threads: 1 + WORKERS\n" if rule.startswith("dump_") else "threads: 1\n") in text
+    assert ("threads: 1 + WORKERS\n" if rule.startswith(("dump_", "answer_")) else "threads: 1\n") in text
     assert ("gpu=GPUS," in text) == (rule in ON_A_DEVICE)
     assert ("benchmark:" in text) == (rule in HEAVY)
 
