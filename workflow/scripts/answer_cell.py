@@ -2,7 +2,8 @@
 
 from importlib import import_module
 
-from quantrust.inference.cells import Cell, answer_cell
+from quantrust.inference.cell_job import answer_cell
+from quantrust.inference.cells import Cell
 from quantrust.job import job_log
 
 activations_mb = snakemake.resources.get("activations_mb")

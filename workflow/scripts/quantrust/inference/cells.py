@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -92,30 +92,6 @@ class Cell:
             return False
         described = read_object(Path(self.made, CELL))
         return described["made_from"] == key and described["versions"] == _versions()
-
-
-def answer_cell(cell: Cell, others: Callable[[], Iterable[Cell]], workers: int, activation_bytes: int | None) -> None:
-    """Put the files of a cell in their places; unless it waits, make it first, and others with it.
-
-    Parameters
-    ----------
-    cell : Cell
-    others, workers, activation_bytes
-        As `quantrust.inference.sweep.make_cells` takes them.
-
-    Raises
-    ------
-    QuantrustError
-        As `make_cells` does.
-    """
-    key = cell.key()
-    if take(cell, key):
-        return
-    # what makes a cell takes seconds to import
-    from quantrust.inference.sweep import make_cells
-
-    make_cells(cell, others, workers=workers, activation_bytes=activation_bytes)
-    take(cell, key)
 
 
 def write_cell(folder: Path, key: str, record: Mapping[str, Any]) -> None:
