@@ -11,9 +11,11 @@ from torch import nn
 from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
 from quantrust.models.loading import load_model
+from quantrust.quantization import hessian as hessian_module
 from quantrust.quantization.calibration_samples import language_batches, vision_batches
 from quantrust.quantization.grid import dequantize
 from quantrust.quantization.hessian import HessianSum
+from quantrust.quantization.methods import gptq
 from quantrust.quantization.methods.gptq import factor_hessian, quantize_gptq
 from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.packing import unpack
@@ -32,7 +34,7 @@ def hessian_of(inputs: torch.Tensor) -> torch.Tensor:
     total = HessianSum(inputs.shape[1])
     for part in inputs.split(100):
         total.add(part)
-    return total.matrix
+    return total.take()
 
 
 def plain_gptq(weight: torch.Tensor, hessian: torch.Tensor, bits: int, group_size: int, symmetric: bool, grid=None):
@@ -141,6 +143,70 @@ def test_fewer_tokens_than_channels_are_enough():
     quantized = quantize_gptq(weight, factor_hessian(hessian_of(inputs)), 3, 64)
     error, plain = ((other.dequantize() - weight) @ inputs.t() for other in (quantized, quantize_rtn(weight, 3, 64)))
     assert error.square().sum() < plain.square().sum()
+
+
+def published_gptq(weight: torch.Tensor, hessian: torch.Tensor, bits: int, group_size: int):
+    """Return the weight solved as published: by the factor of the inverse, in double precision, on RTN's grid."""
+    grid = quantize_rtn(weight, bits, group_size)
+    order = hessian.diagonal().argsort(descending=True, stable=True)
+    damped = hessian.double()[order][:, order]
+    damped.diagonal().add_(gptq.DAMPING * damped.diagonal().mean())
+    root = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    left, codes = weight[:, order].double(), torch.empty_like(grid.codes)
+    for place, column in enumerate(order.tolist()):
+        scale, zero = (part[:, column // group_size].double() for part in (grid.scale, grid.zero))
+        code = (left[:, place] / scale + zero).round().clamp(0, 2**bits - 1)
+        codes[:, column] = code
+        error = (left[:, place] - (code - zero) * scale) / root[place, place]
+        left[:, place:] -= error[:, None] * root[place, place:]
+    return dequantize(codes, grid.scale, grid.zero)
+
+
+def copied_outliers(columns: int, tokens: int, copies: int) -> torch.Tensor:
+    """Inputs of small integers, so that float32 holds their Hessian exactly, with large channels that are all alike."""
+    generator = torch.Generator().manual_seed(7)
+    inputs = torch.randint(-1, 2, (tokens, columns), generator=generator).float()
+    inputs[:, 7 : 7 + copies] = 200 * inputs[:, 7:8] + inputs[:, 100 : 100 + copies]
+    return inputs
+
+
+def squared_error(restored: torch.Tensor, weight: torch.Tensor, inputs: torch.Tensor) -> float:
+    return float(((restored - weight).double() @ inputs.double().t()).square().sum())
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [correlated(320, 800), correlated(320, 80), copied_outliers(320, 80, 12)],
+    ids=["more tokens than channels", "fewer", "outliers alike"],
+)
+def test_the_error_of_a_layer_is_that_of_the_published_procedure_in_double_precision(inputs):
+    weight = torch.randn(192, 320, generator=torch.Generator().manual_seed(8))
+    hessian = hessian_of(inputs)
+    found = quantize_gptq(weight, factor_hessian(hessian), 4, 64).dequantize()
+    expected = published_gptq(weight, hessian, 4, 64)
+    error = squared_error(expected, weight, inputs)
+    assert squared_error(found, weight, inputs) == pytest.approx(error, rel=0.01)
+    assert error < 0.6 * squared_error(quantize_rtn(weight, 4, 64).dequantize(), weight, inputs)
+
+
+def test_outliers_that_float32_cannot_factor_are_factored_in_double_precision(monkeypatch):
+    # The wider a layer, the more often may its largest channel hold the damping; a narrow one takes a smaller damping.
+    monkeypatch.setattr(gptq, "DAMPING", 3e-6)
+    weight = torch.randn(192, 512, generator=torch.Generator().manual_seed(8))
+    inputs = copied_outliers(512, 256, 16)
+    hessian = hessian_of(inputs)
+    found = quantize_gptq(weight, factor_hessian(hessian), 4, 64).dequantize()
+    error = squared_error(published_gptq(weight, hessian, 4, 64), weight, inputs)
+    assert squared_error(found, weight, inputs) == pytest.approx(error, rel=0.01)
+    monkeypatch.setattr(gptq, "FINE", float("inf"))
+    with pytest.raises(QuantrustError, match="not positive definite"):
+        factor_hessian(hessian)
+
+
+def test_a_hessian_of_many_columns_is_symmetric_and_the_sum_over_all_inputs(monkeypatch):
+    monkeypatch.setattr(hessian_module, "SUMMED_COLUMNS", 16)
+    inputs = torch.randint(-9, 10, (250, 40), generator=torch.Generator().manual_seed(9)).float()
+    assert torch.equal(hessian_of(inputs), inputs.t() @ inputs)
 
 
 def test_activations_that_are_not_finite_are_refused():

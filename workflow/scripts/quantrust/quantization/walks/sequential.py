@@ -31,8 +31,8 @@ from quantrust.quantization.quantizing_memory import ITEMSIZE, SOLVER, WORKING
 from quantrust.quantization.scheme import Scheme
 from quantrust.quantization.walks.data_free import DataFree
 
-FACTORING = 12
-"""Bytes a number of a Hessian: in double precision, and before that as summed, after that its inverse's root."""
+FACTORING = 9
+"""Bytes a number of a Hessian: as summed, its factor, and up to a tenth of it in double precision."""
 
 LOOKUP = "a lookup multiplies nothing, so it has no Hessian"
 OUTSIDE_BLOCKS = "it lies outside the blocks whose inputs are collected"
