@@ -27,6 +27,7 @@ from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.models.family import Family
 from quantrust.models.loading import family_of
+from quantrust.quantization import linear as linear_module
 from quantrust.quantization.quantize import quantize_model
 from quantrust.tasks.cider import cider_d
 from quantrust.tasks.task import load_task
@@ -116,6 +117,14 @@ def test_every_picture_passes_the_vision_tower_once_in_batches_of_its_own_size(v
 def test_the_workers_that_prepare_pictures_do_not_change_a_byte(variant, tmp_path):
     files = [dump(variant, tmp_path / f"{workers}.parquet", workers=workers) for workers in (0, 1, 2)]
     assert len({path.read_bytes() for path in files}) == 1
+
+
+def test_weights_that_are_kept_dequantized_do_not_change_a_byte(variants, tmp_path, monkeypatch):
+    files = []
+    for limit in (linear_module.KEPT_BYTES, 0):
+        monkeypatch.setattr(linear_module, "KEPT_BYTES", limit)
+        files.append(dump(variants["idefics3"], tmp_path / f"{limit}.parquet"))
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_a_chunk_is_on_disk_before_the_next_and_its_pictures_are_given_up(variants, tmp_path, monkeypatch):

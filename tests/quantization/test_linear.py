@@ -6,6 +6,7 @@ from torch import nn
 from transformers.models.gemma.modeling_gemma import GemmaTextScaledWordEmbedding
 
 from quantrust.errors import QuantrustError
+from quantrust.quantization import linear
 from quantrust.quantization.linear import PackedWeight, QuantizedEmbedding, QuantizedLinear, replace_layer
 from quantrust.quantization.methods.hqq import quantize as quantize_hqq
 from quantrust.quantization.methods.rtn import quantize_rtn
@@ -26,6 +27,31 @@ def test_linear_computes_in_the_dtype_of_its_input():
     layer = QuantizedLinear(PackedWeight.from_quantized(quantized), None)
     inputs = torch.randn(2, 32, dtype=torch.bfloat16)
     assert torch.equal(layer(inputs), nn.functional.linear(inputs, quantized.dequantize(torch.bfloat16)))
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_only_a_model_within_the_limit_keeps_its_weights_dequantized(spare, monkeypatch):
+    torch.manual_seed(1)
+    first, second = (PackedWeight.from_quantized(quantize_rtn(torch.randn(32, 32), 2, 16)) for _ in range(2))
+    # a weight that two layers hold counts once
+    layers = [QuantizedLinear(weight, torch.randn(32)) for weight in (first, second, first)]
+    model, inputs, read = nn.Sequential(*layers), torch.randn(5, 32), []
+    expected, dequantize = model(inputs), PackedWeight.dequantize
+    monkeypatch.setattr(linear, "KEPT_BYTES", 2 * 4 * 32 * 32 + spare)
+    monkeypatch.setattr(PackedWeight, "dequantize", lambda self, dtype: read.append(self) or dequantize(self, dtype))
+    linear.keep_small_weights(model, torch.float32)
+    assert torch.equal(model(inputs), expected) and torch.equal(model(inputs), expected)
+    assert read == ([first, second] if spare == 0 else 2 * [first, second, first])
+    assert len(model.state_dict()) == 12
+
+
+def test_a_weight_that_is_kept_is_not_taken_for_one_of_another_dtype():
+    quantized = quantize_rtn(torch.randn(8, 32), 4, 16)
+    layer = QuantizedLinear(PackedWeight.from_quantized(quantized), None)
+    linear.keep_small_weights(layer, torch.float32)
+    for dtype in (torch.float32, torch.bfloat16, torch.float32):
+        inputs = torch.randn(2, 32, dtype=dtype)
+        assert torch.equal(layer(inputs), nn.functional.linear(inputs, quantized.dequantize(dtype)))
 
 
 def test_embedding_equals_dequantized_embedding():

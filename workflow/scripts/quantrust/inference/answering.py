@@ -16,6 +16,7 @@ from quantrust.inference.decoding import Decoded, decode_greedily
 from quantrust.inference.memory import Halving
 from quantrust.inference.settings import DumpSettings
 from quantrust.models.family import EncodedImage, Family, VisionInputs
+from quantrust.quantization.linear import keep_small_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STATES = ("image_state", "question_state", "answer_state")
@@ -28,7 +29,7 @@ class Answerer:
     ----------
     family : Family
     model : torch.nn.Module
-        On the device that it computes on.
+        On the device that it computes on. On the CPU the weights of a small one are kept dequantized.
     processor : object
     settings : DumpSettings
     """
@@ -38,6 +39,7 @@ class Answerer:
         self.hidden = model.get_submodule(family.head).in_features
         self.end_token_ids = family.end_token_ids(model, processor)
         self.halving = Halving()
+        keep_small_weights(model, DTYPES[settings.dtype])
 
     def encode_batch(
         self, inputs: VisionInputs, part: Callable[[list[int]], VisionInputs], names: Sequence[str], where: str

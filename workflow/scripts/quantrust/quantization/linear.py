@@ -1,7 +1,8 @@
 """Layers whose weights are packed codes.
 
 They compute through their weight: `PackedWeight`, the reference, unpacks and dequantizes it and goes on as the layer
-that is replaced; `quantrust.quantization.kernels.packed` has weights that are multiplied without being dequantized.
+that is replaced. Where a whole model is small, its weights are kept dequantized.
+`quantrust.quantization.kernels.packed` has weights that are multiplied without being dequantized.
 """
 
 import torch
@@ -11,6 +12,9 @@ from torch.nn import functional
 from quantrust.errors import QuantrustError
 from quantrust.quantization.grid import QuantizedWeight, dequantize, in_order, storage_dtype
 from quantrust.quantization.packing import pack, packed_width, unpack
+
+KEPT_BYTES = 1 << 26
+"""What the dequantized weights of a model's linears may take to be kept: 64 MiB, 16 million weights in float32."""
 
 
 class PackedWeight(nn.Module):
@@ -24,6 +28,8 @@ class PackedWeight(nn.Module):
     """
 
     kernel = "reference"
+    _keeps = False
+    _kept: Tensor | None = None
 
     def __init__(
         self,
@@ -54,7 +60,11 @@ class PackedWeight(nn.Module):
 
     def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Map (..., columns) to (..., rows), in the dtype of the inputs."""
-        return functional.linear(inputs, self.dequantize(inputs.dtype), bias)
+        return functional.linear(inputs, self._whole(inputs.dtype), bias)
+
+    def keep(self) -> None:
+        """Keep the weight dequantized from the next product on; neither codes nor device may change any more."""
+        self._keeps = True
 
     def dequantize(self, dtype: torch.dtype, rows: Tensor | None = None) -> Tensor:
         """Return the weight, or some of its rows.
@@ -76,6 +86,35 @@ class PackedWeight(nn.Module):
     def extra_repr(self) -> str:
         """Return shape, bits and group size."""
         return f"{self.rows} x {self.columns}, {self.bits} bits, group {self.group_size}"
+
+    def _whole(self, dtype: torch.dtype) -> Tensor:
+        if self._kept is not None and self._kept.dtype == dtype:
+            return self._kept
+        weight = self.dequantize(dtype)
+        if self._keeps:
+            self._kept = weight
+        return weight
+
+
+def keep_small_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Let the quantized linears of a small model on the CPU keep their weights dequantized.
+
+    So each is dequantized once, and nothing that they compute changes. All of them are kept or none: only where they
+    take no more than `KEPT_BYTES`. On a GPU none is, because its memory is counted beforehand.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Where it computes; its codes must not change any more.
+    dtype : torch.dtype
+        In which it computes.
+    """
+    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
+    weights = {module.weight for module in linears if isinstance(module.weight, PackedWeight)}
+    weights = {weight for weight in weights if weight.codes.device.type == "cpu"}
+    if sum(weight.rows * weight.columns for weight in weights) * dtype.itemsize <= KEPT_BYTES:
+        for weight in weights:
+            weight.keep()
 
 
 class DequantizedWeight(nn.Module):
