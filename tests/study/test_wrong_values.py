@@ -116,6 +116,7 @@ def whole_config() -> dict:
     training = yaml.safe_load(SCHEMA.read_text())["properties"]["models"]["additionalProperties"]["properties"]
     for key, part in training["training"]["properties"].items():
         value = True if part.get("type") == "boolean" else 0.5 if key.endswith(("rate", "decay")) else 1
+        value = part["enum"][0] if "enum" in part else value
         config["models"]["adversary"]["training"].setdefault(key, value)
     config["datasets"] |= {
         "captions": {
@@ -130,6 +131,13 @@ def whole_config() -> dict:
             "splits": {
                 split: {"annotations": "own/a.json", "images": "own", "subset": split} for split in ("val", "test")
             },
+        },
+        "chosen": {
+            "format": "flickr30k",
+            "annotations": "own/a.json",
+            "images": "own",
+            "split": shares,
+            "subset": "test",
         },
         "divided": {
             "format": "vqav2",
