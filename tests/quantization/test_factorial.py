@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from quantrust.quantization.factorial import Design, factorial_faults, grid_schemes, grid_tables
+from quantrust.quantization.factorial import Design, factorial_faults, grid_schemes, grid_tables, grids_for_tables
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 
 PARTS = [{"component": part} for part in ("vision", "connector", "language")]
@@ -72,12 +72,19 @@ def test_a_fraction_has_the_cells_in_which_its_generators_hold():
 def test_aliases_are_the_products_with_all_words_of_the_defining_relation():
     quarter = Design("quarter", "hqq", 64, False, BLOCKS, [3, 16], [[5, 1, 2], [6, 1, 3]])
     # I = 125 = 136 = 2356: factor 1 is mixed up with 25, 36 and 12356, counted from one.
-    assert quarter.aliases()[0] == [(1, 4), (2, 5), (0, 1, 2, 4, 5)]
+    first, second, third, fourth, fifth, sixth = quarter.labels
+    assert list(quarter.aliases()) == quarter.labels
+    assert quarter.aliases()[first] == [
+        *(f"{second} x {fifth}", f"{third} x {sixth}"),
+        f"{first} x {second} x {third} x {fifth} x {sixth}",
+    ]
+    assert quarter.aliases()[fourth][0] == f"{first} x {second} x {fourth} x {fifth}"
     assert len(quarter.cells()) == 16
-    assert (
-        quarter.aliases_in_words()[0].split("; ")[0] == "language, first third, mlp x language, last third, attention"
+    (grid,) = grids_for_tables(
+        config_of(quarter=SECTION | {"factors": BLOCKS, "levels": [3, 16], "fraction": [[5, 1, 2], [6, 1, 3]]})
     )
-    assert Design("whole", "hqq", 64, False, BLOCKS, [3, 16]).aliases()[0] == []
+    assert grid["aliases"][0].split("; ") == quarter.aliases()[first]
+    assert Design("whole", "hqq", 64, False, BLOCKS, [3, 16]).aliases()[first] == []
 
 
 @pytest.mark.parametrize(

@@ -95,27 +95,22 @@ class Design:
         ]
         return {"method": self.method, "group": self.group, "symmetric": self.symmetric, "table": rows}
 
-    def aliases(self) -> list[list[tuple[int, ...]]]:
-        """Return for every main effect the interactions that a fraction can't tell from it, the smaller ones first.
+    def aliases(self) -> dict[str, list[str]]:
+        """Return every factor beside the interactions that a fraction can't tell from its main effect.
 
         Returns
         -------
-        list of list of tuple of int
-            For each factor its aliases, in factors counted from 0; without a fraction there are none.
+        dict of str to list of str
+            By the factors' labels, in their order: interactions as labels joined by `x`, the smaller ones first. There
+            are none without a fraction.
         """
         words = [frozenset(factor - 1 for factor in generator) for generator in self.fraction]
         defining = {_product(chosen) for size in range(1, len(words) + 1) for chosen in combinations(words, size)}
-        return [
-            sorted((tuple(sorted(word ^ {place})) for word in defining), key=lambda alias: (len(alias), alias))
-            for place in range(len(self.factors))
-        ]
-
-    def aliases_in_words(self) -> list[str]:
-        """Return for every factor what a fraction can't tell from its main effect."""
-        return [
-            "; ".join(" x ".join(self.labels[place] for place in alias) for alias in others)
-            for others in self.aliases()
-        ]
+        found = {}
+        for place, label in enumerate(self.labels):
+            others = sorted((sorted(word ^ {place}) for word in defining), key=lambda alias: (len(alias), alias))
+            found[label] = [" x ".join(self.labels[other] for other in alias) for alias in others]
+        return found
 
 
 def _in_words(factor: Mapping[str, str]) -> str:
@@ -159,7 +154,7 @@ def grids_for_tables(config: Config) -> list[dict[str, Any]]:
             "method": design.method,
             "factors": design.labels,
             "cells": [[design.scheme(cell), list(cell)] for cell in design.cells()],
-            "aliases": design.aliases_in_words() if design.fraction else None,
+            "aliases": ["; ".join(others) for others in design.aliases().values()] if design.fraction else None,
         }
         for design in designs_of(config)
     ]
