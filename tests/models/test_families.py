@@ -34,6 +34,15 @@ def test_the_tokens_of_an_image_are_known_from_the_source(loaded):
     assert {*tokens, family.end_token(processor)} <= {*family.reserved_tokens(processor)}
 
 
+def test_the_tokens_that_no_text_may_hold_are_looked_up_once_for_a_processor(model_folders, monkeypatch):
+    family, _, processor = load_model(model_folders["qwen2_vl"])
+    first = family.reserved_tokens(processor)
+    monkeypatch.setattr(type(processor.tokenizer), "added_tokens_decoder", None)
+    assert family.reserved_tokens(processor) == first
+    with pytest.raises(QuantrustError, match=r"'a <\|im_end\|>' holds '<\|im_end\|>'"):
+        family.refuse_reserved(processor, ["plain", "a <|im_end|>"])
+
+
 def test_every_matrix_is_in_one_component(loaded):
     family, model, _ = loaded
     layers = family.layers(model)

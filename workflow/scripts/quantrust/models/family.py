@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -30,6 +31,9 @@ LAYER_KINDS: tuple[tuple[tuple[type[nn.Module], ...], Literal["linear", "embeddi
     ((nn.Conv2d, nn.Conv3d), "conv"),
 )
 """Modules with a matrix of weights, their subclasses included, and what each is."""
+
+_RESERVED: WeakKeyDictionary[Any, dict[str, list[str]]] = WeakKeyDictionary()
+"""What `Family.reserved_tokens` returned, by tokenizer and family: some vocabularies have thousands of added tokens."""
 
 
 class Role(IntEnum):
@@ -404,11 +408,14 @@ class Family(ABC):
         Parameters
         ----------
         processor : object
-            As `load_processor` returns it.
+            As `load_processor` returns it. Its tokenizer is looked through once.
         """
-        added = processor.tokenizer.added_tokens_decoder.values()
-        special = {token.content for token in added if token.special}
-        return sorted(special.union(map(str, self.prompt_tokens(processor))))
+        known = _RESERVED.setdefault(processor.tokenizer, {})
+        if self.name not in known:
+            added = processor.tokenizer.added_tokens_decoder.values()
+            special = {token.content for token in added if token.special}
+            known[self.name] = sorted(special.union(map(str, self.prompt_tokens(processor))))
+        return known[self.name]
 
     def refuse_reserved(self, processor: Any, texts: Iterable[str], kind: str = "") -> None:
         """Raise a QuantrustError for the first text that holds a token of `reserved_tokens`.
