@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
-from exports import GPTQ_PYTHON, inputs_of, logits_of
+from exports import GPTQ_PYTHON, NEEDS_WHAT_LOADS, inputs_of, load_elsewhere, logits_of, save_tensors
 from quantrust import named_modules
 from quantrust.cli import main
 from quantrust.errors import QuantrustError
@@ -30,21 +31,6 @@ from quantrust.quantization.quantize import quantize_model
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ["qwen2_vl", "idefics3"]
-LOAD_GPTQ = """
-import json, sys, torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
-for folder in sys.argv[1:]:
-    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    keys = {what: sorted(map(str, found)) for what, found in info.items() if found}
-    layers = [name for name, module in model.named_modules() if hasattr(module, "qweight")]
-    with torch.no_grad():
-        logits = model(**load_file(folder + "/inputs")).logits
-    save_file({"logits": logits.float().contiguous()}, folder + "/logits")
-    print("REPORT", json.dumps({"keys": keys, "layers": layers}))
-"""
-
-
 LINES_THAT_LOAD = re.search(
     r"```python\n(from transformers import .*?)```",
     (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"),
@@ -66,10 +52,8 @@ with torch.no_grad():
 
 def pythons():
     """This environment, and the one that the documentation names for exported folders."""
-    missing = not GPTQ_PYTHON.exists()
-    reason = "needs .venv-export with requirements-export.txt: `make test-slow` makes it"
     yield pytest.param(sys.executable, id="project")
-    yield pytest.param(GPTQ_PYTHON, id="export", marks=[pytest.mark.slow, pytest.mark.skipif(missing, reason=reason)])
+    yield pytest.param(GPTQ_PYTHON, id="export", marks=[pytest.mark.slow, NEEDS_WHAT_LOADS])
 
 
 @pytest.mark.parametrize("family_name", FAMILIES)
@@ -79,7 +63,7 @@ def test_the_lines_of_the_documentation_load_a_folder(python, family_name, check
     folder, out = checkpoint(family_name, "rtn-w3g64s-full"), tmp_path / "out"
     exported(folder, "compressed-tensors", out)
     inputs = inputs_of(folder, pictures[0])
-    save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, out / "inputs")
+    save_tensors(inputs, out / "inputs")
     pictures[0].save(out / "picture.png")
     placed = LINES_THAT_LOAD.replace('"exported/qwen2-vl-tiny"', repr(str(out)))
     assert placed != LINES_THAT_LOAD
@@ -592,32 +576,23 @@ def test_the_environment_that_loads_exports_has_the_pins_of_its_requirements_and
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not GPTQ_PYTHON.exists(), reason="needs .venv-export with requirements-export.txt: `make test-slow` makes it"
-)
+@NEEDS_WHAT_LOADS
 def test_transformers_loads_gptq_and_computes_the_same(checkpoint, pictures, tmp_path):
     schemes = ["rtn-w4g64-full", "rtn-w3g64s-full", "rtn-w2g32-mixed", "rtn-w8g64", "rtn-w4c"]
-    cases = [(family, scheme) for family in FAMILIES for scheme in schemes]
-    expected, layers = [], []
-    for family, scheme in cases:
+    expected = {}
+    for family, scheme in product(FAMILIES, schemes):
         folder, out = checkpoint(family, scheme), tmp_path / f"{family}-{scheme}"
         report = exported(folder, "gptq", out)
-        layers.append([row["layer"] for row in report["layers"] if row["reason"] is None])
         inputs = inputs_of(folder, pictures[0])
-        save_file({name: tensor.contiguous() for name, tensor in inputs.items()}, out / "inputs")
-        expected.append(logits_of(load_checkpoint(folder)[1], inputs))
-    done = subprocess.run(
-        [GPTQ_PYTHON, "-c", LOAD_GPTQ, *(str(tmp_path / f"{family}-{scheme}") for family, scheme in cases)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    reports = [json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("REPORT")]
-    for (family, scheme), report, wanted, logits in zip(cases, reports, layers, expected, strict=True):
-        assert report["keys"] == {}
-        assert sorted(report["layers"]) == sorted(wanted)
-        found = load_file(tmp_path / f"{family}-{scheme}" / "logits")["logits"]
+        save_tensors(inputs, out / "inputs")
+        layers = sorted(row["layer"] for row in report["layers"] if row["reason"] is None)
+        expected[out] = layers, logits_of(load_checkpoint(folder)[1], inputs)
+    for out, (keys, packed) in load_elsewhere([*expected]).items():
+        layers, logits = expected[out]
+        assert keys == {}
+        assert sorted(packed) == layers
         # gptqmodel computes in bfloat16 or float16 whatever the model's dtype
+        found = load_file(out / "logits")["logits"]
         torch.testing.assert_close(found, logits, rtol=0, atol=0.03 * float(logits.abs().max()))
 
 

@@ -4,16 +4,15 @@ The models are tiny and random, in the layout in which each family is published.
 """
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from exports import GPTQ_PYTHON, inputs_of, logits_of
+from exports import NEEDS_WHAT_LOADS, inputs_of, load_elsewhere, logits_of, save_tensors
 from published_layout import MINI, write_model_folder
 from quantrust.errors import QuantrustError
 from quantrust.models.model_folder import prepare_model
@@ -23,12 +22,7 @@ from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import Scheme, resolve_scheme
 from tiny import NAMES, tiny, write_tiny
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not GPTQ_PYTHON.exists(), reason="needs .venv-export with requirements-export.txt: `make test-slow` makes it"
-    ),
-]
+pytestmark = [pytest.mark.slow, NEEDS_WHAT_LOADS]
 
 FAMILIES = sorted([*MINI, *NAMES])
 # Whose towers transformers asks for weights while it loads them.
@@ -36,19 +30,6 @@ SIGLIP = ("gemma3", "llava_onevision", "paligemma")
 FORMATS = ("compressed-tensors", "gptq")
 # transformers loads a model in gptq only if its main input is tokens.
 REFUSED = ("gptq", "blip_2")
-LOAD = """
-import json, sys, torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForImageTextToText
-for folder in sys.argv[1:]:
-    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
-    keys = {what: sorted(map(str, found)) for what, found in info.items() if found}
-    packed = [name for name, module in model.named_modules() if hasattr(module, "qweight")]
-    with torch.no_grad():
-        logits = model(**load_file(folder + "/inputs")).logits
-    save_file({"logits": logits.float().contiguous()}, folder + "/logits")
-    print("REPORT", json.dumps([folder, keys, packed]))
-"""
 
 
 def inputs_as_the_library_prepares_them(folder: Path, name: str, picture: Image.Image) -> dict[str, torch.Tensor]:
@@ -94,8 +75,8 @@ def exported(tmp_path_factory) -> Path:
                 continue
             out = top / format_name / name
             export_checkpoint(checkpoint, format_name, out)
-            save_file({key: value.contiguous() for key, value in inputs.items()}, out / "inputs")
-            save_file({"logits": expected, "rounded": rounded}, out / "expected")
+            save_tensors(inputs, out / "inputs")
+            save_tensors({"logits": expected, "rounded": rounded}, out / "expected")
     return top
 
 
@@ -103,11 +84,8 @@ def exported(tmp_path_factory) -> Path:
 def loaded(request, exported) -> tuple[str, dict[str, tuple[Path, dict, list[str]]]]:
     """A format, and of each family its folder, what the loader missed or had left, and the layers that stay packed."""
     names = [name for name in FAMILIES if (request.param, name) != REFUSED]
-    folders = [str(exported / request.param / name) for name in names]
-    done = subprocess.run([GPTQ_PYTHON, "-c", LOAD, *folders], capture_output=True, text=True, check=False)
-    reports = [json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("REPORT")]
-    found = {Path(folder).name: (Path(folder), keys, packed) for folder, keys, packed in reports}
-    assert found.keys() == {*names}, done.stderr[-3000:]
+    reports = load_elsewhere([exported / request.param / name for name in names])
+    found = {folder.name: (folder, *report) for folder, report in reports.items()}
     return request.param, found
 
 
