@@ -335,7 +335,8 @@ class _Planner:
     def _all(self, *splits: str, datasets: Iterable[str] | None = None) -> int | None:
         """Return the questions of these splits of all datasets, or of some."""
         asked = [self.questions[name] for name in (self.questions if datasets is None else datasets)]
-        return None if None in asked else sum(found.of(*splits) for found in asked)
+        counts = [None if found is None else found.of(*splits) for found in asked]
+        return None if None in counts else sum(counts)
 
     def _totals(self) -> int | None:
         counts = [None if found is None else found.total for found in self.questions.values()]

@@ -26,11 +26,14 @@ class PublishedModel:
     template : str
         A chat template that gives the same turns as the published one.
     special : tuple of str
-        Special tokens of a prompt; the first one pads, the last one stands for an image.
+        Special tokens of a prompt; the first one pads, and the last one stands for an image, unless the model matches
+        images with texts.
     companions : int
         Bytes of the files that are not weights, most of them the tokenizer's: about as many.
     tokenizer : dict
         Of `tokenizer_config.json` what the processor reads beside the token that pads.
+    matches : bool
+        Whether the model matches images with texts, which have no place for an image.
     """
 
     config: dict[str, Any]
@@ -39,6 +42,7 @@ class PublishedModel:
     special: tuple[str, ...]
     companions: int
     tokenizer: dict[str, Any] = field(default_factory=dict)
+    matches: bool = False
 
     def write_files(self, folder: str | Path) -> None:
         """Write the files that a resource plan reads to a folder that is there."""
@@ -47,9 +51,10 @@ class PublishedModel:
         tokenizer.decoder = decoders.ByteLevel()
         tokenizer.add_special_tokens(list(self.special))
         tokenizer.save(str(Path(folder) / "tokenizer.json"))
-        image = {image_token_key(self.config): tokenizer.token_to_id(self.special[-1])}
+        key = image_token_key(self.config)
+        image = None if self.matches else tokenizer.token_to_id(self.special[-1])
         for name, content in (
-            ("config.json", self.config | image),
+            ("config.json", self.config | {key: image}),
             ("preprocessor_config.json", self.preprocessor),
             (
                 "tokenizer_config.json",
