@@ -96,15 +96,16 @@ SPECS = {
     "idefics3-tiny": EmbeddedSpec("idefics3"),
     # A patch is a cell of a scene. As in the published model, the last vision block never runs.
     "llava-tiny": EmbeddedSpec("llava", layers=12, kv_heads=4, vision_layers=5, patch=2 * PATCH),
-    # As many queries as a scene has cells.
+    # A patch is a cell of a scene, and there are as many queries as cells.
     "blip2-tiny": EmbeddedSpec(
         "blip_2",
         mlp=256,
         layers=12,
         kv_heads=4,
         vision_layers=4,
+        patch=2 * PATCH,
         queries=16,
-        qformer_layers=6,
+        qformer_layers=3,
         prompt="Question: {question} Short answer:",
     ),
     # Answers the candidates of the language shift, so that the questions kept are hard for a model of another make.
@@ -265,6 +266,8 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
     if spec.queries:
         # the library makes all queries equal, and equal ones read the same
         nn.init.normal_(model.query_tokens, std=0.02)
+        # patches must tell their places from the start, or the queries take long to find them
+        nn.init.normal_(model.get_submodule("vision_model.embeddings").position_embedding, std=0.5)
     return model.eval()
 
 
