@@ -61,7 +61,9 @@ def study(tmp_path_factory) -> tuple[dict, dict]:
         checkpoints["tiny", scheme] = folder / scheme
         (folder / scheme).mkdir()
         size = 1000 + sum(100 * own for own in bits)
-        (folder / scheme / "quantization.json").write_text(json.dumps({"bytes": {"weights_file": size}}))
+        (folder / scheme / "quantization.json").write_text(
+            json.dumps({"bytes": {"weights_file": size}, "settings": {"calibrated_on": "unquantized"}})
+        )
     return scores, checkpoints
 
 
@@ -99,6 +101,7 @@ def test_the_grid_has_the_metrics_of_every_scheme_and_paired_differences(tables)
         assert row["value"] == pytest.approx(expected[row["metric"], row["parameter"]])
         assert row["low"] <= row["value"] <= row["high"]
         assert row["bytes"] == 1000 + 100 * (16 + 2 + 3)
+        assert row["calibrated_on"] == "unquantized"
         if row["metric"] == "accuracy":
             assert row["difference"] == pytest.approx(row["value"] - base)
             # Paired: what all schemes have in common cancels.

@@ -46,6 +46,19 @@ def test_a_cell_gives_bits_to_its_parts_and_leaves_all_else_as_it_is():
     assert design.labels[0] == "language, first third, attention"
 
 
+def test_a_grid_says_what_the_methods_by_hessians_are_calibrated_on_and_its_schemes_are_others_then():
+    section = SECTION | {"methods": ["hqq", "gptq"], "calibrated_on": "unquantized"}
+    tables = grid_tables(config_of(parts=section))
+    assert {name: table.get("calibrated_on") for name, table in tables.items() if name.endswith("vision2")} == {
+        "hqq-g64-vision2": None,
+        "gptq-g64u-vision2": "unquantized",
+    }
+    scheme = resolve_scheme("gptq-g64u-vision2", tables["gptq-g64u-vision2"])
+    assert scheme.settings()["calibrated_on"] == "unquantized"
+    (fault,) = factorial_faults(config_of(parts=SECTION | {"calibrated_on": "unquantized"}))
+    assert fault.startswith("factorial.parts.calibrated_on is given, but none of hqq quantizes by Hessians")
+
+
 def test_grids_share_the_schemes_that_they_have_in_common():
     two = copy.deepcopy(SECTION) | {"factors": [PARTS[0], PARTS[2]]}
     config = config_of(parts=SECTION, two=two)

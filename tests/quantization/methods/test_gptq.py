@@ -15,11 +15,14 @@ from quantrust.quantization import hessian as hessian_module
 from quantrust.quantization.calibration_samples import language_batches, vision_batches
 from quantrust.quantization.grid import dequantize
 from quantrust.quantization.hessian import HessianSum
+from quantrust.quantization.layer_writer import KeptLayers
 from quantrust.quantization.methods import gptq
 from quantrust.quantization.methods.gptq import factor_hessian, quantize_gptq
 from quantrust.quantization.methods.rtn import quantize_rtn
 from quantrust.quantization.packing import unpack
 from quantrust.quantization.quantize import quantize_model
+from quantrust.quantization.scheme import resolve_scheme
+from quantrust.quantization.walks import sequential
 from quantrust.quantization.walks.sequential import Steps, quantize_stack
 
 
@@ -356,3 +359,41 @@ def test_the_codes_of_a_model_are_those_of_a_plain_walk_through_it(
     # diagonals differ by a millionth (a twentieth of the rows). A Hessian of other inputs, be it of padding as well,
     # was seen to change nine tenths.
     assert {name: share for name, share in shares.items() if share > 0.1} == {}
+
+
+def scheme_of(name: str, calibrated_on: str, **bits: int):
+    rows = [{"component": component, "bits": count} for component, count in bits.items()]
+    table = {"method": "gptq", "group": 32, "symmetric": False, "calibrated_on": calibrated_on, "table": rows}
+    return resolve_scheme(name, table)
+
+
+def codes_by_layer(folder, part: str) -> dict[str, torch.Tensor]:
+    stored = load_file(folder / "model.safetensors")
+    return {name: codes for name, codes in stored.items() if part in name and name.endswith(".codes")}
+
+
+@pytest.mark.parametrize("family_name", ["qwen2_vl", "idefics3"])
+def test_on_the_unquantized_model_codes_depend_on_no_other_layers_bits_and_are_found_once(
+    family_name, padded_folders, calibration_tables, tmp_path, monkeypatch
+):
+    folder, table = padded_folders[family_name], calibration_tables[family_name]
+    found = {}
+    for calibrated_on in ("quantized", "unquantized"):
+        for vision in (2, 16):
+            out = tmp_path / f"{calibrated_on}-{vision}"
+            quantize_model(folder, scheme_of("apart", calibrated_on, vision=vision, language=3), table, out)
+            found[calibrated_on, vision] = codes_by_layer(
+                out, "language" if family_name == "qwen2_vl" else "text_model"
+            )
+    for calibrated_on, alike in (("quantized", False), ("unquantized", True)):
+        narrow, whole = found[calibrated_on, 2], found[calibrated_on, 16]
+        assert narrow.keys() == whole.keys() and len(narrow) > 10
+        assert all(torch.equal(narrow[name], whole[name]) for name in narrow) == alike
+
+    kept = KeptLayers()
+    quantize_model(folder, scheme_of("apart", "unquantized", vision=2, language=4), table, tmp_path / "a", kept=kept)
+    quantize_model(folder, scheme_of("apart", "unquantized", vision=16, language=3), table, tmp_path / "b", kept=kept)
+    monkeypatch.setattr(sequential, "quantize_stack", None)
+    quantize_model(folder, scheme_of("apart", "unquantized", vision=2, language=3), table, tmp_path / "c", kept=kept)
+    for name in ("model.safetensors", "quantization.json"):
+        assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "unquantized-2" / name).read_bytes()

@@ -43,6 +43,7 @@ GRID_SCHEMA = pl.Schema(
         **HEAD,
         "scheme": pl.String,
         "bytes": pl.Int64,
+        "calibrated_on": pl.String,
         **METRIC,
         "value": pl.Float64,
         "low": pl.Float64,
@@ -192,12 +193,13 @@ def write_components(
     out_paths : sequence of str or Path
         Three Parquet files to write, with the columns of `GRID_SCHEMA`, `IMPORTANCE_SCHEMA` and `EFFECTS_SCHEMA`.
 
-        Of the grid, ``bytes`` are those of the weights file, and ``difference`` is from the reference on the same
-        resamples. Of importance there is a row a stratum and factor; ``share``, ``main`` and ``interaction`` are
-        fractions of the variance, ``sd`` is in the metric's unit. A share that is not ``determined`` says nothing: the
-        lower bound of the part's variance is not above 0. A fraction has no shares. The last table has the main effects
-        of grids of two levels: ``effect`` is the mean of the metric at the higher level of a factor less that at the
-        lower.
+        Of the grid, ``bytes`` are those of the weights file, ``calibrated_on`` says whether calibration samples passed
+        the ``quantized`` or the ``unquantized`` model (null where a method reads none), and ``difference`` is from the
+        reference on the same resamples. Of importance there is a row a stratum and factor; ``share``, ``main`` and
+        ``interaction`` are fractions of the variance, ``sd`` is in the metric's unit. A share that is not
+        ``determined`` says nothing: the lower bound of the part's variance is not above 0. A fraction has no shares.
+        The last table has the main effects of grids of two levels: ``effect`` is the mean of the metric at the higher
+        level of a factor less that at the lower.
     settings : ComponentSettings
 
     Raises
@@ -213,14 +215,14 @@ def write_components(
         for model in models:
             schemes = [scheme for name, scheme in scores_paths if name == model]
             found = _measure(model, {scheme: scores_paths[model, scheme] for scheme in schemes}, settings, bar.update)
-            sizes = {scheme: _bytes(checkpoints[model, scheme]) for scheme in schemes}
+            records = {scheme: _record(checkpoints[model, scheme]) for scheme in schemes}
             for design in designs:
                 head = (model, design.name, design.method)
                 for estimator in settings.estimators:
                     measured = {scheme: found[scheme, estimator] for scheme, _ in design.cells}
                     for key in _metrics_of(estimator, settings):
                         named = (estimator, *key)
-                        rows[0].extend(_grid_rows(head, named, key, design, measured, sizes, settings))
+                        rows[0].extend(_grid_rows(head, named, key, design, measured, records, settings))
                         if design.aliases is None:
                             rows[1].extend(_importance_rows(head, named, key, design, measured, settings))
                         if design.levels == 2:
@@ -236,10 +238,12 @@ def _metrics_of(estimator: str, settings: ComponentSettings) -> list[Key]:
     return [key for key in settings.metrics if first or not metric_named(key[0]).of_answers_alone]
 
 
-def _bytes(checkpoint: str | Path) -> int:
+def _record(checkpoint: str | Path) -> tuple[int, str | None]:
+    """Return the size of a checkpoint's weights file, and what it was calibrated on."""
     path = Path(checkpoint)
     record = path / "quantization.json" if path.is_dir() else path
-    return int(read_object(record)["bytes"]["weights_file"])
+    content = read_object(record)
+    return int(content["bytes"]["weights_file"]), content["settings"].get("calibrated_on")
 
 
 def _measure(
@@ -294,7 +298,7 @@ def _grid_rows(
     key: Key,
     design: GridDesign,
     measured: Mapping[str, _Measured],
-    sizes: Mapping[str, int],
+    records: Mapping[str, tuple[int, str | None]],
     settings: ComponentSettings,
 ) -> list[tuple[object, ...]]:
     base = measured[settings.reference]
@@ -309,7 +313,7 @@ def _grid_rows(
             difference,
             *interval(resampled - base.resampled[key], settings.level),
         )
-        rows.append((*head, scheme, sizes[scheme], *named, *map(null_if_nan, numbers)))
+        rows.append((*head, scheme, *records[scheme], *named, *map(null_if_nan, numbers)))
     return rows
 
 

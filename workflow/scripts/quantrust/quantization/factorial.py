@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
-from quantrust.quantization.scheme import KINDS_OF_ATTENTION, UNQUANTIZED, UNQUANTIZED_BITS
+from quantrust.quantization.method_traits import hessian_methods
+from quantrust.quantization.scheme import KINDS_OF_ATTENTION, UNQUANTIZED, UNQUANTIZED_BITS, UNQUANTIZED_MODEL
 
 Config = Mapping[str, Any]
 Levels = tuple[int, ...]
@@ -38,6 +39,8 @@ class Design:
         Bits of every factor, increasing; the last are 16.
     fraction : sequence of sequence of int
         Generators: the first factor of each is the product of the others, factors counted from 1.
+    calibrated_on : {"quantized", "unquantized"} or None
+        As in a scheme's table, of a method that quantizes by Hessians; None is the method's own.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Design:
     factors: Sequence[Mapping[str, str]]
     levels: Sequence[int]
     fraction: Sequence[Sequence[int]] = ()
+    calibrated_on: str | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -76,6 +80,7 @@ class Design:
         'hqq-g64-language-first3'
         """
         grouping = ("c" if self.group == "channel" else f"g{self.group}") + ("s" if self.symmetric else "")
+        grouping += "u" if self.calibrated_on == UNQUANTIZED_MODEL else ""
         parts, last = [], None
         for factor, bits in zip(self.factors, cell, strict=True):
             if bits != UNQUANTIZED_BITS:
@@ -93,7 +98,8 @@ class Design:
             for factor, bits in zip(self.factors, cell, strict=True)
             if bits != UNQUANTIZED_BITS
         ]
-        return {"method": self.method, "group": self.group, "symmetric": self.symmetric, "table": rows}
+        own = {} if self.calibrated_on is None else {"calibrated_on": self.calibrated_on}
+        return {"method": self.method, "group": self.group, "symmetric": self.symmetric, **own, "table": rows}
 
     def aliases(self) -> dict[str, list[str]]:
         """Return every factor beside the interactions that a fraction can't tell from its main effect.
@@ -140,6 +146,7 @@ def designs_of(config: Config) -> list[Design]:
             [dict(factor) for factor in section["factors"]],
             sorted(section["levels"]),
             section.get("fraction", []),
+            section.get("calibrated_on") if method in hessian_methods() else None,
         )
         for name, section in config["factorial"].items()
         for method in section["methods"]
@@ -190,6 +197,11 @@ def factorial_faults(config: Config) -> Iterator[str]:
                         f"{path}.factors[{number}] is {dict(factor)}, which shares layers with {dict(other)}; allowed: "
                         "parts that have no layer in common"
                     )
+        if "calibrated_on" in section and not {*hessian_methods()} & {*section["methods"]}:
+            yield (
+                f"{path}.calibrated_on is given, but none of {', '.join(section['methods'])} quantizes by Hessians; "
+                f"allowed: with {' or '.join(hessian_methods())}"
+            )
         fraction = section.get("fraction", [])
         if fraction and len(levels) != 2:
             yield f"{path}.fraction is given beside {len(levels)} levels; allowed: with two levels only"

@@ -48,9 +48,9 @@ class QuantizedLayer:
 
 
 class KeptLayers:
-    """Layers of one model that a method without data has quantized, kept from one scheme to the next.
+    """Layers of one model that schemes have quantized in which no layer depends on another one's bits.
 
-    Such a method looks at the weight alone, so that equal settings give equal codes.
+    So equal settings give equal codes, under every such scheme that is calibrated on the same samples, if on any.
     """
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
@@ -73,7 +73,9 @@ class KeptLayers:
     def _key(name: str, quantize: Quantize) -> object:
         # as `quantrust.quantization.method.Method.quantizers` makes them
         assert isinstance(quantize, partial)
-        return name, quantize.func, *sorted(quantize.keywords.items())
+        # what was made of a Hessian follows from layer and samples
+        settings = {key: value for key, value in quantize.keywords.items() if key != "factor"}
+        return name, quantize.func, *sorted(settings.items())
 
 
 class LayerWriter:
@@ -94,8 +96,7 @@ class LayerWriter:
     factor : str or None
         The buffer by which the token embedding multiplies what it looks up.
     kept : KeptLayers or None
-        What schemes before this one have left of the same model's layers, of a method that reads no data; what is
-        quantized here is added.
+        What schemes before this one have left of the same model's layers; what is quantized here is added.
 
     Attributes
     ----------
@@ -159,6 +160,10 @@ class LayerWriter:
         if self._replace:
             replace_layer(self._model, name, layer.packed, DTYPE, self._factor)
         self._bar.update()
+
+    def knows(self, name: str) -> bool:
+        """Return whether a layer's codes are known without quantizing it: a scheme before this one has left them."""
+        return self._kept is not None and self._kept.find(name, self.quantizers[name]) is not None
 
     def _quantized(self, name: str, quantize: Quantize) -> QuantizedLayer:
         weight = self._model.get_submodule(name).weight.detach()

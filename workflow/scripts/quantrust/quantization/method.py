@@ -133,6 +133,10 @@ class Method(MethodTraits, ABC):
         """Whether a quantized layer takes its place in the model at once, so that later ones are calibrated on it."""
         return False
 
+    def quantizes_apart(self, scheme: Scheme) -> bool:
+        """Return whether the codes of a layer depend on nothing that the scheme says of other layers."""
+        return not scheme.needs_calibration
+
     @abstractmethod
     def layer_method(self, layer: LayerRef, group: ScaleGroup | None) -> tuple[str, list[str]]:
         """Return the name of the method that a layer's weight goes through, and why it is another one if it is.

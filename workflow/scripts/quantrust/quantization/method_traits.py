@@ -77,6 +77,11 @@ def searching_methods() -> tuple[str, ...]:
     return tuple(name for name in method_names() if method_traits(name).reads is Reads.SCALED_ACTIVATIONS)
 
 
+def hessian_methods() -> tuple[str, ...]:
+    """Return the names of the methods that quantize by Hessians, sorted."""
+    return tuple(name for name in method_names() if method_traits(name).reads is Reads.HESSIANS)
+
+
 @cache
 def method_traits(name: str) -> MethodTraits:
     """Read the traits of a method from the source of its module, which is not run.

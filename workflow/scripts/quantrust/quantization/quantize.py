@@ -24,7 +24,7 @@ from quantrust.quantization.layer_plan import build_layer_plan, describe_layer_p
 from quantrust.quantization.layer_writer import KeptLayers, LayerWriter
 from quantrust.quantization.method import Job, load_method
 from quantrust.quantization.quantizing_memory import activation_budget, quantize_footprint
-from quantrust.quantization.scheme import Scheme, parse_scheme
+from quantrust.quantization.scheme import UNQUANTIZED_MODEL, Scheme, parse_scheme
 
 ATTENTION = "sdpa"
 """The attention of the library that calibration runs with: flash attention cannot compute in float32."""
@@ -60,8 +60,9 @@ def quantize_model(
         How much host memory activations between blocks may take before they go to files; None is an eighth of the
         model in bfloat16, and 64 MiB at least. It does not change the result.
     kept : KeptLayers or None
-        What other schemes have left of this model's layers. A method that reads no data takes them from there, and adds
-        to them; others do not look at it. It does not change the result.
+        What other schemes have left of this model's layers, calibrated on the same samples. A scheme in which no layer
+        depends on another one's bits takes them from there, and adds to them; others do not look at it. It does not
+        change the result.
 
     Raises
     ------
@@ -110,10 +111,10 @@ def quantize_model(
         torch.no_grad(),
     ):
         weights = StreamedWeights(model_folder, family, model, device)
-        replaces = method is not None and method.replaces_layers
-        # what reads data quantizes a layer by more than its weight
-        of_weights = None if walk is None or scheme.needs_calibration else kept
-        layers = LayerWriter(model, weights, quantizers, writer, bar, replaces, family.embedding_factor, of_weights)
+        replaces = method is not None and method.replaces_layers and scheme.calibrated_on != UNQUANTIZED_MODEL
+        apart = method is not None and method.quantizes_apart(scheme)
+        kept = kept if apart else None
+        layers = LayerWriter(model, weights, quantizers, writer, bar, replaces, family.embedding_factor, kept)
         if walk is None:
             layers.quantize_rest()
         else:

@@ -39,6 +39,9 @@ BITS = (2, 3, 4, 5, 6, 8)
 UNQUANTIZED_BITS = 16
 GROUP_SIZES = (16, 32, 64, 128)
 PER_CHANNEL = "channel"
+QUANTIZED_MODEL, UNQUANTIZED_MODEL = "quantized", "unquantized"
+CALIBRATED_ON = (QUANTIZED_MODEL, UNQUANTIZED_MODEL)
+"""What calibration samples pass: the model as far as it is quantized already, or the unquantized one."""
 PRESETS = ("", "-mixed", "-full")
 
 _NAME = re.compile(
@@ -99,6 +102,10 @@ class Scheme:
     table : tuple of Selection
     error : {"mae", "mse"} or None
         What a scale search minimises; None for methods without one.
+    calibrated_on : {"quantized", "unquantized"} or None
+        What calibration samples pass: the model as far as it is quantized already, layer after layer, or the
+        unquantized one, so that a layer's codes depend on no other layer's bits. Searches of scales know the second
+        alone; None for methods that read no data.
     external : str or None
         The folder of a checkpoint that others quantized, with `{model}` in the place of the model's name; such a scheme
         has no method and no table.
@@ -110,6 +117,7 @@ class Scheme:
     symmetric: bool
     table: tuple[Selection, ...]
     error: str | None
+    calibrated_on: str | None = None
     external: str | None = None
 
     def row_of(self, component: str, third: str | None = None, layer_type: str | None = None) -> Selection | None:
@@ -146,6 +154,7 @@ class Scheme:
             "group_size": self.group_size,
             "symmetric": self.symmetric,
             "error": self.error,
+            "calibrated_on": self.calibrated_on,
             "table": [asdict(row) for row in self.table],
         }
 
@@ -232,8 +241,10 @@ def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Sc
     definition : mapping or None
         What the config's `schemes` has under the name: `method`, `group` (a group size or `channel`), `symmetric`,
         `table` (rows of `component`, `bits` and, optionally, `third` and `layer_type`) and, for methods that search
-        scales, optionally `error` (`mae` or `mse`; left out, it is the method's own); or `external` alone, the folder
-        of a checkpoint that others quantized. None where it has nothing: the name is then parsed.
+        scales, optionally `error` (`mae` or `mse`; left out, it is the method's own), and, for methods that quantize
+        by Hessians, optionally `calibrated_on` (`quantized` or `unquantized`; left out, it is `quantized`); or
+        `external` alone, the folder of a checkpoint that others quantized. None where it has nothing: the name is then
+        parsed.
 
     Returns
     -------
@@ -262,7 +273,7 @@ def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Sc
                 f"{path}.{others[0]} is given beside {path}.{EXTERNAL}; allowed: nothing, because the folder says how "
                 "it is quantized"
             )
-        return Scheme(name, None, None, False, (), None, definition[EXTERNAL])
+        return Scheme(name, None, None, False, (), None, external=definition[EXTERNAL])
     method, group, symmetric = definition["method"], definition["group"], definition["symmetric"]
     _allow(f"{path}.method", method, METHODS)
     _allow(f"{path}.group", group, (*GROUP_SIZES, PER_CHANNEL))
@@ -279,10 +290,18 @@ def resolve_scheme(name: str, definition: Mapping[str, Any] | None = None) -> Sc
             f"{' or '.join(searching_methods())}"
         )
     _allow(f"{path}.error", error, ERRORS if searches else (None,))
+    calibrated_on = definition.get("calibrated_on", _calibrated_on(method))
+    if traits.reads is Reads.HESSIANS:
+        _allow(f"{path}.calibrated_on", calibrated_on, CALIBRATED_ON)
+    elif "calibrated_on" in definition:
+        raise QuantrustError(
+            f"{path}.calibrated_on is {calibrated_on!r}, but {method} quantizes by no Hessians; leave it out"
+        )
     table = tuple(_read_row(f"{path}.table[{number}]", row) for number, row in enumerate(definition["table"]))
     if all(row.bits == UNQUANTIZED_BITS for row in table):
         raise QuantrustError(f"{path}.table quantizes nothing; give a row fewer than {UNQUANTIZED_BITS} bits")
-    return Scheme(name, method, None if group == PER_CHANNEL else group, symmetric, table, error)
+    group_size = None if group == PER_CHANNEL else group
+    return Scheme(name, method, group_size, symmetric, table, error, calibrated_on)
 
 
 def _read_row(path: str, row: Mapping[str, Any]) -> Selection:
@@ -313,7 +332,13 @@ def _build(method: str, bits: int, group_size: int | None, symmetric: bool, pres
         by_component = dict.fromkeys(COMPONENTS, bits)
     name = format_scheme(method, bits, group_size, symmetric, preset)
     table = tuple(Selection(component, bits) for component, bits in by_component.items())
-    return Scheme(name, method, group_size, symmetric, table, method_traits(method).error)
+    return Scheme(name, method, group_size, symmetric, table, method_traits(method).error, _calibrated_on(method))
+
+
+def _calibrated_on(method: str) -> str | None:
+    """Return what a method is calibrated on unless a scheme says otherwise."""
+    reads = method_traits(method).reads
+    return {Reads.HESSIANS: QUANTIZED_MODEL, Reads.SCALED_ACTIVATIONS: UNQUANTIZED_MODEL}.get(reads)
 
 
 def _allow(path: str, value: Any, allowed: tuple[Any, ...]) -> None:

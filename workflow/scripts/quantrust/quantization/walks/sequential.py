@@ -4,6 +4,9 @@ As in GPTQ's paper (Frantar et al., ICLR 2023, section 4), the Hessians of a blo
 of the blocks before it, which are quantized already; within the block the weights are still those of the model.
 Components follow one another in the same way: the connector reads a quantized vision tower, and the language model
 image features of both.
+
+A scheme may also be calibrated on the unquantized model. Then no quantized layer takes its place in the model, so that
+all Hessians are those of the unquantized one, and the codes of a layer depend on its own bits alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +31,7 @@ from quantrust.quantization.hessian import HessianSum
 from quantrust.quantization.method import Job, Walk
 from quantrust.quantization.method_traits import Reads
 from quantrust.quantization.quantizing_memory import ITEMSIZE, SOLVER, WORKING
-from quantrust.quantization.scheme import Scheme
+from quantrust.quantization.scheme import QUANTIZED_MODEL, UNQUANTIZED_MODEL, Scheme
 from quantrust.quantization.walks.data_free import DataFree
 
 FACTORING = 9
@@ -84,7 +87,7 @@ class SequentialWalk(CalibratedWalk):
 
     def calibrate(self, job: Job, runs: CalibrationRuns) -> dict[str, list[dict[str, Any]]]:
         """Quantize vision tower, connector, embedding, language model and head, as far as they are selected."""
-        by_hessian = self._by_hessian(job.plan)
+        by_hessian = self._unknown(job)
         heads = by_hessian.filter(component="head")["layer"].to_list()
         chosen = set(by_hessian["layer"])
         quantize = partial(self._quantize_stage, job, runs, chosen)
@@ -112,6 +115,19 @@ class SequentialWalk(CalibratedWalk):
                     job.layers.finish(head)
         return {}
 
+    def run(self, job: Job) -> dict[str, list[dict[str, Any]]]:
+        """Quantize what goes by calibration samples, if any of it is not known yet, then everything else."""
+        if self._unknown(job).is_empty() and not self._by_hessian(job.plan).is_empty():
+            job.layers.quantize_rest()
+            return {}
+        return super().run(job)
+
+    def _unknown(self, job: Job) -> pl.DataFrame:
+        """Return the layers of the layer plan that go by Hessians, without those that another scheme has left."""
+        by_hessian = self._by_hessian(job.plan)
+        known = [name for name in by_hessian["layer"] if job.layers.knows(name)]
+        return by_hessian.filter(~pl.col("layer").is_in(known))
+
     def _walked(self, plan: pl.DataFrame) -> set[str]:
         """Return the components whose blocks are run; a head reads what the language model yields."""
         heads = self._by_hessian(plan).filter(component="head")
@@ -125,7 +141,7 @@ class SequentialWalk(CalibratedWalk):
     def _quantized_embedding(self, job: Job, runs: CalibrationRuns) -> Iterator[None]:
         """Let the embedding be used: the quantized one, if the layer plan quantizes it."""
         name = job.family.embedding
-        if name in job.layers.quantizers:
+        if name in job.layers.quantizers and self.scheme.calibrated_on == QUANTIZED_MODEL:
             with runs.hold(name):
                 job.layers.finish(name)
                 yield
@@ -185,8 +201,12 @@ class Sequential(CalibratedMethod, Generic[Prepared]):
 
     @property
     def replaces_layers(self) -> bool:
-        """Whether later layers are calibrated on quantized ones."""
+        """Whether later layers are calibrated on quantized ones, unless a scheme says otherwise."""
         return True
+
+    def quantizes_apart(self, scheme: Scheme) -> bool:
+        """Return whether all Hessians are those of the unquantized model."""
+        return scheme.calibrated_on == UNQUANTIZED_MODEL
 
     def layer_method(self, layer: LayerRef, group: ScaleGroup | None) -> tuple[str, list[str]]:
         """Layers without a Hessian go through the rounding."""
