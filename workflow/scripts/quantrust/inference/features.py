@@ -236,9 +236,9 @@ def dump_features(
         for number in chosen:
             where = f"{name}, chunk {number + 1}"
             # The features of a chunk are given up before those of the next are there.
-            images = _images_of_chunk(dumper, number, batches[number], inputs, kept, where)
-            writer.write(dumper.chunk_table(chunks[number], images, where))
-            del images
+            encoded = _images_of_chunk(dumper, number, batches[number], inputs, kept, where)
+            writer.write(dumper.chunk_table(chunks[number], encoded, where))
+            del encoded
             bar.update(len(chunks[number]))
         writer.describe(notes | {HALVED: str(dumper.halving.count)})
 

@@ -39,7 +39,7 @@ from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import MatchSettings
 from quantrust.inference.sizes import matches_bytes
 from quantrust.models.device import check_device, device_name
-from quantrust.models.family import EncodedImage, Family, VisionInputs
+from quantrust.models.family import EncodedImage, MatchingFamily, VisionInputs
 from quantrust.models.model_config import attention_of
 from quantrust.partials import CONTENT, partial_folder
 from quantrust.progress import progress
@@ -93,7 +93,7 @@ class Matcher:
 
     Parameters
     ----------
-    family : Family
+    family : MatchingFamily
         With `matches`.
     model : torch.nn.Module
         On the device that it computes on.
@@ -101,7 +101,7 @@ class Matcher:
     settings : MatchSettings
     """
 
-    def __init__(self, family: Family, model: nn.Module, processor: Any, settings: MatchSettings) -> None:
+    def __init__(self, family: MatchingFamily, model: nn.Module, processor: Any, settings: MatchSettings) -> None:
         self.family, self.model, self.processor, self.settings = family, model, processor, settings
         self.halving = Halving()
 
@@ -314,6 +314,11 @@ def dump_matches(
     family, model, processor, record = load_checkpoint(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )
+    if not isinstance(family, MatchingFamily):
+        raise QuantrustError(
+            f"{checkpoint_folder}: models of the family {family.name} write answers; retrieval takes one that matches "
+            "images with texts"
+        )
     captions = questions.filter(question_kind=TEXT_TO_IMAGE)
     faults = faults_of_texts(family, processor, "{question}", captions["question"].to_list())
     for place, fault in faults.items():

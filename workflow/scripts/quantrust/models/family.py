@@ -697,6 +697,37 @@ class Family(ABC):
         return model.get_submodule(self.head)(hidden)
 
 
+class MatchingFamily(Family):
+    """Adapter of an architecture that judges whether images and texts match."""
+
+    @abstractmethod
+    def image_embeddings(self, model: nn.Module, images: list[EncodedImage]) -> torch.Tensor:
+        """Return what images are compared with texts by; of unit length, shape (images, queries, channels)."""
+
+    @abstractmethod
+    def text_embeddings(
+        self, model: nn.Module, processor: Any, texts: list[str], most: int | None = None
+    ) -> torch.Tensor:
+        """Return what texts, cut at `most` tokens, are compared with images by; of unit length, (texts, channels)."""
+
+    @abstractmethod
+    def pairs(
+        self,
+        model: nn.Module,
+        processor: Any,
+        texts: list[str],
+        images: list[EncodedImage],
+        *,
+        most: int | None = None,
+        role: Role = Role.QUESTION,
+    ) -> LanguageInputs:
+        """Build a batch of pairs, each of an image and a text that is cut at `most` tokens."""
+
+    @abstractmethod
+    def matching_logits(self, model: nn.Module, inputs: LanguageInputs) -> torch.Tensor:
+        """Return the logits of not matching and of matching, shape (pairs, 2)."""
+
+
 def first_held(tokens: Iterable[str], text: str) -> str | None:
     """Return the first of some tokens that a text holds, None if it holds none."""
     return next((token for token in tokens if token in text), None)

@@ -19,7 +19,7 @@ from quantrust.errors import QuantrustError
 from quantrust.models.components import Component, NormKind
 from quantrust.models.families.shared.blip_2 import FLOAT32, VISION, load_pictures, qformer_blocks, squares
 from quantrust.models.families.shared.feature_layer import check_parts
-from quantrust.models.family import EncodedImage, Family, LanguageInputs, Role, VisionInputs
+from quantrust.models.family import EncodedImage, LanguageInputs, MatchingFamily, Role, VisionInputs
 from quantrust.models.model_config import read_model_config
 from quantrust.models.processing import load_tokenizer
 
@@ -52,7 +52,7 @@ class RetrievalProcessor:
     num_query_tokens: int
 
 
-class Blip2Retrieval(Family):
+class Blip2Retrieval(MatchingFamily):
     """Adapter of `Blip2ForImageTextRetrieval`."""
 
     name = "blip_2_retrieval"
