@@ -5,11 +5,9 @@ tower once, its questions are decoded in batches of similar lengths, and its row
 are a row group of the file.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -25,28 +23,27 @@ from quantrust.data.official import place_of
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.answering import DTYPES, Answerer
-from quantrust.inference.chunks import chunks_digest, cut_into_chunks, shard_chunks
+from quantrust.inference.chunks import cut_into_chunks, shard_chunks
 from quantrust.inference.features_file import (
-    DEVICE,
     HALVED,
     SHARD,
     features_schema,
     place_of_shard,
     writing_features,
 )
+from quantrust.inference.origin import origin
 from quantrust.inference.pictures_kept import EncodedChunk, KeptPictures
 from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
 from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.inference.working_memory import require_device
-from quantrust.models.device import check_device, device_name
+from quantrust.models.device import check_device
 from quantrust.models.family import EncodedImage, Family, VisionInputs
 from quantrust.models.loading import family_of
-from quantrust.models.model_config import attention_of, read_model_config
+from quantrust.models.model_config import read_model_config
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
-from quantrust.quantization.kernels.packed import describe_kernels
 from quantrust.quantization.linear import hold_dequantized
 from quantrust.tasks.task import Quality, Task
 
@@ -209,16 +206,7 @@ def dump_features(
         name: {split: judge(own) for split, own in references.items()} for name, judge in task.corpus_metrics.items()
     }
     dumper = FeatureDumper(family, model, processor, settings, quality, corpus_metrics)
-    notes = {
-        "scheme": record["scheme"],
-        "weights_sha256": record["sha256"],
-        "plan": chunks_digest(questions_path, settings.images_per_chunk),
-        "settings": settings.record(),
-        "attention": attention_of(model),
-        DEVICE: device_name(settings.device),
-        "kernels": json.dumps(describe_kernels(model)),
-        **{library: version(library) for library in ("torch", "transformers")},
-    }
+    notes = origin(record, questions_path, settings, model)
     if one_of_many and settings.device == "cpu":
         hold_dequantized(model)
     name, place = Path(questions_path).stem, place_of_shard(shard, shards)

@@ -5,11 +5,9 @@ query are then ranked by a judgement on each pair, as in Li et al., "BLIP-2" (IC
 chunk by chunk (`quantrust.inference.chunks`); the rows of a chunk are a row group of the file.
 """
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,8 @@ from quantrust.data.queries import TEXT_TO_IMAGE, compared_text
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.answering import DTYPES
-from quantrust.inference.chunks import batch_by_length, chunks_digest, cut_into_chunks
+from quantrust.inference.chunks import batch_by_length, cut_into_chunks
 from quantrust.inference.features_file import (
-    DEVICE,
     HALVED,
     RANK,
     TEXT_COLUMNS,
@@ -34,18 +31,17 @@ from quantrust.inference.features_file import (
     writing_features,
 )
 from quantrust.inference.memory import Halving
+from quantrust.inference.origin import origin
 from quantrust.inference.preprocessing import NeededImage, preprocess_images, preprocessed_batches
 from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import MatchSettings
 from quantrust.inference.sizes import matches_bytes
-from quantrust.models.device import check_device, device_name
+from quantrust.models.device import check_device
 from quantrust.models.family import EncodedImage, MatchingFamily, VisionInputs
-from quantrust.models.model_config import attention_of
 from quantrust.partials import CONTENT, partial_folder
 from quantrust.progress import progress
 from quantrust.quantization.activation_store import ActivationStore, fetch
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint
-from quantrust.quantization.kernels.packed import describe_kernels
 from quantrust.tasks.task import Quality, Task
 
 MOST_TOKENS = 35
@@ -325,16 +321,7 @@ def dump_matches(
         raise QuantrustError(f"{place_of(questions_path, captions['question_id'][place])} {fault}")
     matcher = Matcher(family, model, processor, settings)
     quality = task.judge(questions["answers"].to_list())
-    notes = {
-        "scheme": record["scheme"],
-        "weights_sha256": record["sha256"],
-        "plan": chunks_digest(questions_path, settings.images_per_chunk),
-        "settings": settings.record(),
-        "attention": attention_of(model),
-        DEVICE: device_name(settings.device),
-        "kernels": json.dumps(describe_kernels(model)),
-        **{library: version(library) for library in ("torch", "transformers")},
-    }
+    notes = origin(record, questions_path, settings, model)
     name, out_path, schema = Path(questions_path).stem, Path(out_path), matches_schema(task.recalls)
     out_path.parent.mkdir(parents=True, exist_ok=True)
     with (
