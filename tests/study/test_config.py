@@ -9,9 +9,10 @@ import yaml
 from snakemake.utils import update_config
 
 from quantrust.confidence.available import available_estimators
-from quantrust.confidence.catalogue import LEARNED, plain_estimators
+from quantrust.confidence.catalogue import LEARNED, load_estimator, plain_estimators
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import METHODS
+from quantrust.inference.features_file import features_schema, matches_schema
 from quantrust.study.config import check_config, completed
 from quantrust.study.contents import declared_for_bundles, estimators_of
 from quantrust.study.settings import dataset as dataset_settings
@@ -576,6 +577,13 @@ def test_every_estimator_and_calibration_of_the_package_is_allowed_and_no_other(
         config["study"]["estimators"] = [name]
         with pytest.raises(QuantrustError, match=r"study\.estimators\[0\] is .*; allowed: (entropy\n|the name of an)"):
             check_config(config, SCHEMA)
+
+
+def test_estimators_are_available_where_their_columns_are() -> None:
+    for matches, columns in ((True, matches_schema().names), (False, features_schema(1).names)):
+        plain = {*available_estimators(matches)} - {*LEARNED}
+        read = {name: load_estimator(name).confidence().meta.root_names() for name in plain_estimators()}
+        assert plain == {name for name, names in read.items() if {*names} <= {*columns}}
 
 
 def test_captions_of_the_scenes_are_asked_for_without_the_prompt_of_a_model(config: dict) -> None:

@@ -8,6 +8,7 @@ import ast
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from quantrust.digest import SCRIPTS
 from quantrust.errors import QuantrustError
@@ -36,6 +37,30 @@ def module_summary(package: str, name: str) -> str:
     path = SCRIPTS.joinpath(*package.split("."), f"{name}.py")
     docstring = ast.get_docstring(ast.parse(path.read_bytes())) or ""
     return " ".join(docstring.partition("\n\n")[0].split())
+
+
+def declared(package: str, module: str, name: str, default: Any) -> Any:
+    """Return the literal that the source of a module of a package gives a name; the module is not run.
+
+    Parameters
+    ----------
+    package : str
+        Named with dots.
+    module : str
+        One of `module_names`.
+    name : str
+        Of the module itself, or of a class in it.
+    default : object
+        Returned where the source gives it none.
+    """
+    path = SCRIPTS.joinpath(*package.split("."), f"{module}.py")
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if isinstance(node, ast.Assign | ast.AnnAssign) and any(
+            isinstance(target, ast.Name) and target.id == name for target in targets
+        ):
+            return default if node.value is None else ast.literal_eval(node.value)
+    return default
 
 
 def export_format_names() -> list[str]:

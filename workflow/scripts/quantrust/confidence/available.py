@@ -1,7 +1,7 @@
 """Which estimators can read the answers to a task."""
 
-from quantrust.confidence.catalogue import LEARNED, load_estimator, plain_estimators
-from quantrust.inference.features_file import features_schema, matches_schema
+from quantrust.confidence.catalogue import LEARNED, plain_estimators
+from quantrust.named_modules import ESTIMATORS, declared
 
 
 def available_estimators(matches: bool) -> list[str]:
@@ -12,6 +12,9 @@ def available_estimators(matches: bool) -> list[str]:
     matches : bool
         Whether its answers are found and not written (`quantrust.tasks.task.Task.matches`).
     """
-    columns = {*(matches_schema() if matches else features_schema(1)).names}
-    plain = [name for name in plain_estimators() if {*load_estimator(name).confidence().meta.root_names()} <= columns]
+    plain = [
+        name
+        for name in plain_estimators()
+        if declared(ESTIMATORS, name.replace("-", "_"), "READS_MATCHES", default=False) == matches
+    ]
     return plain if matches else [*plain, *LEARNED]

@@ -5,13 +5,12 @@ without importing the adapter, which takes the model library: the config is chec
 is not installed.
 """
 
-import ast
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from quantrust.digest import SCRIPTS
-from quantrust.named_modules import FAMILIES, module_names
+from quantrust.named_modules import FAMILIES, declared, module_names
 
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2")
 """What decoders attend with, unless their adapter says less."""
@@ -25,7 +24,7 @@ def processor_keys(family: str) -> tuple[str, ...]:
     family : str
         The name of a module of the families' package.
     """
-    return tuple(_declared(family, "processor_keys", ()))
+    return tuple(declared(FAMILIES, family, "processor_keys", ()))
 
 
 def max_aspect_ratio(families: Iterable[str]) -> float | None:
@@ -41,7 +40,7 @@ def max_aspect_ratio(families: Iterable[str]) -> float | None:
     float or None
         None where all take every picture.
     """
-    limits = [_declared(family, "max_aspect_ratio", None) for family in families]
+    limits = [declared(FAMILIES, family, "max_aspect_ratio", None) for family in families]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
@@ -58,7 +57,7 @@ def published_image_tokens(family: str) -> tuple[str, ...]:
     tuple of str
         Empty where the adapter does not say.
     """
-    return tuple(_declared(family, "published_image_tokens", ()))
+    return tuple(declared(FAMILIES, family, "published_image_tokens", ()))
 
 
 def blocks_in_connector(family: str) -> bool:
@@ -69,7 +68,7 @@ def blocks_in_connector(family: str) -> bool:
     family : str
         The name of a module of the families' package.
     """
-    return bool(_declared(family, "blocks_in_connector", False))
+    return bool(declared(FAMILIES, family, "blocks_in_connector", False))
 
 
 def has_language_model(family: str) -> bool:
@@ -80,7 +79,7 @@ def has_language_model(family: str) -> bool:
     family : str
         The name of a module of the families' package.
     """
-    return bool(_declared(family, "reader", "language") == "language")
+    return bool(declared(FAMILIES, family, "reader", "language") == "language")
 
 
 def matches(family: str) -> bool:
@@ -91,7 +90,7 @@ def matches(family: str) -> bool:
     family : str
         The name of a module of the families' package.
     """
-    return bool(_declared(family, "matches", False))
+    return bool(declared(FAMILIES, family, "matches", False))
 
 
 def attentions(family: str) -> tuple[str, ...]:
@@ -102,7 +101,7 @@ def attentions(family: str) -> tuple[str, ...]:
     family : str
         The name of a module of the families' package.
     """
-    return tuple(_declared(family, "attentions", ATTENTIONS))
+    return tuple(declared(FAMILIES, family, "attentions", ATTENTIONS))
 
 
 def family_name(config: Mapping[str, Any]) -> object:
@@ -118,8 +117,8 @@ def family_name(config: Mapping[str, Any]) -> object:
     named, model_type = config.get("architectures"), config.get("model_type")
     architectures = {name for name in named if isinstance(name, str)} if isinstance(named, list) else set()
     for family in module_names(FAMILIES):
-        declared = _declared(family, "architecture", None)
-        if declared in architectures and model_type == _declared(family, "model_type", None):
+        architecture = declared(FAMILIES, family, "architecture", None)
+        if architecture in architectures and model_type == declared(FAMILIES, family, "model_type", None):
             return family
     return model_type.replace("-", "_") if isinstance(model_type, str) else model_type
 
@@ -140,16 +139,6 @@ def unsupported(family: object) -> str | None:
         f"there is no adapter for models of type {family!r}; supported: {', '.join(known)}. docs/families.md shows "
         f"how to write an adapter, one module, the shortest of {shortest} lines"
     )
-
-
-def _declared(family: str, name: str, default: Any) -> Any:
-    """Return the value that the source of an adapter gives a name."""
-    path = _path(family)
-    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            return ast.literal_eval(node.value)
-    return default
 
 
 def unknown_settings(family: str, settings: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import polars as pl
 
 IS_PROBABILITY = False
+READS_MATCHES = True
 
 
 def confidence() -> pl.Expr:
