@@ -71,7 +71,9 @@ def test_a_study_of_two_schemes_goes_from_folders_to_tables_and_page(names, targ
     for model, scheme in variants:
         answers = pl.read_parquet(study.folder / "data" / "features" / model / scheme / "own.parquet")
         assert len(answers) == IMAGES * EACH
-        assert answers["joint_log_prob"].is_finite().all() and answers["joint_log_prob"].n_unique() > IMAGES
+        assert answers["joint_log_prob"].is_finite().all()
+        # a random head that is the embedding may be certain of each answer; what it reads differs all the same
+        assert len({tuple(state) for state in answers["answer_state"].to_list()}) > IMAGES
         checkpoint = study.folder / "data" / "checkpoints" / model / scheme / "quantization.json"
         quantized = [layer for layer in json.loads(checkpoint.read_text())["layers"] if layer["bits"] is not None]
         assert {layer["component"] for layer in quantized} == ({"language"} if scheme != "bf16" else set())
