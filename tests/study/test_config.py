@@ -17,7 +17,7 @@ from quantrust.study.config import check_config, completed
 from quantrust.study.contents import declared_for_bundles, estimators_of
 from quantrust.study.settings import dataset as dataset_settings
 from quantrust.study.settings import features, prompt
-from study_workspace import OVERLAYS, ROOT
+from study_workspace import OVERLAYS, ROOT, overlay_files
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -30,7 +30,8 @@ def put(config: dict, path: str, value: Any) -> None:
 
 
 def test_a_study_may_name_a_scheme_of_the_table(shipped_config: dict) -> None:
-    shipped_config["schemes"]["mix"] = MIX
+    # all models of the shipped studies have a vision tower
+    shipped_config["schemes"]["mix"] = {**MIX, "table": [{"component": "vision", "bits": 4}]}
     shipped_config["study"]["schemes"] = ["bf16", "mix"]
     check_config(shipped_config, SCHEMA)
     shipped_config["study"]["schemes"] = ["bf16", "mux"]
@@ -45,8 +46,8 @@ def test_the_shipped_configs_are_valid(shipped_config: dict) -> None:
 @pytest.mark.parametrize("overlay", [None, *OVERLAYS], ids=lambda path: str(path))
 def test_a_study_has_the_resamples_to_find_a_difference_after_correction(shipped_config: dict, overlay: Path) -> None:
     """Holm's correction multiplies the smallest p-value, 2 / (resamples + 1), by the number of rows."""
-    if overlay:
-        update_config(shipped_config, yaml.safe_load(overlay.read_text()))
+    for name in overlay_files(overlay.stem) if overlay else []:
+        update_config(shipped_config, yaml.safe_load((ROOT / name).read_text()))
     shipped_config = completed(shipped_config)
     study, estimators = shipped_config["study"], len(shipped_config["comparison"]["estimators"])
     schemes, datasets = len(study["schemes"]), 1 + len(study["shifts"])

@@ -89,6 +89,14 @@ def whole_config() -> dict:
         ],
         "fraction": [[3, 1, 2]],
     }
+    config["factorial"]["sequential"] = {
+        "methods": ["gptq"],
+        "group": 64,
+        "symmetric": False,
+        "levels": [3, 16],
+        "factors": [{"component": "vision"}, {"component": "language"}],
+        "calibrated_on": "unquantized",
+    }
     config["schemes"]["mix"] = {
         "method": "mbq",
         "group": 64,
