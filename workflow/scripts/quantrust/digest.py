@@ -67,8 +67,13 @@ def code_files(script: Path, root: Path) -> set[Path]:
             continue
         waiting.extend(_imported_files(path, root))
         if path != script:
-            waiting.extend(other for other in path.parent.iterdir() if other.is_file() and _is_data(other))
+            waiting.extend(_data_files(path.parent))
     return found
+
+
+@cache
+def _data_files(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in folder.iterdir() if _is_data(path) and path.is_file())
 
 
 def _is_data(path: Path) -> bool:
