@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
 
 from quantrust.errors import QuantrustError
-from quantrust.named_modules import ESTIMATORS, load_module, module_names
+from quantrust.named_modules import ESTIMATORS, declared, load_module, module_names
 
 LEARNED = ("selector", "selector-ensemble", "selector-residual")
 """Columns of `quantrust.confidence.selector.selector_confidence`; probabilities."""
@@ -56,7 +56,7 @@ def is_probability(name: str) -> bool:
     So it is of every column of a table of scores but those of estimators that say it is none.
     """
     plain = name.split("+")[0]
-    return plain not in plain_estimators() or bool(load_estimator(plain).IS_PROBABILITY)
+    return plain not in plain_estimators() or _says_probability(plain)
 
 
 def member_name(estimator: str, member: int) -> str:
@@ -115,8 +115,14 @@ def check_estimator(name: str) -> None:
     known = [*plain_estimators(), *LEARNED]
     if plain not in known:
         raise QuantrustError(f"no estimator of this name; allowed: {', '.join(known)}, or one of them +<calibration>")
-    if calibration and plain not in LEARNED and not load_estimator(plain).IS_PROBABILITY:
+    if calibration and plain not in LEARNED and not _says_probability(plain):
         raise QuantrustError(f"{plain} is not a probability and cannot be calibrated; allowed: {plain}")
+
+
+def _says_probability(name: str) -> bool:
+    """Return what the source of an estimator says; it is not run, because the check of a config needs no polars."""
+    said = declared(ESTIMATORS, name.replace("-", "_"), "IS_PROBABILITY", default=None)
+    return bool(load_estimator(name).IS_PROBABILITY if said is None else said)
 
 
 def load_estimator(name: str) -> ModuleType:
