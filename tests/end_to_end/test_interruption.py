@@ -101,8 +101,8 @@ def job_process(run: subprocess.Popen) -> psutil.Process:
 def test_the_stages_are_all_there_are(study) -> None:
     printed = study.run("--list-rules")
     # No part of this study: a stressed model, a dataset in files of its own, shards of features, downloads, Selectors
-    # trained on fewer questions, checkpoints of others, grids of schemes, and what shows these. Nor are bundles, which
-    # are asked for one by one.
+    # trained on fewer questions, checkpoints of others, grids of schemes, retrieval, and what shows these. Nor are
+    # bundles, which are asked for one by one.
     rules = {line.strip() for line in printed.splitlines() if line.strip().isidentifier()} - {
         "all",
         "SNAKEMAKE",
@@ -119,6 +119,8 @@ def test_the_stages_are_all_there_are(study) -> None:
         "evaluate_learning",
         "import_checkpoint",
         "weigh_components",
+        "answer_cell",
+        "dump_matches",
         "bundle_variant",
         *(entry.rule for entry in ENTRIES if entry.name in NO_PART),
     }
