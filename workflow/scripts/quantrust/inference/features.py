@@ -44,7 +44,7 @@ from quantrust.models.loading import family_of
 from quantrust.models.model_config import read_model_config
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint, read_record
-from quantrust.quantization.linear import hold_dequantized
+from quantrust.quantization.linear import keep_weights
 from quantrust.tasks.task import Quality, Task
 
 
@@ -207,8 +207,8 @@ def dump_features(
     }
     dumper = FeatureDumper(family, model, processor, settings, quality, corpus_metrics)
     notes = origin(record, questions_path, settings, model)
-    if one_of_many and settings.device == "cpu":
-        hold_dequantized(model)
+    if one_of_many:
+        keep_weights(model)
     name, place = Path(questions_path).stem, place_of_shard(shard, shards)
     if shards > 1:
         notes[SHARD] = place

@@ -109,28 +109,19 @@ def keep_small_weights(model: nn.Module, dtype: torch.dtype) -> None:
     dtype : torch.dtype
         In which it computes.
     """
-    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
-    weights = {module.weight for module in linears if isinstance(module.weight, PackedWeight)}
-    weights = {weight for weight in weights if weight.codes.device.type == "cpu"}
-    if sum(weight.rows * weight.columns for weight in weights) * dtype.itemsize <= KEPT_BYTES:
-        for weight in weights:
-            weight.keep()
+    if sum(weight.rows * weight.columns for weight in _weights_of_linears(model)) * dtype.itemsize <= KEPT_BYTES:
+        keep_weights(model)
 
 
-class DequantizedWeight(nn.Module):
-    """A packed weight that is dequantized once, at its first product, and again only for inputs of another dtype."""
+def keep_weights(model: nn.Module) -> None:
+    """Let all quantized linears on the CPU keep their weights dequantized; nothing that they compute changes."""
+    for weight in _weights_of_linears(model):
+        weight.keep()
 
-    def __init__(self, packed: PackedWeight) -> None:
-        super().__init__()
-        self.packed, self.kernel = packed, packed.kernel
-        self.rows, self.columns = packed.rows, packed.columns
-        self._values: Tensor | None = None
 
-    def linear(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
-        """Map (..., columns) to (..., rows), to the bit as the packed weight does."""
-        if self._values is None or self._values.dtype != inputs.dtype:
-            self._values = self.packed.dequantize(inputs.dtype)
-        return functional.linear(inputs, self._values, bias)
+def _weights_of_linears(model: nn.Module) -> set[PackedWeight]:
+    weights = {module.weight for module in model.modules() if isinstance(module, QuantizedLinear)}
+    return {weight for weight in weights if isinstance(weight, PackedWeight) and weight.codes.device.type == "cpu"}
 
 
 def ordered_inputs(inputs: Tensor, order: Tensor | None) -> Tensor:
@@ -227,13 +218,3 @@ def replace_layer(
         else QuantizedLinear(weight, layer.bias)
     )
     model.set_submodule(name, quantized)
-
-
-def hold_dequantized(model: nn.Module) -> None:
-    """Let quantized linears dequantize their weights once; what they compute stays the same to the bit.
-
-    Embeddings, and weights in the layout of another kernel than the reference, stay as they are.
-    """
-    for module in [*model.modules()]:
-        if isinstance(module, QuantizedLinear) and type(module.weight) is PackedWeight:
-            module.weight = DequantizedWeight(module.weight)
