@@ -6,7 +6,7 @@ import torch
 
 from quantrust.errors import QuantrustError
 from quantrust.inference import answering as answering_module
-from quantrust.inference import features as features_module
+from quantrust.inference import origin as origin_module
 from quantrust.inference.features import dump_features
 from quantrust.inference.gathering import gather_features
 from quantrust.inference.settings import DumpSettings
@@ -79,7 +79,7 @@ def test_halved_batches_of_shards_are_added_up_and_devices_listed(variants, tmp_
     monkeypatch.setattr(answering_module, "decode_greedily", decode_greedily)
     dump_features(variant.checkpoint, variant.questions, tmp_path / "one.parquet", SETTINGS, load_task("vqa"))
     names = iter(["NVIDIA H200", "NVIDIA H100 80GB HBM3"])
-    monkeypatch.setattr(features_module, "device_name", lambda device: next(names))
+    monkeypatch.setattr(origin_module, "device_name", lambda device: next(names))
     gather_features(dump_shards(variant, tmp_path, 2), variant.questions, tmp_path / "both.parquet", SETTINGS)
     one, both = (pq.read_metadata(tmp_path / name).metadata for name in ("one.parquet", "both.parquet"))
     assert int(both[b"halved_batches"]) == int(one[b"halved_batches"]) > 1

@@ -16,8 +16,8 @@ from quantrust.evaluation.resampling import Resampler, draw_images
 from quantrust.evaluation.shared_delta import Certificate, candidates_by_limit, certify_limits, share_of_each
 from quantrust.evaluation.summary import summarise
 
-SMOOTH = tuple(metric.name for metric in METRICS if metric.smooth)
-"""Metrics that change little when an answer does, whose intervals are held to 93 to 97 %.
+SMOOTH = tuple(metric.name for metric in METRICS if metric.smooth and not metric.of_corpus)
+"""Metrics of answers to questions that change little when an answer does, whose intervals are held to 93 to 97 %.
 
 Coverage at a risk and calibration errors do not belong to them. Neither do metrics under a fixed threshold: their risk
 and Phi rest on the few wrong answers above the threshold, each of which counts cost + 1 times in Phi, so that their
