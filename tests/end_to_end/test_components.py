@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from quantrust.cli import main
 from quantrust.files import sha256, write_json
 from study_workspace import Workspace
 
@@ -73,6 +74,8 @@ def test_a_grid_is_made_together_once_and_another_level_adds_its_own_cells_alone
     assert sorted(grid["scheme"].unique()) == ["bf16", *CELLS]
     sizes = dict(grid.select("scheme", "bytes").unique().iter_rows())
     assert sizes["hqq-g32-vision3-language3"] < min(sizes["hqq-g32-vision3"], sizes["hqq-g32-language3"])
+    factors = ["--factors", "vision_bits", "language_bits"]
+    assert main(["importance", str(tables / "grid.csv"), "--metric", "accuracy", *factors]) == 0
     importance = pl.read_csv(tables / "importance.csv")
     assert importance["factor"].unique().sort().to_list() == ["language", "vision"]
     assert importance["least_bits"].unique().to_list() == [3]

@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.tables import read_table, write_table
+from quantrust.cli import main
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.components import ComponentSettings, write_components
 from quantrust.evaluation.metrics import rank
 from quantrust.evaluation.summary import deploy, summarise
+from quantrust.report.tables import as_is
 
 BITS = (2, 3, 16)
 PARTS = ["vision", "connector", "language"]
@@ -108,6 +110,41 @@ def test_the_grid_has_the_metrics_of_every_scheme_and_paired_differences(tables)
             assert row["difference_high"] - row["difference_low"] < row["high"] - row["low"]
     reference = grid.filter(pl.col("scheme") == "bf16")
     assert reference["difference"].to_list() == [0] * 6
+
+
+def test_the_grid_says_the_bits_of_every_part_that_a_design_has(study, tables, tmp_path):
+    for scheme, *bits in tables[0].select("scheme", *(f"{part}_bits" for part in PARTS)).unique().iter_rows():
+        assert scheme == name_of(bits)
+    scores, checkpoints = study
+    cells = [("hqq-vision3", (3, 16)), ("hqq-language3", (16, 3)), ("bf16", (16, 16))]
+    pair = design_of(cells, "pair", factors=["vision", "language, last third, mlp"])
+    shown = [key for key in scores if key[1] in {scheme for scheme, _ in (*cells, *HALF)}]
+    outs = [tmp_path / f"{name}.parquet" for name in "gie"]
+    half = design_of(HALF, "half", ["", "", ""])
+    settings = settings_of(half, {**pair, "aliases": ["", ""]})
+    write_components({key: scores[key] for key in shown}, {key: checkpoints[key] for key in shown}, outs, settings)
+    bits = read_table(outs[0]).filter(metric="accuracy").select("design", "scheme", pl.col("^.*_bits$"))
+    assert bits.columns[2:] == [*(f"{part}_bits" for part in PARTS), "language_last_third_mlp_bits"]
+    assert bits.filter(design="pair").rows() == [
+        ("pair", "hqq-vision3", 3, None, None, 16),
+        ("pair", "hqq-language3", 16, None, None, 3),
+        ("pair", "bf16", 16, None, None, 16),
+    ]
+    assert bits.filter(design="half")["language_last_third_mlp_bits"].null_count() == len(HALF)
+
+
+def test_the_importance_command_takes_the_grid_as_the_report_has_it(tables, tmp_path, capsys):
+    parquet, table, out = tmp_path / "grid.parquet", tmp_path / "grid.csv", tmp_path / "shares.json"
+    write_table(tables[0], parquet)
+    as_is.write(table, paths=[parquet])
+    command = ["importance", str(table), "--metric", "accuracy", "--where", "design=parts", "--json", str(out)]
+    assert main([*command, "--factors", *(f"{part}_bits" for part in PARTS)]) == 0
+    first, *_ = json.loads(out.read_text())["strata"]
+    assert (first["least_bits"], first["schemes"]) == (2, 27)
+    own = tables[1].filter(metric="accuracy", least_bits=2)
+    for part, share in own.select("factor", "share").iter_rows():
+        # A table without single answers has the noise of its values in the shares.
+        assert first["shapley"][f"{part}_bits"] == pytest.approx(share, abs=0.05)
 
 
 def test_planted_parts_are_found_in_every_stratum(tables):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from quantrust.artifacts.tables import write_table
-from quantrust.evaluation.components import EFFECTS_SCHEMA, GRID_SCHEMA, IMPORTANCE_SCHEMA
+from quantrust.evaluation.components import EFFECTS_SCHEMA, IMPORTANCE_SCHEMA, GridDesign, grid_schema
 from quantrust.report.figures import grid_heatmaps, grid_interactions, importance, mixed_precision, part_effects
 from quantrust.report.figures.grids import GridSettings
 
@@ -45,13 +45,14 @@ HEAD = {"model": "tiny", "method": "hqq", "estimator": "maxprob"}
 def tables(tmp_path) -> dict[str, Path]:
     """Tables of a grid of three levels and of one of two."""
     grid, shares, effects = [], [], []
+    schema = grid_schema([GridDesign(**design_of(BITS))])
     for name, parameter in KEYS:
         where = {**HEAD, "metric": name, "parameter": parameter}
         for design, levels in (("parts", BITS), ("two", (3, 16))):
             for bits in product(levels, repeat=2):
                 value = value_of(bits)
                 numbers = {"value": value, "low": value - 0.02, "high": value + 0.01, "bytes": 1000 * sum(bits)}
-                grid.append(dict.fromkeys(GRID_SCHEMA) | where | numbers | {"design": design, "scheme": name_of(bits)})
+                grid.append(dict.fromkeys(schema) | where | numbers | {"design": design, "scheme": name_of(bits)})
             for least, part in product(levels[:-1], PARTS):
                 numbers = {"share": 0.8 if part == "vision" else 0.2, "low": 0.1, "high": 0.9, "sd": 0.125}
                 stratum = {"least_bits": least, "factor": part, "determined": part == "vision", "design": design}
@@ -60,13 +61,13 @@ def tables(tmp_path) -> dict[str, Path]:
             numbers = {"factor": part, "effect": effect, "low": effect - 0.01, "high": effect + 0.01, "design": "two"}
             effects.append(dict.fromkeys(EFFECTS_SCHEMA) | where | numbers)
     made = {}
-    for name, rows, schema in (
-        ("grid_path", grid, GRID_SCHEMA),
+    for name, rows, columns in (
+        ("grid_path", grid, schema),
         ("importance_path", shares, IMPORTANCE_SCHEMA),
         ("effects_path", effects, EFFECTS_SCHEMA),
     ):
         made[name] = tmp_path / f"{name}.parquet"
-        write_table(pl.DataFrame(rows, schema=schema), made[name])
+        write_table(pl.DataFrame(rows, schema=columns), made[name])
     return made
 
 

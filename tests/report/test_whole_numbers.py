@@ -245,7 +245,7 @@ WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
     "shipping": as_computed(shipping.SCHEMA),
     "drift": as_computed(drift_from_bf16.SCHEMA),
     "fairness": as_computed(fairness.SCHEMA),
-    "grid": as_computed(components.GRID_SCHEMA),
+    "grid": as_computed(components.grid_schema([])),
     "importance": as_computed(components.IMPORTANCE_SCHEMA),
     "effects": as_computed(components.EFFECTS_SCHEMA),
     "published_importance": written_published_importance,

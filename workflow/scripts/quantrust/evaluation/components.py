@@ -3,6 +3,7 @@
 All schemes answer the same questions, and all are resampled together.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,21 +39,6 @@ from quantrust.progress import progress
 
 HEAD: dict[str, Any] = {"model": pl.String, "design": pl.String, "method": pl.String}
 METRIC: dict[str, Any] = {"estimator": pl.String, "metric": pl.String, "parameter": pl.Float64}
-GRID_SCHEMA = pl.Schema(
-    {
-        **HEAD,
-        "scheme": pl.String,
-        "bytes": pl.Int64,
-        "calibrated_on": pl.String,
-        **METRIC,
-        "value": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-        "difference": pl.Float64,
-        "difference_low": pl.Float64,
-        "difference_high": pl.Float64,
-    }
-)
 IMPORTANCE_SCHEMA = pl.Schema(
     {
         **HEAD,
@@ -110,6 +96,17 @@ class GridDesign:
     def levels(self) -> int:
         """How many numbers of bits the first factor takes, as do all others."""
         return len({bits[0] for _, bits in self.cells})
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the grid's table with the bits of the factors, in the order of the factors.
+
+        Examples
+        --------
+        >>> GridDesign("d", "hqq", ["vision", "language, first third, mlp"], []).columns
+        ['vision_bits', 'language_first_third_mlp_bits']
+        """
+        return [re.sub(r"\W+", "_", factor) + "_bits" for factor in self.factors]
 
 
 @dataclass(frozen=True)
@@ -176,6 +173,26 @@ class _Measured:
     halves: Mapping[Key, Floats]
 
 
+def grid_schema(designs: Sequence[GridDesign]) -> pl.Schema:
+    """Return the columns of the table of all cells of some grids, those of the bits of their factors among them."""
+    return pl.Schema(
+        {
+            **HEAD,
+            "scheme": pl.String,
+            **{column: pl.Int64 for design in designs for column in design.columns},
+            "bytes": pl.Int64,
+            "calibrated_on": pl.String,
+            **METRIC,
+            "value": pl.Float64,
+            "low": pl.Float64,
+            "high": pl.Float64,
+            "difference": pl.Float64,
+            "difference_low": pl.Float64,
+            "difference_high": pl.Float64,
+        }
+    )
+
+
 def write_components(
     scores_paths: Mapping[tuple[str, str], str | Path],
     checkpoints: Mapping[tuple[str, str], str | Path],
@@ -191,13 +208,15 @@ def write_components(
     checkpoints : mapping of (str, str) to str or Path
         The checkpoints of the same variants, or their records alone, for their sizes.
     out_paths : sequence of str or Path
-        Three Parquet files to write, with the columns of `GRID_SCHEMA`, `IMPORTANCE_SCHEMA` and `EFFECTS_SCHEMA`.
+        Three Parquet files to write, with the columns of `grid_schema`, `IMPORTANCE_SCHEMA` and `EFFECTS_SCHEMA`.
 
-        Of the grid, ``bytes`` are those of the weights file, ``calibrated_on`` says whether calibration samples passed
-        the ``quantized`` or the ``unquantized`` model (null where a method reads none), and ``difference`` is from the
-        reference on the same resamples. Of importance there is a row a stratum and factor; ``share``, ``main`` and
-        ``interaction`` are fractions of the variance, ``sd`` is in the metric's unit. A share that is not
-        ``determined`` says nothing: the lower bound of the part's variance is not above 0. A fraction has no shares.
+        The grid has a column of bits for each factor of any design, such as ``vision_bits``, null in the rows of a
+        design without that factor. ``bytes`` are those of the weights file, ``calibrated_on`` says whether calibration
+        samples passed the ``quantized`` or the ``unquantized`` model (null where a method reads none), and
+        ``difference`` is from the reference on the same resamples. Of importance there is a row a stratum and factor;
+        ``share``, ``main`` and ``interaction`` are fractions of the variance, ``sd`` is in the metric's unit. A share
+        that is not ``determined`` says nothing: the lower bound of the part's variance is not above 0. A fraction has
+        no shares.
         The last table has the main effects of grids of two levels: ``effect`` is the mean of the metric at the higher
         level of a factor less that at the lower.
     settings : ComponentSettings
@@ -210,6 +229,8 @@ def write_components(
     """
     designs = [GridDesign(**design) for design in settings.designs]
     models = list(dict.fromkeys(model for model, _ in scores_paths))
+    schemas = (grid_schema(designs), IMPORTANCE_SCHEMA, EFFECTS_SCHEMA)
+    columns = list(dict.fromkeys(column for design in designs for column in design.columns))
     rows: tuple[list[tuple[object, ...]], ...] = ([], [], [])
     with progress("resampling schemes", len(scores_paths), "schemes") as bar:
         for model in models:
@@ -222,12 +243,11 @@ def write_components(
                     measured = {scheme: found[scheme, estimator] for scheme, _ in design.cells}
                     for key in _metrics_of(estimator, settings):
                         named = (estimator, *key)
-                        rows[0].extend(_grid_rows(head, named, key, design, measured, records, settings))
+                        rows[0].extend(_grid_rows(head, named, key, design, columns, measured, records, settings))
                         if design.aliases is None:
                             rows[1].extend(_importance_rows(head, named, key, design, measured, settings))
                         if design.levels == 2:
                             rows[2].extend(_effect_rows(head, named, key, design, measured, settings))
-    schemas = (GRID_SCHEMA, IMPORTANCE_SCHEMA, EFFECTS_SCHEMA)
     tables = [pl.DataFrame(part, schema=schema, orient="row") for part, schema in zip(rows, schemas, strict=True)]
     write_tables(dict(zip(out_paths, tables, strict=True)))
 
@@ -297,14 +317,16 @@ def _grid_rows(
     named: tuple[object, ...],
     key: Key,
     design: GridDesign,
+    columns: Sequence[str],
     measured: Mapping[str, _Measured],
     records: Mapping[str, tuple[int, str | None]],
     settings: ComponentSettings,
 ) -> list[tuple[object, ...]]:
     base = measured[settings.reference]
     rows = []
-    for scheme, _ in design.cells:
+    for scheme, bits in design.cells:
         own = measured[scheme]
+        of_factors = dict(zip(design.columns, bits, strict=True))
         value, resampled = own.values[key], own.resampled[key]
         difference = value - base.values[key]
         numbers = (
@@ -313,7 +335,8 @@ def _grid_rows(
             difference,
             *interval(resampled - base.resampled[key], settings.level),
         )
-        rows.append((*head, scheme, *records[scheme], *named, *map(null_if_nan, numbers)))
+        cell = (scheme, *map(of_factors.get, columns), *records[scheme])
+        rows.append((*head, *cell, *named, *map(null_if_nan, numbers)))
     return rows
 
 
