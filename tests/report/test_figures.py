@@ -292,6 +292,28 @@ def test_degradation_puts_each_value_over_its_bits(study, tmp_path: Path, drawn:
         assert hqq.get_ydata()[place] == expected
 
 
+@pytest.mark.parametrize(
+    ("schemes", "label"),
+    [
+        (["hqq-w3g64-full", "mbq-w2g64-full"], "bits per weight of all components"),
+        (["hqq-w3g64", "mbq-w2g64-mixed"], "bits per weight of the language model"),
+        (["hqq-w3g64", "hqq-w2g64-full"], "bits per weight; the legend has of what"),
+        (["last-third"], "scheme"),
+    ],
+)
+def test_the_axis_of_degradation_says_which_components_have_the_bits(
+    study, tmp_path: Path, drawn: list[Figure], schemes: list[str], label: str
+) -> None:
+    table, paths = pl.read_parquet(study.metrics["model-a", "mbq-w3g64-full"]), []
+    for scheme in schemes:
+        paths.append(tmp_path / f"{scheme}.parquet")
+        write_table(table.with_columns(scheme=pl.lit(scheme)), paths[-1])
+    degradation.draw(
+        tmp_path / "f.pdf", tmp_path / "f.png", degradation.Settings(ID_DATASET, RISKS, LEVEL), metric_paths=paths
+    )
+    assert drawn[0].axes[-1].get_xlabel() == label
+
+
 def test_degradation_gives_a_scheme_that_the_config_names_a_place_of_its_own(
     study, tmp_path: Path, drawn: list[Figure]
 ) -> None:

@@ -69,10 +69,13 @@ class Series:
         None for schemes that the config names.
     manner : str
         The rest in words, for example `groups of 64, all components`.
+    quantized : str
+        What has the bits by which its schemes differ: `the language model` or `all components`; empty without a method.
     """
 
     method: str | None
     manner: str
+    quantized: str = ""
 
     @property
     def label(self) -> str:
@@ -94,7 +97,7 @@ class Look:
     series : Series or None
         None where nothing is quantized.
     bits : int or None
-        Bits of the language model's weights; None if they differ.
+        Bits of the weights that differ from scheme to scheme of the series; None without one number of them.
     label : str
         For a legend that has the series' name beside it.
     colour, marker : str
@@ -176,14 +179,16 @@ def series_of(scheme: Scheme) -> Series:
     parts = ["per channel" if scheme.group_size is None else f"groups of {scheme.group_size}"]
     if scheme.symmetric:
         parts.append("symmetric")
+    quantized = "the language model"
     # The preset, not the bits: at 8 bits the two presets that quantize everything are the same weights.
     if scheme.name.endswith("-mixed"):
         parts.append("8 bits outside the language model")
     elif scheme.name.endswith("-full"):
-        parts.append("all components")
+        quantized = "all components"
+        parts.append(quantized)
     else:
         parts.append("language model")
-    return Series(scheme.method, ", ".join(parts))
+    return Series(scheme.method, ", ".join(parts), quantized)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from quantrust.report.style import (
     BAND_ALPHA,
     ESTIMATOR_DASHES,
     Look,
+    Series,
     by_series,
     looks,
     save_figure,
@@ -107,7 +108,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
                 if row == 0:
                     title(axes, model, len(models))
                 if row == len(rows) - 1:
-                    axes.set_xlabel("bits per weight of the language model")
+                    axes.set_xlabel(_bits_of(series))
             grid[row][0].set_ylabel(label)
         figure.align_ylabels()
         handles = [
@@ -122,6 +123,14 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
             f"{in_words(settings.level)} bootstrap intervals over images; {risks_note(settings.risks)}",
         )
         save_figure(figure, pdf, png)
+
+
+def _bits_of(series: Iterable[Series]) -> str:
+    """Say whose bits the axis has; where that is not the same for all series, the legend has it of each."""
+    quantized = {one.quantized for one in series if one.method is not None}
+    if not quantized:
+        return "scheme"
+    return f"bits per weight of {quantized.pop()}" if len(quantized) == 1 else "bits per weight; the legend has of what"
 
 
 def _draw_reference(axes: Axes, row: pl.DataFrame, estimator: str) -> None:
