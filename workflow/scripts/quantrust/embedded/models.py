@@ -71,8 +71,8 @@ class EmbeddedSpec:
     """Sizes of an embedded model, the language model's and then the vision tower's, and how it is asked.
 
     `patch` is the side of a patch in pixels. `queries` and `qformer_layers` are those of a Q-Former, where the family
-    has one; it is as wide as the language model. `prompt` is the user's text around a question, and `caption_prompt`
-    what is asked where a caption is wanted.
+    has one; it is as wide as the language model and has a query for each patch. `prompt` is the user's text around a
+    question, and `caption_prompt` what is asked where a caption is wanted.
     """
 
     family: str
@@ -264,11 +264,28 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
         )
     model: Any = model_class(config)
     if spec.queries:
-        # the library makes all queries equal, and equal ones read the same
-        nn.init.normal_(model.query_tokens, std=0.02)
-        # patches must tell their places from the start, or the queries take long to find them
-        nn.init.normal_(model.get_submodule("vision_model.embeddings").position_embedding, std=0.5)
+        _give_each_query_a_patch(model)
     return model.eval()
+
+
+@torch.no_grad()
+def _give_each_query_a_patch(model: Any) -> None:
+    """Draw the weights of a Q-Former anew, so that each query looks at a patch of its own and passes it on.
+
+    The library makes all queries equal and the weights behind them small. Such queries read the same of all patches
+    alike, and training takes long to part them. Here a patch's position is large enough to be told from others, a query
+    is the projection of a patch's position, and cross-attention compares the two by the same projection.
+    """
+    positions = model.get_submodule("vision_model.embeddings").position_embedding
+    nn.init.normal_(positions, std=0.5)
+    blocks = [module for name, module in model.named_modules() if name.endswith(".crossattention")]
+    projection = nn.init.orthogonal_(torch.empty_like(blocks[0].attention.key.weight))
+    model.query_tokens[0] = positions[0, 1:] @ projection.T
+    for block in blocks:
+        nn.init.eye_(block.attention.query.weight)
+        block.attention.key.weight.copy_(projection)
+        nn.init.orthogonal_(block.attention.value.weight)
+        nn.init.orthogonal_(block.output.dense.weight)
 
 
 def save_model_folder(
