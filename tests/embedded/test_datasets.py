@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.folder_record import RECORD
+from quantrust.data.format import files_of, load_format
 from quantrust.data.formats.scene_captions import INSTRUCTION
 from quantrust.data.questions import build_questions_table
+from quantrust.embedded.catalogue import written_datasets
 from quantrust.embedded.datasets import (
     generate,
     majority,
@@ -23,6 +25,7 @@ from quantrust.embedded.scene_captions import CAPTIONERS
 from quantrust.embedded.scene_questions import KINDS, RARE_KINDS, UNANSWERABLE, ask, caption
 from quantrust.embedded.scenes import ILLEGIBLE, SIZE, Item, Percept, Scene, name_colour, perceive, true_percepts
 from quantrust.errors import QuantrustError
+from quantrust.study.inputs import official_files
 from quantrust.tasks.task import load_task
 
 SCENES = {"images": {"dev": 4, "val": 2, "test": 3}, "questions_per_image": 5, "captions": 3, "seed": 5}
@@ -145,6 +148,28 @@ def test_people_s_captions_are_of_the_pictures_of_the_scenes(folder, tmp_path):
     calibration = json.loads((tmp_path / "captions" / "captions.json").read_text())
     assert len(calibration) == 3 and calibration[0]["conversations"][0]["value"] == f"<image>\n{INSTRUCTION}"
     assert not {record["image"] for record in calibration} & {Path(path).name for path in table["image"]}
+
+
+SMALL = {
+    "scenes": SCENES,
+    "scenes-captions": {"images": {"dev": 1, "val": 1, "test": 1}, "captions": 1, "seed": 5},
+    "scenes-retrieval": {"images": {"val": 2, "test": 2}, "captions_per_image": 2, "captions": 1, "seed": 5},
+    "scenes-language-candidates": {"images": 1, "questions_per_image": 2, "seed": 5},
+    "scenes-multimodal": {"images": 1, "seed": 5},
+}
+
+
+@pytest.mark.parametrize("name", written_datasets())
+def test_the_files_of_an_embedded_dataset_are_where_its_entry_says_and_in_that_format(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("data/embedded") / name
+    folder.parent.mkdir(parents=True)
+    write_dataset(name, folder, SMALL[name])
+    splits = official_files({"datasets": {name: {"format": "embedded", **SMALL[name]}}}, name)
+    images = SMALL[name]["images"]
+    assert list(splits) == (list(images) if isinstance(images, dict) else ["test"])
+    for files in splits.values():
+        assert load_format(files["format"]).read(files_of(files))
 
 
 def test_every_kind_of_question_is_asked_and_answered():

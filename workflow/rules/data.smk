@@ -1,4 +1,5 @@
 # Datasets in their official formats, and the questions tables that are read from them.
+from quantrust.embedded.catalogue import written_datasets
 
 
 rule write_dataset:
@@ -9,7 +10,7 @@ rule write_dataset:
     benchmark:
         "benchmarks/runs/write_dataset/{dataset}.tsv"
     wildcard_constraints:
-        dataset="scenes|scenes-captions|scenes-retrieval|scenes-multimodal|scenes-language-candidates",
+        dataset=one_of(written_datasets()),
     conda:
         "../../envs/data.yaml"
     threads: 1

@@ -447,6 +447,7 @@ def write_multimodal(out_dir: str | Path, *, images: int, seed: int) -> None:
         _write_compact(folder / "annotations_test.json", records)
 
 
+# By the names in `quantrust.embedded.catalogue`, which says how the files are called.
 WRITERS: dict[str, Callable[..., None]] = {
     "scenes": write_scenes,
     "scenes-captions": write_scene_captions,
@@ -461,7 +462,8 @@ def write_dataset(name: str, out_dir: str | Path, settings: dict) -> None:
 
     Parameters
     ----------
-    name : {"scenes", "scenes-captions", "scenes-retrieval", "scenes-language-candidates", "scenes-multimodal"}
+    name : str
+        One of `quantrust.embedded.catalogue.written_datasets`.
     out_dir : str or Path
     settings : dict
         Keyword arguments of the writer.

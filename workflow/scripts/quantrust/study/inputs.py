@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from quantrust.data.format import load_format
+from quantrust.embedded.catalogue import EMBEDDED_DATASETS
 from quantrust.errors import QuantrustError
 from quantrust.models.companions import COMPANIONS, INDEX
 from quantrust.quantization.external_config import external_format
@@ -101,40 +102,14 @@ def official_files(config: Config, dataset: str) -> dict[str, dict[str, Any]]:
         return {split: {**common, **files} for split, files in parts.items()}
     folder = paths.EMBEDDED_DATASET.format(dataset=dataset)
     splits = (SHIFT_SPLIT,) if dataset == CANDIDATES else splits_of(config["datasets"][dataset]) or ()
-    if dataset == "scenes-captions":
-        return {
-            split: {
-                "format": "scene_captions",
-                "annotations": f"{folder}/captions_{split}.json",
-                "images": f"{folder}/images",
-            }
-            for split in splits
-        }
-    if dataset == "scenes-retrieval":
-        return {
-            split: {
-                "format": "flickr30k",
-                "annotations": f"{folder}/dataset_scenes.json",
-                "images": f"{folder}/images",
-                "subset": split,
-            }
-            for split in splits
-        }
-    if dataset == "scenes-multimodal":
-        return {
-            split: {
-                "format": "vizwiz",
-                "annotations": f"{folder}/annotations_{split}.json",
-                "images": f"{folder}/images",
-            }
-            for split in splits
-        }
+    own = EMBEDDED_DATASETS[dataset]
+    holds_all_splits = load_format(own.format).has_subsets
     return {
         split: {
-            "format": "vqav2",
-            "questions": f"{folder}/questions_{split}.json",
-            "annotations": f"{folder}/annotations_{split}.json",
+            "format": own.format,
+            **{part: f"{folder}/{name.format(split=split)}" for part, name in own.files.items()},
             "images": f"{folder}/images",
+            **({"subset": split} if holds_all_splits else {}),
         }
         for split in splits
     }
