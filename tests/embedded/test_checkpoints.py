@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from quantrust.embedded import training
 from quantrust.embedded.checkpoints import Checkpoints, Order, TrainingState
 from quantrust.embedded.models import SPECS
-from quantrust.embedded.training import TrainingSettings, train_embedded_model
+from quantrust.embedded.training.settings import TrainingSettings
+from quantrust.embedded.training.train import train_embedded_model
 from quantrust.errors import QuantrustError
 
 TRAINING = {"model": "toy", "seed": 3}
@@ -86,14 +86,17 @@ SETTINGS = TrainingSettings(
     language_cooldown=2,
     language_batch=4,
     refining_steps=3,
+    matching_steps=7,
+    matching_batch=4,
     warmup=2,
 )
 
 
 @pytest.mark.slow
-def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "changes"), [("llava-tiny", {"layers": 2}), ("blip2-itm-tiny", {})])
+def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(name, changes, tmp_path, monkeypatch):
     """In each of its stages, at a checkpoint and between two."""
-    monkeypatch.setitem(SPECS, "llava-tiny", replace(SPECS["llava-tiny"], layers=2, vision_layers=2))
+    monkeypatch.setitem(SPECS, name, replace(SPECS[name], vision_layers=2, **changes))
     after, left = Checkpoints.after, []
 
     def killing(self, *values):
@@ -102,14 +105,14 @@ def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(tm
             left.clear()
             raise Killed
 
-    monkeypatch.setattr(training.Checkpoints, "after", killing)
-    train_embedded_model("llava-tiny", tmp_path / "whole", SETTINGS)
+    monkeypatch.setattr(Checkpoints, "after", killing)
+    train_embedded_model(name, tmp_path / "whole", SETTINGS)
     for steps in (3, 2, 4):
         left.append(steps)
         with pytest.raises(Killed):
-            train_embedded_model("llava-tiny", tmp_path / "killed", SETTINGS, checkpoint_every=2)
+            train_embedded_model(name, tmp_path / "killed", SETTINGS, checkpoint_every=2)
         assert not (tmp_path / "killed").exists()
-    train_embedded_model("llava-tiny", tmp_path / "killed", SETTINGS, checkpoint_every=2)
-    for name in ("model.safetensors", "training.csv", "training.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    train_embedded_model(name, tmp_path / "killed", SETTINGS, checkpoint_every=2)
+    for file in ("model.safetensors", "training.csv", "training.json"):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["killed", "whole"]

@@ -9,16 +9,12 @@ import torch
 
 from quantrust.embedded.models import SPECS, build_model, train_tokenizer
 from quantrust.embedded.shared_prefix import ATTENTION
-from quantrust.embedded.training import (
-    IGNORED,
-    TrainingSettings,
-    _cache_features,
-    _language_cycles,
-    _language_stage,
-    _processor_for,
-    _Sequences,
-    _TrainingSet,
-)
+from quantrust.embedded.training.language import IGNORED, Sequences, corpus, language_cycles, language_stage
+from quantrust.embedded.training.settings import TrainingSettings
+from quantrust.embedded.training.stage import Learner
+from quantrust.embedded.training.train import processor_for
+from quantrust.embedded.training.training_set import TrainingSet
+from quantrust.embedded.training.vision import encode_all
 from quantrust.models.loading import load_family
 
 SMALL = {"layers": 1, "vision_layers": 2}
@@ -27,18 +23,23 @@ SETTINGS = TrainingSettings(images=3, questions=4, questions_per_step=2, people_
 
 @pytest.fixture(scope="module")
 def scenes():
-    return _TrainingSet(SETTINGS, "describe the picture.")
+    return TrainingSet(SETTINGS)
+
+
+def learner_of(spec, scenes, folder):
+    family = load_family(spec.family)
+    tokenizer = train_tokenizer(corpus(scenes, spec), spec.family)
+    model = build_model(spec, tokenizer, 0)
+    return Learner(family, spec, model, processor_for(family, model, tokenizer, folder))
 
 
 @pytest.mark.parametrize("name", ["qwen2-vl-tiny", "idefics3-tiny", "llava-tiny", "blip2-tiny"])
 @pytest.mark.parametrize("by_length", [True, False])
 def test_segments_are_the_prompts_and_answers_of_the_family(name, by_length, scenes, tmp_path):
     spec, settings = replace(SPECS[name], **SMALL), replace(SETTINGS, slots_by_length=by_length)
-    family = load_family(spec.family)
-    tokenizer = train_tokenizer(scenes.corpus(), spec.family)
-    model = build_model(spec, tokenizer, 0)
-    processor = _processor_for(family, model, tokenizer, tmp_path)
-    sequences = _Sequences(family, model, processor, scenes, spec, settings)
+    learner = learner_of(spec, scenes, tmp_path)
+    family, model, processor = learner.family, learner.model, learner.processor
+    sequences = Sequences(learner, scenes, settings)
     batch = sequences.batch(np.array([0, 2]), np.random.default_rng(0), captions=True)
     starts = [*batch.layout.slot_starts(), batch.layout.length]
     with torch.no_grad():
@@ -46,7 +47,7 @@ def test_segments_are_the_prompts_and_answers_of_the_family(name, by_length, sce
     seen = []
     for row, image in zip((0, 2), images, strict=True):
         asked = [(spec.prompt, *pair) for pair in scenes.questions[row]]
-        asked += [("{question}", *pair) for pair in scenes.captions[row]]
+        asked += [("{question}", spec.caption_prompt, text) for text in scenes.captions[row]]
         expected = {}
         for template, question, answer in asked:
             inputs = family.language_inputs(model, processor, [question], [image], template=template, answers=[answer])
@@ -65,20 +66,17 @@ def test_segments_are_the_prompts_and_answers_of_the_family(name, by_length, sce
 
 
 def test_products_are_computed_in_the_precision_of_the_settings(scenes, tmp_path):
-    spec = replace(SPECS["llava-tiny"], **SMALL)
-    family = load_family(spec.family)
-    tokenizer = train_tokenizer(scenes.corpus(), spec.family)
-    model = build_model(spec, tokenizer, 0)
-    processor = _processor_for(family, model, tokenizer, tmp_path)
-    sequences = _Sequences(family, model, processor, scenes, spec, SETTINGS)
-    features = _cache_features(family, model, processor, scenes.images)
+    learner = learner_of(replace(SPECS["llava-tiny"], **SMALL), scenes, tmp_path)
+    family, model = learner.family, learner.model
+    sequences = Sequences(learner, scenes, SETTINGS)
+    features = torch.stack([image.features for image in encode_all(learner, scenes)])
     model.get_submodule(family.decoder).set_attn_implementation(ATTENTION)
     dtypes = {}
     for precision in ("bfloat16", "float32"):
         seen = dtypes.setdefault(precision, set())
         hook = model.get_submodule(family.head).register_forward_hook(lambda *call, seen=seen: seen.add(call[2].dtype))
         settings = replace(SETTINGS, precision=precision)
-        stage = _language_stage(family, model, sequences, features, settings, _language_cycles(settings)[0])
+        stage = language_stage(learner, sequences, features, settings, language_cycles(settings)[0])
         loss, _ = stage.loss(0, np.array([0, 2]), np.random.default_rng(0))
         hook.remove()
         assert loss.dtype == torch.float32

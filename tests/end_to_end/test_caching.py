@@ -251,7 +251,7 @@ def test_editing_the_checkpoint_format_reruns_quantization_and_what_follows(scra
 
 
 def test_editing_what_no_job_runs_reruns_nothing(scratch) -> None:
-    edit(scratch, "embedded/training.py")
+    edit(scratch, "embedded/training/language.py")
     assert scratch.plan()[0] == Counter()
 
 

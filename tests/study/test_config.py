@@ -551,7 +551,7 @@ def test_every_key_of_the_default_is_explained() -> None:
 
 def test_settings_and_schema_have_the_same_names(config: dict) -> None:
     from quantrust.confidence.selector import SelectorSettings
-    from quantrust.embedded.training import TrainingSettings
+    from quantrust.embedded.training.settings import TrainingSettings
     from quantrust.inference.settings import DumpSettings, MatchSettings
 
     schema = yaml.safe_load(SCHEMA.read_text())["properties"]

@@ -1,6 +1,7 @@
 """Train an embedded model from scratch."""
 
-from quantrust.embedded.training import settings_from, train_embedded_model
+from quantrust.embedded.training.settings import settings_from
+from quantrust.embedded.training.train import train_embedded_model
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):

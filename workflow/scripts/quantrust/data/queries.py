@@ -12,6 +12,8 @@ TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text_to_image", "image_to_text"
 """The `question_kind` of a caption that looks for an image, and of an image that looks for captions."""
 MOST_WORDS = 50
 """Of a caption; longer ones are cut off."""
+MOST_TOKENS = 35
+"""Of a caption as a model reads it, the two around it included; longer ones are cut off."""
 
 _MARKS = re.compile(r"""[.!"()*#:;~]""")
 

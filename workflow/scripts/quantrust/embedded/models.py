@@ -26,6 +26,8 @@ PATCH = 8
 VOCABULARY = 512
 OPT_POSITIONS = 256
 """Tokens of the longest text that an OPT decoder reads: it learns a state for every position."""
+TEXT_POSITIONS = 96
+"""Tokens of the longest text that a Q-Former reads beside its queries. The longest caption has some 70."""
 CHAT_TEMPLATES = {
     "qwen2_vl": (
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -61,9 +63,16 @@ SPECIAL_TOKENS = {
     "idefics3": ("<|pad|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>", "<global-img>"),
     "llava": ("<pad>", "<s>", "</s>", "<image>"),
     "blip_2": ("<pad>", "</s>", "<image>"),
+    "blip_2_retrieval": ("[PAD]", "[CLS]", "[SEP]"),
 }
 """The first one pads."""
-END_TOKENS = {"qwen2_vl": "<|im_end|>", "idefics3": "<end_of_utterance>", "llava": "</s>", "blip_2": "</s>"}
+END_TOKENS = {
+    "qwen2_vl": "<|im_end|>",
+    "idefics3": "<end_of_utterance>",
+    "llava": "</s>",
+    "blip_2": "</s>",
+    "blip_2_retrieval": "[SEP]",
+}
 
 
 @dataclass(frozen=True)
@@ -71,8 +80,9 @@ class EmbeddedSpec:
     """Sizes of an embedded model, the language model's and then the vision tower's, and how it is asked.
 
     `patch` is the side of a patch in pixels. `queries` and `qformer_layers` are those of a Q-Former, where the family
-    has one; it is as wide as the language model and has a query for each patch. `prompt` is the user's text around a
-    question, and `caption_prompt` what is asked where a caption is wanted.
+    has one; it is as wide as the language model and has a query for each patch. `channels` are those in which images
+    and texts are compared, where the family compares them. `prompt` is the user's text around a question, and
+    `caption_prompt` what is asked where a caption is wanted.
     """
 
     family: str
@@ -87,6 +97,7 @@ class EmbeddedSpec:
     patch: int = PATCH
     queries: int = 0
     qformer_layers: int = 0
+    channels: int = 0
     prompt: str = "{question}"
     caption_prompt: str = INSTRUCTION
 
@@ -107,6 +118,10 @@ SPECS = {
         queries=16,
         qformer_layers=3,
         prompt="Question: {question} Short answer:",
+    ),
+    # Has the vision tower and the queries of blip2-tiny, and no language model.
+    "blip2-itm-tiny": EmbeddedSpec(
+        "blip_2_retrieval", vision_layers=4, patch=2 * PATCH, queries=16, qformer_layers=3, channels=64
     ),
     # Answers the candidates of the language shift, so that the questions kept are hard for a model of another make.
     "adversary": EmbeddedSpec("idefics3", hidden=64, mlp=128, layers=4),
@@ -225,27 +240,23 @@ def build_model(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast, seed: in
                 "bos_token_id": tokenizer.eos_token_id,
                 "eos_token_id": tokenizer("\n", add_special_tokens=False).input_ids[0],
             },
-            vision_config={
-                "hidden_size": spec.vision_hidden,
-                "intermediate_size": 2 * spec.vision_hidden,
-                "num_hidden_layers": spec.vision_layers,
-                "num_attention_heads": spec.vision_heads,
-                "image_size": IMAGE_SIZE,
-                "patch_size": spec.patch,
-                "initializer_range": 0.02,
-            },
-            qformer_config={
-                "vocab_size": len(tokenizer),
-                "hidden_size": spec.hidden,
-                "encoder_hidden_size": spec.vision_hidden,
-                "intermediate_size": 2 * spec.hidden,
-                "num_hidden_layers": spec.qformer_layers,
-                "num_attention_heads": spec.heads,
-                "hidden_dropout_prob": 0.0,
-                "attention_probs_dropout_prob": 0.0,
-            },
+            vision_config=_blip_2_vision(spec),
+            qformer_config=_qformer(spec, tokenizer),
             num_query_tokens=spec.queries,
             image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        )
+    elif spec.family == "blip_2_retrieval":
+        config = config_class(
+            vision_config=_blip_2_vision(spec),
+            qformer_config={
+                **_qformer(spec, tokenizer),
+                "use_qformer_text_input": True,
+                "max_position_embeddings": TEXT_POSITIONS,
+                "pad_token_id": tokenizer.pad_token_id,
+            },
+            num_query_tokens=spec.queries,
+            image_text_hidden_size=spec.channels,
+            image_token_index=None,
         )
     else:
         config = config_class(
@@ -286,6 +297,31 @@ def _give_each_query_a_patch(model: Any) -> None:
         block.attention.key.weight.copy_(projection)
         nn.init.orthogonal_(block.attention.value.weight)
         nn.init.orthogonal_(block.output.dense.weight)
+
+
+def _blip_2_vision(spec: EmbeddedSpec) -> dict[str, Any]:
+    return {
+        "hidden_size": spec.vision_hidden,
+        "intermediate_size": 2 * spec.vision_hidden,
+        "num_hidden_layers": spec.vision_layers,
+        "num_attention_heads": spec.vision_heads,
+        "image_size": IMAGE_SIZE,
+        "patch_size": spec.patch,
+        "initializer_range": 0.02,
+    }
+
+
+def _qformer(spec: EmbeddedSpec, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": spec.hidden,
+        "encoder_hidden_size": spec.vision_hidden,
+        "intermediate_size": 2 * spec.hidden,
+        "num_hidden_layers": spec.qformer_layers,
+        "num_attention_heads": spec.heads,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
 
 
 def save_model_folder(
@@ -330,6 +366,11 @@ def save_model_folder(
             "crop_size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
         },
         "blip_2": {
+            "image_processor_type": "BlipImageProcessor",
+            "processor_class": "Blip2Processor",
+            "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        },
+        "blip_2_retrieval": {
             "image_processor_type": "BlipImageProcessor",
             "processor_class": "Blip2Processor",
             "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from quantrust.artifacts.tables import read_table
 from quantrust.data.official import place_of
-from quantrust.data.queries import TEXT_TO_IMAGE, compared_text
+from quantrust.data.queries import MOST_TOKENS, TEXT_TO_IMAGE, compared_text
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
 from quantrust.inference.answering import DTYPES
@@ -44,8 +44,6 @@ from quantrust.quantization.activation_store import ActivationStore, fetch
 from quantrust.quantization.checkpoint import check_kernel, load_checkpoint
 from quantrust.tasks.task import Quality, Task
 
-MOST_TOKENS = 35
-"""Of a caption, the two around it included; longer ones are cut off."""
 KEPT = 10
 """Of what ranks first, in the file."""
 COMPARED_AT_ONCE = 1 << 24

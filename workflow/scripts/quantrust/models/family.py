@@ -701,6 +701,10 @@ class MatchingFamily(Family):
     """Adapter of an architecture that judges whether images and texts match."""
 
     @abstractmethod
+    def image_states(self, model: nn.Module, images: list[EncodedImage]) -> torch.Tensor:
+        """Return what the queries saw in images, shape (images, queries, hidden)."""
+
+    @abstractmethod
     def image_embeddings(self, model: nn.Module, images: list[EncodedImage]) -> torch.Tensor:
         """Return what images are compared with texts by; of unit length, shape (images, queries, channels)."""
 

@@ -214,6 +214,22 @@ class Blip2Retrieval(MatchingFamily):
         counts = torch.tensor([len(row) for row in rows], device=device)
         return torch.tensor(padded, device=device), torch.arange(length, device=device) < counts[:, None]
 
+    def image_states(self, model: nn.Module, images: list[EncodedImage]) -> torch.Tensor:
+        """Return what the queries saw in images, without a text.
+
+        Parameters
+        ----------
+        model : torch.nn.Module
+        images : list of EncodedImage
+
+        Returns
+        -------
+        torch.Tensor, shape (images, queries, hidden)
+        """
+        seen = torch.stack([image.features for image in images])
+        queries = model.query_tokens.expand(len(images), -1, -1)
+        return self._qformer(model, queries, queries.shape[1], None, seen)
+
     def image_embeddings(self, model: nn.Module, images: list[EncodedImage]) -> torch.Tensor:
         """Return what images are compared with texts by, one embedding for each query.
 
@@ -229,9 +245,7 @@ class Blip2Retrieval(MatchingFamily):
         torch.Tensor, shape (images, queries, channels)
             Of unit length.
         """
-        seen = torch.stack([image.features for image in images])
-        queries = model.query_tokens.expand(len(images), -1, -1)
-        states = self._qformer(model, queries, queries.shape[1], None, seen)
+        states = self.image_states(model, images)
         return functional.normalize(_project(model.vision_projection, states), dim=-1)
 
     def text_embeddings(
