@@ -13,6 +13,7 @@ from quantrust.confidence.catalogue import LEARNED, load_estimator, plain_estima
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import METHODS
 from quantrust.inference.features_file import features_schema, matches_schema
+from quantrust.report.contents import figures_of, tables_of
 from quantrust.study.config import check_config, completed
 from quantrust.study.contents import declared_for_bundles, estimators_of
 from quantrust.study.settings import dataset as dataset_settings
@@ -228,7 +229,7 @@ FAULTS = [
     ("evaluation/id_shares", [1, 0.5], r"evaluation\.id_shares is \[1, 0\.5\]; allowed: shares that include 1 and 0"),
     ("evaluation/risks", [5], r"evaluation\.risks\[0\] is 5; allowed: a number from 0 to 1"),
     ("evaluation/costs", [-1], r"evaluation\.costs\[0\] is -1; allowed: a number above 0"),
-    ("evaluation/groups", "topic", r"evaluation\.groups is 'topic'; allowed: a list of different columns, or an empty"),
+    ("evaluation/groups", "topic", r"evaluation\.groups is 'topic'; allowed: a list of different columns, an empty"),
     (
         "evaluation/groups",
         ["topic", "image_id"],
@@ -677,6 +678,38 @@ def retrieval(config: dict) -> dict:
     config["study"] |= {"models": ["matching"], "schemes": ["bf16", "hqq-w4g64-full"], "shifts": ["pairs"]}
     config["study"] |= {"id_dataset": "scenes-retrieval", "estimators": ["match-margin"]}
     return config
+
+
+def with_groups(config: dict, id_dataset: str, groups: list[str] | None) -> dict:
+    study = config["study"] | {"id_dataset": id_dataset, "shifts": []}
+    return config | {"study": study, "evaluation": config["evaluation"] | {"groups": groups}}
+
+
+@pytest.mark.parametrize(
+    ("id_dataset", "groupings", "figures"),
+    [
+        ("scenes", ["answer_type", "question_kind"], {"answer_types", "question_kinds", "fairness_by_group"}),
+        ("scenes-captions", [], set()),
+        ("scenes-retrieval", ["question_kind"], {"question_kinds", "fairness_by_group"}),
+    ],
+)
+def test_items_are_grouped_by_what_they_have_and_no_figure_is_drawn_of_what_they_lack(
+    retrieval: dict, config: dict, id_dataset: str, groupings: list[str], figures: set[str]
+) -> None:
+    whole = completed(with_groups(config, id_dataset, None))
+    assert whole["evaluation"]["groups"] == groupings
+    by_group = {"answer_types", "question_kinds", "fairness_by_group"}
+    assert {figure.name for figure in figures_of(whole)} & by_group == figures
+    assert ("fairness" in {table.name for table in tables_of(whole)}) == bool(groupings)
+
+
+def test_a_grouping_that_the_items_lack_is_refused(retrieval: dict) -> None:
+    message = (
+        r"evaluation\.groups\[0\] is 'answer_type', which nothing in scenes-retrieval has; allowed: question_kind, or "
+        r"a column of a file under datasets\.<name>\.groups$"
+    )
+    with pytest.raises(QuantrustError, match=message):
+        check_config(with_groups(retrieval, "scenes-retrieval", ["answer_type"]), SCHEMA)
 
 
 def test_a_study_of_retrieval_needs_no_dev(retrieval: dict) -> None:

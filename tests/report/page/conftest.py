@@ -73,6 +73,7 @@ def study_config() -> dict:
         "estimators": ESTIMATORS,
     }
     config["evaluation"] |= {"risks": [0.05, 0.1], "costs": [10], "resamples": 40, "id_shares": [1, 0.5, 0]}
+    config["evaluation"] |= {"groups": ["answer_type", "question_kind"]}
     config["certification"] |= {"estimators": ESTIMATORS, "risks": [0.1], "splits": 20}
     config["bundles"] |= {"schemes": list(SCHEMES), "estimators": ESTIMATORS, "risks": [0.2, 0.1, 0.05]}
     config["comparison"] |= {"estimators": ESTIMATORS, "resamples": 99}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantrust.data.groupings import GROUPINGS
 from quantrust.data.official import Files, Question, same_ids
 from quantrust.errors import QuantrustError
 from quantrust.named_modules import DATA_FORMATS, load_module, module_names
@@ -49,6 +50,8 @@ class Format:
         Whether an item may have no text of its own: the model is then shown the picture alone, or with the prompt.
     has_subsets : bool
         Whether its files hold several splits, of which `Files.subset` names one.
+    groupings : tuple of str
+        Which of `GROUPINGS` its items may have a value for.
     note : callable
         Takes the questions of a split and returns what a user should know of them, None where that is nothing.
     """
@@ -61,6 +64,7 @@ class Format:
     image_name: str | None = None
     may_be_mute: bool = False
     has_subsets: bool = False
+    groupings: tuple[str, ...] = GROUPINGS
     note: Callable[[Sequence[Question]], str | None] = _nothing
 
 

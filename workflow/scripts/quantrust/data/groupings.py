@@ -1,4 +1,4 @@
-"""The groupings that every questions table has; others are brought in a file (`quantrust.data.question_groups`)."""
+"""The groupings that questions tables have columns for; a file brings others (`quantrust.data.question_groups`)."""
 
 GROUPINGS = ("answer_type", "question_kind")
 """Columns of questions tables and scores by which questions are grouped."""

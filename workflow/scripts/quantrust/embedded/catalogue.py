@@ -2,6 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+EMBEDDED = "embedded"
+"""What the config has in the place of the format of such a dataset."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,19 @@ EMBEDDED_DATASETS: Mapping[str, EmbeddedDataset] = {
     "scenes-language": EmbeddedDataset("vqav2", _VQAV2, is_chosen=True),
     "scenes-multimodal": EmbeddedDataset("vizwiz", {"annotations": "annotations_{split}.json"}),
 }
+
+
+def format_of(name: str, section: Mapping[str, Any]) -> str:
+    """Return the format of the files of a dataset, embedded or not.
+
+    Parameters
+    ----------
+    name : str
+    section : mapping
+        What the config has under the name.
+    """
+    given: str = section["format"]
+    return EMBEDDED_DATASETS[name].format if given == EMBEDDED else given
 
 
 def written_datasets() -> list[str]:

@@ -11,7 +11,9 @@ from itertools import product
 from typing import Any, ClassVar
 
 from quantrust.confidence.catalogue import OF_ONE_NETWORK, is_probability
+from quantrust.data.format import load_format
 from quantrust.digest import SCRIPTS
+from quantrust.embedded.catalogue import format_of
 from quantrust.named_modules import FIGURES as FIGURE_MODULES
 from quantrust.named_modules import TABLES as TABLE_MODULES
 from quantrust.quantization.factorial import designs_of, grids_for_tables
@@ -199,6 +201,15 @@ def _groups_questions(config: Config) -> bool:
     return bool(config["evaluation"]["groups"])
 
 
+def own_groupings(config: Config, dataset: str) -> list[str]:
+    """Return the groupings that a dataset has of itself: captions have none."""
+    return list(load_format(format_of(dataset, config["datasets"][dataset])).groupings)
+
+
+def _has_grouping(grouping: str) -> Callable[[Config], bool]:
+    return lambda config: grouping in own_groupings(config, config["study"]["id_dataset"])
+
+
 def has_drift(config: Config) -> bool:
     """Return whether a study has the unquantized model and schemes that can drift from it."""
     schemes = config["study"]["schemes"]
@@ -306,6 +317,7 @@ FIGURES = (
             **_shown_risk(config),
             **_level(config),
         },
+        wanted=_has_grouping("answer_type"),
     ),
     Figure(
         "question_kinds",
@@ -318,6 +330,7 @@ FIGURES = (
             **_shown_risk(config),
             **_level(config),
         },
+        wanted=_has_grouping("question_kind"),
     ),
     Figure(
         "fairness_by_group",

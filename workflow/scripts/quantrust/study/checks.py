@@ -4,7 +4,7 @@ A check takes the whole config, which the schema allows, and yields a line for e
 and what is allowed there.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from quantrust.confidence.available import available_estimators
@@ -24,7 +24,7 @@ from quantrust.models.processor_settings import (
 )
 from quantrust.quantization.factorial import designs_of, factorial_faults
 from quantrust.quantization.scheme import EXTERNAL, UNQUANTIZED, is_scheme_word, parse_scheme, resolve_scheme
-from quantrust.report.contents import datasets_of
+from quantrust.report.contents import datasets_of, own_groupings
 from quantrust.study.contents import (
     CANDIDATES,
     EMBEDDED,
@@ -423,18 +423,30 @@ def _evaluation(config: Config) -> Faults:
 
 
 def _grouping_faults(config: Config) -> Faults:
-    """Yield the groupings that neither the questions tables nor any file of groups can have."""
+    """Yield the groupings that neither the items of the ID dataset nor any file of groups can have."""
     names = [config["study"]["id_dataset"], *config["study"]["shifts"]]
     brought = any("groups" in config["datasets"].get(name, {}) for name in names)
-    for number, name in enumerate(config["evaluation"]["groups"]):
+    # What is wrong with the ID dataset itself is said elsewhere.
+    own = own_groupings(config, names[0]) if names[0] in _tasks_of(config) else GROUPINGS
+    for number, name in enumerate(config["evaluation"]["groups"] or []):
         path = f"evaluation.groups[{number}] is {name!r}"
         if name in KEYS:
             yield f"{path}, which tells questions apart and does not group them; allowed: a column of groups"
+        elif name in GROUPINGS and name not in own:
+            yield (
+                f"{path}, which nothing in {names[0]} has; allowed: {_first(own)}a column of a file under "
+                "datasets.<name>.groups"
+            )
         elif name not in GROUPINGS and not brought:
             yield (
-                f"{path}; allowed: {', '.join(GROUPINGS)}, or a column of a file under datasets.<name>.groups, which "
+                f"{path}; allowed: {_first(own)}a column of a file under datasets.<name>.groups, which "
                 "no dataset of the study has"
             )
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return names that another possibility follows in a sentence."""
+    return f"{', '.join(names)}, or " if names else ""
 
 
 def _certification(config: Config) -> Faults:

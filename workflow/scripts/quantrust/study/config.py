@@ -9,7 +9,7 @@ from quantrust.quantization.factorial import grid_tables
 from quantrust.quantization.scheme import EXTERNAL
 from quantrust.study.checks import study_faults
 from quantrust.study.config_file import read_config_file
-from quantrust.study.contents import bundle_choice, declared_for_bundles, estimators_of, judged_risks
+from quantrust.study.contents import bundle_choice, declared_for_bundles, estimators_of, groupings_of, judged_risks
 from quantrust.study.places import DEFAULT, SCHEMA, here_or_in_project
 from quantrust.study.schema import schema_faults
 
@@ -84,9 +84,9 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a checked config with what it leaves open filled in.
 
     Estimators that are null become those of `quantrust.study.contents.estimators_of`, risk limits that are null those
-    of `judged_risks` there, and what bundles leave open that of `declared_for_bundles` and
-    `bundle_choice`. The schemes of grids join those that have a table. The path of a model's folder or
-    chat template that is not here becomes that in the project, if it is there.
+    of `judged_risks` there, groupings that are null those of `groupings_of`, and what bundles leave open that of
+    `declared_for_bundles` and `bundle_choice`. The schemes of grids join those that have a table. The path of a model's
+    folder or chat template that is not here becomes that in the project, if it is there.
 
     Parameters
     ----------
@@ -103,6 +103,7 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
         **config,
         "models": models,
         "schemes": {**config["schemes"], **grid_tables(config)},
+        "evaluation": {**config["evaluation"], "groups": groupings_of(config)},
         "certification": {**config["certification"], "estimators": estimators["certification"]},
         "bundles": {**config["bundles"], **declared_for_bundles(config), **bundle_choice(config)},
         "comparison": {**config["comparison"], "estimators": estimators["comparison"]},

@@ -7,15 +7,15 @@ from typing import Any
 from quantrust.confidence.catalogue import main_estimators
 from quantrust.data.groupings import GROUPINGS
 from quantrust.data.official import SPLITS as ID_SPLITS
+from quantrust.embedded.catalogue import EMBEDDED
 from quantrust.evaluation.limits import risk_limits
 from quantrust.quantization.factorial import grid_schemes
 from quantrust.quantization.scheme import EXTERNAL, Scheme, resolve_scheme
-from quantrust.report.contents import datasets_of
+from quantrust.report.contents import datasets_of, own_groupings
 
 Config = Mapping[str, Any]
 
 SHIFT_SPLIT = "test"
-EMBEDDED = "embedded"
 LANGUAGE_SHIFT = "scenes-language"
 MODEL_IN_PATH = "{model}"
 """Stands for the name of a model in the path of a folder that others quantized."""
@@ -56,6 +56,23 @@ def is_divided(config: Config, dataset: str) -> bool:
 def brought_groupings(config: Config) -> list[str]:
     """Return the groupings of questions that no questions table has, and that files of the datasets bring."""
     return [name for name in config["evaluation"]["groups"] if name not in GROUPINGS]
+
+
+def groupings_of(config: Config) -> list[str]:
+    """Return the columns by which questions are grouped.
+
+    Parameters
+    ----------
+    config : mapping
+        As the schema allows it.
+
+    Returns
+    -------
+    list of str
+        `evaluation.groups`; in the place of null those that the ID dataset has of itself.
+    """
+    given: list[str] | None = config["evaluation"]["groups"]
+    return own_groupings(config, config["study"]["id_dataset"]) if given is None else given
 
 
 def datasets_with_groups(config: Config) -> list[str]:

@@ -104,4 +104,5 @@ FORMAT = Format(
     listed=_listed,
     recognises=_recognises,
     may_be_mute=True,
+    groupings=(),
 )

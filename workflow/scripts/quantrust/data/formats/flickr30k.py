@@ -100,5 +100,6 @@ FORMAT = Format(
     recognises=has_sentences,
     may_be_mute=True,
     has_subsets=True,
+    groupings=("question_kind",),
     note=repeated_captions,
 )

@@ -23,4 +23,5 @@ FORMAT = Format(
     read=_read,
     listed=coco_captions.FORMAT.listed,
     recognises=coco_captions.judged_by_facts,
+    groupings=(),
 )
