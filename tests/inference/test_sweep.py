@@ -1,7 +1,11 @@
 """Cells of a grid that one process makes one after another: the bytes of jobs of their own, and nothing made twice."""
 
+import errno
+import fcntl
 import json
+import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,6 +137,20 @@ def test_a_cell_that_another_job_makes_is_left_to_it(cells):
         assert held
         make(first, second, third)
     assert [cell.waits(cell.key()) for cell in (first, second, third)] == [True, False, True]
+
+
+@pytest.mark.parametrize(("number", "passed"), [(errno.ENOLCK, True), (errno.EIO, False)])
+def test_only_a_file_system_without_locks_goes_without(number, passed, tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    cell = Cell("a", "model", "questions", None, (), {}, "features", "record", str(tmp_path / "made"))
+    with (
+        nullcontext() if passed else pytest.raises(OSError, match="Input/output error"),
+        locked(cell, wait=False) as held,
+    ):
+        assert held
 
 
 def test_no_further_cell_is_begun_when_the_time_is_over(cells):

@@ -5,6 +5,7 @@ of the model that nobody has made yet. A cell that is made, and whose own job is
 own: the features, and `cell.json` with the checkpoint's record and the digest of all that the cell is made from.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -25,6 +26,8 @@ from quantrust.files import read_object, write_json
 
 FEATURES, CELL = "features.parquet", "cell.json"
 LIBRARIES = ("torch", "transformers")
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What a file system says that has no locks."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,11 @@ def locked(cell: Cell, wait: bool) -> Iterator[bool]:
     ------
     bool
         Whether this job holds it.
+
+    Raises
+    ------
+    OSError
+        If the lock cannot be had for another reason than that the file system has none.
     """
     path = Path(f"{cell.made}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,8 +157,9 @@ def locked(cell: Cell, wait: bool) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        except OSError:
-            pass
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
         try:
             yield True
         finally:
