@@ -53,17 +53,15 @@ def test_a_tensor_is_put_in_once():
 
 
 @pytest.mark.parametrize("budget", [0, 1 << 20])
-def test_rows_are_written_in_any_order_and_read_in_runs(budget, tmp_path):
+def test_rows_of_a_matrix_are_read_alone_and_keep_it(budget, tmp_path):
     store = ActivationStore(tmp_path / "scratch", budget)
     matrix = torch.randn(11, 5)
-    rows = store.rows(11, 5)
-    for places in torch.randperm(11).split(4):
-        rows.put(places, matrix[places])
-    part = rows.part(2, 9)
-    del rows
-    assert part.get().equal(matrix[2:9])
+    stored = store.put(matrix)
+    rows = stored.rows(2, 9)
+    del stored
+    assert rows.get().equal(matrix[2:9])
     assert (store.spilled == 0) == (budget > 0)
-    del part
+    del rows
     assert store.held == 0 and (budget > 0 or list((tmp_path / "scratch").iterdir()) == [])
 
 
@@ -82,15 +80,13 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
     assert str(raised.value).startswith(f"{message}; make room, ") and "calibration.samples" in str(raised.value)
     assert "\n" not in str(raised.value)
     # other faults are not taken for it
-    monkeypatch.setattr(Path, "touch", lambda self: os.open(self / "below", os.O_RDONLY))
+    monkeypatch.setattr(Path, "write_bytes", lambda self, content: os.open(self / "below", os.O_RDONLY))
     with pytest.raises(FileNotFoundError):
-        store.rows(3, 4)
+        store.put(torch.zeros(300))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
-def test_a_disk_that_is_full_once_rows_are_written_is_said_in_one_line(tmp_path):
-    rows = ActivationStore(tmp_path).rows(3, 4)
-    rows.path.unlink()
-    rows.path.symlink_to("/dev/full")
+def test_a_device_without_room_is_said_in_one_line(tmp_path):
+    (tmp_path / "0").symlink_to("/dev/full")
     with pytest.raises(QuantrustError, match="no room on the disk for 48 bytes of activations"):
-        rows.put(torch.tensor([1]), torch.zeros(1, 4))
+        ActivationStore(tmp_path).put(torch.zeros(3, 4))

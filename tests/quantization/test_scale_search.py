@@ -9,10 +9,11 @@ from torch import nn
 from quantrust.errors import QuantrustError
 from quantrust.models.components import NormKind
 from quantrust.models.family import Role, ScaleGroup
+from quantrust.models.skeleton import build_skeleton
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.methods import awq, mbq
 from quantrust.quantization.methods.rtn import quantize_rtn
-from quantrust.quantization.scale_search import EXPONENTS, Batch, channel_scale, search_stack
+from quantrust.quantization.scale_search import EXPONENTS, Batch, channel_scale, search_stack, stored_channels
 
 RTN = partial(quantize_rtn, bits=3, group_size=32)
 
@@ -89,6 +90,18 @@ def test_chooses_what_a_plain_search_chooses(calibrated):
             assert choice.runner_up_error == pytest.approx(sorted(errors)[1], rel=1e-4)
             assert errors[EXPONENTS.index(choice.runner_up)] == pytest.approx(choice.runner_up_error, rel=1e-4)
             assert choice.runner_up != choice.exponent
+
+
+@pytest.mark.parametrize("component", ["vision", "language"])
+def test_one_group_of_linears_after_another_is_stored(component, model_folders):
+    family, model = build_skeleton(model_folders["qwen2_vl"])
+    for block in family.blocks(model, component):
+        groups = family.scale_groups(model, block)
+        hidden, wide = (model.get_submodule(groups[place].linears[0]).in_features for place in (0, -1))
+        assert wide > hidden
+        # attention and MLP, each what it reads and yields; in their places what their last linears read, if it is
+        # scaled: that of the MLP of the vision tower is not
+        assert stored_channels(model, groups) == max(4 * hidden, wide if component == "language" else 0)
 
 
 def test_mbq_with_ratios_of_one_is_awq_with_absolute_errors(calibrated):

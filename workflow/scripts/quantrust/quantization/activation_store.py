@@ -62,10 +62,6 @@ class ActivationStore:
 
         return _map(value, take)
 
-    def rows(self, rows: int, width: int) -> "StoredRows":
-        """Return room for a float32 matrix that is written in parts, rows in any order."""
-        return StoredRows(self, rows, width)
-
     def _reserve(self, size: int) -> Path | None:
         """Return a file for so many bytes, or None where memory has room for them."""
         if self.folder is None or self.held + size <= self.budget:
@@ -103,56 +99,30 @@ class Stored:
             file.readinto(_bytes_of(tensor))
         return tensor.to(self.store.device)
 
+    def rows(self, start: int, stop: int) -> "StoredRows":
+        """Return the rows of a matrix from `start` to `stop` as a tensor in the store."""
+        return StoredRows(self, start, stop)
+
     def __del__(self) -> None:
         self.store._release(self.size, self.path)
 
 
 class StoredRows:
-    """A float32 matrix in a store that is written in parts."""
-
-    def __init__(self, store: ActivationStore, rows: int, width: int) -> None:
-        self.store, self.width, self.size = store, width, rows * width * torch.float32.itemsize
-        self.path = store._reserve(self.size)
-        self.matrix = torch.empty(rows, width) if self.path is None else None
-        if self.path is not None:
-            with _writing(self.path, self.size):
-                self.path.touch()
-
-    def put(self, places: Tensor, values: Tensor) -> None:
-        """Write rows: `values`, shape (k, width), at `places`, int64 (k,)."""
-        places, values = places.cpu(), values.cpu()
-        if self.matrix is not None:
-            self.matrix[places] = values
-            return
-        with _writing(self.path, self.size), open(self.path, "r+b") as file:
-            for place, row in zip(places.tolist(), values, strict=True):
-                file.seek(place * self.width * values.itemsize)
-                file.write(_bytes_of(row))
-
-    def part(self, start: int, stop: int) -> "StoredPart":
-        """Return the rows from `start` to `stop` as a tensor in the store."""
-        return StoredPart(self, start, stop)
-
-    def __del__(self) -> None:
-        self.store._release(self.size, self.path)
-
-
-class StoredPart:
     """Consecutive rows of a matrix in a store."""
 
-    def __init__(self, rows: StoredRows, start: int, stop: int) -> None:
-        self.rows, self.start, self.stop = rows, start, stop
+    def __init__(self, stored: Stored, start: int, stop: int) -> None:
+        self.stored, self.start, self.stop = stored, start, stop
 
     def get(self) -> Tensor:
         """Return them, on the store's device."""
-        rows = self.rows
-        if rows.matrix is not None:
-            return rows.matrix[self.start : self.stop].to(rows.store.device)
-        tensor = torch.empty(self.stop - self.start, rows.width)
-        with open(rows.path, "rb") as file:
-            file.seek(self.start * rows.width * tensor.itemsize)
+        stored = self.stored
+        if stored.tensor is not None:
+            return stored.tensor[self.start : self.stop].to(stored.store.device)
+        tensor = torch.empty(self.stop - self.start, *stored.shape[1:], dtype=stored.dtype)
+        with open(stored.path, "rb") as file:
+            file.seek(self.start * (stored.size // stored.shape[0]))
             file.readinto(_bytes_of(tensor))
-        return tensor.to(rows.store.device)
+        return tensor.to(stored.store.device)
 
 
 def fetch(value: Any, known: dict[int, Stored] | None = None) -> Any:
@@ -166,7 +136,7 @@ def fetch(value: Any, known: dict[int, Stored] | None = None) -> Any:
     """
 
     def give(stored: Any) -> Any:
-        if not isinstance(stored, Stored | StoredPart):
+        if not isinstance(stored, Stored | StoredRows):
             return stored
         tensor = stored.get()
         if known is not None and isinstance(stored, Stored):

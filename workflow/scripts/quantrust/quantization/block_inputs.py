@@ -104,6 +104,17 @@ def record_block_inputs(
     return BlockInputs(store.put(entered[0]), store.put_all(others))
 
 
+def enter_stack(
+    model: nn.Module, blocks: Sequence[str], runs: Sequence[Callable[[], Any]], store: ActivationStore
+) -> tuple[list[Stored], list[list[OtherInputs]]]:
+    """Return what enters the first block for each run, and what every block reads beside it.
+
+    They come apart, so that what enters the first block can be dropped once it has run.
+    """
+    inputs = [record_block_inputs(model, blocks, run, store) for run in runs]
+    return [each.hidden for each in inputs], [each.others for each in inputs]
+
+
 @contextmanager
 def bypassed(model: nn.Module, blocks: Sequence[str], output: Tensor) -> Iterator[None]:
     """Let a stack of blocks yield `output` without running, while the block of this context does.
@@ -154,13 +165,12 @@ def run_stack(
         For the activations; None keeps them in memory.
     """
     store = store or ActivationStore()
-    inputs = [record_block_inputs(model, blocks, run, store) for run in runs]
-    hidden = [block_inputs.hidden for block_inputs in inputs]
+    hidden, others = enter_stack(model, blocks, runs, store)
     for index, name in enumerate(blocks):
         with hold(name):
             block = model.get_submodule(name)
-            for place, block_inputs in enumerate(inputs):
-                hidden[place] = store.put(run_block(block, hidden[place].get(), fetch(block_inputs.others[index])))
+            for place, each in enumerate(others):
+                hidden[place] = store.put(run_block(block, hidden[place].get(), fetch(each[index])))
     return hidden
 
 

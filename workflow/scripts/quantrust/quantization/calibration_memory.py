@@ -26,6 +26,7 @@ from quantrust.models.pictures import patches_of
 from quantrust.quantization.calibration_samples import BATCH_PIXELS, BATCH_SIZE, BATCH_STATES, vision_batches
 from quantrust.quantization.method import CalibrationMemory, Method, Samples
 from quantrust.quantization.quantizing_memory import ITEMSIZE
+from quantrust.quantization.scale_search import stored_channels
 from quantrust.quantization.scheme import Scheme
 
 ANSWER_TOKENS = 256
@@ -39,6 +40,8 @@ class Pass:
     Attributes
     ----------
     stack : Stack
+    searched : int
+        Numbers that searching the scales of a block stores of a token (`stored_channels`).
     samples : Samples
     batch : int
         Samples in it.
@@ -49,6 +52,7 @@ class Pass:
     """
 
     stack: Stack
+    searched: int
     samples: Samples
     batch: int
     tokens: int
@@ -78,25 +82,20 @@ class CalibratedMethod(Method):
     def language_stored(self, reading: Pass, budget: int) -> int:
         """Return the bytes that are stored between blocks of the language model, beside the prompts."""
 
-    def vision_channels(self, vision: Stack) -> int:
+    def vision_channels(self, seeing: Pass) -> int:
         """Return the numbers that are stored of a patch between blocks of a vision tower that is quantized.
 
         What the vision tower yields, what enters the connector and what leaves it.
         """
-        return 3 * vision.hidden
-
-    @property
-    def keeps_prompts(self) -> bool:
-        """Whether the prompts are still there while the vision tower is quantized."""
-        return False
+        return 3 * seeing.stack.hidden
 
     def calibration_memory(
         self, family: Family, model: nn.Module, scheme: Scheme, samples: Samples, budget: int
     ) -> CalibrationMemory:
         """Estimate what calibration takes; `budget` is how many bytes of activations stay in memory."""
         seeing, reading = (
-            _seeing(vision_stack(family, model), samples),
-            _reading(language_stack(family, model), samples),
+            _seeing(vision_stack(family, model), _searched(family, model, "vision"), samples),
+            _reading(language_stack(family, model), _searched(family, model, family.reader), samples),
         )
         vision, language = seeing.stack, reading.stack
         steps = [
@@ -113,12 +112,10 @@ class CalibratedMethod(Method):
             # what its cross-attention reads is stored with a prompt
             prompts += samples.count * samples.patches * ITEMSIZE * vision.hidden
         channels = 3 * vision.hidden
-        kept = 0
         if "vision" in scheme.components:
             steps += self.vision_steps(seeing)
-            channels = self.vision_channels(vision)
-            kept = prompts if self.keeps_prompts else 0
-        seen = samples.count * samples.patches * ITEMSIZE * (channels + _position_channels(vision)) + kept
+            channels = self.vision_channels(seeing)
+        seen = samples.count * samples.patches * ITEMSIZE * (channels + _position_channels(vision))
         read = prompts + self.language_stored(reading, budget)
         return CalibrationMemory(steps, samples.count * samples.pixel_bytes + max(seen, read))
 
@@ -154,19 +151,23 @@ def samples_of(family: Family, model: nn.Module, processor: Any, table: pl.DataF
     )
 
 
-def _seeing(vision: Stack, samples: Samples) -> Pass:
+def _searched(family: Family, model: nn.Module, component: str) -> int:
+    return max(stored_channels(model, family.scale_groups(model, block)) for block in family.blocks(model, component))
+
+
+def _seeing(vision: Stack, searched: int, samples: Samples) -> Pass:
     numbers = max(1, samples.pixel_bytes // ITEMSIZE)
     pictures = min(BATCH_SIZE, samples.count, max(1, BATCH_PIXELS // numbers))
     patches = pictures * samples.patches
     forward = ITEMSIZE * vision.weights + vision.activations(patches, ITEMSIZE) + pictures * samples.pixel_bytes
-    return Pass(vision, samples, pictures, patches, forward)
+    return Pass(vision, searched, samples, pictures, patches, forward)
 
 
-def _reading(language: Stack, samples: Samples) -> Pass:
+def _reading(language: Stack, searched: int, samples: Samples) -> Pass:
     together = min(BATCH_SIZE, samples.count, max(1, BATCH_STATES // (samples.tokens * language.hidden)))
     tokens = together * samples.tokens
     forward = ITEMSIZE * language.weights + language.activations(tokens, ITEMSIZE)
-    return Pass(language, samples, together, tokens, forward)
+    return Pass(language, searched, samples, together, tokens, forward)
 
 
 def _position_channels(stack: Stack) -> int:

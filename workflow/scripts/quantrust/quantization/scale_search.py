@@ -14,10 +14,18 @@ What makes the search cheap changes none of its results. Weights are quantized f
 that all steps run in the cache. Where tokens do not see each other only those whose error counts are run, the ones
 that weigh most first, and exponents are tried outward from where the block before found its best, so that most
 candidates fall behind the two best, and are given up, after a fraction of the tokens.
+
+What a linear yields changes by what the change of its weight yields. Where a linear is inspected, it is therefore run
+with that change, and what it yields at full precision is not stored.
+
+What a search reads is stored for as short a time as possible. A block runs once. Then come its groups one after
+another, and what a group read is dropped once its scale is found. A linear within a module that was inspected before
+(the last of an attention or of an MLP) is the exception: what it reads, the widest activation of a block, is made from
+what that module read when its turn comes, and takes the place of that.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +36,7 @@ from torch.func import functional_call
 from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
-from quantrust.quantization.block_inputs import Hold, hidden_states, in_memory, record_block_inputs, run_block
+from quantrust.quantization.block_inputs import Hold, enter_stack, hidden_states, in_memory, run_block
 from quantrust.quantization.grid import QuantizedWeight
 from quantrust.quantization.kernels.onednn import FastLinears
 
@@ -39,6 +47,9 @@ LIKELY_EXPONENT = 0.5
 
 PIECE_TOKENS = 512
 """Tokens between two looks at whether a candidate can still win, where tokens do not see each other."""
+
+STORED_TOKENS = 2048
+"""Tokens that are at least sorted and stored together, where tokens do not see each other."""
 
 CHUNK_WEIGHTS = 1 << 17
 """Weights that are quantized at a time: they and what is derived from them fit the cache."""
@@ -79,7 +90,8 @@ class Call:
     Attributes
     ----------
     args, kwargs
-    output : Tensor or Stored, shape (..., out)
+    output : Tensor or Stored, shape (..., out), or None
+        None where the module is a linear.
     weights : Tensor, float32, shape (...) flattened
         What the error of each token counts.
     """
@@ -136,6 +148,7 @@ def search_scale(
     ----------
     group : ScaleGroup
     inspected : torch.nn.Module
+        A linear is run with the change of its weight alone; any other module with the changed weights.
     linears : mapping of str to torch.nn.Linear
         The group's linears by the name that their weight has in `inspected.named_parameters()`.
     mean_magnitude : Tensor, shape (in,)
@@ -169,6 +182,8 @@ def search_scale(
         raise QuantrustError(f"no calibration token counts for {names}; calibrate on samples with images and answers")
     in_question = {name: linear.weight.detach() for name, linear in linears.items() if name in quantize}
     candidate = {name: torch.empty_like(weight) for name, weight in in_question.items()}
+    alone = isinstance(inspected, nn.Linear)
+    unchanged = {"bias": torch.zeros_like(inspected.bias)} if alone and inspected.bias is not None else {}
     # errors and exponents of the best and of the runner-up so far
     leaders: list[tuple[float, float]] = []
     unscaled = 0.0
@@ -176,10 +191,10 @@ def search_scale(
         for exponent in sorted(EXPONENTS, key=lambda exponent: abs(exponent - first)):
             scale = channel_scale(mean_magnitude, exponent)
             for name, weight in in_question.items():
-                _quantize_scaled(weight, scale, quantize[name], out=candidate[name])
+                _quantize_scaled(weight, scale, quantize[name], out=candidate[name], change=alone)
             # the plain grid's error is reported, so it is always summed to the end
             limit = float("inf") if len(leaders) < 2 or exponent == 0 else leaders[1][0]
-            error = _error(inspected, candidate, calls, power, limit)
+            error = _error(inspected, candidate | unchanged, calls, power, limit)
             if exponent == 0:
                 unscaled = error
             if error < float("inf"):
@@ -201,12 +216,16 @@ def search_scale(
     )
 
 
-def _quantize_scaled(weight: Tensor, scale: Tensor, quantize: Callable[[Tensor], QuantizedWeight], out: Tensor) -> None:
-    """Write what a weight is once it has been scaled, quantized and scaled back."""
+def _quantize_scaled(
+    weight: Tensor, scale: Tensor, quantize: Callable[[Tensor], QuantizedWeight], out: Tensor, change: bool
+) -> None:
+    """Write what a weight is once it has been scaled, quantized and scaled back, or by how much that changes it."""
     rows = max(1, CHUNK_WEIGHTS // weight.shape[1])
     for start in range(0, len(weight), rows):
-        scaled = weight[start : start + rows] * scale
-        out[start : start + rows] = quantize(scaled).dequantize().div_(scale)
+        before, after = weight[start : start + rows], out[start : start + rows]
+        torch.div(quantize(before * scale).dequantize(), scale, out=after)
+        if change:
+            after.sub_(before)
 
 
 def _error(inspected: nn.Module, weights: dict[str, Tensor], calls: Sequence[Call], power: int, limit: float) -> float:
@@ -214,9 +233,11 @@ def _error(inspected: nn.Module, weights: dict[str, Tensor], calls: Sequence[Cal
     for call in calls:
         args, kwargs, expected = fetch((call.args, call.kwargs, call.output))
         output = hidden_states(functional_call(inspected, weights, args, kwargs))
-        change = (output - expected).abs().flatten(0, -2)
+        if not isinstance(inspected, nn.Linear):
+            output = output - expected
+        change = output.abs().flatten(0, -2)
         if power == 2:
-            change = change.square()
+            change = change.square_()
         total += float((change.mean(dim=-1) * call.weights).sum(dtype=torch.float64))
         # sums only grow, so that this candidate is behind for good; NaN must not pass for a small error
         if not total <= limit:
@@ -228,7 +249,7 @@ def search_stack(
     model: nn.Module,
     blocks: Sequence[str],
     groups: Mapping[str, Sequence[ScaleGroup]],
-    batches: Sequence[Batch],
+    batches: list[Batch],
     quantize: Mapping[str, Callable[[Tensor], QuantizedWeight]],
     power: int,
     hold: Hold = in_memory,
@@ -247,7 +268,8 @@ def search_stack(
         Dotted names, in order.
     groups : mapping of str to sequence of ScaleGroup
         The groups of each block.
-    batches : sequence of Batch
+    batches : list of Batch
+        Emptied once all have entered the first block, so that nothing that they hold outlives its use.
     quantize : mapping of str to callable
         By dotted layer name. Groups without a quantized linear, and groups whose scale nothing absorbs, are left out.
     power : int
@@ -264,8 +286,9 @@ def search_stack(
     """
     store = store or ActivationStore()
     with FastLinears():
-        inputs = [record_block_inputs(model, blocks, batch.run, store) for batch in batches]
-    hidden = [block_inputs.hidden for block_inputs in inputs]
+        hidden, others = enter_stack(model, blocks, [batch.run for batch in batches], store)
+    counts = [(batch.real, batch.weights) for batch in batches]
+    batches.clear()
     # what a group's like in the block before chose
     before: dict[int, float] = {}
     for index, block_name in enumerate(blocks):
@@ -276,40 +299,87 @@ def search_stack(
         ]
         with hold(block_name):
             block = model.get_submodule(block_name)
-            records: dict[ScaleGroup, tuple[list[Tensor], list[Call]]] = {group: ([], []) for group in wanted}
-            # a block may read several of the tokens that enter it as one
-            tokens = dict.fromkeys(wanted, 0)
-            for place, (batch, block_inputs) in enumerate(zip(batches, inputs, strict=True)):
+            sources = _sources(model, wanted)
+            records = {group: _Record(model, group, group not in sources, store) for group in wanted}
+            for place, (real, weights) in enumerate(counts):
                 known: dict[int, Stored] = {}
-                states, others = fetch((hidden[place], block_inputs.others[index]), known)
+                states, more = fetch((hidden[place], others[place][index]), known)
                 with ExitStack() as hooks, FastLinears():
-                    recorders = [(group, _Recorder(model, group, hooks)) for group in wanted]
-                    hidden[place] = store.put(run_block(block, states, others))
-                for group, recorder in recorders:
-                    magnitudes, calls = records[group]
-                    read = recorder.read.flatten(0, -2)
-                    real = read.new_ones(len(read), dtype=torch.bool) if batch.real is None else batch.real
-                    magnitudes.append(read[real].abs().sum(dim=0, dtype=torch.float64))
-                    tokens[group] += int(real.sum())
-                    weights = real.float() if batch.weights is None else batch.weights[group.kind][index]
-                    calls.append(recorder.call(model, weights, store, known))
+                    for record in records.values():
+                        record.watch(hooks, real)
+                    hidden[place] = store.put(run_block(block, states, more))
+                for group, record in records.items():
+                    record.add(None if weights is None else weights[group.kind][index], known)
             choices = []
             for place, group in enumerate(wanted):
-                # taken out, so that no group's activations outlive its search
-                magnitudes, calls = records.pop(group)
+                record = records[group]
+                source = sources.get(group)
+                if source is not None:
+                    record.derive(records.pop(source))
                 choice = search_scale(
                     group,
                     model.get_submodule(group.inspected),
                     {_local_weight(group, name): model.get_submodule(name) for name in group.linears},
-                    torch.stack(magnitudes).sum(dim=0).div(tokens[group]).float(),
-                    _in_pieces(calls, store) if _tokens_alone(model, group) else calls,
+                    record.mean_magnitude(),
+                    record.calls(),
                     {_local_weight(group, name): quantize[name] for name in group.linears if name in quantize},
                     power,
                     first=before.get(place, LIKELY_EXPONENT),
                 )
                 choices.append(choice)
+                # no group's activations outlive their use
+                del record
+                if group not in sources.values():
+                    del records[group]
             before = {place: choice.exponent for place, choice in enumerate(choices)}
             yield choices
+
+
+def stored_channels(model: nn.Module, groups: Sequence[ScaleGroup]) -> int:
+    """Return the numbers that the search of a block stores of a token at most, beside what the block yields.
+
+    They are what those of its groups read and yield that are not searched yet.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Only shapes are read.
+    groups : sequence of ScaleGroup
+        Of the block.
+    """
+    searched = [group for group in groups if group.previous is not None]
+    sources = _sources(model, searched)
+    widths = {group: _width(model, group) for group in searched}
+    kept = [group for group in searched if group not in sources]
+    peak = sum(widths[group] for group in kept)
+    for group in searched:
+        if group in sources:
+            kept[kept.index(sources[group])] = group
+        peak = max(peak, sum(widths[other] for other in kept))
+        if group not in sources.values():
+            kept.remove(group)
+    return peak
+
+
+def _width(model: nn.Module, group: ScaleGroup) -> int:
+    """Return the numbers that are stored of a token for one group: what it reads, and what is inspected yields."""
+    read = model.get_submodule(group.linears[0]).in_features
+    return read if isinstance(model.get_submodule(group.inspected), nn.Linear) else 2 * read
+
+
+def _sources(model: nn.Module, groups: Sequence[ScaleGroup]) -> dict[ScaleGroup, ScaleGroup]:
+    """Return the groups whose inspected linear lies within what an earlier group inspects, each with that group.
+
+    No group is the source of two.
+    """
+    sources: dict[ScaleGroup, ScaleGroup] = {}
+    for place, group in enumerate(groups):
+        if isinstance(model.get_submodule(group.inspected), nn.Linear):
+            for other in groups[:place]:
+                within = group.kind == other.kind and group.inspected.startswith(f"{other.inspected}.")
+                if within and other not in sources.values():
+                    sources[group] = other
+    return sources
 
 
 def _tokens_alone(model: nn.Module, group: ScaleGroup) -> bool:
@@ -317,59 +387,166 @@ def _tokens_alone(model: nn.Module, group: ScaleGroup) -> bool:
     return group.kind == "mlp" or isinstance(model.get_submodule(group.inspected), nn.Linear)
 
 
-def _in_pieces(calls: list[Call], store: ActivationStore) -> list[Call]:
-    """Put the tokens of calls together anew, `PIECE_TOKENS` at a time, those whose error will weigh most first.
-
-    How large a token's error will be is guessed from its output; the guess decides about the order alone. The list is
-    emptied call by call, so that little more than one copy of the activations exists at a time.
-    """
-    weights = torch.cat([call.weights for call in calls])
-    guesses = torch.cat([call.output.get().abs().mean(dim=-1) for call in calls]) * weights
-    order = guesses.argsort(descending=True, stable=True)
-    places = torch.empty_like(order)
-    places[order] = torch.arange(len(order), device=order.device)
-    states, output = (store.rows(len(order), stored.shape[-1]) for stored in (calls[0].args[0], calls[0].output))
-    calls.reverse()
-    start = 0
-    while calls:
-        call = calls.pop()
-        chosen = places[start : start + len(call.weights)]
-        states.put(chosen, call.args[0].get())
-        output.put(chosen, call.output.get())
-        start += len(chosen)
-    pieces = []
-    for start in range(0, len(order), PIECE_TOKENS):
-        some = order[start : start + PIECE_TOKENS]
-        stop = start + len(some)
-        pieces.append(Call((states.part(start, stop),), {}, output.part(start, stop), weights[some]))
-    return pieces
-
-
 def _local_weight(group: ScaleGroup, linear: str) -> str:
     """Return the name of a linear's weight as seen from the inspected module, which may be the linear itself."""
     return f"{linear}.weight".removeprefix(f"{group.inspected}.")
 
 
-class _Recorder:
-    """Records one call of a group's inspected module and the input of the group's linears."""
+class _Reached(Exception):
+    """The linear whose input is wanted was reached."""
 
-    def __init__(self, model: nn.Module, group: ScaleGroup, hooks: ExitStack) -> None:
-        self.group = group
-        inspected, linear = model.get_submodule(group.inspected), model.get_submodule(group.linears[0])
-        hooks.callback(linear.register_forward_pre_hook(self._read).remove)
-        hooks.callback(inspected.register_forward_hook(self._call, with_kwargs=True).remove)
 
-    def _read(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        self.read = args[0]
+def _ordered(parts: list[Tensor], order: Tensor) -> Tensor:
+    """Return the rows of matrices in an order; the list is emptied, so that little more than two copies ever exist."""
+    rows = parts[0].new_empty(len(order), parts[0].shape[1])
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(order), device=order.device)
+    start = 0
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        rows[places[start : start + len(part)]] = part
+        start += len(part)
+    return rows
 
-    def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        self.args, self.kwargs, self.output = args, kwargs, hidden_states(output)
 
-    def call(self, model: nn.Module, weights: Tensor, store: ActivationStore, known: dict[int, Stored]) -> Call:
-        """Return the call, stored; where tokens do not see each other, only those whose error counts."""
-        if not _tokens_alone(model, self.group):
-            args, kwargs, output = store.put_all((self.args, self.kwargs, self.output), known)
-            return Call(args, kwargs, output, weights)
+@dataclass(frozen=True)
+class _Rows:
+    """Tokens that do not see each other, in the order in which they are looked at.
+
+    `guesses` say how much the error of each will weigh. They decide about the order alone.
+    """
+
+    states: Stored
+    output: Stored | None
+    weights: Tensor
+    guesses: Tensor
+
+    def pieces(self) -> Iterator[tuple[float, Call]]:
+        """Yield calls of no more than `PIECE_TOKENS`, each with the mean of its guesses."""
+        for start in range(0, len(self.weights), PIECE_TOKENS):
+            stop = min(start + PIECE_TOKENS, len(self.weights))
+            output = None if self.output is None else self.output.rows(start, stop)
+            call = Call((self.states.rows(start, stop),), {}, output, self.weights[start:stop])
+            yield float(self.guesses[start:stop].mean()), call
+
+
+class _Record:
+    """What the search of one group reads: the magnitudes of its input, and calls of what it inspects.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    group : ScaleGroup
+    at_once : bool
+        Whether calls are recorded while the block runs, and not derived from those of another group.
+    store : ActivationStore
+    """
+
+    def __init__(self, model: nn.Module, group: ScaleGroup, at_once: bool, store: ActivationStore) -> None:
+        self.model, self.group, self.at_once, self.store = model, group, at_once, store
+        self.inspected = model.get_submodule(group.inspected)
+        self.alone = _tokens_alone(model, group)
+        # a block may read several of the tokens that enter it as one
+        self.tokens = 0
+        self._magnitudes: list[Tensor] = []
+        self._weights: list[Tensor] = []
+        # whole calls where tokens see each other, else rows, of which some wait for others to be stored with
+        self._calls: list[Call] = []
+        self._rows: list[_Rows] = []
+        self._waiting: list[tuple[Tensor, Tensor | None, Tensor]] = []
+
+    def watch(self, hooks: ExitStack, real: Tensor | None) -> None:
+        """Record the next call; `real` says which tokens are not padding, None that all are."""
+        linear = self.model.get_submodule(self.group.linears[0])
+
+        def read(module: nn.Module, args: tuple[Any, ...]) -> None:
+            states = args[0].flatten(0, -2)
+            self._real = states.new_ones(len(states), dtype=torch.bool) if real is None else real
+            self.tokens += int(self._real.sum())
+            self._magnitudes.append(states[self._real].abs().sum(dim=0, dtype=torch.float64))
+
+        def called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            self._called = args, kwargs, hidden_states(output)
+
+        hooks.callback(linear.register_forward_pre_hook(read).remove)
+        if self.at_once:
+            hooks.callback(self.inspected.register_forward_hook(called, with_kwargs=True).remove)
+
+    def add(self, weights: Tensor | None, known: dict[int, Stored]) -> None:
+        """Store the call that was watched.
+
+        Parameters
+        ----------
+        weights : Tensor, float32, shape (tokens,), or None
+            What the error of each token counts; None is 1, for padding 0.
+        known : dict of int to Stored
+            What is stored already, as `ActivationStore.put_all` takes it.
+        """
+        weights = self._real.float() if weights is None else weights
+        if not self.at_once:
+            self._weights.append(weights)
+            return
+        args, kwargs, output = self._called
+        del self._called
+        if self.alone:
+            self._add_rows(args[0], None if isinstance(self.inspected, nn.Linear) else output, weights)
+        else:
+            self._calls.append(Call(*self.store.put_all((args, kwargs, output), known), weights))
+
+    def derive(self, source: "_Record") -> None:
+        """Make what the inspected linear reads from what a module around it read, which is given up piece by piece."""
+        weights = iter(self._weights)
+        while source._calls:
+            call = source._calls.pop(0)
+            self._add_rows(self._input(source.inspected, *fetch((call.args, call.kwargs))), None, next(weights))
+        source._store_waiting()
+        while source._rows:
+            rows = source._rows.pop(0)
+            self._add_rows(self._input(source.inspected, (rows.states.get(),), {}), None, rows.weights)
+
+    def _input(self, around: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Return what the inspected linear reads when the module around it is called."""
+        found: list[Tensor] = []
+
+        def stop(module: nn.Module, args: tuple[Any, ...]) -> None:
+            found.append(args[0])
+            raise _Reached
+
+        handle = self.inspected.register_forward_pre_hook(stop)
+        with FastLinears(), suppress(_Reached):
+            around(*args, **kwargs)
+        handle.remove()
+        return found[0]
+
+    def _add_rows(self, states: Tensor, output: Tensor | None, weights: Tensor) -> None:
+        """Add tokens that do not see each other, those whose error counts."""
         kept = weights > 0
-        states, output = (value.flatten(0, -2)[kept] for value in (self.args[0], self.output))
-        return Call((store.put(states),), {}, store.put(output), weights[kept])
+        flat = (None if tensor is None else tensor.flatten(0, -2)[kept] for tensor in (states, output))
+        self._waiting.append((*flat, weights[kept]))
+        if sum(len(some) for *_, some in self._waiting) >= STORED_TOKENS:
+            self._store_waiting()
+
+    def _store_waiting(self) -> None:
+        """Store the rows that wait, those whose error will weigh most first."""
+        if not self._waiting:
+            return
+        states, outputs, weights = map(list, zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        weighed = states if outputs[0] is None else outputs
+        weights = torch.cat(weights)
+        guesses = torch.cat([some.abs().mean(dim=-1) for some in weighed]) * weights
+        guesses, order = guesses.sort(descending=True, stable=True)
+        stored = self.store.put(_ordered(states, order))
+        output = None if outputs[0] is None else self.store.put(_ordered(outputs, order))
+        self._rows.append(_Rows(stored, output, weights[order], guesses))
+
+    def mean_magnitude(self) -> Tensor:
+        """Return the mean |x| of each input channel over all tokens but padding, float32."""
+        return torch.stack(self._magnitudes).sum(dim=0).div(self.tokens).float()
+
+    def calls(self) -> list[Call]:
+        """Return the calls, where tokens do not see each other in pieces, those that will weigh most first."""
+        self._store_waiting()
+        pieces = [piece for rows in self._rows for piece in rows.pieces()]
+        return self._calls + [call for _, call in sorted(pieces, key=lambda piece: piece[0], reverse=True)]

@@ -158,8 +158,8 @@ class ScaleSearching(CalibratedMethod):
     """The record of a method that searches scales of input channels.
 
     Beside what `quantrust.quantization.calibration_memory` counts, the search takes what it reads of a batch, and the
-    weights of the linears that it tries out once more. Between blocks it stores twice what enters a block, and what
-    those of its groups read and yield that are not searched yet.
+    weights of the linears that it tries out once more. It stores what a block yields, which takes the place of what
+    entered it, and what those of its groups read and yield that are not searched yet (`stored_channels`).
 
     Attributes
     ----------
@@ -206,19 +206,17 @@ class ScaleSearching(CalibratedMethod):
         searching = reading.forward + ITEMSIZE * (reading.tokens * _recorded_channels(stack) + group)
         return [searching, *self.weighing.steps(reading, head)]
 
-    def vision_channels(self, vision: Stack) -> int:
+    def vision_channels(self, seeing: Pass) -> int:
         """Return the numbers that a search stores of a patch."""
-        return _searched_channels(vision)
-
-    @property
-    def keeps_prompts(self) -> bool:
-        """Whether the prompts are still there: the vision tower is searched last."""
-        return True
+        return seeing.stack.hidden + seeing.searched + _replaced(seeing)
 
     def language_stored(self, reading: Pass, budget: int) -> int:
-        """Return the bytes that a search stores between blocks, or weighing the tokens before it."""
+        """Return the bytes that a search stores between blocks, or weighing the tokens before it.
+
+        What a block yields takes the place of the prompts, which are gone once they have entered the first.
+        """
         samples = reading.samples
-        searched = samples.count * samples.tokens * ITEMSIZE * _searched_channels(reading.stack)
+        searched = samples.count * samples.tokens * ITEMSIZE * (reading.searched + _replaced(reading))
         return max(searched, self.weighing.stored(reading, budget))
 
 
@@ -230,13 +228,9 @@ def _recorded_channels(stack: Stack) -> int:
     return 8 * stack.hidden + 2 * stack.widest
 
 
-def _searched_channels(stack: Stack) -> int:
-    """Return the numbers that a search stores of a token between blocks.
-
-    Twice what enters the block, and what those groups read and yield that are not searched yet: all of them, or of the
-    last, which reads the output of the widest linear, a copy in another order as well.
-    """
-    return max(9 * stack.hidden + stack.widest, 4 * stack.hidden + 2 * stack.widest)
+def _replaced(reading: Pass) -> int:
+    """Return the numbers, spread over all tokens, of a batch whose states are there beside those that replace them."""
+    return -(-2 * reading.stack.hidden * reading.batch // reading.samples.count)
 
 
 def _describe(choice: ScaleChoice) -> dict[str, Any]:
