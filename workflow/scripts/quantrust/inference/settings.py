@@ -7,8 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
-class DumpSettings:
+@dataclass(frozen=True, kw_only=True)
+class _Computing:
+    """What answers and matches have in common: how many items a model reads at a time, and how it computes."""
+
+    batch_size: int = 256
+    images_per_batch: int = 128
+    images_per_chunk: int = 128
+    dtype: str = "float32"
+    kernel: str = "reference"
+    device: str = "cpu"
+    attention: str = "sdpa"
+
+    def record(self) -> str:
+        """Return the settings as JSON, as a features file names them."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DumpSettings(_Computing):
     """The settings that an answer may depend on: the config's `features` and `compute`, without those that spread work.
 
     Attributes
@@ -37,26 +54,15 @@ class DumpSettings:
     prompt: str = "{question}"
     max_new_tokens: int = 8
     top_k: int | None = 20
-    batch_size: int = 256
-    images_per_batch: int = 128
-    images_per_chunk: int = 128
-    dtype: str = "float32"
-    kernel: str = "reference"
-    device: str = "cpu"
-    attention: str = "sdpa"
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any]) -> "DumpSettings":
         """Read the settings from a config, which calls the whole vocabulary `all`."""
         return cls(**{**settings, "top_k": None if settings["top_k"] == "all" else settings["top_k"]})
 
-    def record(self) -> str:
-        """Return the settings as JSON, as a features file names them."""
-        return json.dumps(dataclasses.asdict(self))
 
-
-@dataclass(frozen=True)
-class MatchSettings:
+@dataclass(frozen=True, kw_only=True)
+class MatchSettings(_Computing):
     """The settings that a match may depend on: the config's `features` and `compute`, without those that spread work.
 
     Attributes
@@ -74,14 +80,3 @@ class MatchSettings:
     """
 
     rerank: int = 128
-    batch_size: int = 256
-    images_per_batch: int = 128
-    images_per_chunk: int = 128
-    dtype: str = "float32"
-    kernel: str = "reference"
-    device: str = "cpu"
-    attention: str = "sdpa"
-
-    def record(self) -> str:
-        """Return the settings as JSON, as a features file names them."""
-        return json.dumps(dataclasses.asdict(self))
