@@ -110,6 +110,19 @@ def test_items_are_read_from_lines_csv_and_official_questions(tmp_path):
     assert item == Item(str(tmp_path / "val2014" / "COCO_val2014_000000000003.jpg"), "is it?", "7")
 
 
+def test_items_of_a_bundle_for_captions_need_no_question(tmp_path):
+    (tmp_path / "i.jsonl").write_text('{"image": "a.png"}\n{"image": "b.png"}\n')
+    (tmp_path / "i.csv").write_text("image,question\na.png,\nb.png,describe it.\n")
+    expected = [Item(str(tmp_path / f"{name}.png"), "describe it.", str(row)) for row, name in ((1, "a"), (2, "b"))]
+    assert read_items(tmp_path / "i.jsonl", asked="describe it.") == expected
+    assert read_items(tmp_path / "i.csv", asked="describe it.") == expected
+    captions = [{"id": 3, "image_id": 7, "caption": "a cat"}, {"id": 4, "image_id": 7, "caption": "a black cat"}]
+    official = {"images": [{"id": 7, "file_name": "c.png"}], "annotations": captions}
+    (tmp_path / "i.json").write_text(json.dumps(official))
+    (item,) = read_items(tmp_path / "i.json", tmp_path, asked="describe it.")
+    assert (item.item_id, item.question) == ("7", "describe it.")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -73,8 +73,9 @@ def test_a_bundle_from_the_command_line_answers(study_folder, asked, tmp_path, c
         (["--image", "absent.png", "--question", "is it?"], "absent.png: no such file"),
         (["--image", "absent.png", "--question", " "], "--question is empty"),
         (["--image", "absent.png", "--question", "is it?", "--risk", "0.3"], "no operating point for risk limit 0.3"),
-        (["--image", "absent.png"], "expected either --image and --question, or --items and --out"),
-        (["--items", "absent.jsonl"], "expected either --image and --question, or --items and --out"),
+        (["--image", "absent.png"], "answers questions; expected --question beside --image"),
+        (["--question", "is it?"], "expected either --image and --question (--image alone of a bundle for captions)"),
+        (["--items", "absent.jsonl"], "(--image alone of a bundle for captions), or --items and --out"),
         (["--items", "absent.jsonl", "--out", "out.jsonl"], "absent.jsonl: no such file"),
     ],
 )

@@ -3,15 +3,19 @@
 import dataclasses
 import shutil
 
+import polars as pl
 import pytest
 from huggingface_hub import ModelCard
 
 from bundled_study import write
+from quantrust.artifacts.tables import read_table
 from quantrust.bundle.card import model_card
 from quantrust.bundle.record import read_bundle
 from quantrust.bundle.write import BundleChoice, write_bundle
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.operating_points import read_operating_points, write_operating_points
+from quantrust.evaluation.shipped_points import DIVIDED
+from quantrust.files import read_object
 
 
 @pytest.mark.parametrize(
@@ -72,9 +76,6 @@ def test_a_card_without_certificates_licence_and_shifts_says_so(bundled_study, b
     val = [dataclasses.replace(point, measured=()) for point in record.points if not point.certified]
     points = dataclasses.replace(record.operating_points, points=tuple(val), certification=None)
     bare = dataclasses.replace(record, operating_points=points, license=None)
-    from quantrust.artifacts.tables import read_table
-    from quantrust.files import read_object
-
     quantization = read_object(bundle_folder / "checkpoint" / "quantization.json")
     text = model_card(bare, quantization, read_table(bundled_study.sources().metrics))
 
@@ -83,10 +84,34 @@ def test_a_card_without_certificates_licence_and_shifts_says_so(bundled_study, b
     assert "has no shifted dataset" in text
 
 
-def test_the_card_of_what_others_quantized_says_what_its_layers_are(bundled_study, bundle_folder):
-    from quantrust.artifacts.tables import read_table
-    from quantrust.files import read_object
+def test_the_card_of_a_bundle_for_captions_speaks_of_pictures(bundled_study, bundle_folder):
+    record = read_bundle(bundle_folder)
+    certification = dataclasses.replace(record.operating_points.certification, divided=DIVIDED)
+    captions = dataclasses.replace(
+        record,
+        operating_points=dataclasses.replace(record.operating_points, certification=certification),
+        item="picture",
+        quality="F1 of facts",
+        asked="describe the picture.",
+    )
+    quantization = read_object(bundle_folder / "checkpoint" / "quantization.json")
+    metrics = read_table(bundled_study.sources().metrics)
+    accuracy = metrics.filter(pl.col("metric") == "accuracy")
+    metrics = pl.concat([metrics, accuracy.with_columns(metric=pl.lit("cider_d"), value=pl.lit(1.25))])
+    text = model_card(captions, quantization, metrics)
+    assert "question" not in text and "accuracy" not in text
+    assert "pipeline_tag: image-to-text" in text
+    assert "It is shown a picture, asked `describe the picture.`, and answers, or abstains" in text
+    assert "quantrust answer . --image picture.png --risk 0.2" in text
+    assert 'bundle.answer("picture.png", risk=0.2)' in text
+    assert (
+        "| F1 of facts (1 = every answer fully right) |" in text and "| CIDEr-D (higher is better) | 1.2500 |" in text
+    )
+    alone = model_card(dataclasses.replace(captions, asked=""), quantization, metrics)
+    assert "It is shown a picture, without a question, and answers" in alone
 
+
+def test_the_card_of_what_others_quantized_says_what_its_layers_are(bundled_study, bundle_folder):
     quantization = read_object(bundle_folder / "checkpoint" / "quantization.json")
     quantization |= {"scheme": "others", "settings": {"method": "gptq", "external": {}}}
     for row in quantization["layers"]:

@@ -82,7 +82,8 @@ class BundleAnswerer:
         batch_size : int, optional
             Questions that are decoded together; by default as in the study.
         """
-        faults = self._faults_of_questions(chunk) | chunk.faults
+        texts = [self._record.asked if item.question is None else item.question for item in chunk.items]
+        faults = self._faults_of_questions(texts) | chunk.faults
         encoded, refused = self._encode(chunk)
         asked = []
         for place, key in enumerate(chunk.keys):
@@ -94,7 +95,7 @@ class BundleAnswerer:
         answerer = self._answerer if batch_size is None else self._with_batches_of(batch_size)
 
         def work(places: Sequence[int]) -> list[tuple[str, float, Usage]]:
-            questions = [chunk.items[place].question for place in places]
+            questions = [texts[place] for place in places]
             images = [encoded[chunk.keys[place]] for place in places]
             names = [f"question {shown(question)}" for question in questions]
             columns = answerer.answer_columns(questions, images, names, "items")
@@ -118,9 +119,11 @@ class BundleAnswerer:
         whole = self._answerer
         return Answerer(whole.family, whole.model, whole.processor, replace(whole.settings, batch_size=batch_size))
 
-    def _faults_of_questions(self, chunk: Chunk) -> dict[int, str]:
+    def _faults_of_questions(self, questions: Sequence[Any]) -> dict[int, str]:
         """Return why questions cannot be asked, by the places of their items."""
-        questions: list[Any] = [item.question for item in chunk.items]
+        if self._record.asked is not None:
+            others = {place: self._record.other_question(question) for place, question in enumerate(questions)}
+            return {place: fault for place, fault in others.items() if fault is not None}
         faults = {
             place: f"question is {shown(question)}; expected a text"
             for place, question in enumerate(questions)

@@ -6,15 +6,26 @@ import polars as pl
 from huggingface_hub import EvalResult, ModelCardData
 
 from quantrust.bundle.record import BundleRecord, percent
+from quantrust.evaluation.metric_records import METRICS as RECORDS
+from quantrust.evaluation.metric_records import metric_named
 from quantrust.evaluation.operating_points import Measured, OperatingPoint
+from quantrust.report.wording import PICTURE, item, items, quality_name, speaking_of
 
-TASK = "visual-question-answering"
-METRICS = {
-    "accuracy": "accuracy (1 = every answer fully right)",
+TASKS = {PICTURE: ("image-to-text", "image captioning")}
+"""Of items that are no questions, what the hub calls the task, and its name."""
+QUESTIONS = ("visual-question-answering", "visual question answering")
+METRICS = ("accuracy", *(metric.name for metric in RECORDS if metric.of_corpus), "aurc", "ece")
+"""Metrics of the whole test set, by their names in a study, that the card shows."""
+NAMES = {
     "aurc": "area under the risk-coverage curve (lower is better)",
     "ece": "expected calibration error (lower is better)",
 }
-"""Metrics of the whole test set, by their names in a study, that the card shows."""
+
+
+def _metric_name(name: str) -> str:
+    if name == "accuracy":
+        return f"{quality_name()} (1 = every answer fully right)"
+    return NAMES.get(name) or f"{metric_named(name).label} (higher is better)"
 
 
 def model_card(record: BundleRecord, quantization: dict[str, Any], metrics: pl.DataFrame) -> str:
@@ -28,7 +39,11 @@ def model_card(record: BundleRecord, quantization: dict[str, Any], metrics: pl.D
     metrics : polars.DataFrame
         The variant's metrics table.
     """
-    found = _whole_test_set(record, metrics)
+    with speaking_of(record.words):
+        return _text(record, quantization, _whole_test_set(record, metrics))
+
+
+def _text(record: BundleRecord, quantization: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
     parts = [
         f"---\n{_metadata(record, quantization, found)}\n---",
         f"# {record.name}, with abstention",
@@ -56,14 +71,22 @@ def _whole_test_set(record: BundleRecord, metrics: pl.DataFrame) -> dict[str, di
         pl.col("metric").is_in(list(METRICS)),
         pl.col("value").is_not_null(),
     )
-    return {row["metric"]: row for row in rows.iter_rows(named=True)}
+    by_name = {row["metric"]: row for row in rows.iter_rows(named=True)}
+    return {name: by_name[name] for name in METRICS if name in by_name}
 
 
 def _metadata(record: BundleRecord, quantization: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
     dataset = {"dataset_type": record.id_dataset, "dataset_name": record.id_dataset, "dataset_split": "test"}
-    task = {"task_type": TASK, "task_name": "visual question answering"}
+    pipeline, task_name = TASKS.get(record.item, QUESTIONS)
+    task = {"task_type": pipeline, "task_name": task_name}
     results = [
-        EvalResult(**task, **dataset, metric_type=name, metric_name=METRICS[name], metric_value=row["value"])
+        EvalResult(
+            **task,
+            **dataset,
+            metric_type=quality_name() if name == "accuracy" else name,
+            metric_name=_metric_name(name),
+            metric_value=row["value"],
+        )
         for name, row in found.items()
     ]
     for point in record.points:
@@ -78,11 +101,11 @@ def _metadata(record: BundleRecord, quantization: dict[str, Any], found: dict[st
     card = ModelCardData(
         base_model=record.base_model,
         license=record.license,
-        pipeline_tag=TASK,
+        pipeline_tag=pipeline,
         library_name="quantrust",
         tags=["quantrust", "quantized", "selective-prediction", "abstention"],
         datasets=[record.id_dataset],
-        metrics=["accuracy"],
+        metrics=[quality_name()],
         model_name=record.name,
         eval_results=results,
         base_model_relation="quantized" if record.base_model else None,
@@ -118,19 +141,27 @@ def _summary(record: BundleRecord, quantization: dict[str, Any]) -> str:
         licence = "The study names no licence for the base model: look it up before you use or share these weights."
     return (
         f"A bundle: {base} under the scheme `{record.operating_points.scheme}`, with the confidence estimator "
-        f"`{record.estimator}` and thresholds on it. It answers a question about an image, or abstains where its "
+        f"`{record.estimator}` and thresholds on it. {_what_it_does(record)}, or abstains where its "
         f"confidence is below a threshold. Its weights take {size['weights_file'] / 1e6:,.1f} MB, "
         f"{size['model_bits_per_weight']:.2f} bits a weight ({size['bfloat16'] / 1e6:,.1f} MB in bfloat16). {licence}"
     )
 
 
+def _what_it_does(record: BundleRecord) -> str:
+    if record.asked is None:
+        return "It answers a question about an image"
+    shown = f"asked `{record.asked}`" if record.asked else "without a question"
+    return f"It is shown a picture, {shown}, and answers"
+
+
 def _use(record: BundleRecord) -> str:
     risk = repr(record.risk)
+    option, argument = (' --question "what is it?"', '"what is it?", ') if record.asked is None else ("", "")
     return (
         '```sh\npip install "quantrust[models]"\n'
-        f'quantrust answer . --image picture.png --question "what is it?" --risk {risk}\n```\n\n'
+        f"quantrust answer . --image picture.png{option} --risk {risk}\n```\n\n"
         '```python\nfrom quantrust import Bundle\n\nbundle = Bundle.load(".")\n'
-        f'found = bundle.answer("picture.png", "what is it?", risk={risk})\n'
+        f'found = bundle.answer("picture.png", {argument}risk={risk})\n'
         "print(found.answer if found.answered else None, found.confidence, found.certified)\n```"
     )
 
@@ -138,7 +169,7 @@ def _use(record: BundleRecord) -> str:
 def _points(record: BundleRecord) -> str:
     conditions = record.operating_points.conditions
     lines = [
-        f"A question is answered if its confidence is at least the threshold. Measured on test questions of "
+        f"An answer is given if its confidence is at least the threshold. Measured on test {items()} of "
         f"`{record.id_dataset}`, on {conditions.device} with {conditions.dtype}, kernel {conditions.kernel} and "
         f"attention {conditions.attention}. `bundle.json` has the whole numbers.",
         "",
@@ -148,7 +179,9 @@ def _points(record: BundleRecord) -> str:
     for point in record.points:
         one = point.measured[0] if point.measured else None
         coverage, risk = ("not measured", "not measured") if one is None else (_coverage(one), _risk(one))
-        where = f"{point.questions:,} questions about {point.images:,} images of {point.dataset}, {point.split}"
+        about = "" if item() == PICTURE else f" about {point.images:,} images"
+        sample = f"{point.questions:,} {items()}{about}"
+        where = f"{sample} of {point.dataset}, {point.split}"
         lines.append(
             f"| {percent(point.risk_limit)} | {_kind(point)} | `{point.threshold!r}` | {where} | {coverage} | {risk} |"
         )
@@ -156,7 +189,7 @@ def _points(record: BundleRecord) -> str:
     if certification is not None and any(point.certified for point in record.points):
         lines += [
             "",
-            f"All certificates hold together except with probability {certification.delta!r}, for one question an "
+            f"All certificates hold together except with probability {certification.delta!r}, for one {item()} an "
             f"image, of images drawn as those of `{certification.dataset}` were. Declared before: "
             f"{certification.schemes} scheme{'s' * (certification.schemes != 1)}, the estimators "
             f"{', '.join(certification.estimators)}, the risk limits "
@@ -172,7 +205,7 @@ def _shifts(record: BundleRecord) -> str:
     rows = [(point, one) for point in record.points for one in point.measured[1:]]
     if not rows:
         return (
-            "The study has no shifted dataset: what happens on other pictures or questions than those of "
+            f"The study has no shifted dataset: what happens on other {_drawn('or')} than those of "
             f"`{record.id_dataset}` was not measured, and no threshold promises anything there."
         )
     lines = [
@@ -199,26 +232,31 @@ def _kept(point: OperatingPoint, one: Measured) -> str:
 def _whole(record: BundleRecord, found: dict[str, dict[str, Any]]) -> str:
     if not found:
         return f"The study's metrics hold nothing of `{record.estimator}` on `{record.id_dataset}`."
-    lines = ["Without abstention:", "", "| metric | value | interval | questions |", "|---|---|---|---|"]
+    lines = ["Without abstention:", "", f"| metric | value | interval | {items()} |", "|---|---|---|---|"]
     for name, row in found.items():
         interval = "" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}"
-        lines.append(f"| {METRICS[name]} | {row['value']:.4f} | {interval} | {row['n']:,} |")
+        lines.append(f"| {_metric_name(name)} | {row['value']:.4f} | {interval} | {row['n']:,} |")
     return "\n".join(lines)
 
 
 def _limits(record: BundleRecord) -> str:
     return "\n".join(
         [
-            f"* All of this holds in distribution of `{record.id_dataset}`: for pictures and questions drawn as its "
+            f"* All of this holds in distribution of `{record.id_dataset}`: for {_drawn('and')} drawn as its "
             "own were. Yours are others. `quantrust recalibrate` sets thresholds on a sample of yours.",
-            "* Risk is a mean over the answers given. Single answers, and kinds of questions, may be worse.",
+            f"* Risk is a mean over the answers given. Single answers, and kinds of {items()}, may be worse.",
             "* Thresholds belong to the conditions above. Under others the bundle answers with `certified: false` and "
             "a note.",
-            "* Questions answered in other batches, or alone, get confidences that differ in their last digits, and a "
-            "confidence that close to the threshold may fall on its other side.",
+            f"* {items().capitalize()} answered in other batches, or alone, get confidences that differ in their last "
+            "digits, and a confidence that close to the threshold may fall on its other side.",
             f"* An answer ends after {record.settings.max_new_tokens} tokens.",
         ]
     )
+
+
+def _drawn(between: str) -> str:
+    """Return what is drawn from a distribution: pictures, and what is asked about them where that differs."""
+    return items() if item() == PICTURE else f"pictures {between} {items()}"
 
 
 def _kind(point: OperatingPoint) -> str:
@@ -226,7 +264,7 @@ def _kind(point: OperatingPoint) -> str:
 
 
 def _coverage(one: Measured) -> str:
-    """Return how many questions were answered, and about what share; the share has its interval."""
+    """Return how many items were answered, and which share that is; the share has its interval."""
     return f"{one.answered:,} of {one.questions:,}: " + _share(one.coverage, one.coverage_low, one.coverage_high)
 
 

@@ -14,19 +14,20 @@ from quantrust.errors import QuantrustError
 
 @dataclass(frozen=True)
 class Item:
-    """A question about an image.
+    """A question about an image, or an image alone.
 
     Attributes
     ----------
     image : str, Path, bytes or PIL.Image.Image
         A path, the content of an image file, or a picture.
-    question : str
+    question : str or None
+        None where the bundle asks the same about every image.
     item_id : str or None
         Returned with the answer.
     """
 
     image: Any
-    question: str
+    question: str | None = None
     item_id: str | None = None
 
 

@@ -1,6 +1,7 @@
 """Files of items to answer: tables, and the official questions of datasets. No torch."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from quantrust.data.texts import identifier, text
 from quantrust.errors import QuantrustError
 from quantrust.files import read_json
 
-KEYS = ("image", "question")
 
-
-def read_items(path: str | Path, images: str | Path | None = None, format_name: str | None = None) -> list[Item]:
+def read_items(
+    path: str | Path, images: str | Path | None = None, format_name: str | None = None, asked: str | None = None
+) -> list[Item]:
     """Read items from a file.
 
     Parameters
@@ -28,6 +29,9 @@ def read_items(path: str | Path, images: str | Path | None = None, format_name: 
         The folder that images are named from. By default it is that of the file; official files need it.
     format_name : str, optional
         The format of official files; by default the one that they look like.
+    asked : str, optional
+        What a bundle asks about every image: the question of items that have none. A table then needs no column
+        ``question``.
 
     Returns
     -------
@@ -44,11 +48,13 @@ def read_items(path: str | Path, images: str | Path | None = None, format_name: 
     if images is not None and not Path(images).is_dir():
         raise QuantrustError(f"--images {images}: no such folder; expected the folder of the items' images")
     if path.suffix in TABLES:
-        items = _table(path, path.parent if images is None else Path(images))
+        items = _table(path, path.parent if images is None else Path(images), asked)
     elif path.suffix == ".json":
         if images is None:
             raise QuantrustError(f"{path}: official questions name images without their folder; give it with --images")
         items = _official(path, images, format_name)
+        if asked is not None:
+            items = [replace(item, question=item.question or asked) for item in items]
     else:
         raise QuantrustError(f"{path}: expected a file whose name ends in {', '.join(TABLES)} or .json")
     seen: set[str | None] = set()
@@ -59,9 +65,14 @@ def read_items(path: str | Path, images: str | Path | None = None, format_name: 
     return items
 
 
-def _table(path: Path, folder: Path) -> list[Item]:
+def _table(path: Path, folder: Path, asked: str | None) -> list[Item]:
     records = read_records(path)
-    images, questions = (records.column(key) for key in KEYS)
+    images = records.column("image")
+    if asked is None:
+        questions = records.column("question")
+    else:
+        given = records.columns.get("question", [MISSING] * records.size)
+        questions = [asked if question is MISSING or question in (None, "") else question for question in given]
     ids = records.columns.get("id", [MISSING] * records.size)
     rows = zip(images, questions, ids, strict=True)
     return [_item(*row, number, folder, records.where(number - 1)) for number, row in enumerate(rows, start=1)]

@@ -158,14 +158,17 @@ class Bundle:
         with self._lock:
             return self._answerer.question_tokens(question)
 
-    def answer(self, image: object, question: str, risk: float | None = None, *, kind: str | None = None) -> Answer:
+    def answer(
+        self, image: object, question: str | None = None, risk: float | None = None, *, kind: str | None = None
+    ) -> Answer:
         """Answer one question, or abstain.
 
         Parameters
         ----------
         image : str, Path, bytes or PIL.Image.Image
             A path, the content of an image file, or a picture.
-        question : str
+        question : str, optional
+            Left out of a bundle that asks the same about every image, as one for captions does.
         risk : float, optional
             The risk limit, one of those that the bundle has an operating point for; by default its own.
         kind : {"val", "certified"}, optional
@@ -197,7 +200,7 @@ class Bundle:
 
         Parameters
         ----------
-        items : iterable of Item, or of pairs of an image and a question
+        items : iterable of Item, or of pairs of an image and a question (None: what the bundle asks about every image)
         risk, kind
             As in `answer`.
         batch_size : int, optional

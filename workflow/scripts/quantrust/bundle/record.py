@@ -27,6 +27,7 @@ from quantrust.artifacts.folder_record import OF_SNAKEMAKE, check_folder
 from quantrust.artifacts.folder_record import RECORD as SEAL
 from quantrust.artifacts.records import read_record
 from quantrust.confidence.catalogue import check_estimator
+from quantrust.data.texts import shown
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.calibrators import Calibrator, calibrator_from_record, calibrator_record
 from quantrust.evaluation.operating_points import (
@@ -38,8 +39,9 @@ from quantrust.evaluation.operating_points import (
 )
 from quantrust.files import json_text, read_object
 from quantrust.inference.settings import DumpSettings
+from quantrust.report.wording import Words, words_for
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "bundle.json"
 CARD = "README.md"
 CHECKPOINT = "checkpoint"
@@ -79,6 +81,11 @@ class BundleRecord:
         The model that was quantized, by its name on the Hugging Face hub or another one.
     license : str or None
         The licence of that model, as the hub names it.
+    item, quality : str
+        What the study's task calls an item, and the quality of an answer.
+    asked : str or None
+        What was asked about every picture of the study, where that was always the same; empty where the model was shown
+        the picture alone.
     """
 
     estimator: str
@@ -88,6 +95,24 @@ class BundleRecord:
     operating_points: OperatingPoints
     base_model: str | None
     license: str | None
+    item: str = "question"
+    quality: str = "accuracy"
+    asked: str | None = None
+
+    @property
+    def words(self) -> Words:
+        """What is said of its items and of their quality."""
+        return words_for(self.item, self.quality)
+
+    def other_question(self, question: object) -> str | None:
+        """Return why a question is none that the study asked, where it asked the same about every picture.
+
+        Thresholds hold for what was measured, and all that was measured is that text.
+        """
+        if self.asked is None or question == self.asked:
+            return None
+        advice = "leave the question out" + (f", or ask {shown(self.asked)}" if self.asked else "")
+        return f"question is {shown(question)}, but this bundle was measured on one text alone; {advice}"
 
     @property
     def name(self) -> str:
@@ -241,6 +266,9 @@ class _Plain:
     risk: float
     base_model: str | None
     license: str | None
+    item: str
+    quality: str
+    asked: str | None
 
 
 def _check(record: BundleRecord, path: Path) -> None:

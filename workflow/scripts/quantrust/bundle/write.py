@@ -120,8 +120,9 @@ def _record(sources: BundleSources, choice: BundleChoice) -> BundleRecord:
         raise QuantrustError(f"estimator {choice.estimator!r:.100}: {error}") from None
     points = _points_of(read_operating_points(sources.operating_points), choice, sources.operating_points)
     notes = table_notes(sources.features)
-    if "settings" not in notes:
-        raise QuantrustError(f"{sources.features}: holds no settings, as the features of a study do; dump them anew")
+    for name in ("settings", "item", "quality"):
+        if name not in notes:
+            raise QuantrustError(f"{sources.features}: holds no {name}, as the features of a study do; dump them anew")
     if notes["weights_sha256"] != points.weights_sha256 or Conditions.from_notes(notes) != points.conditions:
         raise QuantrustError(
             f"{sources.operating_points}: was not measured on the answers of {sources.features}; let snakemake build "
@@ -133,7 +134,18 @@ def _record(sources: BundleSources, choice: BundleChoice) -> BundleRecord:
     calibrator = None
     if "+" in choice.estimator:
         calibrator = fit_calibrator(read_table(sources.scores), choice.estimator, points.id_dataset)
-    return BundleRecord(choice.estimator, choice.risk, settings, calibrator, points, choice.base_model, choice.license)
+    return BundleRecord(
+        choice.estimator,
+        choice.risk,
+        settings,
+        calibrator,
+        points,
+        choice.base_model,
+        choice.license,
+        notes["item"],
+        notes["quality"],
+        notes.get("asked"),
+    )
 
 
 def _points_of(found: OperatingPoints, choice: BundleChoice, path: str | Path) -> OperatingPoints:

@@ -24,10 +24,13 @@ EPILOG = """\
 examples:
   one question
     quantrust answer my-bundle --image cat.png --question "what is it?"
+  a caption, of a bundle of a study on captions
+    quantrust answer my-captions --image cat.png
   at a stricter risk limit, as JSON
     quantrust answer my-bundle --image cat.png --question "what is it?" \\
         --risk 0.01 --json
-  many: an object a line with image, question and, if you like, id
+  many: an object a line with image, question (not for captions) and, if you
+  like, id
     quantrust answer my-bundle --items items.jsonl --out answers.jsonl
   the official questions of a dataset
     quantrust answer my-bundle --items v2_OpenEnded_mscoco_val2014.json \\
@@ -54,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
     parser.add_argument("--image", type=Path, metavar="FILE", help="the image that is asked about")
-    parser.add_argument("--question", metavar="TEXT", help="the question")
+    parser.add_argument("--question", metavar="TEXT", help="the question; not for captions")
     parser.add_argument("--json", action="store_true", help="print all that is known of the answer as JSON")
     parser.add_argument(
         "--items", type=Path, metavar="FILE", help="questions about images: .jsonl, .csv, .parquet, or official .json"
@@ -102,7 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
     from quantrust.bundle.record import read_bundle
 
     # what is asked for in vain is said before the weights are loaded
-    read_bundle(arguments.bundle).point(arguments.risk, arguments.threshold)
+    record = read_bundle(arguments.bundle)
+    record.point(arguments.risk, arguments.threshold)
+    if arguments.items is None and arguments.question is None and record.asked is None:
+        raise QuantrustError(f"{arguments.bundle}: answers questions; expected --question beside --image")
+    if arguments.question is not None and (fault := record.other_question(arguments.question)) is not None:
+        raise QuantrustError(f"{arguments.bundle}: {fault}")
 
     def load() -> "Bundle":
         return Bundle.load(arguments.bundle, arguments.device, arguments.kernel, threads=arguments.threads)
@@ -114,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     from quantrust.bundle.answers_file import answer_items
     from quantrust.bundle.items_file import read_items
 
-    items = read_items(arguments.items, arguments.images, arguments.format)
+    items = read_items(arguments.items, arguments.images, arguments.format, record.asked)
     check_not_read(arguments.out, [arguments.items])
     check_writable(arguments.out)
     done = answer_items(load(), arguments.bundle, items, arguments.out, risk=arguments.risk, kind=arguments.threshold)
@@ -127,11 +135,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_usage(arguments: argparse.Namespace) -> None:
     one, many = (arguments.image, arguments.question), (arguments.items, arguments.out)
-    if all(part is not None for part in one) and many == (None, None) and arguments.images is None:
-        if not arguments.question.strip():
+    if arguments.image is not None and many == (None, None) and arguments.images is None:
+        if arguments.question is not None and not arguments.question.strip():
             raise QuantrustError("--question is empty; expected a text")
     elif not (all(part is not None for part in many) and one == (None, None) and not arguments.json):
-        raise QuantrustError("expected either --image and --question, or --items and --out")
+        raise QuantrustError(
+            "expected either --image and --question (--image alone of a bundle for captions), or --items and --out"
+        )
     if arguments.threads < 1:
         raise QuantrustError("--threads is 0; expected a number from 1 on")
 

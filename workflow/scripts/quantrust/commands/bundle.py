@@ -104,4 +104,5 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {record.name}, {record.estimator}, risk limits {describe_limits(record.points)}")
     if record.license is None:
         print("note: the card names no licence of the base model; --license does")
-    print(f'ask it: quantrust answer {arguments.out} --image IMAGE --question "..."')
+    question = ' --question "..."' if record.asked is None else ""
+    print(f"ask it: quantrust answer {arguments.out} --image IMAGE{question}")

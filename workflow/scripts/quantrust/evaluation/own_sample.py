@@ -61,7 +61,7 @@ class SampleSettings:
         """What each part of the sample was used for, in words."""
         return (
             f"a random share of {self.set_share:g} of the images sets thresholds and fixes the candidates; one "
-            "question of each other image certifies"
+            "answer about each other image certifies"
         )
 
 

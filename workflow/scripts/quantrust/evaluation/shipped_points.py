@@ -43,7 +43,7 @@ MEASURED = ("deployed_coverage", "deployed_risk")
 """What is measured of a threshold, as metrics are called."""
 DIVIDED = (
     "dev trains the Selector; val ends its training, fits calibrators, sets thresholds and fixes the candidates; one "
-    "question of each test image certifies"
+    "answer about each test image certifies"
 )
 """What each split of the ID dataset is used for."""
 DRAW = 15

@@ -31,7 +31,7 @@ from quantrust.inference.features_file import (
     place_of_shard,
     writing_features,
 )
-from quantrust.inference.origin import origin
+from quantrust.inference.origin import about, origin
 from quantrust.inference.pictures_kept import EncodedChunk, KeptPictures
 from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
 from quantrust.inference.question_check import faults_of_texts
@@ -149,7 +149,7 @@ def dump_features(
         Parquet with the columns of `features_schema`, those of the corpus metrics of the task among them: what each
         answer adds to the metric of its split. Its metadata name the scheme, the digest of the weights and of the plan
         of chunks, the settings, the attention of the model that ran, the device, the kernels by the quantized layers
-        that use them, the batches that were halved, and the library versions.
+        that use them, the batches that were halved, the library versions, and what `about` says of the items.
     settings : DumpSettings
     task : Task
         Of the dataset: it judges the answers.
@@ -206,7 +206,7 @@ def dump_features(
         name: {split: judge(own) for split, own in references.items()} for name, judge in task.corpus_metrics.items()
     }
     dumper = FeatureDumper(family, model, processor, settings, quality, corpus_metrics)
-    notes = origin(record, questions_path, settings, model)
+    notes = origin(record, questions_path, settings, model) | about(task, questions)
     if one_of_many:
         keep_weights(model)
     name, place = Path(questions_path).stem, place_of_shard(shard, shards)

@@ -3,6 +3,7 @@
 A change of one of these values, and of nothing else in the config, runs the jobs again that are given it.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from jinja2 import StrictUndefined, Template
@@ -12,6 +13,7 @@ from quantrust.models.processor_settings import max_aspect_ratio as max_aspect_r
 from quantrust.quantization.factorial import grids_for_tables
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import datasets_of, figures_of, has_probabilities, learning_estimators
+from quantrust.report.wording import words_for
 from quantrust.study import paths
 from quantrust.study.contents import (
     CANDIDATES,
@@ -287,14 +289,9 @@ def examples(config: Config) -> dict[str, Any]:
 
 
 def words(config: Config) -> dict[str, str]:
-    """Return what the report calls the items of the ID dataset, and the quality of answers to them.
-
-    The accuracy of every task that has one is called so; other qualities have the names that their tasks give them.
-    """
+    """Return what the report calls the items of the ID dataset, and the quality of answers to them."""
     task = load_task(task_of(config, config["study"]["id_dataset"]))
-    items = f"{task.item[:-1]}ies" if task.item.endswith("y") else f"{task.item}s"
-    quality = "accuracy" if "accuracy" in task.quality_name else task.quality_name
-    return {"item": task.item, "items": items, "quality": quality}
+    return asdict(words_for(task.item, task.quality_name))
 
 
 def shown_config(config: Config) -> dict[str, Any]:
