@@ -28,6 +28,7 @@ SCHEMA = pl.Schema(
         "confidence": pl.Float64(),
         "threshold": pl.Float64(),
         "picture": pl.Binary(),
+        "found": pl.Binary(),
     }
 )
 KINDS = ("right and kept", "right and abstained", "wrong and abstained", "wrong and kept")
@@ -52,6 +53,8 @@ class ExampleSettings:
         Questions at most of a kind, for a variant and dataset.
     seed : int
         Seed of the order.
+    matched : bool
+        Whether answers are no texts but identifiers, of an image or a caption of the split.
     """
 
     id_dataset: str
@@ -59,6 +62,7 @@ class ExampleSettings:
     risk: float
     each: int
     seed: int
+    matched: bool = False
 
 
 def write_examples(
@@ -83,7 +87,9 @@ def write_examples(
         Features by model, scheme and dataset; their answers are shown.
     out_path : str or Path
         Parquet file to write, with the columns of `SCHEMA`. Pictures are WebP files of at most `LONGEST_SIDE` pixels.
-        It is null if no threshold keeps the limit, so that nothing is kept.
+        The threshold is null if none keeps the limit, so that nothing is kept. Where answers are matched, captions
+        stand in the place of their identifiers, and ``found`` is the picture of the image that was found; a caption
+        then has no ``answers``, because ``picture`` is the one that it looks for.
     settings : ExampleSettings
 
     Raises
@@ -95,7 +101,8 @@ def write_examples(
     for dataset, questions_path in questions_paths.items():
         questions = read_table(questions_path).filter(pl.col("split") == "test")
         order = pl.Series([_place(settings.seed, dataset, name) for name in questions["question_id"]], dtype=pl.String)
-        questions = questions.with_columns(place=order).select("question_id", "image", "question", "answers", "place")
+        questions = questions.with_columns(place=order)
+        asked = questions.select("question_id", "image", "question", "answers", "place")
         for (model, scheme), scores_path in scores_paths.items():
             scores = add_calibrated(read_table(scores_path), [settings.estimator], settings.id_dataset)
             threshold = _threshold(
@@ -107,7 +114,7 @@ def write_examples(
             drawn = (
                 scores.filter((pl.col("dataset") == dataset) & (pl.col("split") == "test"))
                 .select("question_id", "quality", pl.col(settings.estimator).alias("confidence"))
-                .join(questions, on="question_id")
+                .join(asked, on="question_id")
                 .join(given.filter(pl.col("split") == "test").drop("split"), on="question_id")
                 .with_columns(
                     pl.when(right & kept)
@@ -124,6 +131,9 @@ def write_examples(
                 .group_by("kind", maintain_order=True)
                 .head(settings.each)
             )
+            drawn = drawn.with_columns(found=pl.lit(None, dtype=pl.String))
+            if settings.matched:
+                drawn = _with_what_was_found(drawn, questions)
             columns = {"model": model, "scheme": scheme, "dataset": dataset}
             tables.append(
                 drawn.with_columns(
@@ -133,9 +143,29 @@ def write_examples(
                 )
             )
     table = pl.concat(tables)
-    pictures = {path: _picture(path) for path in table["image"].unique(maintain_order=True)}
-    table = table.with_columns(picture=pl.Series([pictures[path] for path in table["image"]], dtype=pl.Binary))
+    shown = pl.concat([table["image"], table["found"].drop_nulls()]).unique(maintain_order=True)
+    pictures = {path: _picture(path) for path in shown}
+    table = table.with_columns(
+        pl.Series(name, [pictures.get(path) for path in table[column]], dtype=pl.Binary)
+        for name, column in (("picture", "image"), ("found", "found"))
+    )
     write_table(table.select(SCHEMA.names()).cast(SCHEMA), out_path)
+
+
+def _with_what_was_found(drawn: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+    """Put captions in the place of their identifiers, and name the file of an image that was found."""
+    captions = dict(queries.filter(pl.col("question") != "").select("question_id", "question").iter_rows())
+    images = dict(queries.select("image_id", "image").iter_rows())
+    found = [images.get(answer) for answer in drawn["answer"]]
+    sought = [
+        [] if path is not None else [captions.get(name, name) for name in names]
+        for path, names in zip(found, drawn["answers"], strict=True)
+    ]
+    return drawn.with_columns(
+        pl.Series("found", found, dtype=pl.String),
+        pl.Series("answer", [captions.get(answer, answer) for answer in drawn["answer"]], dtype=pl.String),
+        pl.Series("answers", sought, dtype=pl.List(pl.String)),
+    )
 
 
 def _place(seed: int, dataset: str, question_id: str) -> str:

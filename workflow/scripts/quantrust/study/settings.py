@@ -285,6 +285,7 @@ def examples(config: Config) -> dict[str, Any]:
         "risk": criterion["risk"],
         "each": config["report"]["examples"],
         "seed": config["seed"],
+        "matched": matches(config, config["study"]["id_dataset"]),
     }
 
 

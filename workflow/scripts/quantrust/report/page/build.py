@@ -299,14 +299,22 @@ def _mixtures(sources: Sources, id_dataset: str, estimators: Sequence[str]) -> l
     return table.to_dicts()
 
 
+def _picture_name(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()[:16]
+
+
 def _examples(sources: Sources) -> dict[str, Any]:
     table = read_table(sources.examples)
-    names = [hashlib.sha256(picture).hexdigest()[:16] for picture in table["picture"]]
+    columns = ("picture", "found")
+    names = {column: [_picture_name(content) for content in table[column]] for column in columns}
     pictures = {
-        name: f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
-        for name, picture in zip(names, table["picture"], strict=True)
+        name: f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+        for column in columns
+        for name, content in zip(names[column], table[column], strict=True)
+        if name is not None
     }
-    rows = table.drop("picture").with_columns(pl.Series("picture", names), pl.col("quality").round(3)).to_dicts()
+    named = (pl.Series(column, names[column], dtype=pl.String) for column in columns)
+    rows = table.drop(columns).with_columns(*named, pl.col("quality").round(3)).to_dicts()
     for row in rows:
         row["shown"] = told_apart(row["confidence"], row["threshold"])
     return {"examples": rows, "pictures": pictures, "kinds": KINDS}

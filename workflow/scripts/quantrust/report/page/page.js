@@ -296,13 +296,15 @@ document.addEventListener("click", (event) => {
 
 const PIXELATED_BELOW = 128;
 
+const picture = (name, alt) => {
+  const image = create("img", undefined, { src: data.pictures[name], alt });
+  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < PIXELATED_BELOW));
+  return image;
+};
+
 const example = (row) => {
   const made = create("figure", undefined, { class: "example" });
-  const image = create("img", undefined, {
-    src: data.pictures[row.picture],
-    alt: row.question ? `Picture that the ${data.item} “${row.question}” is about` : "Picture",
-  });
-  image.addEventListener("load", () => image.classList.toggle("small", image.naturalWidth < PIXELATED_BELOW));
+  const alt = row.question ? `Picture that the ${data.item} “${row.question}” is about` : "Picture";
   const caption = create("figcaption");
   if (row.question) caption.append(create("q", row.question));
   const list = create("dl");
@@ -311,14 +313,18 @@ const example = (row) => {
     return row.answers.length > 1 ? `${answer} (${count})` : answer;
   });
   const facts = {
-    answer: row.answer || "(empty)",
-    reference: answers.join(", "),
+    answer: row.found ? picture(row.found, "Picture that was found") : row.answer || "(empty)",
+    reference: row.found ? "the picture above" : answers.join(", "),
     quality: percent(row.quality),
     confidence: `${row.shown[0]}; threshold ${row.shown[1]}`,
   };
-  for (const [name, value] of Object.entries(facts)) list.append(create("dt", name), create("dd", value));
+  for (const [name, value] of Object.entries(facts)) {
+    const described = create("dd");
+    described.append(value);
+    list.append(create("dt", name), described);
+  }
   caption.append(list);
-  made.append(image, caption);
+  made.append(picture(row.picture, alt), caption);
   return made;
 };
 
