@@ -32,7 +32,7 @@ import polars as pl
 import torch
 from torch import nn
 
-from quantrust.inference.settings import DumpSettings
+from quantrust.inference.settings import DumpSettings, MatchSettings
 from quantrust.models.block_shapes import Stack, language_stack, vision_stack
 from quantrust.models.device_memory import require_device_memory
 from quantrust.models.family import Family
@@ -87,7 +87,7 @@ def dump_footprint(
     largest = max(parameter.numel() for parameter in model.parameters())
     computing = _computing(family, model, layers, sizes, picture, settings, itemsize)
     rows = settings.images_per_chunk * QUESTIONS_PER_IMAGE * 3 * language_stack(family, model).hidden * 8
-    preprocessed = max(1, workers * BATCHES_AHEAD) * settings.images_per_batch * picture.pixel_bytes + workers * WORKER
+    preprocessed = preprocessed_ahead(picture, settings.images_per_batch, workers)
     if settings.device == "cpu":
         return Footprint(0, 0, LIBRARIES + computing + preprocessed + rows)
     alone = replace(settings, batch_size=1, images_per_batch=1)
@@ -147,23 +147,16 @@ def _computing(
     itemsize: int,
 ) -> int:
     vision, language = vision_stack(family, model), language_stack(family, model)
-    held = sizes["resident_packed" if settings.kernel == "packed" else "resident"]
-    # weights that are not quantized are stored in two bytes
-    held += sizes["unquantized"] * (itemsize - 2) // 2
-    if settings.kernel == "reference":
-        held += _largest_linear(layers) * (1 + 4 + itemsize)
+    held = weights_held(layers, sizes, settings.kernel, itemsize)
     levels = family.deepstack_levels(model)
     features = settings.images_per_chunk * picture.tokens * language.hidden * itemsize * (1 + levels)
-    patches = settings.images_per_batch * picture.patches
-    seeing = vision.activations(patches, itemsize) + settings.images_per_batch * picture.pixel_bytes
-    if settings.attention == "eager":
-        seeing += _scores(vision, settings.images_per_batch * picture.tiles, picture.patches // picture.tiles, itemsize)
+    seeing = vision_step(vision, picture, settings, itemsize)
     length = picture.prompt_tokens + QUESTION_TOKENS
     tokens = settings.batch_size * length
     cached = settings.batch_size * (length + settings.max_new_tokens) * language.cached * itemsize
     block = language.activations(tokens, itemsize)
     if settings.attention == "eager":
-        block += _scores(language, settings.batch_size, length, itemsize)
+        block += scores(language, settings.batch_size, length, itemsize)
     elif settings.attention == "sdpa":
         block += settings.batch_size * length**2 * (1 + itemsize)
     pooling = tokens * language.hidden * (itemsize + 2 * 4)
@@ -179,5 +172,39 @@ def _largest_linear(layers: pl.DataFrame) -> int:
     return int((multiplied["rows"] * multiplied["columns"]).max() or 0)
 
 
-def _scores(stack: Stack, sequences: int, length: int, itemsize: int) -> int:
+def weights_held(layers: pl.DataFrame, sizes: dict[str, int | float | None], kernel: str, itemsize: int) -> int:
+    """Return the bytes of the weights, and of what dequantizing the largest quantized linear takes.
+
+    Parameters
+    ----------
+    layers : polars.DataFrame
+        The layer plan of the checkpoint.
+    sizes : dict
+        The checkpoint's `bytes`.
+    kernel : {"reference", "packed"}
+    itemsize : int
+        Bytes of a number in the dtype of the computation.
+    """
+    held = sizes["resident_packed" if kernel == "packed" else "resident"]
+    # weights that are not quantized are stored in two bytes
+    held += sizes["unquantized"] * (itemsize - 2) // 2
+    return held + (_largest_linear(layers) * (1 + 4 + itemsize) if kernel == "reference" else 0)
+
+
+def vision_step(vision: Stack, picture: PictureCost, settings: DumpSettings | MatchSettings, itemsize: int) -> int:
+    """Return the bytes of pixels and block activations while a batch of pictures passes the vision tower."""
+    count = settings.images_per_batch
+    seeing = vision.activations(count * picture.patches, itemsize) + count * picture.pixel_bytes
+    if settings.attention == "eager":
+        seeing += scores(vision, count * picture.tiles, picture.patches // picture.tiles, itemsize)
+    return seeing
+
+
+def preprocessed_ahead(picture: PictureCost, images_per_batch: int, workers: int) -> int:
+    """Return the bytes of host memory of the pictures that are preprocessed ahead, and of who does it."""
+    return max(1, workers * BATCHES_AHEAD) * images_per_batch * picture.pixel_bytes + workers * WORKER
+
+
+def scores(stack: Stack, sequences: int, length: int, itemsize: int) -> int:
+    """Return the bytes that eager attention adds: a matrix of tokens by tokens for each head, twice."""
     return sequences * stack.heads * length**2 * (itemsize + 4)

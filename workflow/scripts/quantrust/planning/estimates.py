@@ -22,8 +22,9 @@ from quantrust.evaluation.importance import HALVINGS
 from quantrust.evaluation.importance import RESAMPLES as HALF_RESAMPLES
 from quantrust.evaluation.limits import risk_limits
 from quantrust.inference.features_file import ROWS_AT_ONCE
+from quantrust.inference.matching_memory import match_footprint
 from quantrust.inference.pictures_kept import LIMIT as KEPT_PICTURES
-from quantrust.inference.settings import DumpSettings
+from quantrust.inference.settings import DumpSettings, MatchSettings
 from quantrust.inference.sizes import features_bytes, matches_bytes
 from quantrust.inference.working_memory import dump_footprint
 from quantrust.models.footprint import LIBRARIES, Footprint
@@ -462,8 +463,18 @@ class _Planner:
         return replace(_of(asked), disk=disk, **self._on_device(footprint))
 
     def _dump_matches(self, job: Job) -> Estimate:
-        asked = self._asked(job.dataset)
-        return replace(_of(asked), disk=None if asked is None else matches_bytes(asked.total), **self._on_device(None))
+        asked, model = self._asked(job.dataset), self._model(job.model)
+        if asked is None or model is None:
+            return replace(_of(asked), **self._on_device(None))
+        picture, footprint = self._picture(model, job.dataset), None
+        if picture is not None:
+            plan, sizes = model.checkpoint(scheme_of(self.config, job.scheme))
+            settings = MatchSettings(**features(self.config, model.name, job.dataset))
+            # every image is a query and has a caption at least, which is another
+            images = asked.total // 2
+            workers = self.config["features"]["workers"]
+            footprint = match_footprint(*model.family_and_model, plan, sizes, picture, images, settings, workers)
+        return replace(_of(asked), disk=matches_bytes(asked.total), **self._on_device(footprint))
 
     def _answer_cell(self, job: Job) -> Estimate:
         quantized, dumped, model = self._quantize_model(job), self._dump_features(job), self._model(job.model)
