@@ -1,4 +1,5 @@
 import math
+import weakref
 
 import numpy as np
 import polars as pl
@@ -6,6 +7,7 @@ import pytest
 
 from quantrust.artifacts.tables import write_table
 from quantrust.errors import QuantrustError
+from quantrust.evaluation import comparison
 from quantrust.evaluation.comparison import (
     SCHEMA,
     ComparisonSettings,
@@ -185,6 +187,31 @@ def test_resamples_that_are_too_few_for_the_correction_are_named_in_the_log(
     lowest = pl.read_parquet(tmp_path / "out.parquet")["p_holm"].min()
     assert lowest == pytest.approx(16 / (resamples + 1))
     assert (lowest > 0.05) == too_few
+
+
+def test_beside_the_reference_one_variant_is_in_memory_at_a_time(tmp_path, good, monkeypatch):
+    write_table(good, tmp_path / "scores.parquet")
+    of_one = {("m", "bf16"): tmp_path / "scores.parquet"}
+    metrics = [("aurc", None)]
+    (file,) = resampled(of_one, {}, tmp_path, estimators=["blurred", "maxprob"], metrics=metrics, **SETTINGS).values()
+    schemes = ["bf16", "a", "b", "c"]
+    pairs = [(("m", scheme, "maxprob"), ("m", "bf16", "maxprob")) for scheme in schemes[1:]]
+    pairs += [(("m", scheme, "blurred"), ("m", scheme, "maxprob")) for scheme in schemes]
+    read, held, most = comparison.read_resampled, [], []
+
+    def watched(path):
+        found = read(path)
+        held.append(weakref.ref(found["maxprob"][0]))
+        most.append(sum(one() is not None for one in held))
+        return found
+
+    monkeypatch.setattr(comparison, "read_resampled", watched)
+    settings = ComparisonSettings(pairs, metrics)
+    write_comparisons({("m", scheme): file for scheme in schemes}, tmp_path / "out.parquet", settings)
+    assert max(most) == 2
+    table = pl.read_parquet(tmp_path / "out.parquet")
+    # The rows are in the order of the pairs all the same.
+    assert table.select("first_scheme", "first_estimator").rows() == [first[1:] for first, _ in pairs]
 
 
 def test_nothing_to_compare_is_an_empty_table(tmp_path):

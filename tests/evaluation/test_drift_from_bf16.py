@@ -1,6 +1,7 @@
 """Drift from bf16: single answers that change, and the divergence of the first answer token."""
 
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,37 @@ def test_scores_of_other_features_are_refused(files, tmp_path) -> None:
     write_table(pl.read_parquet(path).filter(pl.col("question_id") != "q1"), path)
     with pytest.raises(QuantrustError, match="has 3 test answers and the scores 4, with 3 in common"):
         measured(files, tmp_path)
+
+
+def test_beside_the_reference_the_scores_of_one_scheme_are_in_memory_at_a_time(files, tmp_path, monkeypatch) -> None:
+    scores, features = files
+    others = ("rtn-w3g64", "copy", "another")
+    scores = {("m", "bf16"): scores["m", "bf16"]} | {("m", name): scores["m", "rtn-w3g64"] for name in others}
+    features = {("m", name, "id"): features["m", "bf16" if name == "bf16" else others[0], "id"] for _, name in scores}
+    read, held, most = drift_from_bf16._scores, [], []
+
+    def watched(*arguments):
+        found = read(*arguments)
+        held.append(weakref.ref(found))
+        most.append(sum(one() is not None for one in held))
+        return found
+
+    monkeypatch.setattr(drift_from_bf16, "_scores", watched)
+    assert measured((scores, features), tmp_path)["scheme"].unique(maintain_order=True).to_list() == list(others)
+    assert max(most) == 2
+
+
+def test_rows_are_by_dataset_and_then_by_scheme(files, tmp_path) -> None:
+    scores, features = files
+    for scheme in ANSWERS:
+        other = pl.read_parquet(scores["m", scheme]).with_columns(dataset=pl.lit("shift"))
+        write_table(pl.concat([pl.read_parquet(scores["m", scheme]), other]), scores["m", scheme])
+        features["m", scheme, "shift"] = features["m", scheme, "id"]
+    scores["m", "copy"] = scores["m", "rtn-w3g64"]
+    features |= {("m", "copy", dataset): features["m", "rtn-w3g64", dataset] for dataset in ("id", "shift")}
+    write_drift(scores, features, tmp_path / "out.parquet", DriftSettings(**SETTINGS | {"datasets": ["id", "shift"]}))
+    found = pl.read_parquet(tmp_path / "out.parquet").select("dataset", "scheme").unique(maintain_order=True).rows()
+    assert found == [(dataset, scheme) for dataset in ("id", "shift") for scheme in ("rtn-w3g64", "copy")]
 
 
 def test_the_divergence_of_whole_distributions_is_the_sum_over_tokens() -> None:

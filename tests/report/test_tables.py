@@ -6,9 +6,16 @@ from pathlib import Path
 import polars as pl
 
 from quantrust.artifacts.tables import write_table
+from quantrust.report.results import read_tables
 from quantrust.report.tables import accuracy, as_is, data, reliability, sizes
 
 ID_DATASET = "scenes"
+
+
+def test_rows_that_are_wanted_are_those_of_all_tables_in_their_order(study) -> None:
+    wanted = (pl.col("estimator") == "selector") & (pl.col("id_share") == 1.0)
+    found = read_tables(study.metrics.values(), wanted)
+    assert found.equals(read_tables(study.metrics.values()).filter(wanted)) and found.height > len(study.metrics)
 
 
 def test_accuracy_has_a_row_per_variant_and_dataset(study, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from quantrust.artifacts.tables import write_csv, write_table
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import sha256
-from quantrust.report.page import charts
+from quantrust.report.page import build, charts
 from quantrust.report.page.build import VEGA_LITE, write_page
 from quantrust.report.wording import Words, speaking_of
 
@@ -148,6 +148,19 @@ def test_curves_keep_full_coverage_and_their_order(page_study, page_data) -> Non
     assert len(curve["coverage"]) == len(curve["risk"]) == 100
     risks = dict(stored.select(pl.col("coverage").round(4), pl.col("risk").round(4)).iter_rows())
     assert all(risks[coverage] == risk for coverage, risk in zip(curve["coverage"], curve["risk"], strict=True))
+
+
+def test_of_the_curves_only_those_that_are_shown_are_in_memory_together(page_study, tmp_path, monkeypatch) -> None:
+    read, curves = build.read_tables, []
+
+    def watched(paths, *wanted):
+        found = read(paths, *wanted)
+        curves.extend([found] if "coverage" in found.columns else [])
+        return found
+
+    monkeypatch.setattr(build, "read_tables", watched)
+    write_again(page_study, tmp_path)
+    assert [set(table["id_share"]) for table in curves] == [{0.0, 1.0}]
 
 
 def test_there_are_examples_of_every_kind_with_their_pictures(page_data) -> None:

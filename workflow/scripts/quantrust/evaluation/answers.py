@@ -1,17 +1,50 @@
 """The answers in a variant's scores on which thresholds are fixed, and the writing of an evaluation's tables."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from quantrust.artifacts.tables import read_table, write_tables
+from quantrust.artifacts.tables import read_table, scan_table, write_tables
+from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.metric_records import OF_CORPUS
 
 Tables = pl.DataFrame | tuple[pl.DataFrame, ...]
+
+OF_QUESTIONS = ("dataset", "split", "question_id", "image_id", "quality")
+"""Columns of scores that every reader of them needs."""
+
+
+def read_scores(path: str | Path, estimators: Sequence[str], further: Collection[str] = ()) -> pl.DataFrame:
+    """Read the scores of a variant with the confidences of some estimators alone.
+
+    Parameters
+    ----------
+    path : str or Path
+        The Parquet file of scores.
+    estimators : sequence of str
+        Those that are columns, and calibrated ones whose estimator is a column.
+    further : collection of str
+        Further columns to read.
+
+    Returns
+    -------
+    polars.DataFrame
+        Of the scores the columns `OF_QUESTIONS`, those of all members of each estimator, and the further ones, as far
+        as they are there.
+
+    Raises
+    ------
+    QuantrustError
+        If the file is missing, cannot be read or is damaged.
+    """
+    there = scan_table(path).collect_schema().names()
+    named = [name for estimator in estimators for name in (estimator, estimator.rsplit("+", 1)[0])]
+    wanted = {*OF_QUESTIONS, *further, *(column for name in named for column in member_columns(there, name))}
+    return read_table(path, [column for column in there if column in wanted])
 
 
 def val_answers(scores: pl.DataFrame, id_dataset: str, where: str, purpose: str) -> pl.DataFrame:

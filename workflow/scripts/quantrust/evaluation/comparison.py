@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,8 @@ def compare(
 
 
 NAMES = ("model", "scheme", "estimator")
+Variant = tuple[str, str]
+"""Model and scheme."""
 
 
 @dataclass(frozen=True)
@@ -134,24 +136,34 @@ def write_comparisons(
     QuantrustError
         If two variants do not answer the same questions, or a file is missing or damaged.
     """
-    results: dict[tuple[str, str, str], list[MetricResults]] = {}
-    for model, scheme in dict.fromkeys(side[:2] for pair in settings.pairs for side in pair):
-        for estimator, found in read_resampled(resampled_paths[model, scheme]).items():
-            results[model, scheme, estimator] = found
-    names = [f"{place}_{name}" for place in ("first", "second") for name in NAMES]
-    tables = [pl.DataFrame(schema={**dict.fromkeys(names, pl.String), **SCHEMA})]
-    answers_compared = set()
-    for first, second in settings.pairs:
+    compared, answers_compared = [], set()
+    places: dict[Variant, list[int]] = {}
+    for place, (first, second) in enumerate(settings.pairs):
         variants = (first[:2], second[:2])
         repeated = variants[0] == variants[1] or variants in answers_compared
         answers_compared.add(variants)
-        compared = [key for key in settings.metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)]
-        pair = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
-        tables.append(differences(results[first], results[second], compared, settings.level).select(*pair, pl.all()))
-    table = corrected(pl.concat(tables))
-    if results:
+        compared.append([key for key in settings.metrics if not (repeated and key[0] in OF_ANSWERS_ALONE)])
+        places.setdefault(first[:2], []).append(place)
+    # Most variants are compared with one and the same, which is kept; the others are in memory one at a time.
+    reference = lru_cache(maxsize=1)(lambda variant: read_resampled(resampled_paths[variant]))
+    names = [f"{place}_{name}" for place in ("first", "second") for name in NAMES]
+    tables: dict[int, pl.DataFrame] = {}
+    resamples = 0
+    for variant, own_places in places.items():
+        own = read_resampled(resampled_paths[variant])
         # All variants have as many.
-        resamples = next(iter(results.values()))[0].resamples
+        resamples = next(iter(own.values()))[0].resamples
+        for place in own_places:
+            first, second = settings.pairs[place]
+            against = own if second[:2] == variant else reference(second[:2])
+            table = differences(own[first[2]], against[second[2]], compared[place], settings.level)
+            pair = [pl.lit(value).alias(name) for name, value in zip(names, (*first, *second), strict=True)]
+            tables[place] = table.select(*pair, pl.all())
+        # Before the next is read.
+        del own, against
+    empty = pl.DataFrame(schema={**dict.fromkeys(names, pl.String), **SCHEMA})
+    table = corrected(pl.concat([empty, *(tables[place] for place in sorted(tables))]))
+    if tables:
         warn_of_few_resamples(resamples, table["p_holm"].count(), 1 - settings.level)
     write_table(table, out_path)
 

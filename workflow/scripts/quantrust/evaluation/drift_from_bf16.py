@@ -9,6 +9,7 @@ import polars as pl
 
 from quantrust.artifacts.tables import read_table, scan_table, write_table
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import read_scores
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.drift import OverImages
 from quantrust.evaluation.intervals import LEVEL
@@ -100,29 +101,48 @@ def write_drift(
     draw = remembered_draws(settings.resamples, settings.seed)
     rows: list[tuple[object, ...]] = []
     for model in dict.fromkeys(model for model, _ in scores_paths):
-        schemes = [scheme for other, scheme in scores_paths if other == model]
-        if settings.reference not in schemes:
+        others = [scheme for other, scheme in scores_paths if other == model and scheme != settings.reference]
+        if not others or (model, settings.reference) not in scores_paths:
             continue
-        scores = {scheme: _scores(scores_paths[model, scheme], f"{model}/{scheme}", settings) for scheme in schemes}
+        scores = _scores(scores_paths[model, settings.reference], f"{model}/{settings.reference}", settings)
+        reference = {}
         for dataset in settings.datasets:
-            before = _answers(scores[settings.reference], features_paths[model, settings.reference, dataset], dataset)
+            before = _answers(scores, features_paths[model, settings.reference, dataset], dataset)
             share = 1.0 if dataset == settings.id_dataset else None
-            over = OverImages(draw(Setting(dataset, share, before)), settings.level)
-            for scheme in schemes:
-                if scheme == settings.reference:
-                    continue
-                here = _answers(scores[scheme], features_paths[model, scheme, dataset], dataset)
-                if not here["question_id"].equals(before["question_id"]):
-                    raise QuantrustError(
-                        f"drift of {model}/{scheme} on {dataset}: it does not answer the questions that "
-                        f"{settings.reference} answers; expected features of the same questions table"
-                    )
-                counts = before.height, before["image_id"].n_unique()
-                for estimator, measure, values in _measures(before, here, settings.estimators):
-                    found = over.mean(values, np.ones(values.size))
-                    numbers = found.value, found.low, found.high
-                    rows.append((model, scheme, dataset, estimator, measure, *numbers, *counts))
+            reference[dataset] = before, OverImages(draw(Setting(dataset, share, before)), settings.level)
+        # By scheme, so that beside the reference one is in memory at a time.
+        found = {
+            scheme: _rows_of((model, scheme), scores_paths[model, scheme], features_paths, reference, settings)
+            for scheme in others
+        }
+        rows += [row for dataset in settings.datasets for scheme in others for row in found[scheme][dataset]]
     write_table(pl.DataFrame(rows, schema=SCHEMA, orient="row"), out_path)
+
+
+def _rows_of(
+    variant: tuple[str, str],
+    scores_path: str | Path,
+    features_paths: Mapping[tuple[str, str, str], str | Path],
+    reference: Mapping[str, tuple[pl.DataFrame, OverImages]],
+    settings: DriftSettings,
+) -> dict[str, list[tuple[object, ...]]]:
+    """Return the rows of a variant by dataset, against the reference's answers to each."""
+    model, scheme = variant
+    scores = _scores(scores_path, f"{model}/{scheme}", settings)
+    rows: dict[str, list[tuple[object, ...]]] = {}
+    for dataset, (before, over) in reference.items():
+        here = _answers(scores, features_paths[model, scheme, dataset], dataset)
+        if not here["question_id"].equals(before["question_id"]):
+            raise QuantrustError(
+                f"drift of {model}/{scheme} on {dataset}: it does not answer the questions that "
+                f"{settings.reference} answers; expected features of the same questions table"
+            )
+        counts = before.height, before["image_id"].n_unique()
+        rows[dataset] = []
+        for estimator, measure, values in _measures(before, here, settings.estimators):
+            mean = over.mean(values, np.ones(values.size))
+            rows[dataset].append((model, scheme, dataset, estimator, measure, mean.value, mean.low, mean.high, *counts))
+    return rows
 
 
 def first_token_divergence(before: pl.DataFrame, here: pl.DataFrame) -> Floats:
@@ -202,7 +222,7 @@ def _measures(
 
 
 def _scores(path: str | Path, variant: str, settings: DriftSettings) -> pl.DataFrame:
-    scores = add_calibrated(read_table(path), settings.estimators, settings.id_dataset)
+    scores = add_calibrated(read_scores(path, settings.estimators), settings.estimators, settings.id_dataset)
     check_confidences(scores, settings.estimators, variant)
     columns = ["dataset", "question_id", "image_id", "quality", *settings.estimators]
     return scores.filter(pl.col("split") == "test").select(list(dict.fromkeys(columns)))

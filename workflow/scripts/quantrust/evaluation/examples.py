@@ -11,6 +11,7 @@ import polars as pl
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.data.images import read_image
 from quantrust.errors import QuantrustError
+from quantrust.evaluation.answers import read_scores
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.metrics import CORRECT
 
@@ -102,9 +103,11 @@ def write_examples(
         questions = read_table(questions_path).filter(pl.col("split") == "test")
         order = pl.Series([_place(settings.seed, dataset, name) for name in questions["question_id"]], dtype=pl.String)
         questions = questions.with_columns(place=order)
-        asked = questions.select("question_id", "image", "question", "answers", "place")
+        places = questions.select("question_id", "place")
+        asked = questions.select("question_id", "image", "question", "answers")
         for (model, scheme), scores_path in scores_paths.items():
-            scores = add_calibrated(read_table(scores_path), [settings.estimator], settings.id_dataset)
+            estimators = [settings.estimator]
+            scores = add_calibrated(read_scores(scores_path, estimators), estimators, settings.id_dataset)
             threshold = _threshold(
                 decisions_paths[model, scheme], settings.id_dataset, settings.estimator, settings.risk
             )
@@ -114,7 +117,7 @@ def write_examples(
             drawn = (
                 scores.filter((pl.col("dataset") == dataset) & (pl.col("split") == "test"))
                 .select("question_id", "quality", pl.col(settings.estimator).alias("confidence"))
-                .join(asked, on="question_id")
+                .join(places, on="question_id")
                 .join(given.filter(pl.col("split") == "test").drop("split"), on="question_id")
                 .with_columns(
                     pl.when(right & kept)
@@ -130,6 +133,8 @@ def write_examples(
                 .sort("kind", "place")
                 .group_by("kind", maintain_order=True)
                 .head(settings.each)
+                # What is shown of a question only for those that are drawn.
+                .join(asked, on="question_id", maintain_order="left")
             )
             drawn = drawn.with_columns(found=pl.lit(None, dtype=pl.String))
             if settings.matched:

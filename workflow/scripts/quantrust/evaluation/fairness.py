@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.data.groupings import GROUPINGS
 from quantrust.errors import QuantrustError
-from quantrust.evaluation.answers import val_answers
+from quantrust.evaluation.answers import read_scores, val_answers
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.comparison import corrected, two_sided_p_value, warn_of_few_resamples
 from quantrust.evaluation.intervals import LEVEL, interval, null_if_nan
@@ -153,7 +153,10 @@ def write_fairness(
         schemes = [scheme for name, scheme in scores_paths if name == model]
         # The reference first, so that of the others only one is in memory at a time.
         schemes.sort(key=lambda scheme: scheme != settings.reference)
-        scores = ((scheme, read_table(scores_paths[model, scheme])) for scheme in schemes)
+        scores = (
+            (scheme, read_scores(scores_paths[model, scheme], settings.estimators, settings.groupings))
+            for scheme in schemes
+        )
         tables.append(judge_groups(model, scores, mixtures, groups, draw=draw, settings=settings))
     table = pl.concat(tables)
     families = table.group_by("model", "dataset").agg(pl.col("p_holm").count())["p_holm"].to_list()

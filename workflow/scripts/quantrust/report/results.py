@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from quantrust.artifacts.tables import read_table
+from quantrust.artifacts.tables import read_table, scan_table
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.metric_records import OF_CORPUS
 
@@ -13,9 +13,18 @@ VARIANT = ["model", "scheme"]
 """Columns that name a variant."""
 
 
-def read_tables(paths: Iterable[str | Path]) -> pl.DataFrame:
-    """Read Parquet tables of the same columns into one, in the order of the paths."""
-    return pl.concat([read_table(path) for path in paths])
+def read_tables(paths: Iterable[str | Path], wanted: pl.Expr | None = None) -> pl.DataFrame:
+    """Read Parquet tables of the same columns into one, in the order of the paths.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+    wanted : polars.Expr, optional
+        Which rows are read; the others are never in memory together. By default all.
+    """
+    if wanted is None:
+        return pl.concat([read_table(path) for path in paths])
+    return pl.concat([scan_table(path).filter(wanted).collect() for path in paths])
 
 
 def rows_of(metrics: pl.DataFrame, metric: str, parameter: float | None = None) -> pl.DataFrame:

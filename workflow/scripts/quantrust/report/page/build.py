@@ -217,7 +217,7 @@ def _from_tables(sources: Sources, tables: VerdictTables, config: Mapping[str, A
     shipping, asked = config["report"]["shipping"], read_csv(sources.data)
     questions = decisions.unique("dataset", keep="first", maintain_order=True).select("dataset", "n")
     panels = verdict_panels(tables, config)
-    metrics = in_distribution(read_tables(sources.metrics.values()), id_dataset)
+    metrics = in_distribution(read_tables(sources.metrics.values(), pl.col("dataset") == id_dataset), id_dataset)
     return {
         "models": distinct(decisions, "model"),
         "schemes": distinct(decisions, "scheme"),
@@ -272,8 +272,10 @@ def _rounded(values: pl.Series) -> list[float | None]:
 
 
 def _curves(sources: Sources, id_dataset: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
-    table = whole_test_sets(read_tables(sources.curves.values()), id_dataset)
-    table = table.filter(pl.col("estimator").is_in(estimators))
+    # Curves of mixtures and of other estimators are most of all rows.
+    share = pl.col("id_share")
+    wanted = pl.col("estimator").is_in(estimators) & (share.is_null() | share.is_in([0.0, 1.0]))
+    table = whole_test_sets(read_tables(sources.curves.values(), wanted), id_dataset)
     keys = ["model", "scheme", "estimator", "dataset"]
     records = []
     for values, curve in table.group_by(keys, maintain_order=True):
@@ -286,11 +288,12 @@ def _curves(sources: Sources, id_dataset: str, estimators: Sequence[str]) -> lis
 
 
 def _mixtures(sources: Sources, id_dataset: str, estimators: Sequence[str]) -> list[dict[str, Any]]:
-    table = read_tables(sources.metrics.values()).filter(
+    table = read_tables(
+        sources.metrics.values(),
         pl.col("estimator").is_in(estimators)
         & (pl.col("dataset") != id_dataset)
         & pl.col("id_share").is_not_null()
-        & pl.col("metric").is_in(["accuracy", "coverage_at_risk"])
+        & pl.col("metric").is_in(["accuracy", "coverage_at_risk"]),
     )
     parameter = pl.col("parameter").cast(pl.String)
     name = pl.when(parameter.is_null()).then(pl.col("metric")).otherwise("coverage_at_risk " + parameter)
