@@ -14,7 +14,7 @@ GEMLITE_READY := .gemlite/.ready
 # One thread a process: the processes share the cores, and the bytes do not depend on how many there are.
 export OMP_NUM_THREADS := 1
 
-.PHONY: chromium slurm gemlite gpu-check help study quick train hunt test test-slow test-slurm test-full-width test-all bench compare lint format docs
+.PHONY: chromium slurm gemlite gpu-check help study quick train hunt test test-slow test-slurm test-full-width test-all bench bench-growth compare lint format docs
 .DEFAULT_GOAL := help
 
 help:  ## List the targets.
@@ -88,6 +88,9 @@ bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the s
 	$(BENCH) benchmarks/bench_quantization.py
 	$(BENCH) benchmarks/bench_kernels.py
 	$(BENCH) benchmarks/load_serve.py
+
+bench-growth: $(TEST_READY)  ## Measure how the pipeline grows with variants and jobs (hours, 15 GB of disk).
+	$(BENCH) benchmarks/bench_growth.py $(ARGS)
 
 gpu-check: $(TEST_READY)  ## Try the code for GPUs on the first GPU, in at most eight minutes.
 	env -u OMP_NUM_THREADS $(BENCH) benchmarks/gpu_check.py $(ARGS)

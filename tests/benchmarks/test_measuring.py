@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -30,3 +31,13 @@ def test_a_peak_is_of_this_process_alone_and_stays():
     first, last = map(int, ran.stdout.split())
     assert first < ballast.nbytes / 2
     assert 0.9 * 2**27 < last - first < 2**28
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+def test_a_function_is_measured_in_a_process_of_its_own() -> None:
+    cost = measuring.alone(bytearray, 2**27)
+    assert 0.9 * 2**27 < cost.peak - cost.before < 2**28
+    asleep = measuring.alone(time.sleep, 0.3)
+    assert asleep.wall_s >= 0.3 > asleep.cpu_s
+    with pytest.raises(TypeError):
+        measuring.alone(time.sleep, "long")
