@@ -12,7 +12,7 @@ from quantrust.models.family import ScaleGroup
 from quantrust.quantization import scale_search
 from quantrust.quantization.kernels.onednn import FastLinears
 from quantrust.quantization.methods.rtn import quantize_rtn
-from quantrust.quantization.scale_search import EXPONENTS, Call, search_scale
+from quantrust.quantization.scale_search import EXPONENTS, Call, SquaredInputs, search_scale
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -57,11 +57,12 @@ def one_linear(tokens=40):
     return ScaleGroup("norm", ("linear",), "linear", "mlp"), linear, states.abs().mean(dim=0), [call]
 
 
-def search(group, linear, magnitude, calls, **options):
-    def quantize(weight):
-        return quantize_rtn(weight, 3, 16)
+def rounded(weight):
+    return quantize_rtn(weight, 3, 16)
 
-    return search_scale(group, linear, {"weight": linear}, magnitude, calls, {"weight": quantize}, 1, **options)
+
+def search(group, linear, magnitude, calls, **options):
+    return search_scale(group, linear, {"weight": linear}, magnitude, calls, {"weight": rounded}, 1, **options)
 
 
 def test_where_the_search_begins_does_not_matter():
@@ -112,6 +113,22 @@ def test_a_candidate_that_can_no_longer_come_second_is_given_up(monkeypatch):
     # the first two candidates, the plain grid and whatever was among the two best for a while
     assert 3 <= runs.count(1) < len(EXPONENTS) / 2
     assert choice.exponent == search(group, linear, magnitude, calls).exponent
+
+
+def test_squared_errors_from_sums_over_tokens_are_those_of_the_tokens(monkeypatch):
+    # fewer than the channels, so that a sum has several parts
+    monkeypatch.setattr(scale_search, "SUMMED_COLUMNS", 12)
+    monkeypatch.setattr(scale_search, "PIECE_CHANNELS", 5)
+    group, linear, magnitude, (call,) = one_linear(tokens=200)
+    (states,), weights = call.args, torch.rand(200, generator=torch.Generator().manual_seed(1))
+    summed = SquaredInputs((states * weights[:, None]).T @ states, 200)
+    choices = [
+        search_scale(group, linear, {"weight": linear}, magnitude, calls, {"weight": rounded}, 2)
+        for calls in ([replace(call, weights=weights)], summed)
+    ]
+    assert choices[0].exponent == choices[1].exponent and choices[0].runner_up == choices[1].runner_up
+    for name in ("error", "unscaled_error", "runner_up_error"):
+        assert getattr(choices[1], name) == pytest.approx(getattr(choices[0], name), rel=1e-5)
 
 
 def test_fast_linears_are_linears_with_the_gradient_of_their_inputs():

@@ -219,7 +219,13 @@ def storable_scale(scale: Tensor, bits: int) -> Tensor:
 
 
 def encode(
-    weight: Tensor, scale: Tensor, zero: Tensor, bits: int, group_size: int, symmetric: bool = False
+    weight: Tensor,
+    scale: Tensor,
+    zero: Tensor,
+    bits: int,
+    group_size: int,
+    symmetric: bool = False,
+    ends: tuple[Tensor, Tensor] | None = None,
 ) -> QuantizedWeight:
     """Put a weight on a grid.
 
@@ -239,6 +245,8 @@ def encode(
     bits, group_size : int
     symmetric : bool
         Whether constant groups must keep the given zero.
+    ends : tuple of Tensor, or None
+        What `group_range` returns, if it is known.
 
     Returns
     -------
@@ -249,7 +257,7 @@ def encode(
     QuantrustError
         If the weight holds NaN or infinities, or a scale overflows.
     """
-    low, high = group_range(weight, group_size)
+    low, high = group_range(weight, group_size) if ends is None else ends
     constant = low == high
     scale = torch.where(constant, torch.where(low == 0, 1.0, low.abs()), scale.float())
     if not symmetric:
@@ -261,6 +269,6 @@ def encode(
     scale = storable_scale(scale, bits)
     zero = zero.to(scale.dtype)
     grouped = weight.float().unflatten(1, (-1, group_size))
-    codes = grouped / scale.float().unsqueeze(-1) + zero.float().unsqueeze(-1)
+    codes = (grouped / scale.float().unsqueeze(-1)).add_(zero.float().unsqueeze(-1))
     codes = codes.round_().clamp_(0, 2**bits - 1).to(torch.uint8).flatten(1)
     return QuantizedWeight(codes, scale, zero, bits, group_size)

@@ -16,12 +16,12 @@ that weigh most first, and exponents are tried outward from where the block befo
 candidates fall behind the two best, and are given up, after a fraction of the tokens.
 
 What a linear yields changes by what the change of its weight yields. Where a linear is inspected, it is therefore run
-with that change, and what it yields at full precision is not stored.
+with that change, and what it yields at full precision is not stored. If squared errors are summed over more tokens
+than the linear has inputs, they come from the sum of x x^T over its inputs x, which is the same for all candidates.
 
-What a search reads is stored for as short a time as possible. A block runs once. Then come its groups one after
-another, and what a group read is dropped once its scale is found. A linear within a module that was inspected before
-(the last of an attention or of an MLP) is the exception: what it reads, the widest activation of a block, is made from
-what that module read when its turn comes, and takes the place of that.
+What a search reads is stored for one group at a time, and dropped once its scale is found: a block runs for its
+attention first, no further than that, and then for its MLP. What a linear reads that lies within a module which was
+inspected before (the last of an attention or of an MLP) is made from what that module read, and takes its place.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,12 +32,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
 
 from quantrust.errors import QuantrustError
 from quantrust.models.family import ScaleGroup
 from quantrust.quantization.activation_store import ActivationStore, Stored, fetch
 from quantrust.quantization.block_inputs import Hold, enter_stack, hidden_states, in_memory, run_block
 from quantrust.quantization.grid import QuantizedWeight
+from quantrust.quantization.hessian import SUMMED_COLUMNS, HessianSum
 from quantrust.quantization.kernels.onednn import FastLinears
 
 EXPONENTS = tuple(step / 20 for step in range(20))
@@ -47,6 +49,9 @@ LIKELY_EXPONENT = 0.5
 
 PIECE_TOKENS = 512
 """Tokens between two looks at whether a candidate can still win, where tokens do not see each other."""
+
+PIECE_CHANNELS = 512
+"""Output channels between two such looks, where a sum over tokens stands for them."""
 
 STORED_TOKENS = 2048
 """Tokens that are at least sorted and stored together, where tokens do not see each other."""
@@ -103,6 +108,22 @@ class Call:
 
 
 @dataclass(frozen=True)
+class SquaredInputs:
+    """What squared errors of a linear rest on, in the place of calls.
+
+    Attributes
+    ----------
+    products : Tensor, float32, shape (in, in)
+        The sum over tokens of weight * x x^T, x what the linear reads.
+    tokens : int
+        Tokens with a positive weight.
+    """
+
+    products: Tensor
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Batch:
     """A micro-batch as the search sees it.
 
@@ -133,7 +154,7 @@ def search_scale(
     inspected: nn.Module,
     linears: Mapping[str, nn.Linear],
     mean_magnitude: Tensor,
-    calls: Sequence[Call],
+    calls: Sequence[Call] | SquaredInputs,
     quantize: Mapping[str, Callable[[Tensor], QuantizedWeight]],
     power: int,
     first: float = LIKELY_EXPONENT,
@@ -153,8 +174,8 @@ def search_scale(
         The group's linears by the name that their weight has in `inspected.named_parameters()`.
     mean_magnitude : Tensor, shape (in,)
         Mean |x| of the linears' input over all non-padding tokens.
-    calls : sequence of Call
-        Calls of `inspected` with full-precision weights.
+    calls : sequence of Call or SquaredInputs
+        Calls of `inspected` with full-precision weights. For squared errors of a linear `SquaredInputs` will do.
     quantize : mapping of str to callable
         How the weights in question are quantized, by the keys of `linears`; those left out stay as they are. Rows are
         quantized independently of one another.
@@ -177,7 +198,7 @@ def search_scale(
         raise QuantrustError(f"calibration activations of {names} hold NaN or infinite values; check model and images")
     # channels that one channel of the previous operation feeds can only have one scale
     mean_magnitude = mean_magnitude.unflatten(0, (group.repeats, -1)).mean(dim=0).repeat(group.repeats)
-    counted = sum(int((call.weights > 0).sum()) for call in calls)
+    counted = calls.tokens if isinstance(calls, SquaredInputs) else sum(int((call.weights > 0).sum()) for call in calls)
     if counted == 0:
         raise QuantrustError(f"no calibration token counts for {names}; calibrate on samples with images and answers")
     in_question = {name: linear.weight.detach() for name, linear in linears.items() if name in quantize}
@@ -194,7 +215,10 @@ def search_scale(
                 _quantize_scaled(weight, scale, quantize[name], out=candidate[name], change=alone)
             # the plain grid's error is reported, so it is always summed to the end
             limit = float("inf") if len(leaders) < 2 or exponent == 0 else leaders[1][0]
-            error = _error(inspected, candidate | unchanged, calls, power, limit)
+            if isinstance(calls, SquaredInputs):
+                error = _summed_error(*candidate.values(), calls.products, limit)
+            else:
+                error = _error(inspected, candidate | unchanged, calls, power, limit)
             if exponent == 0:
                 unscaled = error
             if error < float("inf"):
@@ -240,6 +264,24 @@ def _error(inspected: nn.Module, weights: dict[str, Tensor], calls: Sequence[Cal
             change = change.square_()
         total += float((change.mean(dim=-1) * call.weights).sum(dtype=torch.float64))
         # sums only grow, so that this candidate is behind for good; NaN must not pass for a small error
+        if not total <= limit:
+            return float("inf")
+    return total
+
+
+def _summed_error(change: Tensor, products: Tensor, limit: float) -> float:
+    """Return the sum of d^T P d over the rows d of a weight's change, divided by their number.
+
+    P is symmetric, so that one half of it is multiplied.
+    """
+    total = 0.0
+    for rows in change.split(PIECE_CHANNELS):
+        for start in range(0, len(products), SUMMED_COLUMNS):
+            stop = start + SUMMED_COLUMNS
+            product = functional.linear(rows[:, start:stop].contiguous(), products[start:, start:stop].contiguous())
+            each = product.mul_(rows[:, start:]).sum(dim=0, dtype=torch.float64)
+            total += float(each[:SUMMED_COLUMNS].sum() + 2 * each[SUMMED_COLUMNS:].sum()) / len(change)
+        # as of tokens, sums only grow, and NaN must not pass for a small error
         if not total <= limit:
             return float("inf")
     return total
@@ -299,46 +341,65 @@ def search_stack(
         ]
         with hold(block_name):
             block = model.get_submodule(block_name)
-            sources = _sources(model, wanted)
-            records = {group: _Record(model, group, group not in sources, store) for group in wanted}
-            for place, (real, weights) in enumerate(counts):
-                known: dict[int, Stored] = {}
-                states, more = fetch((hidden[place], others[place][index]), known)
-                with ExitStack() as hooks, FastLinears():
-                    for record in records.values():
-                        record.watch(hooks, real)
-                    hidden[place] = store.put(run_block(block, states, more))
-                for group, record in records.items():
-                    record.add(None if weights is None else weights[group.kind][index], known)
-            choices = []
-            for place, group in enumerate(wanted):
-                record = records[group]
-                source = sources.get(group)
-                if source is not None:
-                    record.derive(records.pop(source))
-                choice = search_scale(
-                    group,
-                    model.get_submodule(group.inspected),
-                    {_local_weight(group, name): model.get_submodule(name) for name in group.linears},
-                    record.mean_magnitude(),
-                    record.calls(),
-                    {_local_weight(group, name): quantize[name] for name in group.linears if name in quantize},
-                    power,
-                    first=before.get(place, LIKELY_EXPONENT),
-                )
-                choices.append(choice)
-                # no group's activations outlive their use
-                del record
-                if group not in sources.values():
-                    del records[group]
+            found: dict[ScaleGroup, ScaleChoice] = {}
+            passes = _passes(model, wanted)
+            for number, together in enumerate(passes, start=1):
+                records = {group: _Record(model, group, group is together[0], power, store) for group in together}
+                for place, (real, weights) in enumerate(counts):
+                    known: dict[int, Stored] = {}
+                    states, more = fetch((hidden[place], others[place][index]), known)
+                    with ExitStack() as hooks, FastLinears(), suppress(_Reached):
+                        for record in records.values():
+                            record.watch(hooks, real)
+                        if number < len(passes):
+                            # what follows is run with the groups that come later
+                            inspected = model.get_submodule(together[0].inspected)
+                            hooks.callback(inspected.register_forward_hook(_stop).remove)
+                        hidden[place] = store.put(run_block(block, states, more))
+                    for group, record in records.items():
+                        record.add(None if weights is None else weights[group.kind][index], known)
+                first = {group: before.get(wanted.index(group), LIKELY_EXPONENT) for group in together}
+                found |= _search_together(model, records, quantize, power, first)
+            choices = [found[group] for group in wanted]
             before = {place: choice.exponent for place, choice in enumerate(choices)}
             yield choices
+
+
+def _search_together(
+    model: nn.Module,
+    records: dict[ScaleGroup, "_Record"],
+    quantize: Mapping[str, Callable[[Tensor], QuantizedWeight]],
+    power: int,
+    first: Mapping[ScaleGroup, float],
+) -> dict[ScaleGroup, ScaleChoice]:
+    """Search the groups that one run of a block served; the records are taken out, so that no activation outlives it.
+
+    What the second group reads is derived from the record of the first.
+    """
+    found: dict[ScaleGroup, ScaleChoice] = {}
+    source: _Record | None = None
+    for group in list(records):
+        record = records.pop(group)
+        if source is not None:
+            record.derive(source)
+        found[group] = search_scale(
+            group,
+            record.inspected,
+            {_local_weight(group, name): model.get_submodule(name) for name in group.linears},
+            record.mean_magnitude(),
+            record.calls(),
+            {_local_weight(group, name): quantize[name] for name in group.linears if name in quantize},
+            power,
+            first=first[group],
+        )
+        source = record
+    return found
 
 
 def stored_channels(model: nn.Module, groups: Sequence[ScaleGroup]) -> int:
     """Return the numbers that the search of a block stores of a token at most, beside what the block yields.
 
-    They are what those of its groups read and yield that are not searched yet.
+    They are what one group reads, and what is inspected for it yields.
 
     Parameters
     ----------
@@ -347,18 +408,7 @@ def stored_channels(model: nn.Module, groups: Sequence[ScaleGroup]) -> int:
     groups : sequence of ScaleGroup
         Of the block.
     """
-    searched = [group for group in groups if group.previous is not None]
-    sources = _sources(model, searched)
-    widths = {group: _width(model, group) for group in searched}
-    kept = [group for group in searched if group not in sources]
-    peak = sum(widths[group] for group in kept)
-    for group in searched:
-        if group in sources:
-            kept[kept.index(sources[group])] = group
-        peak = max(peak, sum(widths[other] for other in kept))
-        if group not in sources.values():
-            kept.remove(group)
-    return peak
+    return max((_width(model, group) for group in groups if group.previous is not None), default=0)
 
 
 def _width(model: nn.Module, group: ScaleGroup) -> int:
@@ -367,19 +417,23 @@ def _width(model: nn.Module, group: ScaleGroup) -> int:
     return read if isinstance(model.get_submodule(group.inspected), nn.Linear) else 2 * read
 
 
-def _sources(model: nn.Module, groups: Sequence[ScaleGroup]) -> dict[ScaleGroup, ScaleGroup]:
-    """Return the groups whose inspected linear lies within what an earlier group inspects, each with that group.
+def _passes(model: nn.Module, groups: Sequence[ScaleGroup]) -> list[list[ScaleGroup]]:
+    """Return the groups that one run of a block serves, run by run; there is one run at least.
 
-    No group is the source of two.
+    A second group of a run inspects a linear that lies within what the first one inspects.
     """
-    sources: dict[ScaleGroup, ScaleGroup] = {}
-    for place, group in enumerate(groups):
-        if isinstance(model.get_submodule(group.inspected), nn.Linear):
-            for other in groups[:place]:
-                within = group.kind == other.kind and group.inspected.startswith(f"{other.inspected}.")
-                if within and other not in sources.values():
-                    sources[group] = other
-    return sources
+    passes: list[list[ScaleGroup]] = []
+    for group in groups:
+        alone = isinstance(model.get_submodule(group.inspected), nn.Linear)
+        for together in passes if alone else ():
+            around = together[0]
+            within = group.kind == around.kind and group.inspected.startswith(f"{around.inspected}.")
+            if within and len(together) == 1:
+                together.append(group)
+                break
+        else:
+            passes.append([group])
+    return passes or [[]]
 
 
 def _tokens_alone(model: nn.Module, group: ScaleGroup) -> bool:
@@ -393,7 +447,11 @@ def _local_weight(group: ScaleGroup, linear: str) -> str:
 
 
 class _Reached(Exception):
-    """The linear whose input is wanted was reached."""
+    """What is wanted was reached; nothing after it is of interest."""
+
+
+def _stop(*called: Any) -> None:
+    raise _Reached
 
 
 def _ordered(parts: list[Tensor], order: Tensor) -> Tensor:
@@ -440,11 +498,13 @@ class _Record:
     group : ScaleGroup
     at_once : bool
         Whether calls are recorded while the block runs, and not derived from those of another group.
+    power : int
+        See `search_scale`.
     store : ActivationStore
     """
 
-    def __init__(self, model: nn.Module, group: ScaleGroup, at_once: bool, store: ActivationStore) -> None:
-        self.model, self.group, self.at_once, self.store = model, group, at_once, store
+    def __init__(self, model: nn.Module, group: ScaleGroup, at_once: bool, power: int, store: ActivationStore) -> None:
+        self.model, self.group, self.at_once, self.power, self.store = model, group, at_once, power, store
         self.inspected = model.get_submodule(group.inspected)
         self.alone = _tokens_alone(model, group)
         # a block may read several of the tokens that enter it as one
@@ -455,6 +515,9 @@ class _Record:
         self._calls: list[Call] = []
         self._rows: list[_Rows] = []
         self._waiting: list[tuple[Tensor, Tensor | None, Tensor]] = []
+        # what squared errors rest on, where tokens are many
+        self._products: HessianSum | None = None
+        self._summed = 0
 
     def watch(self, hooks: ExitStack, real: Tensor | None) -> None:
         """Record the next call; `real` says which tokens are not padding, None that all are."""
@@ -495,7 +558,13 @@ class _Record:
             self._calls.append(Call(*self.store.put_all((args, kwargs, output), known), weights))
 
     def derive(self, source: "_Record") -> None:
-        """Make what the inspected linear reads from what a module around it read, which is given up piece by piece."""
+        """Make what the inspected linear reads from what a module around it read, which is given up piece by piece.
+
+        Where errors are squared and more tokens count than the linear has inputs, only the sum of x x^T is kept of it.
+        """
+        inputs = self.inspected.in_features
+        if self.power == 2 and sum(int((weights > 0).sum()) for weights in self._weights) > inputs:
+            self._products = HessianSum(inputs, self.inspected.weight.device)
         weights = iter(self._weights)
         while source._calls:
             call = source._calls.pop(0)
@@ -522,6 +591,11 @@ class _Record:
     def _add_rows(self, states: Tensor, output: Tensor | None, weights: Tensor) -> None:
         """Add tokens that do not see each other, those whose error counts."""
         kept = weights > 0
+        if self._products is not None:
+            rows = states.flatten(0, -2)[kept]
+            self._products.add(rows.mul_(weights[kept].sqrt().unsqueeze(-1)))
+            self._summed += len(rows)
+            return
         flat = (None if tensor is None else tensor.flatten(0, -2)[kept] for tensor in (states, output))
         self._waiting.append((*flat, weights[kept]))
         if sum(len(some) for *_, some in self._waiting) >= STORED_TOKENS:
@@ -545,8 +619,10 @@ class _Record:
         """Return the mean |x| of each input channel over all tokens but padding, float32."""
         return torch.stack(self._magnitudes).sum(dim=0).div(self.tokens).float()
 
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[Call] | SquaredInputs:
         """Return the calls, where tokens do not see each other in pieces, those that will weigh most first."""
+        if self._products is not None:
+            return SquaredInputs(self._products.take(), self._summed)
         self._store_waiting()
         pieces = [piece for rows in self._rows for piece in rows.pieces()]
         return self._calls + [call for _, call in sorted(pieces, key=lambda piece: piece[0], reverse=True)]

@@ -27,7 +27,7 @@ from quantrust.quantization.methods import rtn
 from quantrust.quantization.quantizing_memory import ITEMSIZE
 from quantrust.quantization.walks.scale_searching import KINDS, ScaleSearching, TokenWeighing, TokenWeights
 
-MOST_GROUPS = 8
+MOST_GROUPS = 10
 """Groups of micro-batches: each reads the weights of the language model twice, so that more of them save files of
 activations at the price of time."""
 

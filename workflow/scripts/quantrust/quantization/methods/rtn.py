@@ -35,16 +35,16 @@ def quantize_rtn(weight: Tensor, bits: int, group_size: int, symmetric: bool = F
     QuantrustError
         If the weight holds NaN or infinities.
     """
-    low, high = group_range(weight, group_size)
+    ends = low, high = group_range(weight, group_size)
     if symmetric:
         middle = 2 ** (bits - 1)
         scale = torch.maximum(low.abs(), high.abs()) / (middle - 0.5)
-        return encode(weight, scale, torch.full_like(scale, middle), bits, group_size, symmetric=True)
+        return encode(weight, scale, torch.full_like(scale, middle), bits, group_size, symmetric=True, ends=ends)
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     top = 2**bits - 1
     scale = storable_scale((high - low) / top, bits).float()
     zero = (-low / scale).round_().clamp_(0, top)
-    return encode(weight, scale, zero, bits, group_size)
+    return encode(weight, scale, zero, bits, group_size, ends=ends)
 
 
 METHOD = DataFree(

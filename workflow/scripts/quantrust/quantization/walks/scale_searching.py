@@ -6,22 +6,22 @@ unquantized. A block is searched, folded, quantized and written before the next 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from torch import Tensor
+from torch import Tensor, nn
 
 from quantrust.models.block_shapes import Stack
 from quantrust.models.components import STACKS
-from quantrust.models.family import LanguageInputs, LayerRef, ScaleGroup
+from quantrust.models.family import Family, LanguageInputs, LayerRef, ScaleGroup
 from quantrust.quantization.activation_store import fetch
 from quantrust.quantization.calibration_memory import CalibratedMethod, Pass
 from quantrust.quantization.calibration_runs import CalibratedWalk, CalibrationRuns, real_tokens
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.kernels.onednn import FastLinears
-from quantrust.quantization.method import Job, Rounding, Walk
+from quantrust.quantization.method import CalibrationMemory, Job, Rounding, Samples, Walk
 from quantrust.quantization.method_traits import Reads
 from quantrust.quantization.quantizing_memory import ITEMSIZE
 from quantrust.quantization.scale_search import Batch, ScaleChoice, search_stack
@@ -159,7 +159,7 @@ class ScaleSearching(CalibratedMethod):
 
     Beside what `quantrust.quantization.calibration_memory` counts, the search takes what it reads of a batch, and the
     weights of the linears that it tries out once more. It stores what a block yields, which takes the place of what
-    entered it, and what those of its groups read and yield that are not searched yet (`stored_channels`).
+    entered it, and for one group at a time what it reads and yields (`stored_channels`).
 
     Attributes
     ----------
@@ -204,7 +204,20 @@ class ScaleSearching(CalibratedMethod):
         stack = reading.stack
         group = 2 * stack.widest * stack.hidden
         searching = reading.forward + ITEMSIZE * (reading.tokens * _recorded_channels(stack) + group)
-        return [searching, *self.weighing.steps(reading, head)]
+        return [searching + self._summed(reading), *self.weighing.steps(reading, head)]
+
+    def _summed(self, reading: Pass) -> int:
+        """Return the bytes of the sum of x x^T over what the widest linear reads, where squared errors rest on it."""
+        many = reading.samples.count * reading.samples.tokens > reading.stack.widest
+        return ITEMSIZE * reading.stack.widest**2 if POWERS[self.error] == 2 and many else 0
+
+    def calibration_memory(
+        self, family: Family, model: nn.Module, scheme: Scheme, samples: Samples, budget: int
+    ) -> CalibrationMemory:
+        """Estimate what calibration takes, by the error that the scheme says."""
+        if scheme.error in (None, self.error):
+            return super().calibration_memory(family, model, scheme, samples, budget)
+        return replace(self, error=scheme.error).calibration_memory(family, model, scheme, samples, budget)
 
     def vision_channels(self, seeing: Pass) -> int:
         """Return the numbers that a search stores of a patch."""
