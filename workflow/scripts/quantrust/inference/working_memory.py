@@ -188,7 +188,7 @@ def weights_held(layers: pl.DataFrame, sizes: dict[str, int | float | None], ker
     held = sizes["resident_packed" if kernel == "packed" else "resident"]
     # weights that are not quantized are stored in two bytes
     held += sizes["unquantized"] * (itemsize - 2) // 2
-    return held + (_largest_linear(layers) * (1 + 4 + itemsize) if kernel == "reference" else 0)
+    return int(held) + (_largest_linear(layers) * (1 + 4 + itemsize) if kernel == "reference" else 0)
 
 
 def vision_step(vision: Stack, picture: PictureCost, settings: DumpSettings | MatchSettings, itemsize: int) -> int:

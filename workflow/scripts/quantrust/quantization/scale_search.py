@@ -216,7 +216,8 @@ def search_scale(
             # the plain grid's error is reported, so it is always summed to the end
             limit = float("inf") if len(leaders) < 2 or exponent == 0 else leaders[1][0]
             if isinstance(calls, SquaredInputs):
-                error = _summed_error(*candidate.values(), calls.products, limit)
+                (change,) = candidate.values()
+                error = _summed_error(change, calls.products, limit)
             else:
                 error = _error(inspected, candidate | unchanged, calls, power, limit)
             if exponent == 0:
@@ -413,7 +414,7 @@ def stored_channels(model: nn.Module, groups: Sequence[ScaleGroup]) -> int:
 
 def _width(model: nn.Module, group: ScaleGroup) -> int:
     """Return the numbers that are stored of a token for one group: what it reads, and what is inspected yields."""
-    read = model.get_submodule(group.linears[0]).in_features
+    read = int(model.get_submodule(group.linears[0]).in_features)
     return read if isinstance(model.get_submodule(group.inspected), nn.Linear) else 2 * read
 
 
@@ -555,7 +556,8 @@ class _Record:
         if self.alone:
             self._add_rows(args[0], None if isinstance(self.inspected, nn.Linear) else output, weights)
         else:
-            self._calls.append(Call(*self.store.put_all((args, kwargs, output), known), weights))
+            args, kwargs, output = self.store.put_all((args, kwargs, output), known)
+            self._calls.append(Call(args, kwargs, output, weights))
 
     def derive(self, source: "_Record") -> None:
         """Make what the inspected linear reads from what a module around it read, which is given up piece by piece.
@@ -605,14 +607,14 @@ class _Record:
         """Store the rows that wait, those whose error will weigh most first."""
         if not self._waiting:
             return
-        states, outputs, weights = map(list, zip(*self._waiting, strict=True))
+        states = [state for state, _, _ in self._waiting]
+        outputs = [output for _, output, _ in self._waiting if output is not None]
+        weights = torch.cat([weight for _, _, weight in self._waiting])
         self._waiting.clear()
-        weighed = states if outputs[0] is None else outputs
-        weights = torch.cat(weights)
-        guesses = torch.cat([some.abs().mean(dim=-1) for some in weighed]) * weights
+        guesses = torch.cat([some.abs().mean(dim=-1) for some in outputs or states]) * weights
         guesses, order = guesses.sort(descending=True, stable=True)
         stored = self.store.put(_ordered(states, order))
-        output = None if outputs[0] is None else self.store.put(_ordered(outputs, order))
+        output = self.store.put(_ordered(outputs, order)) if outputs else None
         self._rows.append(_Rows(stored, output, weights[order], guesses))
 
     def mean_magnitude(self) -> Tensor:
