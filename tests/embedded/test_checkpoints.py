@@ -9,9 +9,11 @@ from torch import nn
 
 from quantrust.embedded.checkpoints import Checkpoints, Order, TrainingState
 from quantrust.embedded.models import SPECS
+from quantrust.embedded.training import train as train_module
 from quantrust.embedded.training.settings import TrainingSettings
 from quantrust.embedded.training.train import train_embedded_model
 from quantrust.errors import QuantrustError
+from quantrust.models.loading import load_family
 
 TRAINING = {"model": "toy", "seed": 3}
 
@@ -116,3 +118,21 @@ def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(na
     for file in ("model.safetensors", "training.csv", "training.json"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["killed", "whole"]
+
+
+@pytest.mark.slow
+def test_a_second_cycle_from_rounded_weights_is_one_from_the_folder_of_the_first(tmp_path, monkeypatch):
+    monkeypatch.setitem(SPECS, "llava-tiny", replace(SPECS["llava-tiny"], layers=2, vision_layers=2))
+    settings = replace(SETTINGS, refine_rounded=True)
+    train_embedded_model("llava-tiny", tmp_path / "whole", settings)
+    train_embedded_model("llava-tiny", tmp_path / "first", replace(settings, refining_steps=0))
+
+    def load_first(*values):
+        return load_family("llava").model_class.from_pretrained(tmp_path / "first", dtype=torch.float32)
+
+    monkeypatch.setattr(train_module, "build_model", load_first)
+    train_embedded_model("llava-tiny", tmp_path / "second", replace(settings, vision_steps=0, language_steps=0))
+    first, second, whole = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second", "whole")
+    )
+    assert second == whole != first

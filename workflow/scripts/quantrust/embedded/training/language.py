@@ -11,6 +11,7 @@ from itertools import takewhile
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from quantrust.embedded.models import EmbeddedSpec
@@ -21,6 +22,7 @@ from quantrust.embedded.training.stage import Learner, Purpose, Run, Stage
 from quantrust.embedded.training.training_set import TrainingSet
 
 IGNORED = -100
+REFINING = "refining"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def language_cycles(settings: TrainingSettings) -> list[Cycle]:
     """Return the cycles of the language model in their order."""
     cycles = [Cycle("language", settings.language_steps, _language_rate, 2)]
     if settings.refining_steps:
-        cycles.append(Cycle("refining", settings.refining_steps, _refining_rate, 3))
+        cycles.append(Cycle(REFINING, settings.refining_steps, _refining_rate, 3))
     return cycles
 
 
@@ -211,17 +213,32 @@ def language_stage(
 def train(learner: Learner, data: TrainingSet, run: Run) -> None:
     """Train the language model alone, for all its cycles."""
     family, model = learner.family, learner.model
-    features = torch.stack([image.features for image in vision.encode_all(learner, data)])
+    features = _features(learner, data)
     sequences = Sequences(learner, data, run.settings)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(family.component_of(name)[0] not in vision.TRAINED)
     model.get_submodule(family.decoder).set_attn_implementation(ATTENTION)
-    model.train()
     for cycle in language_cycles(run.settings):
+        if cycle.stage == REFINING and run.settings.refine_rounded:
+            round_weights(model)
+            features = _features(learner, data)
+        model.train()
         run.train(language_stage(learner, sequences, features, run.settings, cycle))
+        model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(True)
-    model.eval()
+
+
+@torch.no_grad()
+def round_weights(model: nn.Module) -> None:
+    """Round every weight to the nearest number of bfloat16, in which the folder of a model has it."""
+    for parameter in model.parameters():
+        parameter.copy_(parameter.bfloat16())
+
+
+def _features(learner: Learner, data: TrainingSet) -> torch.Tensor:
+    """Return the image features of the whole training set, shape (images, tokens, hidden)."""
+    return torch.stack([image.features for image in vision.encode_all(learner, data)])
 
 
 PURPOSE = Purpose(corpus, lambda settings: tuple(cycle.stage for cycle in language_cycles(settings)), train)

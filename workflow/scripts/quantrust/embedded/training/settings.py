@@ -14,9 +14,10 @@ class TrainingSettings:
     in every `caption_every`-th step. With `people_s_captions` an image has those of five people, of which one is drawn
     each time; otherwise it has one caption. The language model's rate follows a cosine over `language_horizon` steps
     and falls linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
-    `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there. The matrix
-    products of the language model are computed in `precision`, bfloat16 or float32. A processor without instructions
-    for bfloat16 takes six times as long for it as for float32.
+    `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there. With
+    `refine_rounded` it goes on from weights that are rounded to bfloat16, as if it began with the folder of a model
+    that was trained for the first cycle alone. The matrix products of the language model are computed in `precision`,
+    bfloat16 or float32. A processor without instructions for bfloat16 takes six times as long for it as for float32.
 
     A model that matches images with texts has no language model. It learns on `matching_batch` images a step, each with
     one of its captions, and its rate follows a cosine over `matching_steps`.
@@ -38,6 +39,7 @@ class TrainingSettings:
     language_rate: float = 2e-3
     refining_steps: int = 5_000
     refining_rate: float = 1.5e-3
+    refine_rounded: bool = False
     matching_steps: int = 5_000
     matching_batch: int = 64
     matching_rate: float = 1e-3
