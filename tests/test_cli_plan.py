@@ -525,9 +525,10 @@ def test_published_retrieval_is_planned_though_only_the_size_of_its_two_splits_t
     assert 0.5 < unquantized["weights_file_exact"] / 4_690_593_960 < 0.6
     (scored,) = of(rows, "evaluate_in_distribution")
     assert scored["questions"] is None
+    (matched,) = of(rows, "dump_matches", scheme="bf16")
+    # beside the weights on the GPU, what the pairs of a batch look at
+    assert unquantized["weights_file_exact"] < matched["device"] < 4 * unquantized["weights_file_exact"]
     for matched in of(rows, "dump_matches"):
-        # beside the weights on the GPU, what the pairs of a batch look at
-        assert unquantized["weights_file_exact"] < matched["device"] < 4 * unquantized["weights_file_exact"]
         assert matched["host"] > 0 and matched["device_least"] < matched["device"]
 
 

@@ -71,7 +71,7 @@ def test_a_pipe_or_a_file_without_end_is_not_read(folder, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(format=2), "format 2, this version reads 1"),
+        (lambda c: c.update(format=1), "format 1, this version reads 2"),
         (lambda c: c["files"].update({"../../etc/passwd": {"bytes": 1, "sha256": "0"}}), "does not list the files"),
         (lambda c: c["files"].pop("README.md"), "does not list the files"),
         (lambda c: c.update(files=None), "does not list the files"),
