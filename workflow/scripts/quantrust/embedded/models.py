@@ -27,7 +27,7 @@ VOCABULARY = 512
 OPT_POSITIONS = 256
 """Tokens of the longest text that an OPT decoder reads: it learns a state for every position."""
 TEXT_POSITIONS = 96
-"""Tokens of the longest text that a Q-Former reads beside its queries. The longest caption has some 70."""
+"""Tokens of the longest text that a Q-Former reads beside its queries. The longest caption seen has 80."""
 CHAT_TEMPLATES = {
     "qwen2_vl": (
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -342,6 +342,11 @@ def save_model_folder(
     tokenizer.save_pretrained(folder)
     if family in CHAT_TEMPLATES:
         (folder / "chat_template.jinja").write_text(CHAT_TEMPLATES[family], encoding="utf-8")
+    of_blip_2: dict[str, Any] = {
+        "image_processor_type": "BlipImageProcessor",
+        "processor_class": "Blip2Processor",
+        "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+    }
     image_processor = {
         "qwen2_vl": {
             "image_processor_type": "Qwen2VLImageProcessor",
@@ -365,16 +370,8 @@ def save_model_folder(
             "size": {"shortest_edge": IMAGE_SIZE},
             "crop_size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
         },
-        "blip_2": {
-            "image_processor_type": "BlipImageProcessor",
-            "processor_class": "Blip2Processor",
-            "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        },
-        "blip_2_retrieval": {
-            "image_processor_type": "BlipImageProcessor",
-            "processor_class": "Blip2Processor",
-            "size": {"height": IMAGE_SIZE, "width": IMAGE_SIZE},
-        },
+        "blip_2": of_blip_2,
+        "blip_2_retrieval": of_blip_2,
     }[family]
     text = json.dumps(image_processor, indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")

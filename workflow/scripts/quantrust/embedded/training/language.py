@@ -205,7 +205,7 @@ def language_stage(
         lambda step: cycle.rate(step, settings),
         cycle.stream,
         {"model": model},
-        [p for name, p in model.named_parameters() if family.component_of(name)[0] not in vision.TRAINED],
+        learner.weights_beside(vision.TRAINED),
         loss,
     )
 
@@ -215,18 +215,12 @@ def train(learner: Learner, data: TrainingSet, run: Run) -> None:
     family, model = learner.family, learner.model
     features = _features(learner, data)
     sequences = Sequences(learner, data, run.settings)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(family.component_of(name)[0] not in vision.TRAINED)
     model.get_submodule(family.decoder).set_attn_implementation(ATTENTION)
     for cycle in language_cycles(run.settings):
         if cycle.stage == REFINING and run.settings.refine_rounded:
             round_weights(model)
             features = _features(learner, data)
-        model.train()
         run.train(language_stage(learner, sequences, features, run.settings, cycle))
-        model.eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
 
 
 @torch.no_grad()

@@ -86,7 +86,6 @@ def matching_stage(
     settings : TrainingSettings
     """
     family, model, processor, temperature = _matching(learner), learner.model, learner.processor, Temperature()
-    trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] in TRAINED]
 
     def loss(step: int, rows: np.ndarray, rng: np.random.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         shown = [images[row] for row in rows]
@@ -122,23 +121,16 @@ def matching_stage(
         lambda step: cosine_rate(step, settings.matching_steps, settings, settings.matching_rate),
         STREAM,
         {"model": model, "temperature": temperature},
-        [*trained, *temperature.parameters()],
+        [*learner.weights_of(TRAINED), *temperature.parameters()],
         loss,
     )
 
 
 def train(learner: Learner, data: TrainingSet, run: Run) -> None:
     """Train the Q-Former and what belongs to it."""
-    family, model = learner.family, learner.model
     images = vision.encode_all(learner, data)
     captions = [[compared_text(text) for text in texts] for texts in data.captions]
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(family.component_of(name)[0] in TRAINED)
-    model.train()
     run.train(matching_stage(learner, captions, images, run.settings))
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    model.eval()
 
 
 def _matching(learner: Learner) -> MatchingFamily:

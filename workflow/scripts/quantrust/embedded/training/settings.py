@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How an embedded model is trained; the defaults made the shipped ones.
+    """How an embedded model is trained; the defaults made qwen2-vl-tiny and idefics3-tiny.
 
     `questions` are written for each image; each pass over the images uses `questions_per_step` of them. With
     `slots_by_length` those of an image are laid out longest first, so that less padding is computed. Captions join them
@@ -20,7 +20,7 @@ class TrainingSettings:
     bfloat16 or float32. A processor without instructions for bfloat16 takes six times as long for it as for float32.
 
     A model that matches images with texts has no language model. It learns on `matching_batch` images a step, each with
-    one of its captions, and its rate follows a cosine over `matching_steps`.
+    one of its captions, and its rate follows a cosine over `matching_steps`. No such model is shipped yet.
     """
 
     images: int = 30_000

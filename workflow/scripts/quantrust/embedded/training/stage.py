@@ -3,7 +3,8 @@
 import csv
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ class Learner:
     spec: EmbeddedSpec
     model: nn.Module
     processor: Any
+
+    def weights_of(self, components: Sequence[str]) -> list[nn.Parameter]:
+        """Return the weights of some components, in the order of the model."""
+        named = self.model.named_parameters()
+        return [weight for name, weight in named if self.family.component_of(name)[0] in components]
+
+    def weights_beside(self, components: Sequence[str]) -> list[nn.Parameter]:
+        """Return the weights of all other components, in the order of the model."""
+        named = self.model.named_parameters()
+        return [weight for name, weight in named if self.family.component_of(name)[0] not in components]
 
 
 class Log:
@@ -127,19 +138,20 @@ class Run:
         rng = np.random.default_rng([settings.seed, stage.stream])
         optimizer, order = _optimizer(stage.trained, settings), Order(settings.images, stage.batch, rng)
         state = TrainingState(stage.modules, stage.trained, optimizer, order, rng)
-        for step in range(checkpoints.resume(stage.name, state), stage.steps):
-            rows = order.following()
-            rate = stage.rate(step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss, measured = stage.loss(step, rows, rng)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(stage.trained, 1.0)
-            optimizer.step()
-            values = {name: float(value) for name, value in measured.items()}
-            self.log.add(stage.name, step, stage.steps, rate, loss=float(loss.detach()), **values)
-            checkpoints.after(stage.name, step + 1, stage.steps, state, self.log.state())
+        with _learning(stage.modules.values(), stage.trained):
+            for step in range(checkpoints.resume(stage.name, state), stage.steps):
+                rows = order.following()
+                rate = stage.rate(step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                loss, measured = stage.loss(step, rows, rng)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(stage.trained, 1.0)
+                optimizer.step()
+                values = {name: float(value) for name, value in measured.items()}
+                self.log.add(stage.name, step, stage.steps, rate, loss=float(loss.detach()), **values)
+                checkpoints.after(stage.name, step + 1, stage.steps, state, self.log.state())
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,20 @@ class Purpose:
     corpus: Callable[[TrainingSet, EmbeddedSpec], Iterator[str]]
     stages: Callable[[TrainingSettings], tuple[str, ...]]
     train: Callable[[Learner, TrainingSet, Run], None]
+
+
+@contextmanager
+def _learning(modules: Collection[nn.Module], trained: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let some weights of modules learn, and no others."""
+    learners = {*map(id, trained)}
+    for module in modules:
+        module.train()
+        for weight in module.parameters():
+            weight.requires_grad_(id(weight) in learners)
+    yield
+    for module in modules:
+        module.eval()
+        module.requires_grad_()
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:

@@ -69,9 +69,7 @@ def train_embedded_model(
     model = build_model(spec, tokenizer, settings.seed)
     with artifact_folder(out_dir) as folder:
         learner = Learner(family, spec, model, processor_for(family, model, tokenizer, folder))
-        model.train()
         run.train(vision.vision_stage(learner, data, settings))
-        model.eval()
         checkpoints.restore("model", model)
         purpose.train(learner, data, run)
         save_model_folder(model, tokenizer, family.name, folder, torch.bfloat16)

@@ -19,8 +19,6 @@ STREAM = 1
 
 def vision_stage(learner: Learner, data: TrainingSet, settings: TrainingSettings) -> Stage:
     """Return the stage in which vision tower and connector learn to name symbol and colour of every cell."""
-    family, model = learner.family, learner.model
-    trained = [p for name, p in model.named_parameters() if family.component_of(name)[0] in TRAINED]
     with torch.no_grad():
         width = _seen(learner, data, np.array([0])).shape[-1]
     heads = nn.Linear(width, 2 + len(SYMBOLS) + len(COLOURS))
@@ -40,8 +38,8 @@ def vision_stage(learner: Learner, data: TrainingSet, settings: TrainingSettings
         settings.vision_batch,
         lambda step: cosine_rate(step, settings.vision_steps, settings, settings.vision_rate),
         STREAM,
-        {"model": model, "heads": heads},
-        [*trained, *heads.parameters()],
+        {"model": learner.model, "heads": heads},
+        [*learner.weights_of(TRAINED), *heads.parameters()],
         loss,
     )
 
