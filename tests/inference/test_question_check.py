@@ -82,7 +82,7 @@ def shipped() -> list:
 
 
 def test_the_shipped_tokenizers_leave_a_token_of_every_character_that_is_hardly_seen(shipped):
-    assert {family.name for family, _ in shipped} == {"qwen2_vl", "idefics3"}
+    assert {family.name for family, _ in shipped} == {"qwen2_vl", "idefics3", "llava", "blip_2"}
     for family, processor in shipped:
         assert faults_of_texts(family, processor, "{question}", HARDLY_SEEN) == {}
 

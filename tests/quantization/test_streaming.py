@@ -146,10 +146,10 @@ def test_ratios_of_groups_of_samples_are_those_of_whole_passes(together, calibra
     assert store.held == 0 and list(tmp_path.iterdir()) == []
 
 
-def test_groups_take_what_the_budget_holds_and_are_no_more_than_eight():
+def test_groups_take_what_the_budget_holds_and_are_no_more_than_ten():
     # of a model of three blocks a micro-batch keeps four states
-    assert [batches_together(20, 100, 3, budget) for budget in (0, 400, 1600, 100_000)] == [3, 3, 4, 20]
-    assert [batches_together(count, 100, 3, 0) for count in (1, 8, 9, 128)] == [1, 1, 2, 16]
+    assert [batches_together(20, 100, 3, budget) for budget in (0, 400, 1600, 100_000)] == [2, 2, 4, 20]
+    assert [batches_together(count, 100, 3, 0) for count in (1, 10, 11, 128)] == [1, 1, 2, 13]
     assert batches_together(20, 100, 3, None) == 20
 
 
