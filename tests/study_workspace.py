@@ -97,8 +97,8 @@ class Workspace:
         return [sys.executable, "-m", "snakemake", "--configfile", STUDY, "--cores", "2", *arguments]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a run: that of a user, who has no PYTHONPATH into the package."""
-        return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        """Return the environment of a run: that of a user, who has no PYTHONPATH into the package, and no hqq."""
+        return os.environ | {"PYTHONPATH": str(ROOT / "tests" / "without_hqq")}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a run, in a process group of its own."""

@@ -1,7 +1,6 @@
 """A tiny study from nothing to its figures."""
 
 import json
-import resource
 
 import polars as pl
 import pytest
@@ -124,10 +123,5 @@ def test_every_job_wrote_a_log_and_every_heavy_one_a_benchmark(study, schemes: l
         assert (study.folder / "benchmarks" / "runs" / "quantize_model" / MODEL / f"{scheme}.tsv").is_file()
 
 
-def test_a_second_run_does_nothing_in_under_five_seconds(study) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    printed = study.run()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert "Nothing to be done" in printed
-    # Time on the processor: what it takes on a machine that does nothing else.
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 5
+def test_a_second_run_does_nothing(study) -> None:
+    assert "Nothing to be done" in study.run()

@@ -1,5 +1,6 @@
 """The code digest: it follows imports exactly."""
 
+import ast
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -64,6 +65,55 @@ def test_a_script_that_is_no_python_is_named(root: Path) -> None:
     (root / "job.py").write_text("def broken(:\n")
     with pytest.raises(QuantrustError, match=r"job\.py: cannot be read as Python"):
         code_digest(root / "job.py", root)
+
+
+NESTED = """
+import a
+def f():
+    import b
+    async def g():
+        async with x:
+            import c
+class C:
+    import d
+    if x:
+        import e
+    elif y:
+        import f
+    else:
+        import g
+try:
+    import h
+except E:
+    import i
+else:
+    import j
+finally:
+    import k
+try:
+    pass
+except* E:
+    import l
+for _ in x:
+    import m
+else:
+    while x:
+        import n
+match x:
+    case 1:
+        with x: import o
+"""
+
+
+def test_imports_are_seen_in_every_block(tmp_path: Path) -> None:
+    imported = [
+        alias.name for node in ast.walk(ast.parse(NESTED)) if isinstance(node, ast.Import) for alias in node.names
+    ]
+    assert sorted(imported) == list("abcdefghijklmno")
+    (tmp_path / "job.py").write_text(NESTED)
+    for name in imported:
+        (tmp_path / f"{name}.py").touch()
+    assert {path.stem for path in code_files(tmp_path / "job.py", tmp_path)} == {"job", *imported}
 
 
 def test_the_selectors_script_covers_the_selector_and_nothing_of_the_evaluation() -> None:

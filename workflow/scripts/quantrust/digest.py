@@ -98,7 +98,7 @@ def _imported_files(path: Path, root: Path) -> tuple[Path, ...]:
 
 
 def _imported_names(tree: ast.AST, path: Path, root: Path) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -111,16 +111,27 @@ def _imported_names(tree: ast.AST, path: Path, root: Path) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _module_files(name: str, root: Path) -> Iterator[Path]:
-    """Yield the files of a dotted name: each package on the way, and the module. An attribute ends the walk."""
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield what a tree holds of statements, at any depth. Expressions hold none, and are most of a tree."""
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for node in getattr(tree, block, ()):
+            yield node
+            yield from _statements(node)
+
+
+@cache
+def _module_files(name: str, root: Path) -> tuple[Path, ...]:
+    """Return the files of a dotted name: each package on the way, and the module. An attribute ends the walk."""
+    files = []
     folder = root
     for part in name.split("."):
         package = folder / part / "__init__.py"
         if package.is_file():
-            yield package
+            files.append(package)
             folder = package.parent
             continue
         module = folder / f"{part}.py"
         if module.is_file():
-            yield module
-        return
+            files.append(module)
+        break
+    return tuple(files)

@@ -1,0 +1,9 @@
+"""Hides the package hqq from the jobs of a test's study, as no study has it: it is of the development environment alone.
+
+Where transformers finds hqq, every job that loads a model imports it too, which takes a fifth of all that it imports.
+"""
+
+import sys
+
+# Python takes None for a package that is not there.
+sys.modules["hqq"] = None  # type: ignore[assignment]
