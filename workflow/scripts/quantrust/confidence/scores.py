@@ -1,18 +1,20 @@
 """Scores: every answer of a variant with its quality and one confidence column per estimator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from quantrust.artifacts.row_groups import read_schema
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.confidence.catalogue import LEARNED, member_columns
 from quantrust.confidence.columns import confidence_columns
-from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
 from quantrust.inference.features_file import corpus_metrics_of, read_slices
 
 KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "quality")
+Learned = Callable[[pl.DataFrame], dict[str, np.ndarray]]
 
 
 def write_scores(
@@ -40,18 +42,30 @@ def write_scores(
     begun_path : str or Path, optional
         Scores of the variant on other datasets under the same estimators; those written here begin with them.
     """
-    selectors = None if selector_dir is None else load_selector(selector_dir)
+    learned_inputs, learned_confidence = ((), _none_learned) if selector_dir is None else _learned(selector_dir)
     plain = confidence_columns([name for name in estimators if name not in LEARNED])
-    inputs = () if selectors is None else INPUTS
-    columns = list(dict.fromkeys([*KEYS, *inputs, *(name for column in plain for name in column.meta.root_names())]))
+    read = (*KEYS, *learned_inputs, *(name for column in plain for name in column.meta.root_names()))
+    columns = list(dict.fromkeys(read))
     tables = [] if begun_path is None else [read_table(begun_path)]
     for path in feature_paths:
         corpus_metrics = corpus_metrics_of(read_schema(path))
         for features in read_slices(path, [*columns, *corpus_metrics]):
-            learned = {} if selectors is None else selector_confidence(selectors, features)
+            learned = learned_confidence(features)
             table = features.select(*KEYS, *plain).with_columns(
                 **{name: pl.Series(values) for name, values in learned.items()}
             )
             members = [name for estimator in estimators for name in member_columns(learned, estimator)[1:]]
             tables.append(table.select(*KEYS, *estimators, *members).hstack(features.select(corpus_metrics)))
     write_table(pl.concat(tables, how="diagonal"), out_path)
+
+
+def _learned(selector_dir: str | Path) -> tuple[tuple[str, ...], Learned]:
+    """Return the columns that Selectors read, and what they say of features."""
+    # torch takes seconds to import, which a grid of hundreds of variants without a Selector would pay for each
+    from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
+
+    return INPUTS, partial(selector_confidence, load_selector(selector_dir))
+
+
+def _none_learned(features: pl.DataFrame) -> dict[str, np.ndarray]:
+    return {}
