@@ -88,7 +88,9 @@ SETTINGS = TrainingSettings(
     language_cooldown=2,
     language_batch=4,
     refining_steps=3,
-    matching_steps=7,
+    contrast_steps=3,
+    hardening_steps=4,
+    matching_steps=5,
     matching_batch=4,
     warmup=2,
 )
@@ -109,7 +111,7 @@ def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(na
 
     monkeypatch.setattr(Checkpoints, "after", killing)
     train_embedded_model(name, tmp_path / "whole", SETTINGS)
-    for steps in (3, 2, 4):
+    for steps in (3, 2, 4, 3):
         left.append(steps)
         with pytest.raises(Killed):
             train_embedded_model(name, tmp_path / "killed", SETTINGS, checkpoint_every=2)

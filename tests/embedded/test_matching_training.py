@@ -30,6 +30,8 @@ SETTINGS = TrainingSettings(
     people_s_captions=True,
     vision_steps=2,
     vision_batch=4,
+    contrast_steps=2,
+    hardening_steps=2,
     matching_steps=3,
     matching_batch=4,
     warmup=2,
@@ -54,8 +56,13 @@ def test_a_wrong_text_is_drawn_by_its_likeness_and_never_a_right_one():
     torch.manual_seed(0)
     likeness = torch.tensor([9.0, 2.0, 0.0, 1.0, 9.0]).log().repeat(30_000, 1)
     right = torch.tensor([True, False, False, False, True]).expand_as(likeness)
-    shares = matching.hard_negatives(likeness, right).bincount(minlength=5) / len(likeness)
+    shares = matching.wrong_columns(likeness, right).bincount(minlength=5) / len(likeness)
     torch.testing.assert_close(shares, torch.tensor([0, 2 / 3, 0, 1 / 3, 0]), atol=0.01, rtol=0)
+
+
+def test_wrong_pairs_are_drawn_at_random_first_and_by_their_likeness_in_the_end():
+    settings = replace(SETTINGS, hardening_steps=4)
+    assert [matching.hardness(step, settings) for step in (0, 1, 3, 4, 9)] == [0, 0.25, 0.75, 1, 1]
 
 
 def test_losses_are_those_of_single_images_and_texts(scenes, learner, monkeypatch):
@@ -64,11 +71,12 @@ def test_losses_are_those_of_single_images_and_texts(scenes, learner, monkeypatc
     family, model, processor = learner.family, learner.model, learner.processor
     with torch.no_grad():
         images = vision.encode_all(learner, scenes)[:4]
-        stage = matching.matching_stage(learner, [[text] for text in texts], images, SETTINGS)
+        learning = matching.Matching(learner, images, [[text] for text in texts], SETTINGS)
         wrong = [torch.tensor([1, 0, 1, 2]), torch.tensor([3, 2, 1, 0])]
         drawn = iter(wrong)
-        monkeypatch.setattr(matching, "hard_negatives", lambda logits, right: next(drawn))
-        loss, measured = stage.loss(0, np.arange(4), np.random.default_rng(0))
+        monkeypatch.setattr(matching, "wrong_columns", lambda logits, right: next(drawn))
+        alone, _ = learning.contrast().loss(0, np.arange(4), np.random.default_rng(0))
+        loss, measured = learning.matching().loss(0, np.arange(4), np.random.default_rng(0))
         logits = torch.zeros(4, 4)
         for i, image in enumerate(images):
             for k, text in enumerate(texts):
@@ -85,9 +93,10 @@ def test_losses_are_those_of_single_images_and_texts(scenes, learner, monkeypatc
         for image, text, matches in pairs:
             pair = family.pairs(model, processor, [texts[text]], [images[image]], most=MOST_TOKENS)
             judged -= float(family.matching_logits(model, pair)[0].log_softmax(0)[matches]) / len(pairs)
+    assert float(alone) == pytest.approx(contrastive, abs=1e-4)
     assert float(measured["contrastive_loss"]) == pytest.approx(contrastive, abs=1e-4)
     assert float(measured["matching_loss"]) == pytest.approx(judged, abs=1e-4)
-    assert float(loss) == pytest.approx(contrastive + judged, abs=2e-4)
+    assert float(loss) == pytest.approx(SETTINGS.contrast_weight * contrastive + judged, abs=2e-4)
 
 
 def test_the_vision_stage_names_cells_by_what_the_queries_saw(scenes, learner):
@@ -111,8 +120,9 @@ def test_a_trained_folder_is_small_and_finds_pictures(tmp_path):
     train_embedded_model(NAME, tmp_path / "trained", SETTINGS)
     assert (tmp_path / "trained" / "model.safetensors").stat().st_size < 4e6
     curve = pl.read_csv(tmp_path / "trained" / "training.csv")
-    assert curve["stage"].to_list() == ["vision", "matching"] and curve["step"].to_list() == [2, 3]
-    assert curve["matching_loss"].is_null().to_list() == [True, False]
+    assert curve["stage"].to_list() == ["vision", "contrast", "matching"] and curve["step"].to_list() == [2, 2, 3]
+    assert curve["contrastive_loss"].is_null().to_list() == [True, False, False]
+    assert curve["matching_loss"].is_null().to_list() == [True, True, False]
     images = {"val": 2, "test": 3}
     write_dataset(
         "scenes-retrieval", tmp_path / "set", {"images": images, "captions_per_image": 5, "captions": 1, "seed": 0}

@@ -1,4 +1,4 @@
-"""Hides the package hqq from the jobs of a test's study, as no study has it: it is of the development environment alone.
+"""Hides the package hqq from the jobs of a test's study: only the development environment has it.
 
 Where transformers finds hqq, every job that loads a model imports it too, which takes a fifth of all that it imports.
 """

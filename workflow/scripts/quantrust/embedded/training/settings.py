@@ -20,7 +20,9 @@ class TrainingSettings:
     bfloat16 or float32. A processor without instructions for bfloat16 takes six times as long for it as for float32.
 
     A model that matches images with texts has no language model. It learns on `matching_batch` images a step, each with
-    one of its captions, and its rate follows a cosine over `matching_steps`. No such model is shipped yet.
+    one of its captions: for `contrast_steps` to compare them, then for `matching_steps` to judge pairs, beside which
+    contrast counts `contrast_weight`. The rate follows a cosine over each. Wrong pairs are drawn at random at first.
+    Then their likeness counts more and more, in full after `hardening_steps`.
     """
 
     images: int = 30_000
@@ -40,7 +42,10 @@ class TrainingSettings:
     refining_steps: int = 5_000
     refining_rate: float = 1.5e-3
     refine_rounded: bool = False
-    matching_steps: int = 5_000
+    contrast_steps: int = 3_000
+    contrast_weight: float = 0.05
+    hardening_steps: int = 3_000
+    matching_steps: int = 4_000
     matching_batch: int = 64
     matching_rate: float = 1e-3
     warmup: int = 300
