@@ -1,5 +1,6 @@
 """`quantrust recalibrate` and `quantrust recheck` on a bundle of a small random model."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,8 @@ from bundled_study import Study, make_study, write
 from quantrust.bundle.load import Bundle
 from quantrust.bundle.record import read_bundle
 from quantrust.cli import main
+from quantrust.commands.sample import task_for
+from quantrust.errors import QuantrustError
 
 IMAGES = 30
 
@@ -79,6 +82,18 @@ def test_a_recalibrated_bundle_has_the_thresholds_of_the_sample(folder, items, t
     answer = Bundle.load(out).answer(items.parent / "0.png", "is it?", risk=0.3)
     assert answer.certified
     assert answer.operating_point == record.points[1]
+
+
+def test_answers_are_judged_as_in_the_study_and_never_as_answers_to_other_items(folder):
+    record = read_bundle(folder)
+    captions = dataclasses.replace(record, item="picture", quality="F1 of facts")
+    assert [task_for(record, None), task_for(record, "exact_match"), task_for(captions, None)] == [
+        *("vqa", "exact_match", "scene_captioning")
+    ]
+    with pytest.raises(QuantrustError, match=r"vqa judges answers to a question.*pictures; tasks of these: captioning"):
+        task_for(captions, "vqa")
+    with pytest.raises(QuantrustError, match="no task has taste as its quality; name one with --task"):
+        task_for(dataclasses.replace(record, quality="taste"), None)
 
 
 def test_a_bundle_is_replaced_as_a_whole_and_a_second_time(folder, items, tmp_path):

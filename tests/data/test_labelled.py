@@ -36,6 +36,13 @@ def test_rows_become_items_and_images_of_the_same_bytes_are_one(folder) -> None:
     assert first.group == second.group != third.group
 
 
+def test_a_row_without_a_question_has_that_of_the_bundle(folder) -> None:
+    row = {"image": "red.png", "answer": "red"}
+    path = write(folder, row, row | {"question": ""}, row | {"question": "what?"})
+    for asked in ("describe it.", ""):
+        assert [item.question for item in read_labelled(path, asked=asked)] == [asked, asked, "what?"]
+
+
 def test_an_image_id_tells_images_apart(folder) -> None:
     path = write(
         folder,

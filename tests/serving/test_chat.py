@@ -1,6 +1,7 @@
 """Requests for a chat completion: what is asked is read, and all that is not offered is refused with its reason."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,15 @@ def test_a_question_is_read_with_its_image_and_risk_limit() -> None:
     assert read(body("is it red?", "data:x")) == Question("is it red?", "data:x", 0.05)
     assert read(body("is it red?", "data:x", risk=0.2)).risk == 0.2
     assert read(message(IMAGE, TEXT)) == Question("what is it?", IMAGE["image_url"]["url"], 0.05)
+
+
+def test_an_image_alone_is_a_request_where_the_same_is_asked_about_every_image() -> None:
+    alone = json.dumps(message(IMAGE)).encode()
+    for asked in ("describe it.", ""):
+        read_alone = read_request(alone, replace(OFFER, asked=asked))
+        assert read_alone == Question(asked, IMAGE["image_url"]["url"], 0.05)
+    with pytest.raises(Refusal, match="a question is about one image"):
+        read_request(alone, OFFER)
 
 
 @pytest.mark.parametrize(

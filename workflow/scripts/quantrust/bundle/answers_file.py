@@ -75,7 +75,7 @@ def answer_items(
     heads = {item.item_id: {"image": str(item.image), "question": item.question, **run} for item in items}
     with naming_full_disk(out_path), _alone(unfinished) as file:
         lines = _kept_lines(out_path, file, heads)
-        with progress("answering", len(items), "questions") as bar:
+        with progress("answering", len(items), bundle.record.words.items) as bar:
             bar.update(len(lines))
             for chunk in _chunks(items, lines, bundle.record.settings.images_per_chunk):
                 found = {one.item_id: one for one in bundle.answer_chunk(chunk, point)}

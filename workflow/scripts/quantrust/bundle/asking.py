@@ -44,7 +44,7 @@ def ask(bundle: Bundle, items: Sequence[LabelledItem], task: str, what: str = "a
     """
     asked = (Item(item.image, item.question, item.item_id) for item in items)
     rows = []
-    with progress(what, len(items), "questions") as bar:
+    with progress(what, len(items), bundle.record.words.items) as bar:
         for item, found in zip(items, bundle.answer_many(asked), strict=True):
             if isinstance(found, Failure):
                 raise QuantrustError(f"item {item.item_id}: {found.error}; mend it, or leave it out of the table")

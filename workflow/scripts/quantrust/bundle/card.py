@@ -9,7 +9,7 @@ from quantrust.bundle.record import BundleRecord, percent
 from quantrust.evaluation.metric_records import METRICS as RECORDS
 from quantrust.evaluation.metric_records import metric_named
 from quantrust.evaluation.operating_points import Measured, OperatingPoint
-from quantrust.report.wording import PICTURE, item, items, quality_name, speaking_of
+from quantrust.report.wording import PICTURE, drawn, item, items, quality_name, speaking_of
 
 TASKS = {PICTURE: ("image-to-text", "image captioning")}
 """Of items that are no questions, what the hub calls the task, and its name."""
@@ -205,7 +205,7 @@ def _shifts(record: BundleRecord) -> str:
     rows = [(point, one) for point in record.points for one in point.measured[1:]]
     if not rows:
         return (
-            f"The study has no shifted dataset: what happens on other {_drawn('or')} than those of "
+            f"The study has no shifted dataset: what happens on other {drawn('or')} than those of "
             f"`{record.id_dataset}` was not measured, and no threshold promises anything there."
         )
     lines = [
@@ -242,7 +242,7 @@ def _whole(record: BundleRecord, found: dict[str, dict[str, Any]]) -> str:
 def _limits(record: BundleRecord) -> str:
     return "\n".join(
         [
-            f"* All of this holds in distribution of `{record.id_dataset}`: for {_drawn('and')} drawn as its "
+            f"* All of this holds in distribution of `{record.id_dataset}`: for {drawn('and')} drawn as its "
             "own were. Yours are others. `quantrust recalibrate` sets thresholds on a sample of yours.",
             f"* Risk is a mean over the answers given. Single answers, and kinds of {items()}, may be worse.",
             "* Thresholds belong to the conditions above. Under others the bundle answers with `certified: false` and "
@@ -252,11 +252,6 @@ def _limits(record: BundleRecord) -> str:
             f"* An answer ends after {record.settings.max_new_tokens} tokens.",
         ]
     )
-
-
-def _drawn(between: str) -> str:
-    """Return what is drawn from a distribution: pictures, and what is asked about them where that differs."""
-    return items() if item() == PICTURE else f"pictures {between} {items()}"
 
 
 def _kind(point: OperatingPoint) -> str:

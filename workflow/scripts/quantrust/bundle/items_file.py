@@ -7,6 +7,7 @@ from typing import Any
 
 from quantrust.bundle.items import Item
 from quantrust.data.format import load_format, read_official, recognised
+from quantrust.data.labelled import questions_or
 from quantrust.data.official import COCO_IMAGE_NAME, Files, by_id, image_path, list_under, place_of, some_questions
 from quantrust.data.records import MISSING, read_records
 from quantrust.data.records import SUFFIXES as TABLES
@@ -68,11 +69,7 @@ def read_items(
 def _table(path: Path, folder: Path, asked: str | None) -> list[Item]:
     records = read_records(path)
     images = records.column("image")
-    if asked is None:
-        questions = records.column("question")
-    else:
-        given = records.columns.get("question", [MISSING] * records.size)
-        questions = [asked if question is MISSING or question in (None, "") else question for question in given]
+    questions = records.column("question") if asked is None else questions_or(asked, records)
     ids = records.columns.get("id", [MISSING] * records.size)
     rows = zip(images, questions, ids, strict=True)
     return [_item(*row, number, folder, records.where(number - 1)) for number, row in enumerate(rows, start=1)]

@@ -13,7 +13,7 @@ from quantrust.data.labelled import LabelledItem
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.operating_points import OperatingPoints
 from quantrust.evaluation.own_sample import SampleSettings, points_of_sample
-from quantrust.report.wording import with_interval
+from quantrust.report.wording import PICTURE, counted, drawn, item, speaking_of, with_interval
 
 OLD_CARD = "## Before the recalibration"
 
@@ -75,12 +75,13 @@ def write_recalibrated(source: str | Path, record: BundleRecord, out_dir: str | 
         A folder that stands there is replaced as a whole; it may be `source`.
     """
     source = Path(source)
-    card = (source / CARD).read_text(encoding="utf-8")
+    with speaking_of(record.words):
+        card = _card((source / CARD).read_text(encoding="utf-8"), record)
     with artifact_folder(out_dir) as folder:
         take(source / CHECKPOINT, folder / CHECKPOINT)
         if (source / SELECTOR).is_dir():
             take(source / SELECTOR, folder / SELECTOR)
-        (folder / CARD).write_text(_card(card, record), encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
         (folder / RECORD).write_text(record_text(record, files_of(folder)), encoding="utf-8")
 
 
@@ -110,11 +111,12 @@ def _section(record: BundleRecord) -> str:
         )
     promise = ""
     if certification is not None:
+        # where an item is an image, there is one of it anyway
+        one_each, each = ("", "") if item() == PICTURE else (f", one {item()} an image", ", one about each image")
         promise = (
-            f"\nThe risk of every certified threshold is below its limit for questions and images like those of the "
-            f"sample, one question an image. The probability that this fails for any of them is at most "
-            f"{certification.delta!r}. {certification.questions:,} questions certified them, one about each image: "
-            f"{certification.divided}.\n"
+            f"\nThe risk of every certified threshold is below its limit for {drawn('and')} like those of the "
+            f"sample{one_each}. The probability that this fails for any of them is at most {certification.delta!r}. "
+            f"{counted(certification.questions)} certified them{each}: {certification.divided}.\n"
         )
     return "\n".join(
         [

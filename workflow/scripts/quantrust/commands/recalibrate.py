@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from quantrust.commands.numbers import as_given, chance_note, count
 from quantrust.commands.outputs import check_writable
-from quantrust.commands.sample import ITEMS, add_asking, inner
+from quantrust.commands.sample import ITEMS, add_asking, inner, task_for
 from quantrust.errors import QuantrustError
-from quantrust.report.wording import with_interval
+from quantrust.report.wording import PICTURE, counted, item, items, speaking_of, with_interval
 
 if TYPE_CHECKING:
     from quantrust.evaluation.operating_points import OperatingPoints
@@ -107,8 +107,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     _check_out(arguments.out)
     record = read_bundle(arguments.bundle)
-    items = read_labelled(arguments.items)
-    check_references(items, arguments.task)
+    task = task_for(record, arguments.task)
+    items = read_labelled(arguments.items, asked=record.asked)
+    check_references(items, task)
     asked = arguments.risk or [point.risk_limit for point in record.points]
     settings = SampleSettings(
         name=arguments.items.stem,
@@ -120,15 +121,15 @@ def run(arguments: argparse.Namespace) -> None:
     )
     groups = [item.group for item in items]
     setting = divide(groups, settings)
-    print(
-        describe_needs(len(items), len(set(groups)), len(setting), what_it_takes(len(set(groups)), settings), settings)
-    )
+    with speaking_of(record.words):
+        needs = what_it_takes(len(set(groups)), settings)
+        print(describe_needs(len(items), len(set(groups)), len(setting), needs, settings))
     if arguments.dry_run:
         return
     check_writable(arguments.out / RECORD)
     how = {"device": arguments.device, "kernel": arguments.kernel}
     bundle = Bundle.load(arguments.bundle, **how, dtype=arguments.dtype, attention=arguments.attention)
-    found = recalibrated(bundle, items, arguments.task, settings)
+    found = recalibrated(bundle, items, task, settings)
     write_recalibrated(arguments.bundle, found, arguments.out)
     print(describe_found(found.operating_points, settings))
     print(f"written: {arguments.out}, with {as_given(found.risk)} as the risk limit where none is asked for")
@@ -146,9 +147,12 @@ def describe_needs(
     questions: int, images: int, setting: int, needs: "Sequence[Needed]", settings: "SampleSettings"
 ) -> str:
     """Return what certificates take, in some lines."""
+    others = f"{images - setting:,}"
     lines = [
-        f"{settings.name}: {questions:,} questions about {images:,} images. {setting:,} images set thresholds, and one "
-        f"question about each of the other {images - setting:,} certifies.",
+        f"{settings.name}: {images:,} {items()}. {setting:,} set thresholds, and the other {others} certify."
+        if item() == PICTURE
+        else f"{settings.name}: {counted(questions)} about {images:,} images. {setting:,} images set thresholds, and "
+        f"one {item()} about each of the other {others} certifies.",
         f"answers that a certificate takes (delta {as_given(settings.delta)}, shared by "
         f"{len(settings.risks)} limit{'s' if len(settings.risks) > 1 else ''}):",
         f"  {'limit':>8}  {'all right':>10}  {'risk half the limit':>20}",

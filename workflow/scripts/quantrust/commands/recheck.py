@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from quantrust.commands.numbers import as_given, count
 from quantrust.commands.outputs import check_not_read, check_writable
-from quantrust.commands.sample import ITEMS, add_asking
+from quantrust.commands.sample import ITEMS, add_asking, task_for
 from quantrust.files import write_json
+from quantrust.report.wording import counted, speaking_of
 
 if TYPE_CHECKING:
     from quantrust.evaluation.drift import Drift, Estimate, PointDrift
@@ -81,25 +82,27 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_not_read(arguments.json, [path for path in (arguments.items, arguments.reference) if path is not None])
         check_writable(arguments.json)
-    read_bundle(arguments.bundle)
-    items = read_labelled(arguments.items, with_answers=False)
+    record = read_bundle(arguments.bundle)
+    items = read_labelled(arguments.items, with_answers=False, asked=record.asked)
+    task = task_for(record, arguments.task)
     if items[0].answers:
-        check_references(items, arguments.task)
+        check_references(items, task)
     reference = None
     if arguments.reference is not None:
-        reference = read_reference(arguments.reference, items, arguments.task)
+        reference = read_reference(arguments.reference, items, task)
     how = {name: getattr(arguments, name) for name in ("device", "kernel", "dtype", "attention")}
-    found, _, differences = recheck(arguments.bundle, items, arguments.task, how, reference, arguments.seed)
+    found, _, differences = recheck(arguments.bundle, items, task, how, reference, arguments.seed)
     if arguments.json is not None:
         write_json(arguments.json, {"differences": differences, **dataclasses.asdict(found)})
-    print(describe(found, differences))
+    with speaking_of(record.words):
+        print(describe(found, differences))
     return BROKEN if any(point.verdict == drift.BROKEN for point in found.points) else 0
 
 
 def describe(found: "Drift", differences: Sequence[str]) -> str:
     """Return what changed, in some lines."""
     lines = [
-        f"{found.questions:,} questions about {found.images:,} images, with intervals of {100 * found.level:g} % over "
+        f"{counted(found.questions)} about {found.images:,} images, with intervals of {100 * found.level:g} % over "
         "images",
         f"conditions: {', '.join(differences) if differences else 'as measured'}",
         f"answers that changed: {found.answers_changed:,}, {_percent(found.answers_share)}",

@@ -23,6 +23,7 @@ class LabelledItem:
     item_id : str
     image : Path
     question : str
+        Empty where a bundle is shown the image alone.
     answers : tuple of str
         Reference answers; empty where the table has none.
     group : str
@@ -36,7 +37,7 @@ class LabelledItem:
     group: str
 
 
-def read_labelled(path: str | Path, *, with_answers: bool = True) -> list[LabelledItem]:
+def read_labelled(path: str | Path, *, with_answers: bool = True, asked: str | None = None) -> list[LabelledItem]:
     """Read items, and every image once.
 
     Parameters
@@ -48,6 +49,8 @@ def read_labelled(path: str | Path, *, with_answers: bool = True) -> list[Labell
         image.
     with_answers : bool
         Whether every row needs reference answers. Otherwise either all rows have some, or they are passed over.
+    asked : str, optional
+        What a bundle asks about every image: the question of rows that have none.
 
     Raises
     ------
@@ -62,13 +65,20 @@ def read_labelled(path: str | Path, *, with_answers: bool = True) -> list[Labell
         raise QuantrustError(f"{records.where(place)}: has the id {shown(names[place])} again; expected every id once")
     folder = records.path.parent
     images = [folder / _text(value, records, row, "image") for row, value in enumerate(_column(records, "image"))]
-    questions = [_text(value, records, row, "question") for row, value in enumerate(_column(records, "question"))]
+    given = _column(records, "question") if asked is None else questions_or(asked, records)
+    questions = [value if value == asked else _text(value, records, row, "question") for row, value in enumerate(given)]
     answers = _answers(records, with_answers)
     digests = _digests(images, records)
     groups = digests
     if records.has("image_id"):
         groups = [shown_id(value, records.where(row)) for row, value in enumerate(_column(records, "image_id"))]
     return [LabelledItem(*item) for item in zip(names, images, questions, answers, groups, strict=True)]
+
+
+def questions_or(asked: str, records: Records) -> list[Any]:
+    """Return the questions of a table, in the place of absent and empty ones what is asked about every image."""
+    given = records.columns.get("question", [MISSING] * records.size)
+    return [asked if question is MISSING or question in (None, "") else question for question in given]
 
 
 def shown_id(value: Any, where: str) -> str:

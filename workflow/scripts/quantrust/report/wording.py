@@ -117,6 +117,20 @@ def items_about(images: str) -> str:
     return f"{images} {items()}" if item() == PICTURE else f"{items()} about {images} images"
 
 
+def drawn(between: str) -> str:
+    """Return what is drawn from a distribution: pictures, and what is asked about them where that differs.
+
+    Examples
+    --------
+    >>> drawn("and")
+    'pictures and questions'
+    >>> with speaking_of(Words(PICTURE, "pictures")):
+    ...     drawn("and")
+    'pictures'
+    """
+    return items() if item() == PICTURE else f"pictures {between} {items()}"
+
+
 def one_decimal(share: float) -> str:
     """Return a measured share in percent as the papers' tables print it.
 

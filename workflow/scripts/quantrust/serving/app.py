@@ -56,12 +56,15 @@ class Served:
         What replies say of the operating point, by its risk limit.
     max_new_tokens : int
         Of an answer, its end included.
+    asked : str or None
+        What is asked about every image; None where each has a question of its own.
     """
 
     model: str
     risk: float
     points: Mapping[float, Mapping[str, Any]]
     max_new_tokens: int
+    asked: str | None = None
 
 
 class Desk:
@@ -83,6 +86,7 @@ class Desk:
             tuple(served.points),
             served.max_new_tokens,
             settings.limits.question_characters,
+            served.asked,
         )
         self.started = int(time.time())
         self.in_hand = self.accepted = self.replied = 0
@@ -234,6 +238,7 @@ class Desk:
             "owned_by": "quantrust",
             "quantrust": {
                 "risk": self.served.risk,
+                "asked": self.served.asked,
                 "operating_points": [dict(point) for point in self.served.points.values()],
                 "limits": {
                     "body_bytes": limits.body_bytes,

@@ -91,4 +91,5 @@ def what_is_served(bundle: Bundle, name: str | None, risk: float | None) -> Serv
         bundle.record.point(risk).risk_limit,
         {p.risk_limit: point_in_words(p, certified=p.certified and bundle.note is None) for p in points},
         bundle.record.settings.max_new_tokens,
+        bundle.record.asked,
     )

@@ -88,6 +88,8 @@ class Offer:
         Of an answer, its end included.
     question_characters : int
         In a question at most.
+    asked : str or None
+        What is asked about every image, so that a request need not say it; None where each has a question of its own.
     """
 
     model: str
@@ -95,6 +97,7 @@ class Offer:
     risks: tuple[float, ...]
     max_new_tokens: int
     question_characters: int
+    asked: str | None = None
 
 
 def read_request(body: bytes, offer: Offer) -> Question:
@@ -122,7 +125,7 @@ def read_request(body: bytes, offer: Offer) -> Question:
         raise Refusal(404, f"this server has one model, {offer.model!r}; ask for it", "model_not_found", "model")
     _refuse_what_is_not_offered(content)
     _check_lengths(content, offer)
-    question, image_url = _read_messages(content["messages"])
+    question, image_url = _read_messages(content["messages"], offer.asked)
     if len(question) > offer.question_characters:
         raise too_long(f"the question has more than {offer.question_characters:,} characters")
     return Question(question, image_url, _read_risk(content.get("risk"), offer))
@@ -208,8 +211,8 @@ def _read_risk(value: Any, offer: Offer) -> float:
     return next(risk for risk in offer.risks if risk == value)
 
 
-def _read_messages(messages: Any) -> tuple[str, str]:
-    """Return the question and the URL of the image."""
+def _read_messages(messages: Any, asked: str | None) -> tuple[str, str]:
+    """Return the question and the URL of the image; without a question, what is asked about every image."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise invalid("messages is no list of objects", "messages")
     roles = [message.get("role") for message in messages]
@@ -235,6 +238,8 @@ def _read_messages(messages: Any) -> tuple[str, str]:
             "messages",
         )
     kinds = [part.get("type") for part in parts]
+    if kinds == ["image_url"] and asked is not None:
+        return asked, _read_image(parts[0])
     if sorted(map(str, kinds)) != ["image_url", "text"]:
         raise invalid(
             "messages[0].content has other parts than one of the type text, with the question, and one of the type "

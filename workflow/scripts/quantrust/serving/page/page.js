@@ -49,7 +49,11 @@ async function call(path, options) {
 async function learnModel() {
   const [found] = (await call("/v1/models", { headers: headers() })).data;
   model = found;
-  const { risk, operating_points: points, limits } = model.quantrust;
+  const { risk, asked, operating_points: points, limits } = model.quantrust;
+  /* Where the same is asked about every image, there is nothing to type. */
+  find("question-field").hidden = asked !== null;
+  find("question").required = asked === null;
+  find("waiting").textContent = asked === null ? "Choose an image and ask a question." : "Choose an image.";
   find("about").textContent = `${model.id} answers only if it is sure enough. Otherwise it abstains.`;
   find("image-limit").textContent = `, at most ${Math.floor((limits.body_bytes * 3) / 4 / 1048576)} MB and ${limits.pixels / 1e6} million pixels`;
   find("risk").replaceChildren(
@@ -123,10 +127,8 @@ form.addEventListener("submit", async (event) => {
   try {
     if (model === null) await learnModel();
     const [file] = find("image").files;
-    const content = [
-      { type: "text", text: find("question").value },
-      { type: "image_url", image_url: { url: await readAsUrl(file) } },
-    ];
+    const content = [{ type: "image_url", image_url: { url: await readAsUrl(file) } }];
+    if (model.quantrust.asked === null) content.unshift({ type: "text", text: find("question").value });
     const body = { model: model.id, messages: [{ role: "user", content }], risk: Number(find("risk").value) };
     show(
       await call("/v1/chat/completions", {
