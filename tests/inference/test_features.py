@@ -114,6 +114,25 @@ def test_every_picture_passes_the_vision_tower_once_in_batches_of_its_own_size(v
     assert [written.row_group(number).num_rows for number in range(written.num_row_groups)] == [11, 10, 3]
 
 
+def test_a_picture_of_several_questions_is_read_once_and_answered_as_if_read_for_each(variant, tmp_path, monkeypatch):
+    read, reading = [], answering_module.read_images
+
+    def read_images(family, model, inputs):
+        read.append(len(inputs.token_ids))
+        return reading(family, model, inputs)
+
+    monkeypatch.setattr(answering_module, "read_images", read_images)
+    once = dump(variant, tmp_path / "once.parquet")
+    # ten pictures in chunks of four
+    assert read == [4, 4, 2]
+    few = DumpSettings(**{**vars(BATCHED), "batch_size": 3})
+    assert_same_answers(once, dump(variant, tmp_path / "few.parquet", few))
+    assert read[3:] == [3, 1, 3, 1, 2]
+    monkeypatch.setattr(answering_module, "can_share", lambda *model: False)
+    assert_same_answers(once, dump(variant, tmp_path / "each.parquet"))
+    assert len(read) == 8
+
+
 def test_the_workers_that_prepare_pictures_do_not_change_a_byte(variant, tmp_path):
     files = [dump(variant, tmp_path / f"{workers}.parquet", workers=workers) for workers in (0, 1, 2)]
     assert len({path.read_bytes() for path in files}) == 1
@@ -220,6 +239,21 @@ def memory(monkeypatch):
         monkeypatch.setattr(answering_module, "decode_greedily", decode_greedily)
 
     return limit
+
+
+def test_pictures_that_cannot_be_read_together_are_halved(variants, tmp_path, monkeypatch):
+    whole = dump(variants["qwen2_vl"], tmp_path / "whole.parquet")
+    reading = answering_module.read_images
+
+    def read_images(family, model, inputs):
+        if len(inputs.token_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+        return reading(family, model, inputs)
+
+    monkeypatch.setattr(answering_module, "read_images", read_images)
+    assert_same_answers(whole, dump(variants["qwen2_vl"], tmp_path / "halved.parquet"))
+    # both chunks of four pictures
+    assert notes(tmp_path / "halved.parquet")["halved_batches"] == "2"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from torch import nn
 from quantrust.artifacts.tables import write_table
 from quantrust.data.questions import SCHEMA
 from quantrust.errors import QuantrustError
-from quantrust.inference.decoding import decode_greedily
+from quantrust.inference.decoding import can_share, decode_greedily, read_images
 from quantrust.inference.features import dump_features
 from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import DumpSettings
@@ -204,6 +204,28 @@ def test_a_batch_of_pictures_of_many_sizes_answers_as_each_alone(loaded, shapes)
         for name in ("image_state", "question_state", "answer_state"):
             states = getattr(together, name)[k], getattr(alone, name)[0]
             torch.testing.assert_close(*states, atol=TOLERANCE, rtol=TOLERANCE)
+
+
+def test_questions_go_on_from_one_reading_of_their_picture(loaded, shapes):
+    family, model, processor = loaded
+    if not can_share(family, model, "sdpa"):
+        assert family.name in ("paligemma", "gemma3")
+        return
+    pictures = [shapes[k] for k in (2, 0, 2, 3, 0, 2)]
+    questions = [*QUESTIONS, "Is there a bar?", "What?"]
+    with torch.inference_mode():
+        read = read_images(family, model, prompts_of(family, model, processor, questions[:4], shapes))
+        inputs = prompts_of(family, model, processor, questions, pictures)
+    how = {"end_token_ids": family.end_token_ids(model, processor), "max_new_tokens": NEW_TOKENS}
+    whole = decode_greedily(family, model, inputs, **how)
+    for rows in ([2, 0, 2, 3, 0, 2], [2, 0, 2, 3, 0, 2]):
+        # and a second time, as what was read stays as it is
+        shared = decode_greedily(family, model, inputs, **how, read=read.rows(torch.tensor(rows)))
+        assert shared.token_ids == whole.token_ids and shared.finished == whole.finished
+        for one, other in zip(shared.token_log_probs, whole.token_log_probs, strict=True):
+            assert one == pytest.approx(other, abs=1e-5)
+        for name in ("first_logits", "image_state", "question_state", "answer_state"):
+            torch.testing.assert_close(getattr(shared, name), getattr(whole, name), atol=1e-4, rtol=1e-4)
 
 
 def test_a_connector_has_blocks_where_its_family_says_so(loaded):

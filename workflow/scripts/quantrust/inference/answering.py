@@ -3,7 +3,8 @@
 A batch that does not fit the memory of the device is halved.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from torch import nn
 
 from quantrust.errors import QuantrustError
 from quantrust.inference.chunks import batch_by_length
-from quantrust.inference.decoding import Decoded, decode_greedily
+from quantrust.inference.decoding import Decoded, Prefixes, can_share, decode_greedily, read_images
 from quantrust.inference.memory import Halving
 from quantrust.inference.settings import DumpSettings
-from quantrust.models.family import EncodedImage, Family, VisionInputs
+from quantrust.models.family import EncodedImage, Family, LanguageInputs, VisionInputs
 from quantrust.quantization.linear import keep_small_weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -39,6 +40,7 @@ class Answerer:
         self.hidden = model.get_submodule(family.head).in_features
         self.end_token_ids = family.end_token_ids(model, processor)
         self.halving = Halving()
+        self.shares = can_share(family, model, settings.attention)
         keep_small_weights(model, DTYPES[settings.dtype])
 
     def encode_batch(
@@ -68,23 +70,24 @@ class Answerer:
         return [image for _, encoded in parts for image in encoded]
 
     @torch.inference_mode()
-    def answer(self, questions: list[str], images: list[EncodedImage]) -> Decoded:
-        """Answer one batch of questions, an encoded image each."""
-        inputs = self.family.language_inputs(
-            self.model, self.processor, questions, images, template=self.settings.prompt
-        )
+    def answer(self, questions: list[str], images: list[EncodedImage], read: Prefixes | None = None) -> Decoded:
+        """Answer one batch of questions, an encoded image each, of which the model may have read the image."""
         return decode_greedily(
             self.family,
             self.model,
-            inputs,
+            self._prompts(questions, images),
             end_token_ids=self.end_token_ids,
             max_new_tokens=self.settings.max_new_tokens,
+            read=read,
         )
+
+    def _prompts(self, questions: list[str], images: list[EncodedImage]) -> LanguageInputs:
+        return self.family.language_inputs(self.model, self.processor, questions, images, template=self.settings.prompt)
 
     def answer_columns(
         self, questions: list[str], images: list[EncodedImage], names: Sequence[str], where: str
     ) -> dict[str, list[Any]]:
-        """Answer questions in batches of similar lengths.
+        """Answer questions in batches of similar lengths. An image of several questions is read once, if it can be.
 
         Parameters
         ----------
@@ -108,11 +111,7 @@ class Answerer:
             If one question alone does not fit the memory of the device, or logits or states are not finite.
         """
         columns: dict[str, list[Any]] = {}
-
-        def answer(places: list[int]) -> dict[str, list[Any]]:
-            return self._columns(self.answer([questions[k] for k in places], [images[k] for k in places]))
-
-        for number, batch in enumerate(self._batches(questions, images), start=1):
+        for number, (batch, answer) in enumerate(self._batches(questions, images, names, where), start=1):
             halves = self.halving.run(answer, batch, f"{where}, batch {number}", "questions", names.__getitem__)
             for places, answered in halves:
                 for column, values in answered.items():
@@ -121,11 +120,44 @@ class Answerer:
                         kept[place] = value
         return columns
 
-    def _batches(self, questions: list[str], images: list[EncodedImage]) -> list[list[int]]:
-        """Batch questions by the tokens of question and image; the rest of the prompt is the same for all."""
-        tokens = self.processor.tokenizer(questions, add_special_tokens=False)["input_ids"]
-        lengths = [len(ids) + len(image.features) for ids, image in zip(tokens, images, strict=True)]
-        return batch_by_length(lengths, self.settings.batch_size)
+    def _batches(
+        self, questions: list[str], images: list[EncodedImage], names: Sequence[str], where: str
+    ) -> Iterator[tuple[list[int], Callable[[list[int]], dict[str, list[Any]]]]]:
+        """Yield batches of questions by their places, and what answers the questions of such places."""
+        size = self.settings.batch_size
+        asked = self.processor.tokenizer(questions, add_special_tokens=False)["input_ids"]
+
+        def answer(places: list[int], read: Prefixes | None = None, rows: Mapping[int, int] | None = None) -> Any:
+            if read is not None and rows is not None:
+                read = read.rows(torch.tensor([rows[place] for place in places], device=read.mask.device))
+            chosen = [questions[place] for place in places], [images[place] for place in places]
+            return self._columns(self.answer(*chosen, read))
+
+        about: dict[int, list[int]] = {}
+        for place, image in enumerate(images):
+            about.setdefault(id(image), []).append(place)
+        if not self.shares or len(about) == len(images):
+            # the rest of a prompt is the same for all
+            lengths = [len(ids) + len(image.features) for ids, image in zip(asked, images, strict=True)]
+            for batch in batch_by_length(lengths, size):
+                yield batch, answer
+            return
+
+        groups = [*about.values()]
+
+        def read(numbers: list[int]) -> Prefixes:
+            firsts = [groups[number][0] for number in numbers]
+            with torch.inference_mode():
+                prompts = self._prompts([questions[place] for place in firsts], [images[place] for place in firsts])
+                return read_images(self.family, self.model, prompts)
+
+        for start in range(0, len(groups), size):
+            some = list(range(start, min(start + size, len(groups))))
+            for numbers, prefixes in self.halving.run(read, some, where, "images", lambda k: names[groups[k][0]]):
+                rows = {place: row for row, number in enumerate(numbers) for place in groups[number]}
+                places = [*rows]
+                for batch in batch_by_length([len(asked[place]) for place in places], size):
+                    yield [places[k] for k in batch], partial(answer, read=prefixes, rows=rows)
 
     def _columns(self, decoded: Decoded) -> dict[str, list[Any]]:
         logits = decoded.first_logits

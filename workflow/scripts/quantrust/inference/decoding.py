@@ -1,5 +1,6 @@
 """Batched greedy decoding, with log-probabilities and the hidden states that confidence estimators read."""
 
+import copy
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,71 @@ class Decoded:
     answer_state: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Prefixes:
+    """What a model has read of images: prompts up to the end of their images.
+
+    Attributes
+    ----------
+    cache : transformers.DynamicCache
+        Keys and values, a row for each image.
+    mask : torch.Tensor, bool, shape (images, tokens)
+        Which tokens are not padding.
+    image_state : torch.Tensor, float32, shape (images, hidden)
+        As in `Decoded`.
+    """
+
+    cache: DynamicCache
+    mask: torch.Tensor
+    image_state: torch.Tensor
+
+    def rows(self, rows: torch.Tensor) -> "Prefixes":
+        """Return those of some images by their numbers, int64, as often as they stand there."""
+        cache = copy.copy(self.cache)
+        # layers of their own, which point to new tensors; those of this cache stay as they are
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        cache.batch_select_indices(rows)
+        return Prefixes(cache, self.mask[rows], self.image_state[rows])
+
+
+def can_share(family: Family, model: nn.Module, attention: str) -> bool:
+    """Return whether prompts about one image can go on from one reading of it.
+
+    No token of an image may see later ones. Layers with a sliding window count what lies between two tokens, and so
+    they count the padding behind an image; flash attention has not been tried.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+    attention : str
+        That of the model.
+    """
+    cache = _empty_cache(family, model)
+    return family.reads_in_parts and attention != "flash_attention_2" and not any(cache.is_sliding)
+
+
+@torch.inference_mode()
+def read_images(family: Family, model: nn.Module, inputs: LanguageInputs) -> Prefixes:
+    """Read prompts up to the end of their images.
+
+    Parameters
+    ----------
+    family : Family
+    model : torch.nn.Module
+        One that `can_share`.
+    inputs : LanguageInputs
+        A prompt about each image.
+    """
+    inputs = inputs.up_to_image()
+    hidden, cache = family.read_prompts(model, inputs, _empty_cache(family, model))
+    return Prefixes(cache, inputs.attention_mask, _max_pool(hidden, inputs.roles == Role.IMAGE))
+
+
+def _empty_cache(family: Family, model: nn.Module) -> Any:
+    return DynamicCache(config=model.get_submodule(family.decoder).config)
+
+
 def _max_pool(hidden: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Maximum over the chosen tokens of each row; (batch, tokens, hidden) and (batch, tokens) to (batch, hidden)."""
     return hidden.masked_fill(~chosen[..., None], -torch.inf).amax(dim=1).float()
@@ -48,7 +114,13 @@ def _max_pool(hidden: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def decode_greedily(
-    family: Family, model: nn.Module, inputs: LanguageInputs, *, end_token_ids: Collection[int], max_new_tokens: int
+    family: Family,
+    model: nn.Module,
+    inputs: LanguageInputs,
+    *,
+    end_token_ids: Collection[int],
+    max_new_tokens: int,
+    read: Prefixes | None = None,
 ) -> Decoded:
     """Answer a batch of left-padded prompts with the most probable token at every step.
 
@@ -62,19 +134,27 @@ def decode_greedily(
         Each ends an answer; its probability belongs to the answer's.
     max_new_tokens : int
         Limit on generated tokens, the end token included.
+    read : Prefixes, optional
+        What the model has read of the image of each prompt: the prompts go on from there.
 
     Returns
     -------
     Decoded
     """
-    cache: Any = DynamicCache(config=model.get_submodule(family.decoder).config)
-    mask = inputs.attention_mask
-    hidden, cache = family.read_prompts(model, inputs, cache)
-    questions = inputs.roles == Role.QUESTION
+    rest = inputs if read is None else inputs.after_image()
+    # a prompt may end with its image, so that nothing of it follows
+    if read is None or not rest.roles.numel():
+        rest, mask = inputs, inputs.attention_mask
+        hidden, cache = family.read_prompts(model, inputs, _empty_cache(family, model))
+        image_state = _max_pool(hidden, inputs.roles == Role.IMAGE)
+    else:
+        mask, image_state = torch.cat([read.mask, rest.attention_mask], dim=1), read.image_state
+        hidden, cache = family.decode(model, rest.inputs_embeds, mask, rest.position_ids, read.cache)
+    questions = rest.roles == Role.QUESTION
     # of a picture about which nothing is asked, the last token of the prompt takes the place of the question
     questions[:, -1] |= ~questions.any(dim=1)
     states = {
-        "image_state": _max_pool(hidden, inputs.roles == Role.IMAGE),
+        "image_state": image_state,
         "question_state": _max_pool(hidden, questions),
         "answer_state": hidden[:, -1].float(),
     }

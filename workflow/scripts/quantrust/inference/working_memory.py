@@ -12,7 +12,8 @@ Beside them comes the larger of
 
 * a vision step: pixels and block activations (`Stack.activations`) of `images_per_batch` pictures, and the features
   of a chunk of pictures;
-* a decoding step: those features, prompts as embeddings and their copy with the features in place, keys and values of
+* a decoding step: those features, keys and values of the images of up to two batches, which were read before their
+  questions, prompts as embeddings and their copy with the features in place, keys and values of
   all blocks for prompt and answer, of one block twice, and the largest of: the block activations of the prompts, what
   pooling their last states takes (two float32 copies), and logits (in the dtype of the computation, and three float32
   copies). Where a decoder reads features of earlier vision blocks, they count as often as there are such blocks.
@@ -161,8 +162,10 @@ def _computing(
         block += settings.batch_size * length**2 * (1 + itemsize)
     pooling = tokens * language.hidden * (itemsize + 2 * 4)
     logits = settings.batch_size * model.get_submodule(family.head).out_features * (itemsize + 3 * 4)
+    images = min(settings.images_per_chunk, 2 * settings.batch_size) if family.reads_in_parts else 0
+    read = images * picture.prompt_tokens * language.cached
     states = (2 + levels) * tokens * language.hidden * itemsize
-    decoding = states + cached * (language.depth + 1) + max(block, pooling, logits)
+    decoding = states + (cached + read * itemsize) * language.depth + cached + max(block, pooling, logits)
     return int(SLACK * (held + features + max(seeing, decoding)))
 
 

@@ -176,6 +176,45 @@ class LanguageInputs:
             seen=None if self.seen is None else self.seen[rows],
         )
 
+    def up_to_image(self) -> "LanguageInputs":
+        """Return the prompts up to the last token of their images, padded on the left."""
+        ends = self._image_ends()
+        lengths = (self.attention_mask & (self._columns() < ends)).sum(dim=1)
+        length = int(lengths.max())
+        taken = self._columns(length) + ends - length
+        places, present = taken.clamp(min=0), self._columns(length) >= length - lengths[:, None]
+        spatial = places.expand((*self.position_ids.shape[:-1], length))
+        return LanguageInputs(
+            inputs_embeds=self.inputs_embeds.gather(1, places[..., None].expand(-1, -1, self.inputs_embeds.shape[-1])),
+            attention_mask=present,
+            position_ids=self.position_ids.gather(-1, spatial),
+            token_ids=self.token_ids.gather(1, places),
+            roles=self.roles.gather(1, places).where(present, int(Role.PAD)),
+            deepstack=self.deepstack,
+        )
+
+    def after_image(self) -> "LanguageInputs":
+        """Return what follows the images of the prompts, padded on the left; no row where some prompt has nothing."""
+        ends = self._image_ends()
+        total = self.roles.shape[1]
+        first = int(ends.min()) if bool((ends < total).all()) else total
+        present = (self._columns() >= ends)[:, first:]
+        return LanguageInputs(
+            inputs_embeds=self.inputs_embeds[:, first:],
+            attention_mask=present,
+            position_ids=self.position_ids[..., first:],
+            token_ids=self.token_ids[:, first:],
+            roles=self.roles[:, first:].where(present, int(Role.PAD)),
+        )
+
+    def _columns(self, count: int | None = None) -> torch.Tensor:
+        """Return the numbers of the columns, or of the first of so many, shape (1, columns)."""
+        return torch.arange(self.roles.shape[1] if count is None else count, device=self.roles.device)[None]
+
+    def _image_ends(self) -> torch.Tensor:
+        """Return the column behind the last image token of each prompt, int64, shape (batch, 1)."""
+        return torch.where(self.roles == Role.IMAGE, self._columns() + 1, 0).amax(dim=1, keepdim=True)
+
 
 class Family(ABC):
     """Adapter of one architecture."""
@@ -211,6 +250,8 @@ class Family(ABC):
     blocks_in_connector: bool = False
     # Whether the models match images with texts, and write no answers. Read from the source as well.
     matches: bool = False
+    # Whether no token up to the end of a prompt's image sees a later one, so that the rest may be read later.
+    reads_in_parts: bool = True
     # Modules and parameters that stay in float32 whatever the dtype of the others, in checkpoints as well.
     float32: tuple[str, ...] = ()
     # What published models call the tokens that image features are put between and in place of; the first one stands

@@ -58,6 +58,7 @@ class PaliGemma(Family):
     attentions = ("eager", "sdpa")
     answer_prefix = ""
     published_image_tokens = ("<image>",)
+    reads_in_parts = False
 
     def running_part(self, config: PreTrainedConfig) -> tuple[dict[str, Any], list[str]]:
         """Return that all blocks run."""
