@@ -20,9 +20,9 @@ ITEMS is a table (.jsonl, .csv or .parquet) with the columns image, question and
 answers, and if you like id and image_id. In JSONL a line is
   {"image": "cat.png", "question": "what animal is it?", "answers": ["cat"]}
 Paths of images start from the folder of the table. answers is a text or a list
-of texts. A bundle that asks the same about every picture, as one that captions
-does, needs no question. Rows with the same image_id are about one image; without that column,
-rows whose image files have the same bytes are."""
+of texts. Rows with the same image_id are about one image; without that column,
+rows whose image files have the same bytes are. A bundle that asks the same
+about every picture, as one that captions does, needs no question."""
 
 
 def add_asking(parser: argparse.ArgumentParser) -> None:
