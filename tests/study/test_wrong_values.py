@@ -123,7 +123,7 @@ def whole_config() -> dict:
     config["models"]["wide"] = {"stress": {"model": "adversary", "share": 0.25, "factor": 8}}
     training = yaml.safe_load(SCHEMA.read_text())["properties"]["models"]["additionalProperties"]["properties"]
     for key, part in training["training"]["properties"].items():
-        value: Any = 0.5 if key.endswith(("rate", "decay")) else max(1, part.get("minimum", 1))
+        value: Any = 0.5 if key.endswith(("rate", "decay", "weight")) else max(1, part.get("minimum", 1))
         value = True if part.get("type") == "boolean" else part["enum"][0] if "enum" in part else value
         config["models"]["adversary"]["training"].setdefault(key, value)
     config["datasets"] |= {
