@@ -27,7 +27,7 @@ quick: $(STUDY_READY)  ## Draw the first figure: one model, three schemes.
 	$(BIN)/snakemake --cores $(CORES) --configfile config/quick.yaml $(ARGS) -- reports/quick/risk_coverage.pdf
 
 train: $(STUDY_READY)  ## Train the embedded models anew into data/trained/ (hours).
-	$(BIN)/snakemake --cores $(CORES) $(ARGS) -- $(addprefix data/trained/,qwen2-vl-tiny idefics3-tiny llava-tiny blip2-tiny adversary)
+	$(BIN)/snakemake --cores $(CORES) $(ARGS) -- $(addprefix data/trained/,qwen2-vl-tiny idefics3-tiny llava-tiny blip2-tiny blip2-itm-tiny adversary)
 
 lint: $(TEST_READY)  ## Check format, style, types, the order of imports, and the links of the documentation.
 	$(BIN)/snakefmt --check Snakefile workflow/rules

@@ -122,7 +122,7 @@ FAULTS = [
         "models/more",
         {"stress": {"model": "x", "share": 0.5, "factor": 8}},
         r"models\.more\.stress\.model is 'x'; allowed: a model with a source: qwen2-vl-tiny, idefics3-tiny, "
-        "llava-tiny, blip2-tiny, adversary",
+        "llava-tiny, blip2-tiny, blip2-itm-tiny, adversary",
     ),
     (
         "models/more",
