@@ -9,7 +9,7 @@ from quantrust.bundle.record import BundleRecord, percent
 from quantrust.evaluation.metric_records import METRICS as RECORDS
 from quantrust.evaluation.metric_records import metric_named
 from quantrust.evaluation.operating_points import Measured, OperatingPoint
-from quantrust.report.wording import PICTURE, drawn, item, items, quality_name, speaking_of
+from quantrust.report.wording import PICTURE, counted_about, drawn, item, items, quality_name, speaking_of
 
 TASKS = {PICTURE: ("image-to-text", "image captioning")}
 """Of items that are no questions, what the hub calls the task, and its name."""
@@ -179,9 +179,7 @@ def _points(record: BundleRecord) -> str:
     for point in record.points:
         one = point.measured[0] if point.measured else None
         coverage, risk = ("not measured", "not measured") if one is None else (_coverage(one), _risk(one))
-        about = "" if item() == PICTURE else f" about {point.images:,} images"
-        sample = f"{point.questions:,} {items()}{about}"
-        where = f"{sample} of {point.dataset}, {point.split}"
+        where = f"{counted_about(point.questions, point.images)} of {point.dataset}, {point.split}"
         lines.append(
             f"| {percent(point.risk_limit)} | {_kind(point)} | `{point.threshold!r}` | {where} | {coverage} | {risk} |"
         )

@@ -9,7 +9,7 @@ from quantrust.commands.numbers import as_given, chance_note, count
 from quantrust.commands.outputs import check_writable
 from quantrust.commands.sample import ITEMS, add_asking, inner, task_for
 from quantrust.errors import QuantrustError
-from quantrust.report.wording import PICTURE, counted, item, items, speaking_of, with_interval
+from quantrust.report.wording import PICTURE, counted_about, item, items, speaking_of, with_interval
 
 if TYPE_CHECKING:
     from quantrust.evaluation.operating_points import OperatingPoints
@@ -151,7 +151,7 @@ def describe_needs(
     lines = [
         f"{settings.name}: {images:,} {items()}. {setting:,} set thresholds, and the other {others} certify."
         if item() == PICTURE
-        else f"{settings.name}: {counted(questions)} about {images:,} images. {setting:,} images set thresholds, and "
+        else f"{settings.name}: {counted_about(questions, images)}. {setting:,} images set thresholds, and "
         f"one {item()} about each of the other {others} certifies.",
         f"answers that a certificate takes (delta {as_given(settings.delta)}, shared by "
         f"{len(settings.risks)} limit{'s' if len(settings.risks) > 1 else ''}):",

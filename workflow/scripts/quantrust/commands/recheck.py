@@ -10,7 +10,7 @@ from quantrust.commands.numbers import as_given, count
 from quantrust.commands.outputs import check_not_read, check_writable
 from quantrust.commands.sample import ITEMS, add_asking, task_for
 from quantrust.files import write_json
-from quantrust.report.wording import counted, speaking_of
+from quantrust.report.wording import counted_about, speaking_of
 
 if TYPE_CHECKING:
     from quantrust.evaluation.drift import Drift, Estimate, PointDrift
@@ -102,8 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(found: "Drift", differences: Sequence[str]) -> str:
     """Return what changed, in some lines."""
     lines = [
-        f"{counted(found.questions)} about {found.images:,} images, with intervals of {100 * found.level:g} % over "
-        "images",
+        f"{counted_about(found.questions, found.images)}, with intervals of {100 * found.level:g} % over images",
         f"conditions: {', '.join(differences) if differences else 'as measured'}",
         f"answers that changed: {found.answers_changed:,}, {_percent(found.answers_share)}",
         f"confidences that moved by more than 1e-06: {found.confidences_changed:,}; the largest move is "

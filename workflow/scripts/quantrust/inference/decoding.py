@@ -135,7 +135,7 @@ def decode_greedily(
     max_new_tokens : int
         Limit on generated tokens, the end token included.
     read : Prefixes, optional
-        What the model has read of the image of each prompt: the prompts go on from there.
+        What the model has read of the image of each prompt: the prompts go on from there, and its cache grows.
 
     Returns
     -------

@@ -12,11 +12,11 @@ Beside them comes the larger of
 
 * a vision step: pixels and block activations (`Stack.activations`) of `images_per_batch` pictures, and the features
   of a chunk of pictures;
-* a decoding step: those features, keys and values of the images of up to two batches, which were read before their
-  questions, prompts as embeddings and their copy with the features in place, keys and values of
-  all blocks for prompt and answer, of one block twice, and the largest of: the block activations of the prompts, what
-  pooling their last states takes (two float32 copies), and logits (in the dtype of the computation, and three float32
-  copies). Where a decoder reads features of earlier vision blocks, they count as often as there are such blocks.
+* a decoding step: those features, keys and values of the images of up to two batches, which are read before their
+  questions, prompts as embeddings and their copy with the features in place, keys and values of all blocks for prompt
+  and answer, of one block twice, and the largest of: the block activations of the prompts, what pooling their last
+  states takes (two float32 copies), and logits (in the dtype of the computation, and three float32 copies). Where a
+  decoder reads features of earlier vision blocks, they count as often as there are such blocks.
 
 Eager attention adds a matrix of tokens by tokens for each head, in the dtype of the computation and in float32;
 `sdpa` the mask, as truth values and in the dtype of the computation.

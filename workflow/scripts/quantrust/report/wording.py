@@ -103,6 +103,20 @@ def quality_name() -> str:
     return _words.get().quality
 
 
+def counted_about(count: int, images: int) -> str:
+    """Return so many items about so many images; where an item is an image, so many of them.
+
+    Examples
+    --------
+    >>> counted_about(2100, 30)
+    '2,100 questions about 30 images'
+    >>> with speaking_of(Words(PICTURE, "pictures")):
+    ...     counted_about(30, 30)
+    '30 pictures'
+    """
+    return counted(count) if item() == PICTURE else f"{counted(count)} about {images:,} images"
+
+
 def items_about(images: str) -> str:
     """Say that items are about so many images; where an item is an image, that there are so many of them.
 
