@@ -1,7 +1,12 @@
+import subprocess
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from quantrust.errors import QuantrustError
 from quantrust.evaluation import metrics
@@ -119,3 +124,40 @@ def test_what_cannot_be_calibrated_is_named(scores, name, dataset, message):
 def test_platt_needs_answers_of_both_kinds():
     with pytest.raises(QuantrustError, match="both kinds"):
         fit_platt(np.array([0.2, 0.9]), np.array([1.0, 1.0]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calibrators_are_those_of_scikit_learn(seed):
+    confidence, _, truth = overconfident(900, shift=0.7, seed=seed)
+    confidence = confidence.round(2)
+    quality = np.random.default_rng(seed).choice([0.0, 0.3, 1.0], size=900) * truth.round()
+    steps = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, quality)
+    found = fit_isotonic(confidence, quality)
+    assert found.confidences == tuple(steps.X_thresholds_)
+    np.testing.assert_allclose(found.values, steps.y_thresholds_, rtol=0, atol=1e-15)
+    scores = np.tile(logit(confidence.clip(5e-324, 1 - 2**-53)), 2)[:, None]
+    right, weights = np.repeat([1, 0], 900), np.concatenate([quality, 1 - quality])
+    line = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1000).fit(scores, right, sample_weight=weights)
+    found = fit_platt(confidence, quality)
+    assert (found.slope, found.intercept) == pytest.approx((line.coef_[0, 0], line.intercept_[0]), abs=1e-6)
+
+
+def test_answers_that_a_threshold_divides_have_a_line_of_platt():
+    # The steeper the line, the smaller the loss: there is no least one.
+    calibrated = fit_platt(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.0, 0.0, 1.0, 1.0]))(np.array([0.1, 0.5, 0.9]))
+    assert calibrated[0] < 1e-4
+    assert calibrated[1] == pytest.approx(0.5)
+    assert calibrated[2] > 1 - 1e-4
+
+
+def test_equal_confidences_become_their_mean_quality():
+    quality = np.array([1.0, 0.0, 0.3, 0.0])
+    for fit in (fit_platt, fit_isotonic):
+        assert fit(np.full(4, 0.9), quality)(np.array([0.9])) == pytest.approx([0.325], abs=1e-5)
+
+
+def test_jobs_that_fit_no_calibrator_import_nothing_that_fits_one():
+    program = (
+        "import sys, quantrust.evaluation.variant; sys.exit(bool({'sklearn', 'scipy.optimize'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from quantrust.artifacts.records import read_record
 from quantrust.confidence.catalogue import member_columns
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.answers import val_answers
 from quantrust.evaluation.metrics import Floats
+
+STEEPEST = 1e-6
+"""The largest slope of the mean cross-entropy at which Platt's line counts as found."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ def fit_temperature(confidence: Floats, quality: Floats) -> Calibrator:
     Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2, on the answer's one probability
     instead of the logits of all classes, and with a soft target.
     """
+    # Imported where something is fitted: most jobs that know calibrators fit none.
+    from scipy.optimize import minimize_scalar
+
     scores = _logits(confidence)
 
     def cross_entropy(log_temperature: float) -> float:
@@ -103,16 +106,34 @@ def fit_platt(confidence: Floats, quality: Floats) -> Calibrator:
     Platt, "Probabilistic Outputs for Support Vector Machines" (1999), unpenalised. A soft target a is a right answer
     of weight a and a wrong one of weight 1 - a.
     """
-    scores = _logits(confidence)
-    model = LogisticRegression(C=np.inf, max_iter=1000)
-    right = np.repeat([1, 0], scores.size)
-    weights = np.concatenate([quality, 1.0 - quality])
-    if not (weights[: scores.size].any() and weights[scores.size :].any()):
+    from scipy.optimize import minimize
+
+    if not (quality.any() and (1.0 - quality).any()):
         raise QuantrustError(
             "Platt calibration: all val answers are fully right or all are wrong; expected val answers of both kinds"
         )
-    model.fit(np.tile(scores, 2)[:, None], right, sample_weight=weights)
-    return Platt(float(model.coef_[0, 0]), float(model.intercept_[0]))
+    design = np.stack([_logits(confidence), np.ones_like(confidence)])
+
+    def cross_entropy(line: Floats) -> float:
+        scores = line @ design
+        return float(np.mean(np.logaddexp(0.0, scores) - quality * scores))
+
+    def slope(line: Floats) -> Floats:
+        return design @ (expit(line @ design) - quality) / quality.size
+
+    def curvature(line: Floats) -> Floats:
+        right = expit(line @ design)
+        return (design * (right * (1.0 - right))) @ design.T / quality.size
+
+    found = minimize(
+        cross_entropy, np.array([1.0, 0.0]), method="trust-exact", jac=slope, hess=curvature, options={"gtol": STEEPEST}
+    )
+    if not np.abs(found.jac).max() <= 2 * STEEPEST:
+        raise QuantrustError(
+            f"Platt calibration: no line was found ({found.message}); expected val answers whose confidences are not "
+            "all alike"
+        )
+    return Platt(float(found.x[0]), float(found.x[1]))
 
 
 def fit_isotonic(confidence: Floats, quality: Floats) -> Calibrator:
@@ -131,8 +152,16 @@ def fit_isotonic(confidence: Floats, quality: Floats) -> Calibrator:
     -----
     Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability Estimates" (KDD 2002).
     """
-    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(confidence, quality)
-    return Isotonic(tuple(model.X_thresholds_.tolist()), tuple(model.y_thresholds_.tolist()))
+    from scipy.optimize import isotonic_regression
+
+    # Equal confidences have one value, which is the mean quality behind them.
+    confidences, places, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    means = np.bincount(places, weights=quality) / counts
+    values = np.clip(isotonic_regression(means, weights=counts).x, 0.0, 1.0)
+    # Within a step, the line between its ends says all.
+    inner = np.zeros(values.size, dtype=bool)
+    inner[1:-1] = (values[1:-1] == values[:-2]) & (values[1:-1] == values[2:])
+    return Isotonic(tuple(confidences[~inner].tolist()), tuple(values[~inner].tolist()))
 
 
 KINDS: dict[str, type[Calibrator]] = {"temperature": Temperature, "platt": Platt, "isotonic": Isotonic}
