@@ -194,11 +194,13 @@ def dump_features(
     family, model, processor, record = load_checkpoint(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )
-    for number in chosen:
-        worded = chunks[number].filter(pl.col("question") != "") if task.may_be_mute else chunks[number]
-        _refuse_unreadable(worded, family, processor, settings.prompt, questions_path)
     one_of_many, kept = kept is not None, KeptPictures(0) if kept is None else kept
     kept.read_by(family, model)
+    for number in chosen:
+        # of chunks whose pictures are kept, a variant before was asked the same
+        if kept.inputs(number) is None:
+            worded = chunks[number].filter(pl.col("question") != "") if task.may_be_mute else chunks[number]
+            _refuse_unreadable(worded, family, processor, settings.prompt, questions_path)
     # A task may learn from the whole dataset, whichever of its chunks are answered here.
     quality = task.judge(questions["answers"].to_list())
     references = {split: part["answers"].to_list() for (split,), part in questions.group_by("split")}

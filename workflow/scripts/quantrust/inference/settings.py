@@ -11,7 +11,7 @@ from typing import Any
 class _Computing:
     """What answers and matches have in common: how many items a model reads at a time, and how it computes."""
 
-    batch_size: int = 256
+    batch_size: int = 128
     images_per_batch: int = 128
     images_per_chunk: int = 128
     dtype: str = "float32"

@@ -84,13 +84,15 @@ class QwenVL(Family):
     def _position_ids(
         self, model: nn.Module, token_ids: torch.Tensor, roles: torch.Tensor, images: list[EncodedImage]
     ) -> torch.Tensor:
+        shown, real = (roles == Role.IMAGE).int(), (roles != Role.PAD).int()
+        grids = torch.tensor([image.grid for image in images], device=token_ids.device)
+        # Prompts of one layout have the same positions, which the library finds for one prompt after another.
+        layouts, layout = torch.cat([shown, real, grids], dim=1).unique(dim=0, return_inverse=True)
+        some = layout.new_empty(len(layouts)).scatter_(0, layout, torch.arange(len(layout), device=layout.device))
         positions, _ = model.model.get_rope_index(
-            token_ids,
-            (roles == Role.IMAGE).int(),
-            image_grid_thw=torch.tensor([image.grid for image in images], device=token_ids.device),
-            attention_mask=(roles != Role.PAD).int(),
+            token_ids[some], shown[some], image_grid_thw=grids[some], attention_mask=real[some]
         )
-        return positions
+        return positions[:, layout]
 
     def end_token(self, processor: Any) -> str:
         """Return the token that ends the assistant's turn."""
