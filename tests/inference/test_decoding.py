@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from quantrust.inference.decoding import decode_greedily
+from quantrust.inference.decoding import decode_greedily, read_images
 from quantrust.models.family import Role
 from quantrust.models.loading import load_model
 from quantrust.models.skeleton import build_skeleton
@@ -54,6 +54,20 @@ def test_a_picture_about_which_nothing_is_asked_has_the_last_state_of_its_prompt
     assert torch.equal(decoded.question_state[0], decoded.answer_state[0])
     assert torch.isfinite(decoded.question_state).all()
     assert not torch.equal(decoded.question_state[1], decoded.answer_state[1])
+
+
+def test_prompts_that_end_with_their_image_are_read_whole(loaded, pictures):
+    family, model, processor = loaded
+    with torch.inference_mode():
+        encoded = family.encode_images(model, family.preprocess(processor, pictures[:2]))
+        prompts = family.language_inputs(model, processor, QUESTIONS[:2], encoded).up_to_image()
+    ends = family.end_token_ids(model, processor)
+    whole = decode_greedily(family, model, prompts, end_token_ids=ends, max_new_tokens=3)
+    read = read_images(family, model, prompts)
+    going_on = decode_greedily(family, model, prompts, end_token_ids=ends, max_new_tokens=3, read=read)
+    assert going_on.token_log_probs == whole.token_log_probs
+    for name in ("first_logits", "image_state", "question_state", "answer_state"):
+        assert torch.equal(getattr(going_on, name), getattr(whole, name))
 
 
 def test_answers_equal_those_of_the_library_s_generate(loaded, pictures):
