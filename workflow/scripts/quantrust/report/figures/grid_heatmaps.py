@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.components import GridDesign
+from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE
 from quantrust.report.figures.grids import GridSettings, in_bits, metric_names, named, of_design, values_by_bits
 from quantrust.report.figures.parts import only_say, title
-from quantrust.report.results import distinct, pick
+from quantrust.report.results import distinct, pick, rows_of
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
-from quantrust.report.wording import items
+from quantrust.report.wording import in_words, items
 
 Settings = GridSettings
 MOST_FACTORS = 3
@@ -60,8 +61,27 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
                 head = f"{named(design, model, grids)}\n{label}" if place == 0 else "\n"
                 title(axes, f"{head}{', ' if place == 0 and middle else ''}{middle}", columns)
         by = ESTIMATOR_LABELS.get(settings.estimator, settings.estimator)
-        figure.suptitle(f"{settings.id_dataset}, test {items()}, in percent; coverage by {by}", fontsize=7)
+        told = [f"{settings.id_dataset}, test {items()}, in percent; coverage by {by}", *_resolution(table, settings)]
+        figure.suptitle("\n".join(told), fontsize=7)
         save_figure(figure, pdf, png)
+
+
+def _resolution(table: pl.DataFrame, settings: Settings) -> list[str]:
+    """Return in words how far the interval of a scheme's difference from the unquantized model reaches."""
+    reaches = []
+    for key, label in zip(settings.shown, metric_names(settings.shown), strict=True):
+        rows = rows_of(table, *key).filter(
+            pl.col("estimator").is_in([settings.estimator]) | pl.col("metric").is_in(OF_ANSWERS_ALONE)
+        )
+        widths = rows.select(width=pl.col("difference_high") - pl.col("difference_low")).filter(pl.col("width") > 0)
+        if widths.height:
+            reaches.append(f"{50 * widths['width'].median():.1f} points ({label})")
+    if not reaches:
+        return []
+    return [
+        f"{in_words(settings.level)} intervals of differences from the unquantized model reach "
+        f"{' and '.join(reaches)} to either side (median over the schemes)"
+    ]
 
 
 def _levels(design: GridDesign, place: int) -> list[int]:
