@@ -1,7 +1,7 @@
 # The study: data -> models -> quantize -> features -> Selector -> scores -> evaluation -> reports.
 from snakemake.utils import min_version
 
-min_version("9.0")
+min_version("9.17")
 
 
 include: "workflow/rules/start.smk"
@@ -34,6 +34,8 @@ onstart:
     # workflow that uses this one as a module wants these lines itself.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
+    # So that the job of one dataset goes on with what else this run asks its variant.
+    dumps.note_asked(str(job.output[0]) for job in workflow.dag.needrun_jobs() if job.rule.name == "dump_features")
 
 
 rule all:

@@ -48,8 +48,8 @@ datasets:
 """
 # Laid over the study above: cells of a grid are made together where no dataset is sharded.
 UNSHARDED = "features: {shards: 1}"
-# A cell that waits for its own job belongs to no study yet: the job that takes it reads it back.
-WAITING = {"MADE_CELL"}
+# What waits for its own job belongs to no study yet: the job that takes it reads it back.
+WAITING = {"MADE_CELL", "MADE_FEATURES", "ASKED"}
 PATTERNS = {
     name: value
     for name, value in vars(paths).items()

@@ -16,8 +16,9 @@ from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.inference import features as features_module
 from quantrust.inference import sweep
-from quantrust.inference.cells import Cell, locked, take
+from quantrust.inference.cells import Cell, take
 from quantrust.inference.features import dump_features
+from quantrust.inference.made_early import locked
 from quantrust.inference.settings import DumpSettings
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import resolve_scheme
@@ -133,7 +134,7 @@ def test_another_cell_that_cannot_be_made_is_left_to_its_own_job(cells, caplog):
 
 def test_a_cell_that_another_job_makes_is_left_to_it(cells):
     first, second, third, _ = cells.values()
-    with locked(second, wait=False) as held:
+    with locked(second.made, wait=False) as held:
         assert held
         make(first, second, third)
     assert [cell.waits(cell.key()) for cell in (first, second, third)] == [True, False, True]
@@ -145,10 +146,9 @@ def test_only_a_file_system_without_locks_goes_without(number, passed, tmp_path,
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    cell = Cell("a", "model", "questions", None, (), {}, "features", "record", str(tmp_path / "made"))
     with (
         nullcontext() if passed else pytest.raises(OSError, match="Input/output error"),
-        locked(cell, wait=False) as held,
+        locked(tmp_path / "made", wait=False) as held,
     ):
         assert held
 

@@ -18,7 +18,7 @@ TASKS = [path.stem for path in (SCRIPTS / "quantrust/tasks").glob("*.py") if "\n
     [
         ("build_questions", "data.smk", ("format_code", "task_code")),
         ("divide_dataset", "data.smk", ("format_code",)),
-        ("dump_features", "inference.smk", ("task_code",)),
+        ("dump_shard", "inference.smk", ("task_code",)),
         ("dump_matches", "inference.smk", ("task_code",)),
     ],
 )

@@ -16,7 +16,7 @@ from quantrust.report.contents import (
     is_in_the_paper,
     learning_estimators,
 )
-from quantrust.study import cells, contents, digests, inputs, jobs, paths, settings
+from quantrust.study import cells, contents, digests, dumps, inputs, jobs, paths, settings
 from quantrust.study.config import study_config
 from quantrust.study.digests import script_code as code
 from quantrust.study.places import from_here

@@ -28,6 +28,8 @@ rule check_questions:
         "../scripts/check_questions.py"
 
 
+# The job of a dataset goes on with others that the same run asks the variant, whose own jobs then find them. No byte
+# depends on who made them.
 rule dump_features:
     input:
         checkpoint=paths.CHECKPOINT,
@@ -43,6 +45,8 @@ rule dump_features:
         "benchmarks/runs/dump_features/{model}/{scheme}/{dataset}.tsv"
     wildcard_constraints:
         dataset=one_of([] if SHARDED else inputs.answered_datasets(config)),
+    # So that jobs that run side by side are of different variants, and shifts find what the ID dataset's made.
+    priority: of(inputs.priority_of)
     conda:
         "../../envs/torch.yaml"
     threads: 1 + WORKERS
@@ -52,10 +56,8 @@ rule dump_features:
         runtime=120,
     params:
         code=code("dump_features"),
-        family_code=of(digests.family_code),
-        task=of(inputs.task_of),
-        task_code=of(digests.task_code),
-        settings=of(settings.features),
+        given=of(dumps.dump_given),
+        made=paths.MADE_FEATURES,
     script:
         "../scripts/dump_features.py"
 
@@ -114,13 +116,13 @@ rule dump_shard:
         mem_mb=memory(4000),
         runtime=120,
     params:
-        code=code("dump_features"),
+        code=code("dump_shard"),
         family_code=of(digests.family_code),
         task=of(inputs.task_of),
         task_code=of(digests.task_code),
         settings=of(settings.features),
     script:
-        "../scripts/dump_features.py"
+        "../scripts/dump_shard.py"
 
 
 rule gather_features:

@@ -1,19 +1,23 @@
-"""Answer the questions of a dataset, or of a shard of it, with a variant and write their features."""
+"""Answer the questions of a dataset with a variant and write their features; go on with its other datasets."""
 
-from quantrust.inference.features import dump_features
-from quantrust.inference.settings import DumpSettings
+from importlib import import_module
+
+from quantrust.inference.dump_job import answer_datasets
+from quantrust.inference.dumps import Dump
 from quantrust.job import job_log
-from quantrust.tasks.task import load_task
 
 with job_log(snakemake.log[0]):
-    dump_features(
-        snakemake.input.checkpoint,
-        snakemake.input.questions,
-        snakemake.output[0],
-        DumpSettings.from_config(snakemake.params.settings),
-        load_task(snakemake.params.task),
+    answer_datasets(
+        Dump(
+            snakemake.input.checkpoint,
+            snakemake.input.questions,
+            tuple(snakemake.input.images),
+            snakemake.params.given,
+            snakemake.output[0],
+            snakemake.params.made,
+        ),
+        # Found by name, as no part of this job's code: which other datasets there are changes no byte of this one.
+        lambda: import_module("quantrust.study.dumps").dumps_beside(snakemake.config, *snakemake.wildcards),
         # Not a parameter: files do not depend on it, so another number must not dump them again.
         workers=snakemake.config["features"]["workers"],
-        shard=int(snakemake.wildcards.get("shard", 1)),
-        shards=int(snakemake.wildcards.get("shards", 1)),
     )

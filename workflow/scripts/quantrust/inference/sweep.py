@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 
 from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
-from quantrust.inference.cells import FEATURES, Cell, locked, write_cell
+from quantrust.inference.cells import Cell, write_cell
 from quantrust.inference.features import dump_features
+from quantrust.inference.made_early import FEATURES, LONGEST, locked
 from quantrust.inference.pictures_kept import KeptPictures
 from quantrust.inference.settings import DumpSettings
 from quantrust.quantization.checkpoint import read_record
@@ -21,8 +22,6 @@ from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import resolve_scheme
 from quantrust.tasks.task import load_task
 
-LONGEST = 900
-"""Seconds after which a job begins no further cell: a cluster limits the time of jobs, and others share the work."""
 _log = logging.getLogger(__name__)
 
 
@@ -60,13 +59,13 @@ def make_cells(
     """
     begun = time.monotonic()
     maker = _Maker(workers, activation_bytes)
-    with locked(own, wait=False) as held:
+    with locked(own.made, wait=False) as held:
         if held:
             maker.make(own)
     for cell in others():
         if time.monotonic() - begun > longest:
             break
-        with locked(cell, wait=False) as held_too:
+        with locked(cell.made, wait=False) as held_too:
             if held_too:
                 try:
                     maker.make(cell)
@@ -74,7 +73,7 @@ def make_cells(
                     _log.warning("%s is left to its own job: %s", cell.scheme, error)
     if not held:
         # by now another job may have made it, or given up
-        with locked(own, wait=True):
+        with locked(own.made, wait=True):
             maker.make(own)
 
 

@@ -148,6 +148,11 @@ def answered_datasets(config: Config) -> list[str]:
     return [name for name in dumped_datasets(config) if not matches(config, name)]
 
 
+def priority_of(config: Config, dataset: str) -> int:
+    """Return the priority of a job that answers a dataset: the ID dataset comes before the shifts."""
+    return int(dataset == config["study"]["id_dataset"])
+
+
 def id_splits(config: Config) -> tuple[str, ...]:
     """Return the splits that the ID dataset must have: no Selector trains on the dev of one whose answers are found."""
     return tuple(split for split in ID_SPLITS if split != "dev" or not matches(config, config["study"]["id_dataset"]))

@@ -1,0 +1,78 @@
+"""Which answers the job of a dataset goes on with."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quantrust.study import paths
+from quantrust.study.config import read_study
+from quantrust.study.digests import family_code, script_code, task_code
+from quantrust.study.dumps import dump_given, dump_of, dumps_beside, note_asked
+
+MODEL, SCHEME = "qwen2-vl-tiny", "hqq-w4g64-full"
+SHIFTS = ["scenes-language", "scenes-multimodal"]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The default study in an empty folder, where the questions of all datasets are there."""
+    config = read_study([])
+    monkeypatch.chdir(tmp_path)
+    for dataset in ("scenes", *SHIFTS):
+        dump = dump_of(config, MODEL, SCHEME, dataset)
+        for folder in dump.images:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        Path(dump.questions).parent.mkdir(parents=True, exist_ok=True)
+        Path(dump.questions).touch()
+    return config
+
+
+def features(dataset: str, scheme: str = SCHEME) -> str:
+    return paths.FEATURES.format(model=MODEL, scheme=scheme, dataset=dataset)
+
+
+def beside(config: dict, dataset: str = "scenes") -> list[str]:
+    return [dump.features for dump in dumps_beside(config, MODEL, SCHEME, dataset)]
+
+
+def test_a_job_goes_on_with_what_the_run_asks_the_variant_and_with_nothing_else(config: dict) -> None:
+    assert beside(config) == []
+    note_asked([features("scenes"), features(SHIFTS[1]), features(SHIFTS[0], "bf16")])
+    assert beside(config) == [features(SHIFTS[1])]
+    assert beside(config, SHIFTS[1]) == [features("scenes")]
+    note_asked(map(features, SHIFTS))
+    assert beside(config) == [*map(features, SHIFTS)]
+
+
+def test_what_was_made_since_the_run_began_is_left_and_what_is_older_is_made_anew(config: dict) -> None:
+    note_asked(map(features, SHIFTS))
+    begun = Path(paths.ASKED).stat().st_mtime
+    for dataset, age in zip(SHIFTS, (1, -1), strict=True):
+        path = Path(features(dataset))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (begun + age, begun + age))
+    assert beside(config) == [features(SHIFTS[1])]
+
+
+def test_a_dataset_whose_questions_are_not_there_is_left_to_its_own_job(config: dict) -> None:
+    note_asked(map(features, SHIFTS))
+    Path(paths.QUESTIONS.format(dataset=SHIFTS[0])).unlink()
+    assert beside(config) == [features(SHIFTS[1])]
+
+
+def test_cells_of_a_grid_are_left_to_jobs_of_their_own_kind(config: dict) -> None:
+    grid = {"methods": ["hqq"], "group": 64, "symmetric": False, "levels": [4, 16]}
+    config["factorial"] = {"parts": {**grid, "factors": [{"component": "vision"}, {"component": "language"}]}}
+    cell = "hqq-g64-vision4"
+    note_asked([features("scenes", cell)])
+    assert list(dumps_beside(config, MODEL, cell, SHIFTS[0])) == []
+
+
+def test_answers_depend_on_the_code_of_script_family_and_task(config: dict) -> None:
+    assert dump_given(config, MODEL, "scenes")["code"] == [
+        script_code("dump_features"),
+        family_code(config, MODEL),
+        task_code(config, "scenes"),
+    ]

@@ -1,0 +1,72 @@
+"""The answers of a study's variants to its datasets: what each is made from, and which the jobs of a run share.
+
+When a run begins, the answers that it asks for are noted. A job that answers one dataset goes on with the others of its
+variant that are noted. Without a note, as in a workflow that uses this one as a module, every job makes its own alone.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from quantrust.files import write_json
+from quantrust.inference.dumps import Dump
+from quantrust.study import paths, settings
+from quantrust.study.contents import Config
+from quantrust.study.digests import family_code, script_code, task_code
+from quantrust.study.inputs import answered_datasets, checked, image_folders, swept_schemes, task_of
+
+
+def dump_given(config: Config, model: str, dataset: str) -> dict[str, Any]:
+    """Return what answers depend on beside files: the config's part in it, and digests of code."""
+    return {
+        "settings": settings.features(config, model, dataset),
+        "task": task_of(config, dataset),
+        "code": [script_code("dump_features"), family_code(config, model), task_code(config, dataset)],
+    }
+
+
+def dump_of(config: Config, model: str, scheme: str, dataset: str) -> Dump:
+    """Return the answers of a variant to a dataset."""
+    variant = {"model": model, "scheme": scheme}
+    return Dump(
+        paths.CHECKPOINT.format(**variant),
+        paths.QUESTIONS.format(dataset=dataset),
+        tuple(image_folders(config, dataset)),
+        dump_given(config, model, dataset),
+        paths.FEATURES.format(**variant, dataset=dataset),
+        paths.MADE_FEATURES.format(**variant, dataset=dataset),
+    )
+
+
+def note_asked(features: Iterable[str]) -> None:
+    """Write down the features files that a run asks for, in the place of what an earlier one asked for."""
+    Path(paths.ASKED).parent.mkdir(parents=True, exist_ok=True)
+    write_json(paths.ASKED, sorted(features))
+
+
+def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Iterator[Dump]:
+    """Yield the answers of a variant to other datasets that this run asks for and nobody has made since it began.
+
+    Those whose questions are not there yet, or not checked, are left out. Cells of a grid are answered by jobs of
+    another kind.
+
+    Parameters
+    ----------
+    config : mapping
+        Checked and completed.
+    model, scheme, dataset : str
+        Of the job that goes on.
+    """
+    note = Path(paths.ASKED)
+    if not note.is_file() or scheme in swept_schemes(config):
+        return
+    asked, begun = set(json.loads(note.read_text())), note.stat().st_mtime_ns
+    for other in answered_datasets(config):
+        dump = dump_of(config, model, scheme, other)
+        path = Path(dump.features)
+        made = path.is_file() and path.stat().st_mtime_ns >= begun
+        needed = [dump.questions, *dump.images, checked(config, model, other)]
+        there = all(Path(file).exists() for file in needed if file)
+        if other != dataset and dump.features in asked and there and not made:
+            yield dump
