@@ -163,7 +163,7 @@ def test_figures_in_distribution_ask_for_no_shift(workspace: Path) -> None:
     counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout.split("Job stats:")[1], re.MULTILINE))
     of_variants = ("quantize_model", "dump_features", "train_selector", "score_in_distribution")
     of_variants += ("evaluate_in_distribution", "break_down_in_distribution")
-    once = ("write_dataset", "build_questions", "prepare_model", "build_calibration", "tabulate_sizes")
+    once = ("write_dataset", "build_questions", "prepare_model", "tabulate_sizes")
     expected = dict.fromkeys(of_variants, "3") | dict.fromkeys((*once, *IN_DISTRIBUTION_ALONE), "1")
     assert counts == expected | {"total": str(3 * len(of_variants) + len(once) + len(IN_DISTRIBUTION_ALONE))}
     assert "adversary" not in done.stdout and "scenes-" not in done.stdout
