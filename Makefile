@@ -84,6 +84,7 @@ slurm:  ## Install Debian's Slurm where there is none.
 
 bench: $(TEST_READY)  ## Run the benchmarks, each against its baselines in the same run.
 	$(BENCH) benchmarks/bench_evaluation.py
+	$(BENCH) benchmarks/bench_dump.py
 	$(BENCH) benchmarks/bench_sizes.py
 	$(BENCH) benchmarks/bench_quantization.py
 	$(BENCH) benchmarks/bench_kernels.py
