@@ -4,12 +4,11 @@ When a run begins, the answers that it asks for are noted. A job that answers on
 variant that are noted. Without a note, as in a workflow that uses this one as a module, every job makes its own alone.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from quantrust.files import write_json
+from quantrust.files import read_object, write_json
 from quantrust.inference.dumps import Dump
 from quantrust.study import paths, settings
 from quantrust.study.contents import Config
@@ -42,7 +41,7 @@ def dump_of(config: Config, model: str, scheme: str, dataset: str) -> Dump:
 def note_asked(features: Iterable[str]) -> None:
     """Write down the features files that a run asks for, in the place of what an earlier one asked for."""
     Path(paths.ASKED).parent.mkdir(parents=True, exist_ok=True)
-    write_json(paths.ASKED, sorted(features))
+    write_json(paths.ASKED, {"features": sorted(features)})
 
 
 def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Iterator[Dump]:
@@ -61,12 +60,13 @@ def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Itera
     note = Path(paths.ASKED)
     if not note.is_file() or scheme in swept_schemes(config):
         return
-    asked, begun = set(json.loads(note.read_text())), note.stat().st_mtime_ns
+    asked, begun = set(read_object(note)["features"]), note.stat().st_mtime_ns
     for other in answered_datasets(config):
         dump = dump_of(config, model, scheme, other)
         path = Path(dump.features)
         made = path.is_file() and path.stat().st_mtime_ns >= begun
-        needed = [dump.questions, *dump.images, checked(config, model, other)]
-        there = all(Path(file).exists() for file in needed if file)
+        check = checked(config, model, other)
+        needed = [dump.questions, *dump.images, *([check] if isinstance(check, str) else check)]
+        there = all(Path(file).exists() for file in needed)
         if other != dataset and dump.features in asked and there and not made:
             yield dump
