@@ -1,5 +1,6 @@
 """What is written is whole or absent, whoever else writes, and whenever a writer dies or the power fails."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -114,6 +115,29 @@ def test_what_a_living_writer_writes_stays(tmp_path, look_again):
             pass
         assert run("atomic_path(path).__enter__()", tmp_path / "another") == 0
     assert (tmp_path / "file").read_text() == (tmp_path / "folder" / "a").read_text() == "half"
+
+
+@pytest.mark.parametrize("write", [atomic_path, atomic_directory])
+def test_what_another_process_takes_for_abandoned_before_it_is_locked_is_made_anew(write, tmp_path, monkeypatch):
+    make, lost = os.open, []
+
+    def make_and_lose(path, flags, *mode, **more):
+        descriptor = make(path, flags, *mode, **more)
+        if flags & os.O_EXCL and not lost:
+            other = make(path, os.O_RDWR)
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lost.append((Path(path), other))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", make_and_lose)
+    with write(tmp_path / "made") as partial:
+        [(first, other)] = lost
+        (partial if write is atomic_path else partial / "a").write_text("whole")
+        # only now does the other one remove it
+        first.unlink()
+        os.close(other)
+    made = tmp_path / "made"
+    assert (made if write is atomic_path else made / "a").read_text() == "whole"
 
 
 def test_a_folder_whose_writer_died_between_the_two_renames_is_put_in_its_place(tmp_path, look_again):

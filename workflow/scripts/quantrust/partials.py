@@ -184,21 +184,24 @@ def _host() -> str:
 def _make_and_lock(path: Path) -> int | None:
     """Make an empty file and lock it; return its descriptor, or None if a process that clears up was faster."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    _lock(descriptor)
-    with suppress(FileNotFoundError):
-        if os.path.samestat(os.fstat(descriptor), path.lstat()):
-            _locked.add(descriptor)
-            return descriptor
+    # one that clears up and has the lock is about to remove the file; without locks nobody clears up
+    if _lock(descriptor) is not False:
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                _locked.add(descriptor)
+                return descriptor
     os.close(descriptor)
     return None
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a file. Return False if another process has, or if the file system has no locks (then nothing is stale)."""
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file. Return False if another process has, None if the file system has no locks: then nothing is stale."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 
