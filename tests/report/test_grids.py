@@ -118,7 +118,11 @@ def test_shares_that_are_not_determined_are_hollow(tables, tmp_path, drawn) -> N
     hollow = [line.get_markerfacecolor() == "white" for line in points]
     assert hollow == [False, True, False, True]
     assert texts_of(accuracy) == ["sd 12", "sd 12"]
-    assert [label.get_text() for label in accuracy.get_yticklabels()] == ["2 bits or more", "3 bits or more"]
+    labels = [label.get_text() for label in accuracy.get_yticklabels()]
+    assert labels == ["2 bits or more", *PARTS, "3 bits or more", *PARTS]
+    # each name stands at the line of its share
+    places = dict(zip(accuracy.get_yticks(), labels, strict=True))
+    assert [places[line.get_ydata()[0]] for line in points] == [*PARTS, *PARTS]
 
 
 def test_lines_of_interaction_are_means_by_the_bits_of_the_first_part(tables, tmp_path, drawn) -> None:

@@ -57,13 +57,9 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, importance_pat
                 in_percent(axes.xaxis)
         for axes in axes_of[-1]:
             axes.set_xlabel("share of the variance")
-        factors = dict.fromkeys(factor for design in grids for factor in design.factors)
-        handles = [
-            Line2D([], [], color=colour, marker="o", linestyle="none", label=factor)
-            for factor, colour in zip(factors, FACTOR_COLOURS, strict=False)
-        ]
+        filled = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", label="determined")
         hollow = Line2D([], [], color=NEUTRAL, marker="o", markerfacecolor="white", linestyle="none", label=OPEN)
-        legend(figure, [*handles, hollow], _note(settings))
+        legend(figure, [filled, hollow], _note(settings))
         save_figure(figure, pdf, png)
 
 
@@ -94,6 +90,9 @@ def _draw_shares(axes: Axes, rows: pl.DataFrame, design: GridDesign, settings: S
         for place, colour in zip(range(len(design.factors)), FACTOR_COLOURS, strict=False):
             line += 1
             row = stratum.row(place, named=True)
+            # colours alone would not do: grids have more parts than there are colours
+            places.append(line)
+            labels.append(row["factor"])
             if row["share"] is None:
                 continue
             determined = bool(row["determined"])
@@ -110,7 +109,7 @@ def _draw_shares(axes: Axes, rows: pl.DataFrame, design: GridDesign, settings: S
                 markersize=4,
             )
         line += 1
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, labels, fontsize=6)
     axes.set_ylim(line - 0.4, -0.8)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
