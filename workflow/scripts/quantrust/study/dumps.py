@@ -40,7 +40,6 @@ def dump_of(config: Config, model: str, scheme: str, dataset: str) -> Dump:
 
 def note_asked(features: Iterable[str]) -> None:
     """Write down the features files that a run asks for, in the place of what an earlier one asked for."""
-    Path(paths.ASKED).parent.mkdir(parents=True, exist_ok=True)
     write_json(paths.ASKED, {"features": sorted(features)})
 
 
@@ -62,11 +61,10 @@ def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Itera
         return
     asked, begun = set(read_object(note)["features"]), note.stat().st_mtime_ns
     for other in answered_datasets(config):
-        dump = dump_of(config, model, scheme, other)
-        path = Path(dump.features)
-        made = path.is_file() and path.stat().st_mtime_ns >= begun
-        check = checked(config, model, other)
+        path = Path(paths.FEATURES.format(model=model, scheme=scheme, dataset=other))
+        if other == dataset or str(path) not in asked or (path.is_file() and path.stat().st_mtime_ns >= begun):
+            continue
+        dump, check = dump_of(config, model, scheme, other), checked(config, model, other)
         needed = [dump.questions, *dump.images, *([check] if isinstance(check, str) else check)]
-        there = all(Path(file).exists() for file in needed)
-        if other != dataset and dump.features in asked and there and not made:
+        if all(Path(file).exists() for file in needed):
             yield dump
