@@ -127,7 +127,7 @@ def test_another_cell_that_cannot_be_made_is_left_to_its_own_job(cells, caplog):
     wrong = replace(second, given={**second.given, "table": {**second.given["table"], "table": rows}})
     make(first, wrong, third)
     assert [cell.waits(cell.key()) for cell in (first, wrong, third)] == [True, False, True]
-    assert "b is left to its own job: scheme b:" in caplog.text
+    assert f"{wrong.features} is left to its own job: scheme b:" in caplog.text
     with pytest.raises(QuantrustError, match="scheme b:"):
         make(wrong)
 

@@ -1,18 +1,14 @@
 """The job of a variant's answers to a dataset, which imports what runs a model only if nobody has made them yet."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from quantrust.artifacts.folders import artifact_folder
-from quantrust.errors import QuantrustError
 from quantrust.inference.dumps import Dump, take
-from quantrust.inference.made_early import FEATURES, LONGEST, describe, locked, waits
+from quantrust.inference.made_early import FEATURES, LONGEST, describe, go_on, locked, waits
 from quantrust.inference.settings import DumpSettings
 from quantrust.tasks.task import load_task
-
-_log = logging.getLogger(__name__)
 
 
 def answer_datasets(
@@ -38,21 +34,13 @@ def answer_datasets(
     QuantrustError
         As `dump_features` does, of the own dataset. What is wrong with another one is logged; its own job will say it.
     """
-    begun = time.monotonic()
+    until = time.monotonic() + longest
     # another job may be making them
     with locked(own.made, wait=True):
         if take(own, own.key()):
             return
         _dump(own, own.features, workers)
-    for other in others():
-        if time.monotonic() - begun > longest:
-            break
-        with locked(other.made, wait=False) as held:
-            if held:
-                try:
-                    _make_early(other, workers)
-                except QuantrustError as error:
-                    _log.warning("%s is left to its own job: %s", other.features, error)
+    go_on(others(), lambda other: _make_early(other, workers), until)
 
 
 def _make_early(dump: Dump, workers: int) -> None:

@@ -9,13 +9,15 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from quantrust.artifacts.digests import digest_of
 from quantrust.artifacts.folder_record import RECORD, check_folder
@@ -28,6 +30,47 @@ LONGEST = 900
 """Seconds after which a job begins nothing further: a cluster limits the time of jobs, and others share the work."""
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What a file system says that has no locks."""
+
+_log = logging.getLogger(__name__)
+
+
+class Early(Protocol):
+    """Answers that the job of others may make."""
+
+    @property
+    def features(self) -> str:
+        """The file that their own job leaves."""
+
+    @property
+    def made(self) -> str:
+        """The folder in which they wait for their own job."""
+
+
+AnyEarly = TypeVar("AnyEarly", bound=Early)
+
+
+def go_on(others: Iterable[AnyEarly], make: Callable[[AnyEarly], None], until: float) -> None:
+    """Make what is the work of other jobs, one after another, but for what another job is making.
+
+    What is wrong with one is logged; its own job will say it.
+
+    Parameters
+    ----------
+    others : iterable of Early
+    make : callable
+        Makes one, unless it is there.
+    until : float
+        The moment, on the clock of `time.monotonic`, after which nothing further is begun.
+    """
+    for other in others:
+        if time.monotonic() > until:
+            break
+        with locked(other.made, wait=False) as held:
+            if held:
+                try:
+                    make(other)
+                except QuantrustError as error:
+                    _log.warning("%s is left to its own job: %s", other.features, error)
 
 
 def key_of(files: Sequence[str | Path], folders: Sequence[str], given: object) -> str:

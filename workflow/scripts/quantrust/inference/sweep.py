@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from quantrust.artifacts.folders import artifact_folder
-from quantrust.errors import QuantrustError
 from quantrust.inference.cells import Cell, write_cell
 from quantrust.inference.features import dump_features
-from quantrust.inference.made_early import FEATURES, LONGEST, locked
+from quantrust.inference.made_early import FEATURES, LONGEST, go_on, locked
 from quantrust.inference.pictures_kept import KeptPictures
 from quantrust.inference.settings import DumpSettings
 from quantrust.quantization.checkpoint import read_record
@@ -57,20 +56,12 @@ def make_cells(
     QuantrustError
         If the own cell cannot be made. What is wrong with another one is logged; the job of that cell will say it.
     """
-    begun = time.monotonic()
+    until = time.monotonic() + longest
     maker = _Maker(workers, activation_bytes)
     with locked(own.made, wait=False) as held:
         if held:
             maker.make(own)
-    for cell in others():
-        if time.monotonic() - begun > longest:
-            break
-        with locked(cell.made, wait=False) as held_too:
-            if held_too:
-                try:
-                    maker.make(cell)
-                except QuantrustError as error:
-                    _log.warning("%s is left to its own job: %s", cell.scheme, error)
+    go_on(others(), maker.make, until)
     if not held:
         # by now another job may have made it, or given up
         with locked(own.made, wait=True):
