@@ -38,6 +38,14 @@ onstart:
     dumps.note_asked(str(job.output[0]) for job in workflow.dag.needrun_jobs() if job.rule.name == "dump_features")
 
 
+onsuccess:
+    dumps.forget_asked()
+
+
+onerror:
+    dumps.forget_asked()
+
+
 rule all:
     default_target: True
     input:

@@ -8,7 +8,7 @@ import pytest
 from quantrust.study import paths
 from quantrust.study.config import read_study
 from quantrust.study.digests import family_code, script_code, task_code
-from quantrust.study.dumps import dump_given, dump_of, dumps_beside, note_asked
+from quantrust.study.dumps import dump_given, dump_of, dumps_beside, forget_asked, note_asked
 
 MODEL, SCHEME = "qwen2-vl-tiny", "hqq-w4g64-full"
 SHIFTS = ["scenes-language", "scenes-multimodal"]
@@ -43,6 +43,13 @@ def test_a_job_goes_on_with_what_the_run_asks_the_variant_and_with_nothing_else(
     assert beside(config, SHIFTS[1]) == [features("scenes")]
     note_asked(map(features, SHIFTS))
     assert beside(config) == [*map(features, SHIFTS)]
+
+
+def test_what_a_run_asked_for_is_forgotten_when_it_ends(config: dict) -> None:
+    note_asked([features(SHIFTS[1])])
+    forget_asked()
+    assert beside(config) == []
+    forget_asked()
 
 
 def test_what_was_made_since_the_run_began_is_left_and_what_is_older_is_made_anew(config: dict) -> None:

@@ -1,14 +1,15 @@
 """The answers of a study's variants to its datasets: what each is made from, and which the jobs of a run share.
 
-When a run begins, the answers that it asks for are noted. A job that answers one dataset goes on with the others of its
-variant that are noted. Without a note, as in a workflow that uses this one as a module, every job makes its own alone.
+When a run begins, the answers that it asks for are noted; when it ends, the note goes. A job that answers one dataset
+goes on with the others of its variant that are noted. Without a note, as in a workflow that uses this one as a module,
+every job makes its own alone.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from quantrust.files import read_object, write_json
+from quantrust.files import atomic_path
 from quantrust.inference.dumps import Dump
 from quantrust.study import paths, settings
 from quantrust.study.contents import Config
@@ -40,7 +41,13 @@ def dump_of(config: Config, model: str, scheme: str, dataset: str) -> Dump:
 
 def note_asked(features: Iterable[str]) -> None:
     """Write down the features files that a run asks for, in the place of what an earlier one asked for."""
-    write_json(paths.ASKED, {"features": sorted(features)})
+    with atomic_path(paths.ASKED) as note:
+        note.write_text("\n".join(sorted(features)), encoding="utf-8")
+
+
+def forget_asked() -> None:
+    """Remove the note of a run that has ended, so that no job of another goes by it."""
+    Path(paths.ASKED).unlink(missing_ok=True)
 
 
 def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Iterator[Dump]:
@@ -59,7 +66,7 @@ def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Itera
     note = Path(paths.ASKED)
     if not note.is_file() or scheme in swept_schemes(config):
         return
-    asked, begun = set(read_object(note)["features"]), note.stat().st_mtime_ns
+    asked, begun = set(note.read_text(encoding="utf-8", errors="replace").splitlines()), note.stat().st_mtime_ns
     for other in answered_datasets(config):
         path = Path(paths.FEATURES.format(model=model, scheme=scheme, dataset=other))
         if other == dataset or str(path) not in asked or (path.is_file() and path.stat().st_mtime_ns >= begun):
