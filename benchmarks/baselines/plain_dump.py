@@ -1,8 +1,8 @@
 """Answering a questions table with nothing shared: each question brings its picture, and its prompt is read whole."""
 
 import torch
-from PIL import Image
 
+from quantrust.data.images import read_image
 from quantrust.inference.decoding import decode_greedily
 
 
@@ -28,7 +28,7 @@ def answer(family, model, processor, questions, max_new_tokens, batch_size):
     answers, log_probs = [], []
     for start in range(0, len(questions), batch_size):
         rows = questions[start : start + batch_size]
-        pictures = [Image.open(path).convert("RGB") for path in rows["image"]]
+        pictures = [read_image(path) for path in rows["image"]]
         with torch.inference_mode():
             encoded = family.encode_images(model, family.preprocess(processor, pictures))
             prompts = family.language_inputs(model, processor, rows["question"].to_list(), encoded)

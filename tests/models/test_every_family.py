@@ -223,9 +223,9 @@ def test_questions_go_on_from_one_reading_of_their_picture(loaded, shapes):
         shared = decode_greedily(family, model, inputs, **how, read=read.rows(torch.tensor(rows)))
         assert shared.token_ids == whole.token_ids and shared.finished == whole.finished
         for one, other in zip(shared.token_log_probs, whole.token_log_probs, strict=True):
-            assert one == pytest.approx(other, abs=1e-5)
+            assert one == pytest.approx(other, abs=TOLERANCE)
         for name in ("first_logits", "image_state", "question_state", "answer_state"):
-            torch.testing.assert_close(getattr(shared, name), getattr(whole, name), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(getattr(shared, name), getattr(whole, name), atol=TOLERANCE, rtol=TOLERANCE)
 
 
 def test_a_connector_has_blocks_where_its_family_says_so(loaded):
