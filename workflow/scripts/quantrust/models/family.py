@@ -20,6 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from quantrust.errors import QuantrustError
 from quantrust.models.components import COMPONENTS, STACKS, Component, GroupRule, NormKind
 from quantrust.models.named_errors import blaming
+from quantrust.models.one_token import sees_all
 from quantrust.models.processor_settings import ATTENTIONS
 
 # Stands for the question while a chat template is rendered once for many questions.
@@ -724,9 +725,11 @@ class Family(ABC):
             Last layer, after the final norm.
         cache : object or None
         """
-        output = model.get_submodule(self.decoder)(
+        decoder = model.get_submodule(self.decoder)
+        seen = sees_all(decoder.config, inputs_embeds, attention_mask, cache)
+        output = decoder(
             inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
+            attention_mask=attention_mask if seen is None else seen,
             position_ids=position_ids,
             past_key_values=cache,
             use_cache=cache is not None,
