@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.components import GridDesign
-from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE
-from quantrust.report.figures.grids import GridSettings, in_bits, metric_names, named, of_design, values_by_bits
+from quantrust.report.figures.grids import GridSettings, in_bits, metric_names, named, of_design, under, values_by_bits
 from quantrust.report.figures.parts import only_say, title
-from quantrust.report.results import distinct, pick, rows_of
+from quantrust.report.results import distinct, rows_of
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
 from quantrust.report.wording import in_words, items
 
@@ -48,9 +47,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
     with styled_figure(height=0.6 + 1.75 * len(rows)) as figure:
         axes_of = figure.subplots(len(rows), columns, squeeze=False)
         for axes_row, (model, design, key, label) in zip(axes_of, rows, strict=True):
-            estimator = settings.estimator
-            here = of_design(table, design, key, model=model)
-            here = here if key[0] == "accuracy" else pick(here, estimator=estimator)
+            here = under(of_design(table, design, key, model=model), settings.estimator)
             for place, axes in enumerate(axes_row):
                 between = _between(design)
                 if place >= len(between):
@@ -70,9 +67,7 @@ def _resolution(table: pl.DataFrame, settings: Settings) -> list[str]:
     """Return in words how far the interval of a scheme's difference from the unquantized model reaches."""
     reaches = []
     for key, label in zip(settings.shown, metric_names(settings.shown), strict=True):
-        rows = rows_of(table, *key).filter(
-            pl.col("estimator").is_in([settings.estimator]) | pl.col("metric").is_in(OF_ANSWERS_ALONE)
-        )
+        rows = under(rows_of(table, *key), settings.estimator)
         widths = rows.select(width=pl.col("difference_high") - pl.col("difference_low")).filter(pl.col("width") > 0)
         if widths.height:
             reaches.append(f"{50 * widths['width'].median():.1f} points ({label})")

@@ -16,10 +16,11 @@ from quantrust.report.figures.grids import (
     metric_names,
     named,
     of_design,
+    under,
     values_by_bits,
 )
 from quantrust.report.figures.parts import in_percent, legend, only_say, title
-from quantrust.report.results import distinct, pick
+from quantrust.report.results import distinct
 from quantrust.report.style import BIT_COLOURS, ESTIMATOR_LABELS, UNQUANTIZED_COLOUR, save_figure, styled_figure
 from quantrust.report.wording import items
 
@@ -49,8 +50,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
         axes_of = figure.subplots(len(panels), 2, squeeze=False)
         for row, (model, design) in zip(axes_of, panels, strict=True):
             for axes, key, label in zip(row, settings.shown, metric_names(settings.shown), strict=True):
-                here = of_design(table, design, key, model=model)
-                here = here if key[0] == "accuracy" else pick(here, estimator=settings.estimator)
+                here = under(of_design(table, design, key, model=model), settings.estimator)
                 here = here.with_columns(pl.col("value").fill_null(float("nan")))
                 cells = {bits: row["value"] for bits, row in values_by_bits(here, design).items()}
                 _draw_lines(axes, cells, design)

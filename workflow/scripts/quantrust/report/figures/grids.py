@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from quantrust.evaluation.components import GridDesign
-from quantrust.evaluation.metric_records import Key
+from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE, Key
 from quantrust.report.results import pick, rows_of
 from quantrust.report.wording import metric_label
 
@@ -61,6 +61,11 @@ class GridSettings:
 def of_design(table: pl.DataFrame, design: GridDesign, key: Key, **others: str) -> pl.DataFrame:
     """Return the rows of a grid and metric."""
     return rows_of(pick(table, design=design.name, method=design.method, **others), *key)
+
+
+def under(table: pl.DataFrame, estimator: str) -> pl.DataFrame:
+    """Return the rows of metrics under one estimator, and those of metrics that no confidence enters."""
+    return table.filter((pl.col("estimator") == estimator) | pl.col("metric").is_in(OF_ANSWERS_ALONE))
 
 
 def values_by_bits(table: pl.DataFrame, design: GridDesign) -> dict[tuple[int, ...], dict[str, Any]]:

@@ -8,8 +8,8 @@ from matplotlib.lines import Line2D
 
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.components import GridDesign
-from quantrust.evaluation.metric_records import OF_ANSWERS_ALONE, Key
-from quantrust.report.figures.grids import FACTOR_COLOURS, GridSettings, metric_names, named, of_design
+from quantrust.evaluation.metric_records import Key
+from quantrust.report.figures.grids import FACTOR_COLOURS, GridSettings, metric_names, named, of_design, under
 from quantrust.report.figures.parts import NEUTRAL, in_percent, legend, only_say, title
 from quantrust.report.results import corpus_metrics_in, distinct
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
@@ -79,7 +79,7 @@ def _lines(table: pl.DataFrame, design: GridDesign) -> int:
 
 
 def _draw_shares(axes: Axes, rows: pl.DataFrame, design: GridDesign, settings: Settings) -> None:
-    rows = rows.filter(pl.col("estimator").is_in([settings.estimator]) | pl.col("metric").is_in(OF_ANSWERS_ALONE))
+    rows = under(rows, settings.estimator)
     places, labels = [], []
     line = 0.0
     for (least,), stratum in rows.group_by("least_bits", maintain_order=True):

@@ -9,9 +9,17 @@ from matplotlib.lines import Line2D
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.components import GridDesign
 from quantrust.report.figures.efficiency import pareto_front, unit_of
-from quantrust.report.figures.grids import UNTOUCHED, GridSettings, metric_names, named, of_design, values_by_bits
+from quantrust.report.figures.grids import (
+    UNTOUCHED,
+    GridSettings,
+    metric_names,
+    named,
+    of_design,
+    under,
+    values_by_bits,
+)
 from quantrust.report.figures.parts import in_percent, legend, only_say, title
-from quantrust.report.results import distinct, pick
+from quantrust.report.results import distinct
 from quantrust.report.style import BIT_COLOURS, ESTIMATOR_LABELS, UNQUANTIZED_COLOUR, save_figure, styled_figure
 from quantrust.report.wording import in_words, items
 
@@ -42,8 +50,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
         axes_of = figure.subplots(len(panels), 2, squeeze=False)
         for row, (model, design) in zip(axes_of, panels, strict=True):
             for axes, key, label in zip(row, settings.shown, metric_names(settings.shown), strict=True):
-                here = of_design(table, design, key, model=model)
-                here = here if key[0] == "accuracy" else pick(here, estimator=settings.estimator)
+                here = under(of_design(table, design, key, model=model), settings.estimator)
                 _draw_cells(axes, here.filter(pl.col("value").is_not_null()), design)
                 title(axes, f"{named(design, model, grids)}\n{label}", 2)
                 in_percent(axes.yaxis)

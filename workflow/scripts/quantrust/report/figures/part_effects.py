@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from quantrust.artifacts.tables import read_table
-from quantrust.report.figures.grids import FACTOR_COLOURS, GridSettings, metric_names, named, of_design
+from quantrust.report.figures.grids import FACTOR_COLOURS, GridSettings, metric_names, named, of_design, under
 from quantrust.report.figures.parts import legend, only_say, title
 from quantrust.report.results import distinct
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
@@ -42,7 +42,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, effects_path: 
                 zip(row, settings.shown, metric_names(settings.shown), strict=True)
             ):
                 here = of_design(table, design, key, model=model)
-                here = here.filter((pl.col("estimator") == settings.estimator) | (pl.col("metric") == "accuracy"))
+                here = under(here, settings.estimator)
                 here = here.filter(pl.col("effect").is_not_null())
                 for line, (factor, colour) in enumerate(zip(design.factors, FACTOR_COLOURS, strict=False)):
                     for effect in here.filter(pl.col("factor") == factor).iter_rows(named=True):
