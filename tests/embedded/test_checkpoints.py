@@ -10,6 +10,7 @@ from torch import nn
 from quantrust.embedded.checkpoints import Checkpoints, Order, TrainingState
 from quantrust.embedded.models import SPECS
 from quantrust.embedded.training import train as train_module
+from quantrust.embedded.training.language import language_cycles
 from quantrust.embedded.training.settings import TrainingSettings
 from quantrust.embedded.training.train import train_embedded_model
 from quantrust.errors import QuantrustError
@@ -87,6 +88,7 @@ SETTINGS = TrainingSettings(
     language_horizon=6,
     language_cooldown=2,
     language_batch=4,
+    refining_cycles=2,
     refining_steps=3,
     contrast_steps=3,
     hardening_steps=4,
@@ -97,8 +99,14 @@ SETTINGS = TrainingSettings(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "changes"), [("llava-tiny", {"layers": 2}), ("blip2-itm-tiny", {})])
-def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(name, changes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "changes", "kills"),
+    [("llava-tiny", {"layers": 2}, (3, 2, 4, 3, 3)), ("blip2-itm-tiny", {}, (3, 2, 4, 3))],
+    ids=["llava-tiny", "blip2-itm-tiny"],
+)
+def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(
+    name, changes, kills, tmp_path, monkeypatch
+):
     """In each of its stages, at a checkpoint and between two."""
     monkeypatch.setitem(SPECS, name, replace(SPECS[name], vision_layers=2, **changes))
     after, left = Checkpoints.after, []
@@ -111,7 +119,7 @@ def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(na
 
     monkeypatch.setattr(Checkpoints, "after", killing)
     train_embedded_model(name, tmp_path / "whole", SETTINGS)
-    for steps in (3, 2, 4, 3):
+    for steps in kills:
         left.append(steps)
         with pytest.raises(Killed):
             train_embedded_model(name, tmp_path / "killed", SETTINGS, checkpoint_every=2)
@@ -125,7 +133,7 @@ def test_a_model_whose_training_was_killed_has_the_bytes_of_one_whose_was_not(na
 @pytest.mark.slow
 def test_a_second_cycle_from_rounded_weights_is_one_from_the_folder_of_the_first(tmp_path, monkeypatch):
     monkeypatch.setitem(SPECS, "llava-tiny", replace(SPECS["llava-tiny"], layers=2, vision_layers=2))
-    settings = replace(SETTINGS, refine_rounded=True)
+    settings = replace(SETTINGS, refining_cycles=1, refine_rounded=True)
     train_embedded_model("llava-tiny", tmp_path / "whole", settings)
     train_embedded_model("llava-tiny", tmp_path / "first", replace(settings, refining_steps=0))
 
@@ -138,3 +146,11 @@ def test_a_second_cycle_from_rounded_weights_is_one_from_the_folder_of_the_first
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second", "whole")
     )
     assert second == whole != first
+
+
+def test_each_refining_cycle_has_a_stage_and_an_order_of_the_images_of_its_own():
+    cycles = language_cycles(SETTINGS)
+    assert [(cycle.stage, cycle.steps) for cycle in cycles] == [("language", 5), ("refining", 3), ("refining-2", 3)]
+    assert len({cycle.stream for cycle in cycles}) == 3
+    assert [cycle.refines for cycle in cycles] == [False, True, True]
+    assert language_cycles(replace(SETTINGS, refining_steps=0)) == cycles[:1]

@@ -22,7 +22,6 @@ from quantrust.embedded.training.stage import Learner, Purpose, Run, Stage
 from quantrust.embedded.training.training_set import TrainingSet
 
 IGNORED = -100
-REFINING = "refining"
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,15 @@ class Cycle:
     steps: int
     rate: Callable[[int, TrainingSettings], float]
     stream: int
+    refines: bool
 
 
 def language_cycles(settings: TrainingSettings) -> list[Cycle]:
     """Return the cycles of the language model in their order."""
-    cycles = [Cycle("language", settings.language_steps, _language_rate, 2)]
-    if settings.refining_steps:
-        cycles.append(Cycle(REFINING, settings.refining_steps, _refining_rate, 3))
+    cycles = [Cycle("language", settings.language_steps, _language_rate, stream=2, refines=False)]
+    for number in range(settings.refining_cycles if settings.refining_steps else 0):
+        name = f"refining-{number + 1}" if number else "refining"
+        cycles.append(Cycle(name, settings.refining_steps, _refining_rate, stream=3 + number, refines=True))
     return cycles
 
 
@@ -217,7 +218,7 @@ def train(learner: Learner, data: TrainingSet, run: Run) -> None:
     sequences = Sequences(learner, data, run.settings)
     model.get_submodule(family.decoder).set_attn_implementation(ATTENTION)
     for cycle in language_cycles(run.settings):
-        if cycle.stage == REFINING and run.settings.refine_rounded:
+        if cycle.refines and run.settings.refine_rounded:
             round_weights(model)
             features = _features(learner, data)
         run.train(language_stage(learner, sequences, features, run.settings, cycle))

@@ -13,11 +13,12 @@ class TrainingSettings:
     `slots_by_length` those of an image are laid out longest first, so that less padding is computed. Captions join them
     in every `caption_every`-th step. With `people_s_captions` an image has those of five people, of which one is drawn
     each time; otherwise it has one caption. The language model's rate follows a cosine over `language_horizon` steps
-    and falls linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. A second cycle of
-    `refining_steps`, with a new optimizer and a cosine of its own from `refining_rate`, goes on from there. With
-    `refine_rounded` it goes on from weights that are rounded to bfloat16, as if it began with the folder of a model
-    that was trained for the first cycle alone. The matrix products of the language model are computed in `precision`,
-    bfloat16 or float32. A processor without instructions for bfloat16 takes six times as long for it as for float32.
+    and falls linearly to 2 % of its peak over the last `language_cooldown` of the `language_steps`. From there it goes
+    on for `refining_cycles` cycles of `refining_steps`, each with a new optimizer and a cosine of its own from
+    `refining_rate`. With `refine_rounded` each begins with weights that are rounded to bfloat16, as if it began with
+    the folder of a model that was trained for the cycles before it alone. The matrix products of the language model are
+    computed in `precision`, bfloat16 or float32. A processor without instructions for bfloat16 takes six times as long
+    for it as for float32.
 
     A model that matches images with texts has no language model. It learns on `matching_batch` images a step, each with
     one of its captions: for `contrast_steps` to compare them, then for `matching_steps` to judge pairs, beside which
@@ -39,6 +40,7 @@ class TrainingSettings:
     language_cooldown: int = 1_800
     language_batch: int = 32
     language_rate: float = 2e-3
+    refining_cycles: int = 1
     refining_steps: int = 5_000
     refining_rate: float = 1.5e-3
     refine_rounded: bool = False
