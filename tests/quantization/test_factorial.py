@@ -6,7 +6,15 @@ from itertools import product
 
 import pytest
 
-from quantrust.quantization.factorial import Design, factorial_faults, grid_schemes, grid_tables, grids_for_tables
+from quantrust.evaluation.components import GridDesign
+from quantrust.quantization.factorial import (
+    Design,
+    designs_of,
+    factorial_faults,
+    grid_schemes,
+    grid_tables,
+    grids_for_tables,
+)
 from quantrust.quantization.scheme import UNQUANTIZED, resolve_scheme
 
 PARTS = [{"component": part} for part in ("vision", "connector", "language")]
@@ -22,17 +30,17 @@ def config_of(**sections: dict) -> dict:
 
 
 def test_a_full_grid_has_every_combination_and_the_unquantized_scheme_once():
-    design = Design("parts", "hqq", 64, False, PARTS, [2, 3, 4, 16])
+    design = Design("parts", "hqq", 64, False, PARTS, 3 * [[2, 3, 4, 16]])
     assert design.cells() == list(product((2, 3, 4, 16), repeat=3))
     names = [design.scheme(cell) for cell in design.cells()]
     assert len(set(names)) == 64
     assert names[-1] == UNQUANTIZED
     assert design.scheme((2, 16, 4)) == "hqq-g64-vision2-language4"
-    assert Design("parts", "rtn", "channel", True, PARTS, [3, 16]).scheme((16, 3, 16)) == "rtn-cs-connector3"
+    assert Design("parts", "rtn", "channel", True, PARTS, 3 * [[3, 16]]).scheme((16, 3, 16)) == "rtn-cs-connector3"
 
 
 def test_a_cell_gives_bits_to_its_parts_and_leaves_all_else_as_it_is():
-    design = Design("blocks", "hqq", 64, False, BLOCKS, [3, 16])
+    design = Design("blocks", "hqq", 64, False, BLOCKS, 6 * [[3, 16]])
     cell = (3, 16, 16, 16, 16, 3)
     name = design.scheme(cell)
     assert name == "hqq-g64-language-first-attention3-last-mlp3"
@@ -71,7 +79,7 @@ def test_grids_share_the_schemes_that_they_have_in_common():
 
 
 def test_a_fraction_has_the_cells_in_which_its_generators_hold():
-    design = Design("half", "hqq", 64, False, BLOCKS, [3, 16], [[6, 1, 2, 3]])
+    design = Design("half", "hqq", 64, False, BLOCKS, 6 * [[3, 16]], [[6, 1, 2, 3]])
     cells = design.cells()
     assert len(cells) == len(set(cells)) == 32
     for cell in cells:
@@ -83,7 +91,7 @@ def test_a_fraction_has_the_cells_in_which_its_generators_hold():
 
 
 def test_aliases_are_the_products_with_all_words_of_the_defining_relation():
-    quarter = Design("quarter", "hqq", 64, False, BLOCKS, [3, 16], [[5, 1, 2], [6, 1, 3]])
+    quarter = Design("quarter", "hqq", 64, False, BLOCKS, 6 * [[3, 16]], [[5, 1, 2], [6, 1, 3]])
     # I = 125 = 136 = 2356: factor 1 is mixed up with 25, 36 and 12356, counted from one.
     first, second, third, fourth, fifth, sixth = quarter.labels
     assert list(quarter.aliases()) == quarter.labels
@@ -97,13 +105,40 @@ def test_aliases_are_the_products_with_all_words_of_the_defining_relation():
         config_of(quarter=SECTION | {"factors": BLOCKS, "levels": [3, 16], "fraction": [[5, 1, 2], [6, 1, 3]]})
     )
     assert grid["aliases"][0].split("; ") == quarter.aliases()[first]
-    assert Design("whole", "hqq", 64, False, BLOCKS, [3, 16]).aliases()[first] == []
+    assert Design("whole", "hqq", 64, False, BLOCKS, 6 * [[3, 16]]).aliases()[first] == []
+
+
+def test_a_factor_may_have_levels_of_its_own():
+    factors = [PARTS[0], PARTS[1], PARTS[2] | {"levels": [16, 4, 3]}]
+    (design,) = designs_of(config_of(parts=SECTION | {"factors": factors}))
+    assert design.levels == [[2, 3, 4, 16], [2, 3, 4, 16], [3, 4, 16]]
+    assert design.cells() == list(product((2, 3, 4, 16), (2, 3, 4, 16), (3, 4, 16)))
+    assert design.table((16, 16, 3))["table"] == [{"component": "language", "bits": 3}]
+    (grid,) = (GridDesign(**given) for given in grids_for_tables(config_of(parts=SECTION | {"factors": factors})))
+    assert grid.levels == design.levels and not grid.equal_levels
+    own = [part | {"levels": [3, 16]} for part in PARTS]
+    without = {key: value for key, value in SECTION.items() if key != "levels"}
+    assert [*factorial_faults(config_of(parts=without | {"factors": own}))] == []
+    (fault,) = factorial_faults(config_of(parts=without | {"factors": [*own[:2], PARTS[2]]}))
+    assert fault.startswith("factorial.parts.factors[2] has no levels")
+
+
+def test_a_fraction_takes_each_factor_s_own_two_levels():
+    factors = [PARTS[0], PARTS[1], PARTS[2] | {"levels": [4, 16]}]
+    section = SECTION | {"levels": [3, 16], "factors": factors, "fraction": [[3, 1, 2]]}
+    (design,) = designs_of(config_of(half=section))
+    assert design.cells() == [(3, 3, 16), (3, 16, 4), (16, 3, 4), (16, 16, 16)]
+    assert [*factorial_faults(config_of(half=section))] == []
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"levels": [2, 3]}, "levels is .2, 3.; allowed: at least two numbers of bits, 16 among them"),
+        (
+            {"factors": [PARTS[0], PARTS[2] | {"levels": [3, 4]}]},
+            "factors.1..levels is .3, 4.; allowed: at least two numbers of bits, 16 among them",
+        ),
         ({"factors": [PARTS[2], BLOCKS[0]]}, "factors.1. .* shares layers with .*no layer in common"),
         ({"factors": [PARTS[0], PARTS[0]]}, "factors.1. .* shares layers with"),
         ({"fraction": [[3, 1, 2]]}, "fraction is given beside 4 levels; allowed: with two levels only"),

@@ -95,7 +95,7 @@ def whole_config() -> dict:
         "group": 64,
         "symmetric": False,
         "levels": [3, 16],
-        "factors": [{"component": "vision"}, {"component": "language"}],
+        "factors": [{"component": "vision"}, {"component": "language", "levels": [4, 16]}],
         "calibrated_on": "unquantized",
     }
     config["schemes"]["mix"] = {

@@ -93,9 +93,19 @@ class GridDesign:
     aliases: Sequence[str] | None = None
 
     @property
-    def levels(self) -> int:
-        """How many numbers of bits the first factor takes, as do all others."""
-        return len({bits[0] for _, bits in self.cells})
+    def levels(self) -> list[list[int]]:
+        """The numbers of bits that each factor takes, increasing."""
+        return [sorted(set(taken)) for taken in zip(*(bits for _, bits in self.cells), strict=True)]
+
+    @property
+    def two_levels(self) -> bool:
+        """Whether every factor takes two numbers of bits."""
+        return all(len(levels) == 2 for levels in self.levels)
+
+    @property
+    def equal_levels(self) -> bool:
+        """Whether all factors take the same numbers of bits, so that their shares can be compared."""
+        return all(levels == self.levels[0] for levels in self.levels)
 
     @property
     def columns(self) -> list[str]:
@@ -246,7 +256,7 @@ def write_components(
                         rows[0].extend(_grid_rows(head, named, key, design, columns, measured, records, settings))
                         if design.aliases is None:
                             rows[1].extend(_importance_rows(head, named, key, design, measured, settings))
-                        if design.levels == 2:
+                        if design.two_levels:
                             rows[2].extend(_effect_rows(head, named, key, design, measured, settings))
     tables = [pl.DataFrame(part, schema=schema, orient="row") for part, schema in zip(rows, schemas, strict=True)]
     write_tables(dict(zip(out_paths, tables, strict=True)))

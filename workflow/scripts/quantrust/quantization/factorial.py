@@ -19,6 +19,7 @@ Config = Mapping[str, Any]
 Levels = tuple[int, ...]
 """Bits of every factor, in the order of the factors."""
 PARTS = ("component", "third", "layer_type")
+LEVELS = "levels"
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Design:
     symmetric : bool
     factors : sequence of mapping
         Each with `component` and, if it is a part of its blocks, `third` and `layer_type`.
-    levels : sequence of int
-        Bits of every factor, increasing; the last are 16.
+    levels : sequence of sequence of int
+        The bits of each factor, increasing; the last are 16.
     fraction : sequence of sequence of int
         Generators: the first factor of each is the product of the others, factors counted from 1.
     calibrated_on : {"quantized", "unquantized"} or None
@@ -48,9 +49,14 @@ class Design:
     group: int | str
     symmetric: bool
     factors: Sequence[Mapping[str, str]]
-    levels: Sequence[int]
+    levels: Sequence[Sequence[int]]
     fraction: Sequence[Sequence[int]] = ()
     calibrated_on: str | None = None
+
+    @property
+    def two_levels(self) -> bool:
+        """Whether every factor has two levels, so that effects are told of it."""
+        return all(len(levels) == 2 for levels in self.levels)
 
     @property
     def labels(self) -> list[str]:
@@ -62,11 +68,12 @@ class Design:
         generated = {word[0] - 1: [factor - 1 for factor in word[1:]] for word in self.fraction}
         free = [place for place in range(len(self.factors)) if place not in generated]
         cells = []
-        for levels in product(self.levels, repeat=len(free)):
-            chosen = dict(zip(free, levels, strict=True))
+        for bits in product(*(self.levels[place] for place in free)):
+            chosen = dict(zip(free, bits, strict=True))
             for place, others in generated.items():
                 sign = math.prod(1 if chosen[other] == UNQUANTIZED_BITS else -1 for other in others)
-                chosen[place] = self.levels[-1] if sign > 0 else self.levels[0]
+                lowest, highest = self.levels[place]
+                chosen[place] = highest if sign > 0 else lowest
             cells.append(tuple(chosen[place] for place in range(len(self.factors))))
         return cells
 
@@ -76,7 +83,7 @@ class Design:
         Examples
         --------
         >>> Design("d", "hqq", 64, False, [{"component": "vision"}, {"component": "language", "third": "first"}],
-        ...        [3, 16]).scheme((16, 3))
+        ...        [[3, 16], [3, 16]]).scheme((16, 3))
         'hqq-g64-language-first3'
         """
         grouping = ("c" if self.group == "channel" else f"g{self.group}") + ("s" if self.symmetric else "")
@@ -143,8 +150,8 @@ def designs_of(config: Config) -> list[Design]:
             method,
             section["group"],
             section["symmetric"],
-            [dict(factor) for factor in section["factors"]],
-            sorted(section["levels"]),
+            [{key: value for key, value in factor.items() if key != LEVELS} for factor in section["factors"]],
+            [sorted(factor.get(LEVELS, section.get(LEVELS, []))) for factor in section["factors"]],
             section.get("fraction", []),
             section.get("calibrated_on") if method in hessian_methods() else None,
         )
@@ -187,9 +194,8 @@ def factorial_faults(config: Config) -> Iterator[str]:
     """Yield what is wrong with grids that the schema allows: the key's path, its value and what is allowed there."""
     for name, section in config["factorial"].items():
         path = f"factorial.{name}"
-        levels, factors = section["levels"], section["factors"]
-        if UNQUANTIZED_BITS not in levels or len(levels) < 2:
-            yield f"{path}.levels is {levels}; allowed: at least two numbers of bits, {UNQUANTIZED_BITS} among them"
+        factors = section["factors"]
+        yield from _faults_of_levels(path, section)
         for number, factor in enumerate(factors):
             for other in factors[:number]:
                 if _overlap(factor, other):
@@ -203,8 +209,9 @@ def factorial_faults(config: Config) -> Iterator[str]:
                 f"allowed: with {' or '.join(hessian_methods())}"
             )
         fraction = section.get("fraction", [])
-        if fraction and len(levels) != 2:
-            yield f"{path}.fraction is given beside {len(levels)} levels; allowed: with two levels only"
+        most = max(len(factor.get(LEVELS, section.get(LEVELS, []))) for factor in factors)
+        if fraction and most != 2:
+            yield f"{path}.fraction is given beside {most} levels; allowed: with two levels only"
         generated = [word[0] for word in fraction]
         for number, word in enumerate(fraction):
             if max(word) > len(factors) or len(set(word)) < len(word) or set(word[1:]) & {*generated}:
@@ -214,6 +221,21 @@ def factorial_faults(config: Config) -> Iterator[str]:
                 )
         if len(set(generated)) < len(generated):
             yield f"{path}.fraction gives a factor twice; allowed: one generator a factor"
+
+
+def _faults_of_levels(path: str, section: Mapping[str, Any]) -> Iterator[str]:
+    places = {f"{path}.{LEVELS}": section[LEVELS]} if LEVELS in section else {}
+    for number, factor in enumerate(section["factors"]):
+        if LEVELS in factor:
+            places[f"{path}.factors[{number}].{LEVELS}"] = factor[LEVELS]
+        elif LEVELS not in section:
+            yield (
+                f"{path}.factors[{number}] has no {LEVELS}, and neither has {path}; allowed: {LEVELS} of the grid, "
+                "which every factor takes that has none of its own"
+            )
+    for place, levels in places.items():
+        if UNQUANTIZED_BITS not in levels:
+            yield f"{place} is {levels}; allowed: at least two numbers of bits, {UNQUANTIZED_BITS} among them"
 
 
 def _overlap(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

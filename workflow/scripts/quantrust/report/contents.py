@@ -376,7 +376,7 @@ FIGURES = (
         "part_effects",
         {"effects_path": "{study_data}/effects.parquet"},
         settings=_grids,
-        wanted=lambda config: any(len(design.levels) == 2 for design in designs_of(config)),
+        wanted=lambda config: any(design.two_levels for design in designs_of(config)),
     ),
     Figure(
         "mixed_precision",

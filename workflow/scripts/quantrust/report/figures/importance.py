@@ -65,11 +65,14 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, importance_pat
 
 def _note(settings: Settings) -> str:
     by = ESTIMATOR_LABELS.get(settings.estimator, settings.estimator)
+    others = [design.name for design in settings.full_grids if not design.equal_levels]
+    unequal = f"; parts of {', '.join(dict.fromkeys(others))} have unequal levels, so that shares do not compare"
+    unequal = unequal if others else ""
     return (
         f"{settings.id_dataset}, test {items()}; share: main effect and an equal part of each interaction; sd: that of "
         f"the metric over the schemes in which no part has fewer bits, in points; bars: {in_words(settings.level)} "
         f"intervals over images; {OPEN}: the lower bound of the part's variance is not above 0; coverage, AURC and ECE "
-        f"by {by}, on test sets of half the size"
+        f"by {by}, on test sets of half the size{unequal}"
     )
 
 
