@@ -13,7 +13,7 @@ VARIANTS, DATASETS = 3, 3
 NO_PART = (
     "published",
     "learning_curve",
-    *("grid", "importance", "effects", "published_importance"),
+    *("grid", "importance", "interactions", "effects", "published_importance"),
     *("part_importance", "grid_heatmaps", "grid_interactions", "part_effects", "mixed_precision"),
 )
 ENTRIES = [entry for entry in contents.ENTRIES if entry.name not in NO_PART]

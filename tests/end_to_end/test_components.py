@@ -33,7 +33,7 @@ STUDY = {
 }
 CELLS = ["hqq-g32-language3", "hqq-g32-vision3", "hqq-g32-vision3-language3"]
 FIGURES = ("part_importance", "grid_heatmaps", "grid_interactions", "part_effects", "mixed_precision")
-TABLES = ("grid", "importance", "effects")
+TABLES = ("grid", "importance", "interactions", "effects")
 SHOWN = [*(f"reports/{name}.pdf" for name in FIGURES), *(f"reports/tables/{name}.csv" for name in TABLES)]
 TABULATED = Counter(weigh_components=1, **{f"tabulate_{name}": 1 for name in TABLES})
 

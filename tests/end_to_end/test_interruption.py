@@ -24,7 +24,7 @@ MODEL, SCHEME = "adversary", "mbq-w3g32-full"
 NO_PART = (
     "published",
     "learning_curve",
-    *("grid", "importance", "effects", "published_importance"),
+    *("grid", "importance", "interactions", "effects", "published_importance"),
     *("part_importance", "grid_heatmaps", "grid_interactions", "part_effects", "mixed_precision"),
 )
 STAGES = {

@@ -85,7 +85,7 @@ HALF = [(name_of(bits), bits) for bits in ((3, 3, 16), (3, 16, 3), (16, 3, 3), (
 @pytest.fixture(scope="module")
 def tables(study, tmp_path_factory) -> list[pl.DataFrame]:
     folder: Path = tmp_path_factory.mktemp("tables")
-    outs = [folder / f"{name}.parquet" for name in ("grid", "importance", "effects")]
+    outs = [folder / f"{name}.parquet" for name in ("grid", "importance", "interactions", "effects")]
     half = design_of(HALF, "half", ["connector x language", "vision x language", "vision x connector"])
     write_components(*study, outs, settings_of(design_of(WHOLE), half))
     return [read_table(path) for path in outs]
@@ -108,8 +108,11 @@ def test_the_grid_has_the_metrics_of_every_scheme_and_paired_differences(tables)
             assert row["difference"] == pytest.approx(row["value"] - base)
             # Paired: what all schemes have in common cancels.
             assert row["difference_high"] - row["difference_low"] < row["high"] - row["low"]
+            saved = (100 * 3 * 16 - 100 * (16 + 2 + 3)) / 1e6
+            assert row["difference_per_mb"] == pytest.approx(row["difference"] / saved)
     reference = grid.filter(pl.col("scheme") == "bf16")
     assert reference["difference"].to_list() == [0] * 6
+    assert reference["difference_per_mb"].null_count() == 6
 
 
 def test_the_grid_says_the_bits_of_every_part_that_a_design_has(study, tables, tmp_path):
@@ -119,7 +122,7 @@ def test_the_grid_says_the_bits_of_every_part_that_a_design_has(study, tables, t
     cells = [("hqq-vision3", (3, 16)), ("hqq-language3", (16, 3)), ("bf16", (16, 16))]
     pair = design_of(cells, "pair", factors=["vision", "language, last third, mlp"])
     shown = [key for key in scores if key[1] in {scheme for scheme, _ in (*cells, *HALF)}]
-    outs = [tmp_path / f"{name}.parquet" for name in "gie"]
+    outs = [tmp_path / f"{name}.parquet" for name in "gixe"]
     half = design_of(HALF, "half", ["", "", ""])
     settings = settings_of(half, {**pair, "aliases": ["", ""]})
     write_components({key: scores[key] for key in shown}, {key: checkpoints[key] for key in shown}, outs, settings)
@@ -165,9 +168,21 @@ def test_planted_parts_are_found_in_every_stratum(tables):
     assert shares.filter(pl.col("least_bits") == 2)["sd"][0] == pytest.approx(planted, rel=0.25)
 
 
+def test_interactions_are_named_and_sum_with_the_main_effects_to_the_whole(tables):
+    shares, interactions = (table.filter(metric="accuracy", least_bits=2) for table in tables[1:3])
+    named = dict(interactions.select("factors", "share").iter_rows())
+    pairs = ["vision x connector", "vision x language", "connector x language"]
+    assert list(named) == [*pairs, " x ".join(PARTS)]
+    assert dict(interactions.select("factors", "order").iter_rows()) == dict(zip(named, (2, 2, 2, 3), strict=True))
+    assert sum(named.values()) == pytest.approx(shares["interaction"][0])
+    assert shares["main"].sum() + sum(named.values()) == pytest.approx(1)
+    # none was planted
+    assert all(abs(share) < 0.05 for share in named.values())
+
+
 def test_a_fraction_has_main_effects_and_aliases_and_no_shares(tables):
     assert "half" not in tables[1]["design"]
-    effects = tables[2].filter(pl.col("metric") == "accuracy")
+    effects = tables[3].filter(pl.col("metric") == "accuracy")
     assert effects["design"].unique().to_list() == ["half"]
     rows = {row["factor"]: row for row in effects.iter_rows(named=True)}
     assert rows["vision"]["effect"] == pytest.approx(0.1, abs=0.04)
@@ -178,7 +193,7 @@ def test_a_fraction_has_main_effects_and_aliases_and_no_shares(tables):
 
 
 def test_the_same_seed_gives_the_same_bytes(study, tmp_path):
-    paths = [[tmp_path / f"{run}{name}.parquet" for name in "gie"] for run in (0, 1)]
+    paths = [[tmp_path / f"{run}{name}.parquet" for name in "gixe"] for run in (0, 1)]
     for outs in paths:
         write_components(*study, outs, settings_of(design_of(WHOLE)))
     assert [path.read_bytes() for path in paths[0]] == [path.read_bytes() for path in paths[1]]
@@ -189,7 +204,7 @@ def test_schemes_that_answer_other_questions_are_refused(study, tmp_path):
     other = tmp_path / "other.parquet"
     write_table(scores_of((2, 2, 3)).filter(pl.col("question_id") != "00899"), other)
     changed = scores | {("tiny", name_of((2, 2, 3))): other}
-    outs = [tmp_path / f"{name}.parquet" for name in "gie"]
+    outs = [tmp_path / f"{name}.parquet" for name in "gixe"]
     with pytest.raises(QuantrustError, match="hqq-vision2-connector2-language3: does not answer the same questions"):
         write_components(changed, checkpoints, outs, settings_of(design_of(WHOLE)))
     assert not any(path.exists() for path in outs)
@@ -205,11 +220,11 @@ def test_shares_are_told_for_a_metric_of_all_answers_together(study, tmp_path):
         answers = scores_of(bits)
         added = 1.0 + 0.5 * (bits[1] == 16) + 0.2 * np.random.default_rng(3).normal(size=answers.height)
         write_table(answers.with_columns(cider_d=pl.Series(added)), paths["tiny", scheme])
-    outs = [tmp_path / f"{name}.parquet" for name in ("grid", "importance", "effects")]
+    outs = [tmp_path / f"{name}.parquet" for name in ("grid", "importance", "interactions", "effects")]
     design = design_of([(scheme, bits) for bits, scheme in cells])
     settings = replace(settings_of(design), corpus_metrics=["cider_d"])
     write_components(paths, {key: checkpoints[key] for key in paths}, outs, settings)
-    grid, importance, effects = (read_table(path).filter(metric="cider_d") for path in outs)
+    grid, importance, _, effects = (read_table(path).filter(metric="cider_d") for path in outs)
     assert grid.height == len(cells)
     assert grid.filter(scheme=name_of((16, 3, 16)))["difference"].item() == pytest.approx(-0.5)
     shares = dict(importance.select("factor", "share").iter_rows())

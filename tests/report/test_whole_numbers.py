@@ -223,13 +223,16 @@ def written_published_importance(metrics: list[Path], path: Path) -> Expected:
     where = {"model": "m", "design": "parts", "method": "hqq", "metric": "accuracy", "least_bits": 3, "sd": 1 / 7}
     empty = dict.fromkeys(components.IMPORTANCE_SCHEMA)
     rows = [
-        {**empty, **where, "factor": part, "share": share, "determined": share > 0.1} for part, share in shares.items()
+        {**empty, **where, "factor": part, "share": share, "determined": share > 0.1, "low": share / 3, "high": 1 / 7}
+        for part, share in shares.items()
     ]
     write_table(pl.DataFrame(rows, schema=components.IMPORTANCE_SCHEMA), path.with_suffix(".parquet"))
     settings = published_importance.Settings("parts")
     published_importance.write(path, settings, importance_path=path.with_suffix(".parquet"))
     own = {"sd": 1 / 7, "vision": 100 * (1 / 3), "connector": None, "language": 100 * (2 / 3)}
-    names = list(published_importance.SCHEMA)
+    own |= {f"{part}_low": 100 * (share / 3) for part, share in shares.items()}
+    own |= {f"{part}_high": 100 * (1 / 7) for part in shares}
+    names = list(published_importance.SCHEMA)[:9]
     return [own, *(dict(list(zip(names, row, strict=True))[4:]) for row in published_importance.PUBLISHED)]
 
 
@@ -247,6 +250,7 @@ WRITERS: dict[str, Callable[[list[Path], Path], Expected]] = {
     "fairness": as_computed(fairness.SCHEMA),
     "grid": as_computed(components.grid_schema([])),
     "importance": as_computed(components.IMPORTANCE_SCHEMA),
+    "interactions": as_computed(components.INTERACTIONS_SCHEMA),
     "effects": as_computed(components.EFFECTS_SCHEMA),
     "published_importance": written_published_importance,
     "quantization": written_paper,

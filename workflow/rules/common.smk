@@ -13,6 +13,7 @@ from quantrust.report.contents import (
     TABLES,
     figures_of,
     inputs_of,
+    has_published_shares,
     is_in_the_paper,
     learning_estimators,
 )

@@ -234,6 +234,7 @@ rule weigh_components:
     output:
         grid=paths.GRID.format(reports=REPORTS),
         importance=paths.IMPORTANCE.format(reports=REPORTS),
+        interactions=paths.INTERACTIONS.format(reports=REPORTS),
         effects=paths.EFFECTS.format(reports=REPORTS),
     log:
         f"logs/{REPORTS}/weigh_components.log",

@@ -88,6 +88,7 @@ rule build_page:
         data=f"{REPORTS}/tables/data.csv",
         figures=[figure.files(REPORTS)["png"] for figure in figures_of(config)],
         fairness=f"{REPORTS}/tables/fairness.csv" if config["evaluation"]["groups"] else [],
+        shares=f"{REPORTS}/tables/published_importance.csv" if has_published_shares(config) else [],
         published=[f"{REPORTS}/tables/published.csv", PUBLISHED] if is_in_the_paper(config) else [],
     output:
         report(

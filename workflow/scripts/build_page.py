@@ -22,5 +22,6 @@ with job_log(snakemake.log[0]), speaking_of(Words(**snakemake.params.words)):
         fairness=given.fairness or None,
         published=published,
         reference=reference,
+        shares=given.shares or None,
     )
     write_page(sources, snakemake.output[0], captions=params.captions, config=params.study, workflow=params.workflow)

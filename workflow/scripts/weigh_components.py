@@ -8,6 +8,6 @@ with job_log(snakemake.log[0]):
     write_components(
         dict(zip(variants, snakemake.input.scores, strict=True)),
         dict(zip(variants, snakemake.input.checkpoints, strict=True)),
-        [snakemake.output.grid, snakemake.output.importance, snakemake.output.effects],
+        [snakemake.output[name] for name in ("grid", "importance", "interactions", "effects")],
         ComponentSettings(**snakemake.params.settings),
     )

@@ -17,11 +17,13 @@ from PIL import Image
 from polars.testing import assert_frame_equal
 
 from quantrust.artifacts.tables import write_csv, write_table
+from quantrust.evaluation.components import IMPORTANCE_SCHEMA
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import sha256
 from quantrust.report.page import build, charts
 from quantrust.report.page.build import VEGA_LITE, write_page
+from quantrust.report.tables import published_importance
 from quantrust.report.wording import Words, speaking_of
 
 SECTIONS = (
@@ -307,6 +309,27 @@ def test_metrics_beside_the_paper_stand_in_its_order_whichever_row_has_them_firs
     headings = re.findall(r'<th scope="colgroup" colspan="3">(.*?)</th>', text)
     assert headings == ["Accuracy", "ECE", "C@1 %"]
     assert cells(text, "published")[0][2:5] == ["\N{EN DASH}"] * 3
+
+
+def test_shares_stand_beside_the_published_ones_with_their_caveats(page_study, tmp_path) -> None:
+    shares = {"vision": (0.16, True), "connector": (0.05, False), "language": (0.79, True)}
+    where = {"model": "model-a", "design": "parts", "method": "hqq", "metric": "accuracy", "least_bits": 2, "sd": 0.025}
+    rows = [
+        {**where, "factor": part, "share": share, "low": share / 2, "high": 1.5 * share, "determined": determined}
+        for part, (share, determined) in shares.items()
+    ]
+    write_table(pl.DataFrame(rows, schema=IMPORTANCE_SCHEMA), tmp_path / "importance.parquet")
+    table = tmp_path / "published_importance.csv"
+    settings = published_importance.Settings("parts")
+    published_importance.write(table, settings, importance_path=tmp_path / "importance.parquet")
+    text = write_again(page_study, tmp_path, shares=table).read_text(encoding="utf-8")
+    own, consensus, *_ = cells(text, "shares")
+    assert own == ["model-a", "HQQ, accuracy/model-a/this study", "2", "2.5", "16/8 to 24", "open", "79/40 to 118"]
+    assert consensus[1:] == ["GPTQ, CIDEr/blip2-opt-2.7b/published, consensus", "2", "\N{EN DASH}", "50", "2", "48"]
+    assert cells(text, "shares")[-1][-2] == "\N{EN DASH}"
+    section = html.unescape(text.split('<section id="shares"')[1].split("</section>")[0])
+    assert all(caveat in section for caveat in published_importance.CAVEATS)
+    assert 'id="shares"' not in page_study.page.read_text(encoding="utf-8")
 
 
 def test_a_study_of_none_of_the_papers_models_has_nothing_beside_the_paper(page_study, tmp_path) -> None:

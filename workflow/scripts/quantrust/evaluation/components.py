@@ -3,6 +3,7 @@
 All schemes answer the same questions, and all are resampled together.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,19 @@ IMPORTANCE_SCHEMA = pl.Schema(
         "determined": pl.Boolean,
     }
 )
+INTERACTIONS_SCHEMA = pl.Schema(
+    {
+        **HEAD,
+        **METRIC,
+        "least_bits": pl.Int64,
+        "sd": pl.Float64,
+        "factors": pl.String,
+        "order": pl.Int64,
+        "share": pl.Float64,
+    }
+)
+HIGHEST_ORDER = 3
+"""Parts of an interaction that is told of by name; those of more parts are in the sum of all alone."""
 EFFECTS_SCHEMA = pl.Schema(
     {
         **HEAD,
@@ -199,6 +213,7 @@ def grid_schema(designs: Sequence[GridDesign]) -> pl.Schema:
             "difference": pl.Float64,
             "difference_low": pl.Float64,
             "difference_high": pl.Float64,
+            "difference_per_mb": pl.Float64,
         }
     )
 
@@ -218,15 +233,21 @@ def write_components(
     checkpoints : mapping of (str, str) to str or Path
         The checkpoints of the same variants, or their records alone, for their sizes.
     out_paths : sequence of str or Path
-        Three Parquet files to write, with the columns of `grid_schema`, `IMPORTANCE_SCHEMA` and `EFFECTS_SCHEMA`.
+        Four Parquet files to write, with the columns of `grid_schema`, `IMPORTANCE_SCHEMA`, `INTERACTIONS_SCHEMA` and
+        `EFFECTS_SCHEMA`.
 
         The grid has a column of bits for each factor of any design, such as ``vision_bits``, null in the rows of a
         design without that factor. ``bytes`` are those of the weights file, ``calibrated_on`` says whether calibration
         samples passed the ``quantized`` or the ``unquantized`` model (null where a method reads none), and
-        ``difference`` is from the reference on the same resamples. Of importance there is a row a stratum and factor;
-        ``share``, ``main`` and ``interaction`` are fractions of the variance, ``sd`` is in the metric's unit. A share
-        that is not ``determined`` says nothing: the lower bound of the part's variance is not above 0. A fraction has
-        no shares.
+        ``difference`` is from the reference on the same resamples. ``difference_per_mb`` is the difference by the
+        megabytes (10^6 bytes) by which the weights file is smaller, null where it is not smaller.
+
+        Of importance there is a row a stratum and factor; ``share``, ``main`` and ``interaction`` are fractions of the
+        variance, ``sd`` is in the metric's unit. A share that is not ``determined`` says nothing: the lower bound of
+        the part's variance is not above 0. Interactions of two and of three factors have a row each, as fractions of
+        the same variance, without intervals; ``factors`` names them, joined by `` x ``. A fraction of a grid has
+        neither.
+
         The last table has the main effects of grids of two levels: ``effect`` is the mean of the metric at the higher
         level of a factor less that at the lower.
     settings : ComponentSettings
@@ -239,9 +260,9 @@ def write_components(
     """
     designs = [GridDesign(**design) for design in settings.designs]
     models = list(dict.fromkeys(model for model, _ in scores_paths))
-    schemas = (grid_schema(designs), IMPORTANCE_SCHEMA, EFFECTS_SCHEMA)
+    schemas = (grid_schema(designs), IMPORTANCE_SCHEMA, INTERACTIONS_SCHEMA, EFFECTS_SCHEMA)
     columns = list(dict.fromkeys(column for design in designs for column in design.columns))
-    rows: tuple[list[tuple[object, ...]], ...] = ([], [], [])
+    rows: tuple[list[tuple[object, ...]], ...] = ([], [], [], [])
     with progress("resampling schemes", len(scores_paths), "schemes") as bar:
         for model in models:
             schemes = [scheme for name, scheme in scores_paths if name == model]
@@ -255,9 +276,11 @@ def write_components(
                         named = (estimator, *key)
                         rows[0].extend(_grid_rows(head, named, key, design, columns, measured, records, settings))
                         if design.aliases is None:
-                            rows[1].extend(_importance_rows(head, named, key, design, measured, settings))
+                            strata = _strata(key, design, measured, settings)
+                            rows[1].extend(_importance_rows(head, named, design, strata))
+                            rows[2].extend(_interaction_rows(head, named, strata))
                         if design.two_levels:
-                            rows[2].extend(_effect_rows(head, named, key, design, measured, settings))
+                            rows[3].extend(_effect_rows(head, named, key, design, measured, settings))
     tables = [pl.DataFrame(part, schema=schema, orient="row") for part, schema in zip(rows, schemas, strict=True)]
     write_tables(dict(zip(out_paths, tables, strict=True)))
 
@@ -339,31 +362,52 @@ def _grid_rows(
         of_factors = dict(zip(design.columns, bits, strict=True))
         value, resampled = own.values[key], own.resampled[key]
         difference = value - base.values[key]
+        saved = (records[settings.reference][0] - records[scheme][0]) / 1e6
         numbers = (
             value,
             *metric_interval(key[0], value, resampled, settings.level),
             difference,
             *interval(resampled - base.resampled[key], settings.level),
+            difference / saved if saved > 0 else math.nan,
         )
         cell = (scheme, *map(of_factors.get, columns), *records[scheme])
         rows.append((*head, *cell, *named, *map(null_if_nan, numbers)))
     return rows
 
 
-def _importance_rows(
-    head: tuple[str, ...],
-    named: tuple[object, ...],
-    key: Key,
-    design: GridDesign,
-    measured: Mapping[str, _Measured],
-    settings: ComponentSettings,
-) -> list[tuple[object, ...]]:
+def _strata(
+    key: Key, design: GridDesign, measured: Mapping[str, _Measured], settings: ComponentSettings
+) -> list[Stratum]:
     cells = {tuple(map(float, bits)): measured[scheme].halves[key] for scheme, bits in design.cells}
-    strata = importance(full_grid(design.factors, cells, f"factorial.{design.name}"), settings.level)
+    return importance(full_grid(design.factors, cells, f"factorial.{design.name}"), settings.level)
+
+
+def _importance_rows(
+    head: tuple[str, ...], named: tuple[object, ...], design: GridDesign, strata: Sequence[Stratum]
+) -> list[tuple[object, ...]]:
     return [
         (*head, *named, *_of_stratum(stratum), factor, *_of_factor(stratum, factor))
         for stratum in strata
         for factor in design.factors
+    ]
+
+
+def _interaction_rows(
+    head: tuple[str, ...], named: tuple[object, ...], strata: Sequence[Stratum]
+) -> list[tuple[object, ...]]:
+    return [
+        (
+            *head,
+            *named,
+            int(stratum.least_bits),
+            null_if_nan(stratum.sd),
+            " x ".join(factors),
+            len(factors),
+            null_if_nan(share),
+        )
+        for stratum in strata
+        for factors, share in stratum.terms.items()
+        if 2 <= len(factors) <= HIGHEST_ORDER
     ]
 
 

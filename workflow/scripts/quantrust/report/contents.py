@@ -197,6 +197,11 @@ def _grid_of_parts(config: Config) -> str | None:
     return None
 
 
+def has_published_shares(config: Config) -> bool:
+    """Return whether a study has a grid whose shares may stand beside the published ones."""
+    return _grid_of_parts(config) is not None
+
+
 def _groups_questions(config: Config) -> bool:
     return bool(config["evaluation"]["groups"])
 
@@ -433,6 +438,13 @@ TABLES = (
         {"paths": ("{study_data}/importance.parquet",)},
         wanted=_has_grids,
     ),
+    Table(
+        "interactions",
+        "Interactions of the parts",
+        "as_is",
+        {"paths": ("{study_data}/interactions.parquet",)},
+        wanted=_has_grids,
+    ),
     Table("effects", "Main effects", "as_is", {"paths": ("{study_data}/effects.parquet",)}, wanted=_has_grids),
     Table(
         "published_importance",
@@ -440,7 +452,7 @@ TABLES = (
         "published_importance",
         {"importance_path": "{study_data}/importance.parquet"},
         settings=lambda config: {"design": _grid_of_parts(config)},
-        wanted=lambda config: _grid_of_parts(config) is not None,
+        wanted=has_published_shares,
     ),
     Table(
         "quantization",

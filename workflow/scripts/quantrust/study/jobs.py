@@ -194,7 +194,7 @@ def _evaluation_jobs(config: Config) -> Iterator[Job]:
     if config["evaluation"]["groups"]:
         yield _job("judge_groups", paths.FAIRNESS, reports=reports)
     if config["factorial"]:
-        yield _job("weigh_components", paths.GRID, paths.IMPORTANCE, paths.EFFECTS, reports=reports)
+        yield _job("weigh_components", paths.GRID, paths.IMPORTANCE, paths.INTERACTIONS, paths.EFFECTS, reports=reports)
     yield _job("pick_examples", paths.EXAMPLES, reports=reports)
 
 

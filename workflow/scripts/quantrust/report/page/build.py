@@ -44,6 +44,8 @@ from quantrust.report.page.words import (
 )
 from quantrust.report.published import read_published
 from quantrust.report.results import distinct, in_distribution, pick, read_tables, whole_test_sets
+from quantrust.report.tables.published_importance import CAVEATS, OWN, PARTS
+from quantrust.report.tables.published_importance import SCHEMA as SHARES
 from quantrust.report.wording import (
     in_words,
     item,
@@ -90,6 +92,9 @@ class Sources:
         variants.
     reference : str or Path, optional
         Where the paper's numbers are from; wanted with `published`.
+    shares : str or Path, optional
+        The CSV file beside the page with shares of parts beside the published ones; none where the study has no grid of
+        vision, connector and language model.
     """
 
     metrics: Mapping[tuple[str, str], str | Path]
@@ -108,6 +113,7 @@ class Sources:
     fairness: str | Path | None = None
     published: str | Path | None = None
     reference: str | Path | None = None
+    shares: str | Path | None = None
 
 
 def write_page(
@@ -235,6 +241,7 @@ def _from_tables(sources: Sources, tables: VerdictTables, config: Mapping[str, A
         "kept": _kept(pick(kept, dataset=id_dataset), sizes, shipping["risk"]),
         "asked": asked.to_dicts(),
         "published": _published(sources, id_dataset),
+        "shares": _shares(sources),
         "fairness": _fairness(sources, id_dataset, config),
         "questions": dict(questions.iter_rows()),
     }
@@ -367,6 +374,29 @@ def _published(sources: Sources, id_dataset: str) -> dict[str, Any] | None:
             for values, found in table.group_by(keys, maintain_order=True)
         ],
     }
+
+
+def _shares(sources: Sources) -> dict[str, Any] | None:
+    """Return the shares of parts beside the published ones; None where there are none."""
+    if sources.shares is None:
+        return None
+    rows = read_csv(sources.shares, schema=SHARES).to_dicts()
+    return {"parts": PARTS, "caveats": CAVEATS, "rows": [_of_stratum(row) for row in rows]}
+
+
+def _of_stratum(row: Mapping[str, Any]) -> dict[str, Any]:
+    own = row["source"] == OWN
+    metric = quality_name() if own and row["metric"] == "accuracy" else row["metric"]
+    kept = {key: row[key] for key in ("model", "method", "source", "least_bits", "sd")}
+    return {**kept, "metric": metric, "shares": [_share(row, part) for part in PARTS]}
+
+
+def _share(row: Mapping[str, Any], part: str) -> dict[str, str]:
+    """Return what a cell shows of a part: a share that is not determined has an interval alone."""
+    share, low, high = (row[name] for name in (part, f"{part}_low", f"{part}_high"))
+    if share is None:
+        return {"shown": "" if low is None else "open", "between": ""}
+    return {"shown": f"{share:.0f}", "between": "" if low is None else f"{low:.0f} to {high:.0f}"}
 
 
 def _heading(metric: str) -> str:

@@ -42,6 +42,7 @@ SECTIONS = (
     Section("mixtures", "Mixtures", wanted=lambda values: bool(values["shifts"])),
     Section("fairness", "Fairness by group", folded=True, wanted=lambda values: values["fairness"] is not None),
     Section("published", "Beside the paper", wanted=lambda values: values["published"] is not None),
+    Section("shares", "Beside the published shares", wanted=lambda values: values["shares"] is not None),
     Section("figures", "Figures", folded=True),
     Section("examples", "Examples", folded=True),
     Section("checkpoints", "Checkpoints", folded=True),
