@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from pycocoevalcap.cider.cider import Cider
 
 from quantrust.tasks.cider import CiderD, caption_words, ceiling, cider_d
 
@@ -48,6 +49,19 @@ def test_it_is_the_plain_computation():
         references = [sentences(rng, int(rng.integers(1, 6))) for _ in range(int(rng.integers(2, 7)))]
         answers = sentences(rng, len(references))
         assert cider_d(answers, references) == pytest.approx(plain_cider_d(answers, references), abs=1e-9)
+
+
+def test_it_is_what_the_coco_caption_evaluation_computes():
+    """Its scorer is given the words of the Penn treebank, which it would take from a Java program."""
+    rng = np.random.default_rng(1)
+    references = [sentences(rng, int(rng.integers(2, 6))) for _ in range(40)]
+    answers = sentences(rng, len(references))
+    by_number = (dict(enumerate(references)), {place: [answer] for place, answer in enumerate(answers)})
+    whole, each = Cider().compute_score(*by_number)
+    assert cider_d(answers, references) == pytest.approx(whole, abs=1e-12)
+    own = CiderD(references)
+    assert [own.score(*pair) for pair in zip(answers, references, strict=True)] == pytest.approx(each, abs=1e-12)
+    assert whole > 0.1
 
 
 def test_an_answer_that_is_the_only_reference_has_all_of_every_n():
