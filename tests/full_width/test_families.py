@@ -189,8 +189,7 @@ def test_a_retrieval_model_of_full_width_is_quantized_and_finds_in_less_than_8_g
         checkpoint, found = tmp_path / "checkpoints" / scheme, tmp_path / f"{scheme}.parquet"
         record = json.loads((checkpoint / "quantization.json").read_text())
         layers = pl.DataFrame(record["layers"], infer_schema_length=None).drop_nulls("bits")
-        # four linears of two blocks of the tower; of the Q-Former six of each block, the MLP of texts and what attends
-        # to the picture in the first
+        # qkv and the projection of two blocks
         assert len(layers.filter(component="vision", layer_type="attention")) == 2 * 2
         assert layers["relative_error"].drop_nulls().is_between(0.001, 0.3).all()
         measured[f"match of {scheme}"] = run(MATCH, checkpoint, tmp_path / "pairs.parquet", found)

@@ -13,6 +13,7 @@ from quantrust.models.loading import load_model
 from quantrust.models.model_config import attention_of
 from quantrust.models.model_folder import prepare_model
 from quantrust.models.skeleton import build_skeleton
+from tiny import merged
 
 FAMILIES = ["qwen2_vl", "idefics3"]
 PLACES = ["top", "text_config", "vision_config"]
@@ -122,7 +123,7 @@ def test_a_model_that_the_library_runs_otherwise_than_asked_is_refused(model_fol
 )
 def test_a_config_that_describes_no_model_is_named(family_name, change, model_folders, tmp_path):
     folder = shutil.copytree(model_folders[family_name], tmp_path / "model")
-    config = json.loads((folder / "config.json").read_text()) | change
+    config = merged(json.loads((folder / "config.json").read_text()), change)
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(QuantrustError, match=r"model/config\.json: describes no \w+ model \(.*\); get the file again"):
         build_skeleton(folder)

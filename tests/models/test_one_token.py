@@ -1,5 +1,7 @@
 """Attention of one new token: a key that heads share is read once, and nothing else changes."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional
@@ -53,11 +55,25 @@ def test_states_are_those_of_the_library_s_own_attention(loaded, monkeypatch: py
     torch.testing.assert_close(packed, last_state(loaded, mask), atol=2e-5, rtol=2e-5)
 
 
-def test_a_layer_with_a_window_does_not_see_all(loaded) -> None:
+def test_a_mask_is_given_to_one_new_token_of_grouped_heads_that_sees_all_on_a_processor(loaded) -> None:
     family, model, _ = loaded
-    config = model.get_submodule(family.decoder).config
+    config = copy.deepcopy(model.get_submodule(family.decoder).config)
     embeds, mask = torch.zeros(1, 1, config.hidden_size), torch.ones(1, TOKENS, dtype=torch.long)
     whole, windowed = DynamicCache(config=config), DynamicCache(config=config)
     windowed.layers[-1].is_sliding = True
-    assert adapters.sees_all(config, embeds, mask, whole) is not None
-    assert adapters.sees_all(config, embeds, mask, windowed) is None
+    given = adapters.sees_all(config, embeds, mask, whole)
+    assert (given.dtype, given.shape, given.all()) == (torch.bool, (1, 1, 1, TOKENS), True)
+    for other in (
+        (embeds, mask, windowed),
+        (embeds, mask, None),
+        (embeds.expand(1, 2, -1), mask, whole),
+        (embeds.to("meta"), mask, whole),
+        (embeds, given, whole),
+        (embeds, {"full_attention": given}, whole),
+        (embeds, mask * (torch.arange(TOKENS) > 0), whole),
+    ):
+        assert adapters.sees_all(config, *other) is None
+    eager, alone = copy.deepcopy(config), copy.deepcopy(config)
+    eager._attn_implementation = "eager"
+    alone.num_key_value_heads = alone.num_attention_heads
+    assert [adapters.sees_all(one, embeds, mask, whole) for one in (eager, alone)] == [None, None]

@@ -115,11 +115,13 @@ def test_a_factor_may_have_levels_of_its_own():
     assert design.cells() == list(product((2, 3, 4, 16), (2, 3, 4, 16), (3, 4, 16)))
     assert design.table((16, 16, 3))["table"] == [{"component": "language", "bits": 3}]
     (grid,) = (GridDesign(**given) for given in grids_for_tables(config_of(parts=SECTION | {"factors": factors})))
-    assert grid.levels == design.levels and not grid.equal_levels
+    assert grid.levels == design.levels
     own = [part | {"levels": [3, 16]} for part in PARTS]
     without = {key: value for key, value in SECTION.items() if key != "levels"}
     assert [*factorial_faults(config_of(parts=without | {"factors": own}))] == []
-    (fault,) = factorial_faults(config_of(parts=without | {"factors": [*own[:2], PARTS[2]]}))
+    (fault,) = factorial_faults(config_of(parts=SECTION | {"factors": own}))
+    assert fault.startswith("factorial.parts.levels is given, but every factor has its own")
+    (fault,) = factorial_faults(config_of(parts=without | {"factors": [*own[:2], PARTS[2]], "fraction": [[3, 1, 2]]}))
     assert fault.startswith("factorial.parts.factors[2] has no levels")
 
 

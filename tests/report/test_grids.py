@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from quantrust.artifacts.tables import write_table
+from quantrust.artifacts.tables import read_table, write_table
 from quantrust.evaluation.components import EFFECTS_SCHEMA, IMPORTANCE_SCHEMA, GridDesign, grid_schema
 from quantrust.report.figures import grid_heatmaps, grid_interactions, importance, mixed_precision, part_effects
 from quantrust.report.figures.grids import GridSettings
@@ -59,6 +59,7 @@ def tables(tmp_path) -> dict[str, Path]:
             for least, part in product(levels[:-1], PARTS):
                 numbers = {"share": 0.8 if part == "vision" else 0.2, "low": 0.1, "high": 0.9, "sd": 0.125}
                 stratum = {"least_bits": least, "factor": part, "determined": part == "vision", "design": design}
+                stratum["equal_levels"] = True
                 shares.append(dict.fromkeys(IMPORTANCE_SCHEMA) | where | numbers | stratum)
         for part, effect in zip(PARTS, (0.0, 0.05), strict=True):
             numbers = {"factor": part, "effect": effect, "low": effect - 0.01, "high": effect + 0.01, "design": "two"}
@@ -123,6 +124,30 @@ def test_shares_that_are_not_determined_are_hollow(tables, tmp_path, drawn) -> N
     # each name stands at the line of its share
     places = dict(zip(accuracy.get_yticks(), labels, strict=True))
     assert [places[line.get_ydata()[0]] for line in points] == [*PARTS, *PARTS]
+
+
+def test_strata_of_unequal_levels_are_marked(tables, tmp_path, drawn) -> None:
+    equal = pl.col("least_bits") > 2
+    table = read_table(tables["importance_path"]).with_columns(equal_levels=equal)
+    write_table(table, tmp_path / "unequal.parquet")
+    draw(importance, settings_of(design_of(BITS)), {"importance_path": tmp_path / "unequal.parquet"}, tmp_path)
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert labels == ["2 bits or more*", *PARTS, "3 bits or more", *PARTS]
+    assert "*: one part has bits that another lacks" in "".join(text.get_text() for text in drawn[0].texts)
+
+
+def test_a_grid_with_two_levels_of_one_part_and_three_of_the_other_has_lines_and_no_main_effects(
+    tables, tmp_path, drawn
+) -> None:
+    cells = [[name_of(bits), list(bits)] for bits in product((3, 16), BITS)]
+    uneven = settings_of(design_of(BITS) | {"cells": cells})
+    draw(grid_interactions, uneven, tables, tmp_path)
+    assert [list(line.get_xdata()) for line in drawn[0].axes[0].lines] == 2 * [[0, 1, 2]]
+    draw(part_effects, uneven, tables, tmp_path)
+    assert "no grid of two levels" in drawn[1].texts[0].get_text()
+    draw(mixed_precision, uneven, tables, tmp_path)
+    labels = [text.get_text() for text in drawn[2].legends[0].get_texts()]
+    assert [label for label in labels if label.startswith("all parts")] == ["all parts 3 bits", "all parts 16 bits"]
 
 
 def test_lines_of_interaction_are_means_by_the_bits_of_the_first_part(tables, tmp_path, drawn) -> None:

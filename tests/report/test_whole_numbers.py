@@ -227,7 +227,7 @@ def written_published_importance(metrics: list[Path], path: Path) -> Expected:
         for part, share in shares.items()
     ]
     write_table(pl.DataFrame(rows, schema=components.IMPORTANCE_SCHEMA), path.with_suffix(".parquet"))
-    settings = published_importance.Settings("parts")
+    settings = published_importance.Settings(["parts"])
     published_importance.write(path, settings, importance_path=path.with_suffix(".parquet"))
     own = {"sd": 1 / 7, "vision": 100 * (1 / 3), "connector": None, "language": 100 * (2 / 3)}
     own |= {f"{part}_low": 100 * (share / 3) for part, share in shares.items()}

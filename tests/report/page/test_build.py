@@ -320,11 +320,19 @@ def test_shares_stand_beside_the_published_ones_with_their_caveats(page_study, t
     ]
     write_table(pl.DataFrame(rows, schema=IMPORTANCE_SCHEMA), tmp_path / "importance.parquet")
     table = tmp_path / "published_importance.csv"
-    settings = published_importance.Settings("parts")
+    settings = published_importance.Settings(["parts"])
     published_importance.write(table, settings, importance_path=tmp_path / "importance.parquet")
     text = write_again(page_study, tmp_path, shares=table).read_text(encoding="utf-8")
     own, consensus, *_ = cells(text, "shares")
-    assert own == ["model-a", "HQQ, accuracy/model-a/this study", "2", "2.5", "16/8 to 24", "open", "79/40 to 118"]
+    assert own == [
+        "model-a",
+        "HQQ, accuracy/model-a/this study",
+        "2",
+        "2.5",
+        "16/8 to 24",
+        "open/2 to 8",
+        "79/40 to 118",
+    ]
     assert consensus[1:] == ["GPTQ, CIDEr/blip2-opt-2.7b/published, consensus", "2", "\N{EN DASH}", "50", "2", "48"]
     assert cells(text, "shares")[-1][-2] == "\N{EN DASH}"
     section = html.unescape(text.split('<section id="shares"')[1].split("</section>")[0])

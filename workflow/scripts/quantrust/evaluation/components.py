@@ -46,6 +46,7 @@ IMPORTANCE_SCHEMA = pl.Schema(
         **METRIC,
         "least_bits": pl.Int64,
         "schemes": pl.Int64,
+        "equal_levels": pl.Boolean,
         "sd": pl.Float64,
         "sd_low": pl.Float64,
         "sd_high": pl.Float64,
@@ -115,11 +116,6 @@ class GridDesign:
     def two_levels(self) -> bool:
         """Whether every factor takes two numbers of bits."""
         return all(len(levels) == 2 for levels in self.levels)
-
-    @property
-    def equal_levels(self) -> bool:
-        """Whether all factors take the same numbers of bits, so that their shares can be compared."""
-        return all(levels == self.levels[0] for levels in self.levels)
 
     @property
     def columns(self) -> list[str]:
@@ -239,10 +235,11 @@ def write_components(
         The grid has a column of bits for each factor of any design, such as ``vision_bits``, null in the rows of a
         design without that factor. ``bytes`` are those of the weights file, ``calibrated_on`` says whether calibration
         samples passed the ``quantized`` or the ``unquantized`` model (null where a method reads none), and
-        ``difference`` is from the reference on the same resamples. ``difference_per_mb`` is the difference by the
-        megabytes (10^6 bytes) by which the weights file is smaller, null where it is not smaller.
+        ``difference`` is from the reference on the same resamples. ``difference_per_mb`` is the difference
+        divided by the megabytes (10^6 bytes) by which the weights file is smaller, null where it is not smaller.
 
-        Of importance there is a row a stratum and factor; ``share``, ``main`` and ``interaction`` are fractions of the
+        Of importance there is a row a stratum and factor. Without ``equal_levels`` a factor of the stratum has bits
+        that another lacks, so that shares do not compare. ``share``, ``main`` and ``interaction`` are fractions of the
         variance, ``sd`` is in the metric's unit. A share that is not ``determined`` says nothing: the lower bound of
         the part's variance is not above 0. Interactions of two and of three factors have a row each, as fractions of
         the same variance, without intervals; ``factors`` names them, joined by `` x ``. A fraction of a grid has
@@ -414,7 +411,7 @@ def _interaction_rows(
 def _of_stratum(stratum: Stratum) -> tuple[object, ...]:
     between = (None, None) if stratum.sd_interval is None else stratum.sd_interval
     numbers = (stratum.sd, *between, stratum.interaction)
-    return (int(stratum.least_bits), stratum.schemes, *map(null_if_nan, numbers))
+    return (int(stratum.least_bits), stratum.schemes, stratum.equal_levels, *map(null_if_nan, numbers))
 
 
 def _of_factor(stratum: Stratum, factor: str) -> tuple[object, ...]:

@@ -151,7 +151,7 @@ def designs_of(config: Config) -> list[Design]:
             section["group"],
             section["symmetric"],
             [{key: value for key, value in factor.items() if key != LEVELS} for factor in section["factors"]],
-            [sorted(factor.get(LEVELS, section.get(LEVELS, []))) for factor in section["factors"]],
+            [sorted(_levels(section, factor)) for factor in section["factors"]],
             section.get("fraction", []),
             section.get("calibrated_on") if method in hessian_methods() else None,
         )
@@ -209,8 +209,9 @@ def factorial_faults(config: Config) -> Iterator[str]:
                 f"allowed: with {' or '.join(hessian_methods())}"
             )
         fraction = section.get("fraction", [])
-        most = max(len(factor.get(LEVELS, section.get(LEVELS, []))) for factor in factors)
-        if fraction and most != 2:
+        given = [factor for factor in factors if LEVELS in {*factor, *section}]
+        if fraction and any(len(_levels(section, factor)) != 2 for factor in given):
+            most = max(len(_levels(section, factor)) for factor in given)
             yield f"{path}.fraction is given beside {most} levels; allowed: with two levels only"
         generated = [word[0] for word in fraction]
         for number, word in enumerate(fraction):
@@ -223,8 +224,15 @@ def factorial_faults(config: Config) -> Iterator[str]:
             yield f"{path}.fraction gives a factor twice; allowed: one generator a factor"
 
 
+def _levels(section: Mapping[str, Any], factor: Mapping[str, Any]) -> list[int]:
+    """Return the levels of a factor: its own, or those of its grid."""
+    return factor[LEVELS] if LEVELS in factor else section[LEVELS]
+
+
 def _faults_of_levels(path: str, section: Mapping[str, Any]) -> Iterator[str]:
     places = {f"{path}.{LEVELS}": section[LEVELS]} if LEVELS in section else {}
+    if places and all(LEVELS in factor for factor in section["factors"]):
+        yield (f"{path}.{LEVELS} is given, but every factor has its own; allowed: where a factor has none")
     for number, factor in enumerate(section["factors"]):
         if LEVELS in factor:
             places[f"{path}.factors[{number}].{LEVELS}"] = factor[LEVELS]

@@ -189,17 +189,16 @@ def _has_grids(config: Config) -> bool:
     return bool(config["factorial"])
 
 
-def _grid_of_parts(config: Config) -> str | None:
-    """Return the first whole grid of vision, connector and language model, or of two of them; None without one."""
-    for design in designs_of(config):
-        if not design.fraction and set(design.labels) <= {"vision", "connector", "language"}:
-            return design.name
-    return None
+def _grids_of_parts(config: Config) -> list[str]:
+    """Return the whole grids of vision, connector and language model, or of two of them."""
+    parts = {"vision", "connector", "language"}
+    names = (design.name for design in designs_of(config) if not design.fraction and set(design.labels) <= parts)
+    return list(dict.fromkeys(names))
 
 
 def has_published_shares(config: Config) -> bool:
     """Return whether a study has a grid whose shares may stand beside the published ones."""
-    return _grid_of_parts(config) is not None
+    return bool(_grids_of_parts(config))
 
 
 def _groups_questions(config: Config) -> bool:
@@ -451,7 +450,7 @@ TABLES = (
         "Beside the published shares",
         "published_importance",
         {"importance_path": "{study_data}/importance.parquet"},
-        settings=lambda config: {"design": _grid_of_parts(config)},
+        settings=lambda config: {"designs": _grids_of_parts(config)},
         wanted=has_published_shares,
     ),
     Table(

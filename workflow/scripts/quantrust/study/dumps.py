@@ -1,8 +1,8 @@
 """The answers of a study's variants to its datasets: what each is made from, and which the jobs of a run share.
 
-When a run begins, the answers that it asks for are noted; when it ends, the note goes. A job that answers one dataset
-goes on with the others of its variant that are noted. Without a note, as in a workflow that uses this one as a module,
-every job makes its own alone.
+When a run begins, the answers that it asks for are noted; when it ends, the note goes. A run that is killed leaves its
+note to the next one, which begins with one of its own. A job that answers one dataset goes on with the others of its
+variant that are noted. Without a note, as in a workflow that uses this one as a module, every job makes its own alone.
 """
 
 from collections.abc import Iterable, Iterator

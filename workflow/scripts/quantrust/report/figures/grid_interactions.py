@@ -39,7 +39,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
         The table of metrics of `quantrust.evaluation.components`.
     """
     table = read_table(grid_path)
-    grids = [design for design in settings.full_grids if len({bits[0] for _, bits in design.cells}) > 2]
+    grids = [design for design in settings.full_grids if not design.two_levels]
     if not grids:
         with styled_figure(height=1) as figure:
             only_say(figure, "The study has no full grid of three levels or more, to draw lines of.")
@@ -56,7 +56,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
                 _draw_lines(axes, cells, design)
                 title(axes, f"{named(design, model, grids)}\n{label}", 2)
                 in_percent(axes.yaxis)
-        levels = sorted({bits[0] for design in grids for _, bits in design.cells})
+        levels = sorted({bits for design in grids for bits in design.levels[0]})
         first, last = grids[0].factors[0], grids[0].factors[-1]
         handles = [
             Line2D([], [], color=_colour(bits), marker="o", label=f"{first}: {in_bits(bits)}") for bits in levels

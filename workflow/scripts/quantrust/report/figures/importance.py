@@ -17,6 +17,7 @@ from quantrust.report.wording import in_words, items
 
 Settings = GridSettings
 OPEN = "not determined"
+UNEQUAL = "*"
 
 
 def draw(pdf: str | Path, png: str | Path, settings: Settings, *, importance_path: str | Path) -> None:
@@ -59,15 +60,13 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, importance_pat
             axes.set_xlabel("share of the variance")
         filled = Line2D([], [], color=NEUTRAL, marker="o", linestyle="none", label="determined")
         hollow = Line2D([], [], color=NEUTRAL, marker="o", markerfacecolor="white", linestyle="none", label=OPEN)
-        legend(figure, [filled, hollow], _note(settings))
+        legend(figure, [filled, hollow], _note(settings, table))
         save_figure(figure, pdf, png)
 
 
-def _note(settings: Settings) -> str:
+def _note(settings: Settings, table: pl.DataFrame) -> str:
+    unequal = "" if table["equal_levels"].all() else f"; {UNEQUAL}: one part has bits that another lacks"
     by = ESTIMATOR_LABELS.get(settings.estimator, settings.estimator)
-    others = [design.name for design in settings.full_grids if not design.equal_levels]
-    unequal = f"; parts of {', '.join(dict.fromkeys(others))} have unequal levels, so that shares do not compare"
-    unequal = unequal if others else ""
     return (
         f"{settings.id_dataset}, test {items()}; share: main effect and an equal part of each interaction; sd: that of "
         f"the metric over the schemes in which no part has fewer bits, in points; bars: {in_words(settings.level)} "
@@ -89,7 +88,7 @@ def _draw_shares(axes: Axes, rows: pl.DataFrame, design: GridDesign, settings: S
         sd = stratum["sd"][0]
         axes.text(1.04, line, "" if sd is None else f"sd {100 * sd:.2g}", ha="right", va="center", fontsize=6)
         places.append(line)
-        labels.append(f"{least} bits or more")
+        labels.append(f"{least} bits or more{'' if stratum['equal_levels'][0] else UNEQUAL}")
         for place, colour in zip(range(len(design.factors)), FACTOR_COLOURS, strict=False):
             line += 1
             row = stratum.row(place, named=True)

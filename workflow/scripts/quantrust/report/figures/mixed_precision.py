@@ -54,7 +54,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
                 _draw_cells(axes, here.filter(pl.col("value").is_not_null()), design)
                 title(axes, f"{named(design, model, grids)}\n{label}", 2)
                 in_percent(axes.yaxis)
-        levels = sorted({bits for design in grids for _, cell in design.cells for bits in cell})
+        levels = sorted({cell[0] for design in grids for _, cell in design.cells if len(set(cell)) == 1})
         handles = [
             Line2D([], [], color=MIXED_COLOUR, marker="o", linestyle="none", markersize=3, label="mixed"),
             *(

@@ -26,7 +26,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, effects_path: 
         The table of main effects of `quantrust.evaluation.components`.
     """
     table = read_table(effects_path)
-    grids = [design for design in settings.grids if len({bits[0] for _, bits in design.cells}) == 2]
+    grids = [design for design in settings.grids if design.two_levels]
     if table.is_empty() or not grids:
         with styled_figure(height=1) as figure:
             only_say(figure, "The study has no grid of two levels, which the main effects of parts are told of.")
@@ -37,12 +37,12 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, effects_path: 
     with styled_figure(height=0.9 + sum(heights)) as figure:
         axes_of = figure.subplots(len(panels), 2, squeeze=False, height_ratios=heights)
         for row, (model, design) in zip(axes_of, panels, strict=True):
-            low = min(bits[0] for _, bits in design.cells)
+            lows = {levels[0] for levels in design.levels}
+            quantized = f"{lows.pop()} bits" if len(lows) == 1 else "the lower level"
             for place, (axes, key, label) in enumerate(
                 zip(row, settings.shown, metric_names(settings.shown), strict=True)
             ):
-                here = of_design(table, design, key, model=model)
-                here = under(here, settings.estimator)
+                here = under(of_design(table, design, key, model=model), settings.estimator)
                 here = here.filter(pl.col("effect").is_not_null())
                 for line, (factor, colour) in enumerate(zip(design.factors, FACTOR_COLOURS, strict=False)):
                     for effect in here.filter(pl.col("factor") == factor).iter_rows(named=True):
@@ -53,7 +53,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, effects_path: 
                 axes.set_ylim(len(design.factors) - 0.4, -0.6)
                 axes.axvline(0, color="black", linewidth=0.6)
                 axes.grid(axis="y", visible=False)
-                axes.set_xlabel(f"points lost at {low} bits")
+                axes.set_xlabel(f"points lost at {quantized}")
                 title(axes, f"{named(design, model, grids)}\n{label}" if place == 0 else f"\n{label}", 2)
         by = ESTIMATOR_LABELS.get(settings.estimator, settings.estimator)
         legend(

@@ -385,18 +385,17 @@ def _shares(sources: Sources) -> dict[str, Any] | None:
 
 
 def _of_stratum(row: Mapping[str, Any]) -> dict[str, Any]:
-    own = row["source"] == OWN
+    own = row["source"].startswith(OWN)
     metric = quality_name() if own and row["metric"] == "accuracy" else row["metric"]
     kept = {key: row[key] for key in ("model", "method", "source", "least_bits", "sd")}
     return {**kept, "metric": metric, "shares": [_share(row, part) for part in PARTS]}
 
 
 def _share(row: Mapping[str, Any], part: str) -> dict[str, str]:
-    """Return what a cell shows of a part: a share that is not determined has an interval alone."""
+    """Return what a cell shows of a part; of a share that is not determined, the interval alone."""
     share, low, high = (row[name] for name in (part, f"{part}_low", f"{part}_high"))
-    if share is None:
-        return {"shown": "" if low is None else "open", "between": ""}
-    return {"shown": f"{share:.0f}", "between": "" if low is None else f"{low:.0f} to {high:.0f}"}
+    between = "" if low is None else f"{low:.0f} to {high:.0f}"
+    return {"shown": f"{share:.0f}" if share is not None else "open" if between else "", "between": between}
 
 
 def _heading(metric: str) -> str:

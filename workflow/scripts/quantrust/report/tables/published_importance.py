@@ -1,5 +1,6 @@
 """Shares of the parts of a model in accuracy and CIDEr-D, beside those of the published component study."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,7 @@ SCHEMA = {
     **{f"{part}_{end}": pl.Float64 for part in PARTS for end in ("low", "high")},
 }
 CAVEATS = (
-    "Published shares are of other models, tasks and levels.",
+    "Published shares may be of other models, tasks and levels than this study's.",
     "GPTQ's grid there has 2 bits for vision and connector but not for the language model. So its row of 2 bits or "
     "more compares unequal levels.",
     "GPTQ's captioning runs drew their own test images, unseeded. From 6 bits on, 90 % of that grid's variance is "
@@ -59,11 +60,11 @@ class Settings:
 
     Attributes
     ----------
-    design : str
-        The grid of vision, connector and language model.
+    designs : sequence of str
+        The grids of vision, connector and language model.
     """
 
-    design: str
+    designs: Sequence[str]
 
 
 def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -> None:
@@ -78,11 +79,11 @@ def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -
     importance_path : str or Path
         The table of shares of `quantrust.evaluation.components`.
     """
-    own = read_table(importance_path).filter(pl.col("design") == settings.design)
+    own = read_table(importance_path).filter(pl.col("design").is_in(settings.designs))
     own = own.filter(pl.col("metric").is_in(["accuracy", *NAMES]))
     rows: list[tuple[object, ...]] = []
-    keys = ["model", "method", "metric", "least_bits"]
-    for (model, method, metric, least), stratum in own.group_by(keys, maintain_order=True):
+    keys = ["model", "design", "method", "metric", "least_bits"]
+    for (model, design, method, metric, least), stratum in own.group_by(keys, maintain_order=True):
         shares = {
             row["factor"]: None if row["share"] is None or not row["determined"] else 100 * row["share"]
             for row in stratum.iter_rows(named=True)
@@ -94,6 +95,16 @@ def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -
         }
         named = NAMES.get(str(metric), metric)
         found = (*(shares.get(part) for part in PARTS), *(between.get((p, e)) for p in PARTS for e in ("low", "high")))
-        rows.append((model, method, named, OWN, least, stratum["sd"][0], *found))
+        rows.append(
+            (
+                model,
+                method,
+                named,
+                OWN if len(settings.designs) == 1 else f"{OWN}, {design}",
+                least,
+                stratum["sd"][0],
+                *found,
+            )
+        )
     published = [(*row, *(2 * len(PARTS) * [None])) for row in PUBLISHED]
     write_csv(pl.DataFrame([*rows, *published], schema=SCHEMA, orient="row"), csv)
