@@ -13,6 +13,7 @@ from quantrust.artifacts.tables import read_table, write_table
 from quantrust.evaluation.components import EFFECTS_SCHEMA, IMPORTANCE_SCHEMA, GridDesign, grid_schema
 from quantrust.report.figures import grid_heatmaps, grid_interactions, importance, mixed_precision, part_effects
 from quantrust.report.figures.grids import GridSettings
+from quantrust.report.figures.parts import LETTERS
 
 PARTS = ["vision", "language"]
 BITS = (2, 3, 16)
@@ -108,7 +109,10 @@ def test_heat_maps_have_the_value_of_every_cell(tables, tmp_path, drawn) -> None
 
 def test_heat_maps_say_what_difference_the_questions_settle(tables, tmp_path, drawn) -> None:
     draw(grid_heatmaps, settings_of(design_of(BITS)), tables, tmp_path)
-    assert "reach 1.3 points (Accuracy) and 4.0 points (C@5 %) to either side" in drawn[0].get_suptitle()
+    note = drawn[0].get_suptitle()
+    assert "reach 1.3 points (Accuracy) and 4.0 points (C@5 %) to either side" in " ".join(note.split())
+    # the whole note is seen
+    assert max(map(len, note.splitlines())) <= LETTERS
 
 
 def test_shares_that_are_not_determined_are_hollow(tables, tmp_path, drawn) -> None:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from quantrust.artifacts.tables import read_table
 from quantrust.evaluation.components import GridDesign
 from quantrust.report.figures.grids import GridSettings, in_bits, metric_names, named, of_design, under, values_by_bits
-from quantrust.report.figures.parts import only_say, title
+from quantrust.report.figures.parts import in_lines, only_say, title
 from quantrust.report.results import distinct, rows_of
 from quantrust.report.style import ESTIMATOR_LABELS, save_figure, styled_figure
 from quantrust.report.wording import in_words, items
@@ -59,7 +59,7 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, grid_path: str
                 title(axes, f"{head}{', ' if place == 0 and middle else ''}{middle}", columns)
         by = ESTIMATOR_LABELS.get(settings.estimator, settings.estimator)
         told = [f"{settings.id_dataset}, test {items()}, in percent; coverage by {by}", *_resolution(table, settings)]
-        figure.suptitle("\n".join(told), fontsize=7)
+        figure.suptitle("\n".join(map(in_lines, told)), fontsize=7)
         save_figure(figure, pdf, png)
 
 

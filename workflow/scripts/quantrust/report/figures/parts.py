@@ -30,6 +30,8 @@ from quantrust.report.style import (
 from quantrust.report.wording import in_words, metric_label
 
 NEUTRAL = "#555555"
+LETTERS = 120
+"""Of a note, that fit the width of a figure."""
 FEWEST = 10
 """Answers below which a figure says nothing: what rests on fewer is left out or marked."""
 
@@ -174,7 +176,12 @@ def hidden_note(shown: Sequence[Look]) -> str:
     return f"; drawn from {most} down, {unquantized[0]} last: where {most} cannot be seen, a later line covers them"
 
 
-def legend(figure: Figure, handles: Sequence[Artist], note: str, letters: int = 120) -> None:
+def in_lines(note: str, letters: int = LETTERS) -> str:
+    """Return a note in lines that fit the width of a figure; none begins with a percent sign."""
+    return textwrap.fill(note.replace(" %", "\u00a0%"), letters)
+
+
+def legend(figure: Figure, handles: Sequence[Artist], note: str, letters: int = LETTERS) -> None:
     """Put the legend above the panels, under a note that states data, counts and intervals."""
     # A handle and the space around it take as much room as seven letters.
     lengths = [len(str(handle.get_label())) + 7 for handle in handles]
@@ -183,8 +190,7 @@ def legend(figure: Figure, handles: Sequence[Artist], note: str, letters: int = 
         handles=list(handles),
         loc="outside upper center",
         ncols=columns,
-        # No line begins with a percent sign.
-        title=textwrap.fill(note.replace(" %", "\u00a0%"), letters),
+        title=in_lines(note, letters),
         title_fontsize=7,
         columnspacing=1.4,
         handlelength=2.2,
