@@ -120,6 +120,18 @@ def test_what_another_job_makes_is_left_to_it_and_nothing_is_begun_when_the_time
     assert answered == ["first", "third"]
 
 
+def test_what_its_own_job_left_since_the_run_began_is_not_made_again(dumps, answered):
+    """It may end between the look for it and the lock."""
+    first, second, _ = dumps
+    answer(second)
+    ended = Path(second.features).stat().st_mtime_ns
+    answer(first, replace(second, begun=ended))
+    assert answered == ["second", "first"] and not Path(second.made).exists()
+    # what an earlier run left is made anew
+    answer(first, replace(second, begun=ended + 1))
+    assert answered == ["second", "first", "first", "second"]
+
+
 def test_a_changed_variant_is_asked_again(dumps, answered, tmp_path):
     first, second, _ = dumps
     shutil.copytree(first.checkpoint, tmp_path / "checkpoint")

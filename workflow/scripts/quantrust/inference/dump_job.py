@@ -44,6 +44,9 @@ def answer_datasets(
 
 
 def _make_early(dump: Dump, workers: int) -> None:
+    # its own job may have ended since this one looked
+    if dump.is_there():
+        return
     key = dump.key()
     if waits(dump.made, key):
         return

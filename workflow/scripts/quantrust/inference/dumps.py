@@ -29,6 +29,8 @@ class Dump:
         The file that its own job leaves.
     made : str
         The folder in which it waits for its own job, if that of another dataset makes it.
+    begun : int, optional
+        When the run began that asks for it, in nanoseconds: features from then on are what it asks for.
     """
 
     checkpoint: str
@@ -37,6 +39,12 @@ class Dump:
     given: Mapping[str, Any]
     features: str
     made: str
+    begun: int | None = None
+
+    def is_there(self) -> bool:
+        """Return whether its own job has left the features since the run began."""
+        path = Path(self.features)
+        return self.begun is not None and path.is_file() and path.stat().st_mtime_ns >= self.begun
 
     def key(self) -> str:
         """Return the SHA-256 of all that the answers depend on.

@@ -6,6 +6,7 @@ variant that are noted. Without a note, as in a workflow that uses this one as a
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,12 @@ def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Itera
         return
     asked, begun = set(note.read_text(encoding="utf-8", errors="replace").splitlines()), note.stat().st_mtime_ns
     for other in answered_datasets(config):
-        path = Path(paths.FEATURES.format(model=model, scheme=scheme, dataset=other))
-        if other == dataset or str(path) not in asked or (path.is_file() and path.stat().st_mtime_ns >= begun):
+        if other == dataset or paths.FEATURES.format(model=model, scheme=scheme, dataset=other) not in asked:
             continue
-        dump, check = dump_of(config, model, scheme, other), checked(config, model, other)
+        dump = replace(dump_of(config, model, scheme, other), begun=begun)
+        if dump.is_there():
+            continue
+        check = checked(config, model, other)
         needed = [dump.questions, *dump.images, *([check] if isinstance(check, str) else check)]
         if all(Path(file).exists() for file in needed):
             yield dump
