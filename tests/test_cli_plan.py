@@ -127,8 +127,8 @@ def test_every_job_is_a_row_of_the_table_and_of_the_files(project: Path, capsys:
     assert [len(of(rows, rule)) for rule in ("quantize_model", "dump_features", "write_scores")] == [6, 12, 6]
     for row in rows:
         assert row["host"] > 0 and row["disk"] > 0 and row["device"] == 0 and row["fits"] is None
-    # the many small jobs of the report have a row each, and a line together; twelve others are for learning curves, papers
-    # and grids
+    # the many small jobs of the report have a row each, and a line together; twelve others are for learning curves,
+    # papers and grids
     tables, figures = (sum(row["rule"] == entry.rule for entry in kind for row in rows) for kind in (TABLES, FIGURES))
     assert tables == len([row for row in rows if row["output"].startswith("reports/tables/")]) == len(TABLES) - 6
     assert figures == len([row for row in rows if row["output"].endswith(".pdf")]) == len(FIGURES) - 6
