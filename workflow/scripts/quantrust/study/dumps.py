@@ -5,6 +5,7 @@ note to the next one, which begins with one of its own. A job that answers one d
 variant that are noted. Without a note, as in a workflow that uses this one as a module, every job makes its own alone.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -64,10 +65,14 @@ def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Itera
     model, scheme, dataset : str
         Of the job that goes on.
     """
-    note = Path(paths.ASKED)
-    if not note.is_file() or scheme in swept_schemes(config):
+    if scheme in swept_schemes(config):
         return
-    asked, begun = set(note.read_text(encoding="utf-8", errors="replace").splitlines()), note.stat().st_mtime_ns
+    # the run may end at any moment, as one does that only hands its jobs to a cluster
+    try:
+        with open(paths.ASKED, encoding="utf-8", errors="replace") as note:
+            asked, begun = set(note.read().splitlines()), os.fstat(note.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return
     for other in answered_datasets(config):
         if other == dataset or paths.FEATURES.format(model=model, scheme=scheme, dataset=other) not in asked:
             continue
