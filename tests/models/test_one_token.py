@@ -51,17 +51,17 @@ def test_states_are_those_of_the_library_s_own_attention(loaded, monkeypatch: py
     mask = torch.ones(2, TOKENS, dtype=torch.long)
     mask[0, :3] = 0 if padded else 1
     packed = last_state(loaded, mask)
-    monkeypatch.setattr(adapters, "sees_all", lambda *given: None)
+    monkeypatch.setattr(adapters, "open_mask", lambda *given: None)
     torch.testing.assert_close(packed, last_state(loaded, mask), atol=2e-5, rtol=2e-5)
 
 
-def test_a_mask_is_given_to_one_new_token_of_grouped_heads_that_sees_all_on_a_processor(loaded) -> None:
+def test_a_mask_is_given_to_one_new_token_of_grouped_heads_that_open_mask_on_a_processor(loaded) -> None:
     family, model, _ = loaded
     config = copy.deepcopy(model.get_submodule(family.decoder).config)
     embeds, mask = torch.zeros(1, 1, config.hidden_size), torch.ones(1, TOKENS, dtype=torch.long)
     whole, windowed = DynamicCache(config=config), DynamicCache(config=config)
     windowed.layers[-1].is_sliding = True
-    given = adapters.sees_all(config, embeds, mask, whole)
+    given = adapters.open_mask(config, embeds, mask, whole)
     assert (given.dtype, given.shape, given.all()) == (torch.bool, (1, 1, 1, TOKENS), True)
     for other in (
         (embeds, mask, windowed),
@@ -72,8 +72,8 @@ def test_a_mask_is_given_to_one_new_token_of_grouped_heads_that_sees_all_on_a_pr
         (embeds, {"full_attention": given}, whole),
         (embeds, mask * (torch.arange(TOKENS) > 0), whole),
     ):
-        assert adapters.sees_all(config, *other) is None
+        assert adapters.open_mask(config, *other) is None
     eager, alone = copy.deepcopy(config), copy.deepcopy(config)
     eager._attn_implementation = "eager"
     alone.num_key_value_heads = alone.num_attention_heads
-    assert [adapters.sees_all(one, embeds, mask, whole) for one in (eager, alone)] == [None, None]
+    assert [adapters.open_mask(one, embeds, mask, whole) for one in (eager, alone)] == [None, None]

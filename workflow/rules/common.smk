@@ -12,8 +12,8 @@ from quantrust.report.contents import (
     REFERENCE,
     TABLES,
     figures_of,
-    inputs_of,
     has_published_shares,
+    inputs_of,
     is_in_the_paper,
     learning_estimators,
 )

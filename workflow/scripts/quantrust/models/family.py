@@ -20,7 +20,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from quantrust.errors import QuantrustError
 from quantrust.models.components import COMPONENTS, STACKS, Component, GroupRule, NormKind
 from quantrust.models.named_errors import blaming
-from quantrust.models.one_token import sees_all
+from quantrust.models.one_token import open_mask
 from quantrust.models.processor_settings import ATTENTIONS
 
 # Stands for the question while a chat template is rendered once for many questions.
@@ -726,7 +726,7 @@ class Family(ABC):
         cache : object or None
         """
         decoder = model.get_submodule(self.decoder)
-        seen = sees_all(decoder.config, inputs_embeds, attention_mask, cache)
+        seen = open_mask(decoder.config, inputs_embeds, attention_mask, cache)
         output = decoder(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask if seen is None else seen,

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedConfig
 
 
-def sees_all(
+def open_mask(
     config: PreTrainedConfig, inputs_embeds: torch.Tensor, attention_mask: Any, cache: Any | None
 ) -> torch.Tensor | None:
     """Return a mask under which each key is read once for all heads that share it, or None where none is needed.

@@ -209,10 +209,9 @@ def factorial_faults(config: Config) -> Iterator[str]:
                 f"allowed: with {' or '.join(hessian_methods())}"
             )
         fraction = section.get("fraction", [])
-        given = [factor for factor in factors if LEVELS in {*factor, *section}]
-        if fraction and any(len(_levels(section, factor)) != 2 for factor in given):
-            most = max(len(_levels(section, factor)) for factor in given)
-            yield f"{path}.fraction is given beside {most} levels; allowed: with two levels only"
+        counts = {len(_levels(section, factor)) for factor in factors if LEVELS in {*factor, *section}}
+        if fraction and counts - {2}:
+            yield f"{path}.fraction is given beside {max(counts)} levels; allowed: with two levels only"
         generated = [word[0] for word in fraction]
         for number, word in enumerate(fraction):
             if max(word) > len(factors) or len(set(word)) < len(word) or set(word[1:]) & {*generated}:
@@ -232,7 +231,7 @@ def _levels(section: Mapping[str, Any], factor: Mapping[str, Any]) -> list[int]:
 def _faults_of_levels(path: str, section: Mapping[str, Any]) -> Iterator[str]:
     places = {f"{path}.{LEVELS}": section[LEVELS]} if LEVELS in section else {}
     if places and all(LEVELS in factor for factor in section["factors"]):
-        yield (f"{path}.{LEVELS} is given, but every factor has its own; allowed: where a factor has none")
+        yield f"{path}.{LEVELS} is given, but every factor has its own; allowed: where a factor has none"
     for number, factor in enumerate(section["factors"]):
         if LEVELS in factor:
             places[f"{path}.factors[{number}].{LEVELS}"] = factor[LEVELS]
@@ -242,7 +241,7 @@ def _faults_of_levels(path: str, section: Mapping[str, Any]) -> Iterator[str]:
                 "which every factor takes that has none of its own"
             )
     for place, levels in places.items():
-        if UNQUANTIZED_BITS not in levels:
+        if UNQUANTIZED_BITS not in levels or len(levels) < 2:
             yield f"{place} is {levels}; allowed: at least two numbers of bits, {UNQUANTIZED_BITS} among them"
 
 

@@ -1,17 +1,17 @@
 """Shares of the parts of a model in accuracy and CIDEr-D, beside those of the published component study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from quantrust.artifacts.tables import read_table, write_csv
 
 # MMQ (arXiv 2601.15287): percent of vision, connector and language model. Rows "consensus" are the paper's own. Rows
-# "ANOVA" are computed from its result tables, by the fewest bits of any part, beside the sd of the scores. Two things
-# limit them. In GPTQ's grid only vision and connector have 2 bits, so that its first row compares unequal levels. And
-# GPTQ's captioning runs drew their own test images: from 6 bits on, 90 % of the variance is interaction: noise.
+# "ANOVA" are computed from its result tables, by the fewest bits of any part, beside the sd of the scores. What limits
+# them is in `CAVEATS`.
 PUBLISHED = (
     ("blip2-opt-2.7b", "gptq", "CIDEr", "published, consensus", 2, None, 50.4, 2.0, 47.6),
     ("blip2-opt-2.7b", "gptq", "CIDEr", "published, ANOVA", 2, 0.4669, 53.2, 0.7, 46.1),
@@ -84,27 +84,17 @@ def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -
     rows: list[tuple[object, ...]] = []
     keys = ["model", "design", "method", "metric", "least_bits"]
     for (model, design, method, metric, least), stratum in own.group_by(keys, maintain_order=True):
-        shares = {
-            row["factor"]: None if row["share"] is None or not row["determined"] else 100 * row["share"]
-            for row in stratum.iter_rows(named=True)
-        }
-        between = {
-            (row["factor"], end): None if row[end] is None else 100 * row[end]
-            for row in stratum.iter_rows(named=True)
-            for end in ("low", "high")
-        }
+        by_factor = {row["factor"]: row for row in stratum.iter_rows(named=True)}
+        found = [by_factor.get(part, {}) for part in PARTS]
+        shares = [_percent(row, "share") if row.get("determined") else None for row in found]
+        between = [_percent(row, end) for row in found for end in ("low", "high")]
+        source = OWN if len(settings.designs) == 1 else f"{OWN}, {design}"
         named = NAMES.get(str(metric), metric)
-        found = (*(shares.get(part) for part in PARTS), *(between.get((p, e)) for p in PARTS for e in ("low", "high")))
-        rows.append(
-            (
-                model,
-                method,
-                named,
-                OWN if len(settings.designs) == 1 else f"{OWN}, {design}",
-                least,
-                stratum["sd"][0],
-                *found,
-            )
-        )
+        rows.append((model, method, named, source, least, stratum["sd"][0], *shares, *between))
     published = [(*row, *(2 * len(PARTS) * [None])) for row in PUBLISHED]
     write_csv(pl.DataFrame([*rows, *published], schema=SCHEMA, orient="row"), csv)
+
+
+def _percent(row: Mapping[str, Any], column: str) -> float | None:
+    value = row.get(column)
+    return None if value is None else 100 * value
