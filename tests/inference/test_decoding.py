@@ -130,6 +130,39 @@ def test_an_answer_ends_at_the_first_of_any_end_token(loaded, pictures):
     assert len(decoded.token_log_probs[row]) == len(decoded.token_ids[row])
 
 
+def test_rows_whose_answer_has_ended_are_left_out_and_the_others_go_on_as_before(loaded, pictures, monkeypatch):
+    family, model, processor = loaded
+    with torch.inference_mode():
+        encoded = family.encode_images(model, family.preprocess(processor, pictures))
+        inputs = family.language_inputs(model, processor, QUESTIONS, encoded)
+    endless = decode_greedily(family, model, inputs, end_token_ids=(), max_new_tokens=6)
+    # ends the first answer, and every other one in which it comes up, at its first place
+    ends = {endless.token_ids[0][1], endless.token_ids[1][1], endless.token_ids[2][1], endless.token_ids[3][2]}
+    rows, decode = [], type(family).decode
+
+    def spied(self, model, inputs_embeds, *rest):
+        rows.append(len(inputs_embeds))
+        return decode(self, model, inputs_embeds, *rest)
+
+    monkeypatch.setattr(type(family), "decode", spied)
+    decoded = decode_greedily(family, model, inputs, end_token_ids=ends, max_new_tokens=6)
+    lengths = [
+        next((place + 1 for place, token in enumerate(tokens) if token in ends), 6) for tokens in endless.token_ids
+    ]
+    assert decoded.token_ids == [tokens[:length] for tokens, length in zip(endless.token_ids, lengths, strict=True)]
+    for found, whole, length in zip(decoded.token_log_probs, endless.token_log_probs, lengths, strict=True):
+        assert found == pytest.approx(whole[:length], abs=TOLERANCE)
+    assert decoded.finished == [tokens[-1] in ends for tokens in decoded.token_ids]
+    expected, now = [6], 6
+    for step in range(1, max(lengths)):
+        unanswered = sum(length > step for length in lengths)
+        # half of a batch may be answered before it gets smaller
+        now = unanswered if unanswered <= now / 2 else now
+        expected.append(now)
+    assert rows == expected
+    assert rows[-1] < 6
+
+
 @pytest.mark.parametrize("family_name", ["qwen2_vl", "idefics3"])
 def test_the_end_tokens_are_the_turn_s_and_those_of_the_folder(family_name, model_folders, tmp_path):
     folder = tmp_path / "model"

@@ -11,6 +11,9 @@ from transformers import DynamicCache
 
 from quantrust.models.family import Family, LanguageInputs, Role
 
+SHARE_OF_ROWS = 0.5
+"""Of a batch, at most so much must still be unanswered for the answered rest to be left out: leaving out copies keys."""
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -168,18 +171,27 @@ def decode_greedily(
     token_ids: list[list[int]] = [[] for _ in range(batch)]
     log_probs: list[list[float]] = [[] for _ in range(batch)]
     finished = [False] * batch
+    rows = list(range(batch))
     for step in range(max_new_tokens):
         best = torch.log_softmax(logits, dim=-1).max(dim=-1)
-        for row, (token, value) in enumerate(zip(best.indices.tolist(), best.values.tolist(), strict=True)):
+        for row, token, value in zip(rows, best.indices.tolist(), best.values.tolist(), strict=True):
             if not finished[row]:
                 token_ids[row].append(token)
                 log_probs[row].append(value)
                 finished[row] = token in end_token_ids
         if all(finished) or step + 1 == max_new_tokens:
             break
-        mask = torch.cat([mask, mask.new_ones(batch, 1)], dim=1)
+        tokens = best.indices
+        places = [place for place, row in enumerate(rows) if not finished[row]]
+        # most answers are one or two tokens long, and few batches have none that is longer
+        if len(places) <= SHARE_OF_ROWS * len(rows):
+            rows = [rows[place] for place in places]
+            kept = torch.tensor(places, device=mask.device)
+            cache.batch_select_indices(kept)
+            mask, position, tokens = mask[kept], position[kept], tokens[kept]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         position = position + 1
         positions = position[:, None].expand(3, -1, -1) if spatial else position[:, None]
-        hidden, cache = family.decode(model, embedding(best.indices[:, None]), mask, positions, cache)
+        hidden, cache = family.decode(model, embedding(tokens[:, None]), mask, positions, cache)
         logits = family.logits(model, hidden[:, -1]).float()
     return Decoded(token_ids, log_probs, finished, first_logits, **states)
