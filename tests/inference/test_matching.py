@@ -149,6 +149,20 @@ def test_neither_batches_nor_files_of_features_nor_workers_change_what_is_found(
         assert scores.max() < TOLERANCE
 
 
+def test_captions_of_the_same_words_have_the_same_scores_and_come_in_their_order(found):
+    twins = ["test0.png#0", "test3.png#0"]
+    rows = [
+        dict(zip(ids, scores, strict=True))
+        for ids, scores in read_table(found).select("match_ids", "match_scores").iter_rows()
+        if {*twins} <= {*ids}
+    ]
+    assert rows
+    for row in rows:
+        assert row[twins[0]] == row[twins[1]]
+        places = [[*row].index(name) for name in twins]
+        assert places[1] == places[0] + 1
+
+
 def test_scores_hold_the_margin_of_the_two_best_and_who_hits(found, tmp_path):
     write_scores([found], None, tmp_path / "scores.parquet", ["match-margin"])
     scores, table = read_table(tmp_path / "scores.parquet"), read_table(found)
@@ -162,9 +176,12 @@ def test_the_nearest_are_those_of_plain_loops():
     generator = torch.Generator().manual_seed(0)
     images, texts = torch.randn(7, 3, 5, generator=generator), torch.randn(9, 5, generator=generator)
     images[4] = images[1]
-    expected = torch.tensor([[max(float(query @ text) for query in image) for text in texts] for image in images])
+    # the last caption is the fourth once more
+    text_of = [*range(9), 3]
+    captions = texts[text_of]
+    expected = torch.tensor([[max(float(query @ text) for query in image) for text in captions] for image in images])
     for at_once in (1, 50, 1 << 20):
-        found = nearest(images, texts, 4, at_once)
+        found = nearest(images, texts, text_of, 4, at_once)
         for side, rows in (("image", expected), ("text", expected.T)):
             places, values = found[side]
             order = [sorted(range(len(row)), key=lambda k: (-round(float(row[k]), 5), k))[:4] for row in rows]

@@ -52,7 +52,7 @@ HELD = 2 << 30
 """Bytes of image features in memory; those of further images lie in files beside the output."""
 
 Pair = tuple[int, int]
-"""The places of an image and a caption in their split."""
+"""The place of an image in its split, and that of a text among the distinct ones."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,27 @@ class Gallery:
     image_ids : list of str
     caption_ids : list of str
     texts : list of str
-        The captions as they are compared.
+        The captions as they are compared, each once: captions that are the same get the same scores, to the last bit.
+    text_of : list of int
+        The place of each caption's text in `texts`.
     """
 
     image_ids: list[str]
     caption_ids: list[str]
     texts: list[str]
+    text_of: list[int]
 
     @classmethod
     def of(cls, queries: pl.DataFrame) -> "Gallery":
         """Return that of the questions table of a split."""
         captions = queries.filter(question_kind=TEXT_TO_IMAGE)
+        texts = [compared_text(caption) for caption in captions["question"]]
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         return cls(
             queries["image_id"].unique(maintain_order=True).to_list(),
             captions["question_id"].to_list(),
-            [compared_text(caption) for caption in captions["question"]],
+            [*places],
+            [places[text] for text in texts],
         )
 
 
@@ -130,12 +136,12 @@ class Matcher:
         return [image for part in found for image in part], torch.cat(embeddings)
 
     def embed(self, texts: Sequence[str], where: str) -> Tensor:
-        """Return the embeddings of captions, the same for captions that are the same.
+        """Return the embeddings of texts.
 
         Parameters
         ----------
         texts : sequence of str
-            As they are compared.
+            Captions as they are compared, each once.
         where : str
             Their place, for the log.
 
@@ -144,25 +150,24 @@ class Matcher:
         torch.Tensor, float32, shape (texts, channels)
             On the CPU.
         """
-        unlike = list(dict.fromkeys(texts))
 
         @torch.inference_mode()
         def embed(places: list[int]) -> Tensor:
-            chosen = [unlike[k] for k in places]
+            chosen = [texts[k] for k in places]
             return self.family.text_embeddings(self.model, self.processor, chosen, MOST_TOKENS).float().cpu()
 
-        lengths = [len(ids) for ids in self.processor.tokenizer(unlike, add_special_tokens=False)["input_ids"]]
-        rows: dict[str, Tensor] = {}
+        lengths = [len(ids) for ids in self.processor.tokenizer([*texts], add_special_tokens=False)["input_ids"]]
+        rows: dict[int, Tensor] = {}
         for number, batch in enumerate(batch_by_length(lengths, self.settings.batch_size), start=1):
             name = f"{where}, captions, batch {number}"
-            for places, found in self.halving.run(embed, batch, name, "captions", unlike.__getitem__):
-                rows |= dict(zip((unlike[k] for k in places), found, strict=True))
-        return torch.stack([rows[text] for text in texts])
+            for places, found in self.halving.run(embed, batch, name, "captions", texts.__getitem__):
+                rows |= dict(zip(places, found, strict=True))
+        return torch.stack([rows[place] for place in range(len(texts))])
 
     def judge(
         self, pairs: Sequence[Pair], images: Sequence[Any], texts: Sequence[str], where: str
     ) -> dict[Pair, float]:
-        """Return the logit with which images and captions match, for each pair once.
+        """Return the logit with which images and texts match, for each pair once.
 
         Parameters
         ----------
@@ -170,7 +175,7 @@ class Matcher:
         images : sequence
             All images of the split, in a store of activations.
         texts : sequence of str
-            All captions of the split, as they are compared.
+            The distinct texts of the split.
         where : str
             The place of the pairs, for the log.
 
@@ -211,9 +216,9 @@ class Matcher:
 
 
 def nearest(
-    images: Tensor, texts: Tensor, most: int, at_once: int = COMPARED_AT_ONCE
+    images: Tensor, texts: Tensor, text_of: Sequence[int], most: int, at_once: int = COMPARED_AT_ONCE
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return what is nearest by its embeddings to every image, and to every text.
+    """Return what is nearest by its embeddings to every image, and to every caption.
 
     The similarity of an image and a text is the largest cosine of the text's embedding and one of the image's.
 
@@ -223,32 +228,36 @@ def nearest(
         Of unit length.
     texts : torch.Tensor, float32, shape (texts, channels)
         Of unit length.
+    text_of : sequence of int
+        The text of each caption by its place; a text may be that of several.
     most : int
         Of what is nearest.
     at_once : int
-        Cosines in memory at a time, unless a single image or text has more.
+        Cosines, or similarities, in memory at a time, unless a single image or text has more.
 
     Returns
     -------
     dict
         Under ``image`` and ``text`` the places of what is nearest, the nearest first and of equals the first, and the
-        similarities; each of shape (images, at most `most`) or (texts, at most `most`).
+        similarities; each of shape (images, at most `most`) or (captions, at most `most`).
     """
     count, queries, channels = images.shape
     flat = images.reshape(-1, channels)
     found: dict[str, list[tuple[Tensor, Tensor]]] = {"image": [], "text": []}
-    step = max(1, at_once // (queries * len(texts)))
+    captions = torch.tensor(text_of)
+    step = max(1, at_once // max(queries * len(texts), len(captions)))
     for start in range(0, count, step):
         part = flat[start * queries : (start + step) * queries] @ texts.T
-        found["image"].append(_first(part.reshape(-1, queries, len(texts)).amax(dim=1), most))
+        found["image"].append(_first(part.reshape(-1, queries, len(texts)).amax(dim=1)[:, captions], most))
     step = max(1, at_once // len(flat))
     for start in range(0, len(texts), step):
         part = flat @ texts[start : start + step].T
         found["text"].append(_first(part.reshape(count, queries, -1).amax(dim=1).T, most))
-    return {
-        side: (torch.cat([places for places, _ in parts]), torch.cat([values for _, values in parts]))
-        for side, parts in found.items()
-    }
+    of_images, of_texts = (
+        [torch.cat([places for places, _ in parts]), torch.cat([values for _, values in parts])]
+        for parts in found.values()
+    )
+    return {"image": (of_images[0], of_images[1]), "text": (of_texts[0][captions], of_texts[1][captions])}
 
 
 def _first(similarities: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -331,7 +340,7 @@ def dump_matches(
         for split, gallery in galleries.items():
             queries, where = questions.filter(split=split), f"{name}, {split}"
             images, embeddings = _encoded(matcher, queries, store, where, workers)
-            best = nearest(embeddings, matcher.embed(gallery.texts, where), settings.rerank)
+            best = nearest(embeddings, matcher.embed(gallery.texts, where), gallery.text_of, settings.rerank)
             for number, chunk in enumerate(cut_into_chunks(queries, settings.images_per_chunk), start=1):
                 rows = _ranked(matcher, chunk, gallery, images, best, f"{where}, chunk {number}")
                 rows |= _judged(rows, chunk, quality, task)
@@ -384,7 +393,7 @@ def _ranked(
         for row in chunk.iter_rows(named=True)
     ]
     found = [(side, own, best[side][0][own].tolist(), best[side][1][own].tolist()) for side, own in asked]
-    pairs = [_pair(side, own, other) for side, own, others, _ in found for other in others]
+    pairs = [_pair(side, own, other, gallery) for side, own, others, _ in found for other in others]
     logits = matcher.judge(pairs, images, gallery.texts, where)
     columns: dict[str, list[Any]] = {name: [] for name in ("answer", "match_ids", "match_scores", RANK)}
     for (ids, scores), sought in zip(_rows(found, logits, gallery), chunk["answers"].to_list(), strict=True):
@@ -408,8 +417,9 @@ def _judged(found: dict[str, list[Any]], chunk: pl.DataFrame, quality: Quality, 
     return columns
 
 
-def _pair(side: str, own: int, other: int) -> Pair:
-    return (own, other) if side == "image" else (other, own)
+def _pair(side: str, own: int, other: int, gallery: Gallery) -> Pair:
+    image, caption = (own, other) if side == "image" else (other, own)
+    return image, gallery.text_of[caption]
 
 
 def _rows(
@@ -418,7 +428,7 @@ def _rows(
     """Yield for each query the identifiers and scores of what was ranked, the best first."""
     for side, own, others, similarities in found:
         scores = {
-            other: logits[_pair(side, own, other)] + similarity
+            other: logits[_pair(side, own, other, gallery)] + similarity
             for other, similarity in zip(others, similarities, strict=True)
         }
         order = sorted(scores, key=lambda other: (-scores[other], other))
