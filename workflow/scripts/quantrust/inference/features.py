@@ -241,8 +241,10 @@ def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpS
 
 def _refuse_unreadable(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
     """Raise when a question cannot be asked: a study finds it earlier, unless the table came by another way."""
-    for place, fault in faults_of_texts(family, processor, prompt, questions["question"].to_list()).items():
-        raise QuantrustError(f"{place_of(path, questions['question_id'][place])} {fault}")
+    texts = questions["question"].unique(maintain_order=True).to_list()
+    for place, fault in faults_of_texts(family, processor, prompt, texts).items():
+        first = questions.filter(pl.col("question") == texts[place])["question_id"][0]
+        raise QuantrustError(f"{place_of(path, first)} {fault}")
 
 
 def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[NeededImage]]:
