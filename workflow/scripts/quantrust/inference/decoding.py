@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from quantrust.models.family import Family, LanguageInputs, Role
 
 SHARE_OF_ROWS = 0.5
-"""Of a batch, at most so much must still be unanswered for the answered rest to be left out: leaving out copies keys."""
+"""Of a batch, at most so much is unanswered when the answered rest is left out, which copies the keys of the others."""
 
 
 @dataclass(frozen=True)
