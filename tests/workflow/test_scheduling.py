@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quantrust.study import paths
 from study_workspace import link_workflow, record_models
 
 # Six jobs end at once; then one runs for seconds while another waits for the only core. Each of the eight has to be
@@ -89,3 +90,15 @@ def test_a_cluster_keeps_the_limit_of_jobs_per_second(workspace: Path) -> None:
     hook = "ours(log); print('limit:', workflow.scheduler.job_rate_limiter, flush=True); os._exit(0)"
     printed = run(workspace, hook, "--executor", "slurm", "--jobs", "1", "--local-cores", "1")
     assert "limit: <" in printed
+
+
+@pytest.mark.parametrize("status", [0, 1], ids=["done", "failed"])
+def test_what_a_run_asks_for_is_noted_while_it_runs_and_forgotten_when_it_ends(workspace: Path, status: int) -> None:
+    rule = 'include: "Snakefile"\n\n\nrule look:\n    output:\n        "seen",\n    localrule: True\n    shell:\n'
+    look = f"cp {paths.ASKED} found; touch {{output}}; exit {status}"
+    (workspace / "extended.smk").write_text(f"{rule}        {look!r}\n")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "extended.smk", "--cores", "1", "--", "seen"]
+    done = subprocess.run(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == status, done.stdout
+    assert (workspace / "found").is_file()
+    assert not (workspace / paths.ASKED).exists()
