@@ -29,7 +29,8 @@ def test_answers_confidences_and_decisions_are_the_studys(bundled_study, tmp_pat
     expected = bundled_study.scores()
     threshold = bundle.record.point(0.2, kind).threshold
     assert [answer.answer for answer in found] == bundled_study.answers()
-    assert [answer.confidence for answer in found] == expected[estimator].to_list()
+    # a network sums in another order where it is applied to another number of rows, by the processor
+    assert [answer.confidence for answer in found] == pytest.approx(expected[estimator].to_list(), abs=1e-12)
     assert [answer.answered for answer in found] == [value >= threshold for value in expected[estimator]]
     assert [answer.item_id for answer in found] == expected["question_id"].to_list()
     if "+" not in estimator:
