@@ -311,9 +311,11 @@ def test_metrics_beside_the_paper_stand_in_its_order_whichever_row_has_them_firs
     assert cells(text, "published")[0][2:5] == ["\N{EN DASH}"] * 3
 
 
-def test_shares_stand_beside_the_published_ones_with_their_caveats(page_study, tmp_path) -> None:
+@pytest.mark.parametrize("equal", [True, False])
+def test_shares_stand_beside_the_published_ones_with_their_caveats(page_study, tmp_path, equal: bool) -> None:
     shares = {"vision": (0.16, True), "connector": (0.05, False), "language": (0.79, True)}
     where = {"model": "model-a", "design": "parts", "method": "hqq", "metric": "accuracy", "least_bits": 2, "sd": 0.025}
+    where["equal_levels"] = equal
     rows = [
         {**where, "factor": part, "share": share, "low": share / 2, "high": 1.5 * share, "determined": determined}
         for part, (share, determined) in shares.items()
@@ -327,7 +329,7 @@ def test_shares_stand_beside_the_published_ones_with_their_caveats(page_study, t
     assert own == [
         "model-a",
         "HQQ, accuracy/model-a/this study",
-        "2",
+        "2" if equal else "2*",
         "2.5",
         "16/8 to 24",
         "open/2 to 8",
@@ -336,6 +338,7 @@ def test_shares_stand_beside_the_published_ones_with_their_caveats(page_study, t
     assert consensus[1:] == ["GPTQ, CIDEr/blip2-opt-2.7b/published, consensus", "2", "\N{EN DASH}", "50", "2", "48"]
     assert cells(text, "shares")[-1][-2] == "\N{EN DASH}"
     section = html.unescape(text.split('<section id="shares"')[1].split("</section>")[0])
+    assert ("at unequal levels" in section) == (not equal)
     assert all(caveat in section for caveat in published_importance.CAVEATS)
     assert 'id="shares"' not in page_study.page.read_text(encoding="utf-8")
 

@@ -381,13 +381,14 @@ def _shares(sources: Sources) -> dict[str, Any] | None:
     if sources.shares is None:
         return None
     rows = read_csv(sources.shares, schema=SHARES).to_dicts()
-    return {"parts": PARTS, "caveats": CAVEATS, "rows": [_of_stratum(row) for row in rows]}
+    unequal = any(row["equal_levels"] is False for row in rows)
+    return {"parts": PARTS, "caveats": CAVEATS, "rows": [_of_stratum(row) for row in rows], "unequal": unequal}
 
 
 def _of_stratum(row: Mapping[str, Any]) -> dict[str, Any]:
     own = row["source"].startswith(OWN)
     metric = quality_name() if own and row["metric"] == "accuracy" else row["metric"]
-    kept = {key: row[key] for key in ("model", "method", "source", "least_bits", "sd")}
+    kept = {key: row[key] for key in ("model", "method", "source", "least_bits", "sd", "equal_levels")}
     return {**kept, "metric": metric, "shares": [_share(row, part) for part in PARTS]}
 
 

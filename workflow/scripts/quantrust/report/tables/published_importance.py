@@ -38,6 +38,7 @@ SCHEMA = {
     "sd": pl.Float64,
     **dict.fromkeys(PARTS, pl.Float64),
     **{f"{part}_{end}": pl.Float64 for part in PARTS for end in ("low", "high")},
+    "equal_levels": pl.Boolean,
 }
 CAVEATS = (
     "Published shares may be of other models, tasks and levels than this study's.",
@@ -75,6 +76,7 @@ def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -
     csv : str or Path
         The file to write, with the columns of `SCHEMA`. Shares are in percent, empty for a part that a model lacks or
         whose share is not determined. `low` and `high` are the interval of a share; published ones have none.
+        `equal_levels` says whether all parts of the grid have the same bits, and is empty for published rows.
     settings : Settings
     importance_path : str or Path
         The table of shares of `quantrust.evaluation.components`.
@@ -90,8 +92,9 @@ def write(csv: str | Path, settings: Settings, *, importance_path: str | Path) -
         between = [_percent(row, end) for row in found for end in ("low", "high")]
         source = OWN if len(settings.designs) == 1 else f"{OWN}, {design}"
         named = NAMES.get(str(metric), metric)
-        rows.append((model, method, named, source, least, stratum["sd"][0], *shares, *between))
-    published = [(*row, *(2 * len(PARTS) * [None])) for row in PUBLISHED]
+        shown = (model, method, named, source, least, stratum["sd"][0])
+        rows.append((*shown, *shares, *between, stratum["equal_levels"][0]))
+    published = [(*row, *(2 * len(PARTS) * [None]), None) for row in PUBLISHED]
     write_csv(pl.DataFrame([*rows, *published], schema=SCHEMA, orient="row"), csv)
 
 
