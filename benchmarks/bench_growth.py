@@ -2,7 +2,7 @@
 
 Usage: PYTHONPATH=workflow/scripts:tests python benchmarks/bench_growth.py [--quick] [--parts stages plan scheduler]
     [--variants 2 8 32 128] [--questions 250000] [--resamples 10000] [--intervals 300] [--jobs 300 3000 10000]
-    [--trivial 300 3000] [--limit 1800] [--folder DIR] [--figure benchmarks/growth.png]
+    [--trivial 300 3000] [--held 60] [--limit 1800] [--folder DIR] [--figure benchmarks/growth.png]
 
 Every measurement is of a process of its own. Exponents are fitted to logarithms, from 8 variants on where there are two
 such sizes, else to all; those of memory to what a process takes beyond its imports.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullLocator
 from tqdm import tqdm
 
 from growth import jobs, stages, study
@@ -34,8 +35,17 @@ FULL = {
     "intervals": 300,
     "jobs": [300, 3000, 10_000],
     "trivial": [300, 3000],
+    "held": jobs.HELD_S,
 }
-QUICK = {"variants": [2, 3], "questions": 2000, "resamples": 60, "intervals": 10, "jobs": [60], "trivial": [20]}
+QUICK = {
+    "variants": [2, 3],
+    "questions": 2000,
+    "resamples": 60,
+    "intervals": 10,
+    "jobs": [60],
+    "trivial": [20],
+    "held": 2,
+}
 FIT_FROM = 8
 """Variants from which on a stage's exponent is fitted: below, what every size has in common weighs too much."""
 LIMIT = 1.1
@@ -71,6 +81,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--intervals", type=int, help="resamples of images for the intervals of one variant")
     parser.add_argument("--jobs", nargs="+", type=int, help="numbers of jobs that are planned")
     parser.add_argument("--trivial", nargs="+", type=int, help="numbers of jobs that are run and do nothing")
+    parser.add_argument("--held", type=float, help="seconds in which no job can start, after those that do nothing")
     parser.add_argument("--limit", type=float, default=1800.0, help="most seconds of a run of such jobs")
     parser.add_argument("--folder", type=Path, help="where to work, a folder that is not there yet; it is kept")
     parser.add_argument("--figure", type=Path, help="draw what was measured into this PNG file")
@@ -135,19 +146,25 @@ def measure_plan(folder: Path, options: argparse.Namespace) -> dict[str, Costs]:
 
 
 def measure_scheduler(folder: Path, options: argparse.Namespace) -> dict[str, Costs]:
-    """Measure the main process while it runs jobs that do nothing, with and without the limit of jobs per second."""
+    """Measure the main process while it runs jobs that do nothing, and a minute in which none can start.
+
+    With the limit of jobs per second, and without it.
+    """
     found: dict[str, dict[int, Cost]] = {}
     rows = []
     runs = [(count, name, hook) for count in sorted(options.trivial) for name, hook in jobs.HOOKS.items()]
     for count, name, hook in tqdm(runs, desc="jobs that do nothing", unit="run"):
         place = folder / f"{count}-{len(rows)}"
-        jobs.prepare_trivial(place, count, hook)
+        jobs.prepare_trivial(place, count, hook, options.held)
         cost = jobs.run_trivial(place, options.limit)
         done = jobs.jobs_done(place)
         rows.append((name, f"{count:,}", f"{done:,}", _seconds(cost.wall_s), _seconds(cost.cpu_s), _memory(cost)))
         if cost.ended:
             found.setdefault(name, {})[count] = cost
-    print(f"\n## Jobs that do nothing\n\nOn two cores, each run stopped after {options.limit:,.0f} s.\n")
+    held = f"Then {jobs.CORES} jobs hold them for {options.held:g} s, while {jobs.WAITING} wait."
+    print(
+        f"\n## Jobs that do nothing\n\nOn {jobs.CORES} cores. {held} Each run stopped after {options.limit:,.0f} s.\n"
+    )
     head = ("scheduler", "jobs", "done", "seconds", "CPU seconds of the main process", "peak memory, MB")
     print_table(head, rows)
     return found
@@ -227,7 +244,7 @@ def draw(by_variants: Mapping[str, Costs], by_jobs: Mapping[str, Costs], path: P
     panels = [
         ({name: by_variants[name] for name in longest[:SHOWN]}, "variants", "CPU seconds"),
         ({name: by_variants[name] for name in longest[:SHOWN]}, "variants", "peak memory, MB"),
-        (by_jobs, "jobs", "CPU seconds"),
+        (by_jobs, "jobs of a dry run", "CPU seconds"),
     ]
     with styled_figure(height=3.2) as figure:
         for axes, (found, of, kind) in zip(figure.subplots(1, len(panels)), panels, strict=True):
@@ -235,8 +252,14 @@ def draw(by_variants: Mapping[str, Costs], by_jobs: Mapping[str, Costs], path: P
                 values = [cost.cpu_s if kind == "CPU seconds" else cost.peak / 1e6 for cost in costs.values()]
                 axes.plot(list(costs), values, color=colour, marker=marker, markersize=3, label=name)
             axes.set(xscale="log", yscale="log", xlabel=of, ylabel=kind)
-            if found:
-                axes.legend(fontsize=5)
+            axes.set_xticks([*next(iter(found.values()))] if found else [])
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_locator(NullLocator())
+        # the first two panels show the same stages
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, fontsize=6)
         save_plot(figure, path, "png")
 
 

@@ -19,8 +19,10 @@ from study_workspace import link_workflow, record_models
 RUNNER = Path(__file__).parent / "snakemake_alone.py"
 LOG, COST = "run.log", "cost.json"
 OVERLAY = "study.yaml"
-DONE = "trivial"
-"""Folder of the files that trivial jobs make."""
+DONE, LATER = "trivial", "later"
+"""Folders of the files that trivial jobs make, and of those that are made when all of these have ended."""
+HELD_S, CORES, WAITING = 60, 2, 12
+"""Seconds for which as many jobs as there are cores then do nothing, and the jobs that wait for them."""
 TRIVIAL = """
 include: "Snakefile"
 
@@ -40,9 +42,31 @@ rule trivial:
         "touch {{output}}"
 
 
-rule all_trivial:
+rule hold:
     input:
         expand("{done}/{{number}}", number=range({jobs})),
+    output:
+        "{later}/hold{{number}}",
+    localrule: True
+    priority: 1
+    shell:
+        "sleep {held_s}; touch {{output}}"
+
+
+rule wait:
+    input:
+        expand("{done}/{{number}}", number=range({jobs})),
+    output:
+        "{later}/wait{{number}}",
+    localrule: True
+    shell:
+        "touch {{output}}"
+
+
+rule all_trivial:
+    input:
+        expand("{later}/hold{{number}}", number=range({cores})),
+        expand("{later}/wait{{number}}", number=range({waiting})),
     localrule: True
 """
 HOOKS = {"as the Snakefile has it": "ours(log)", "with the limit of jobs per second": "pass"}
@@ -78,17 +102,18 @@ def plan(folder: Path) -> Cost:
     return run_snakemake(folder, "--configfile", OVERLAY, "--cores", "2", "--dry-run")
 
 
-def prepare_trivial(folder: Path, jobs: int, hook: str) -> None:
-    """Write a workspace with so many jobs that do nothing, all of them ready when the run starts."""
+def prepare_trivial(folder: Path, jobs: int, hook: str, held_s: float = HELD_S) -> None:
+    """Write a workspace with so many jobs that do nothing, all of them ready when the run starts, and the few later."""
     folder.mkdir(parents=True)
     link_workflow(folder)
     record_models(folder)
-    (folder / "trivial.smk").write_text(TRIVIAL.format(hook=hook, done=DONE, jobs=jobs))
+    sizes = {"jobs": jobs, "held_s": held_s, "cores": CORES, "waiting": WAITING}
+    (folder / "trivial.smk").write_text(TRIVIAL.format(hook=hook, done=DONE, later=LATER, **sizes))
 
 
 def run_trivial(folder: Path, limit_s: float) -> Cost:
     """Run the jobs that do nothing on two cores, at most for so many seconds, and return what the main process took."""
-    arguments = ("--snakefile", "trivial.smk", "--cores", "2", "--", "all_trivial")
+    arguments = ("--snakefile", "trivial.smk", "--cores", str(CORES), "--", "all_trivial")
     return run_snakemake(folder, *arguments, limit_s=limit_s)
 
 
