@@ -42,9 +42,19 @@ rule trivial:
         "touch {{output}}"
 
 
-rule hold:
+rule then:
     input:
         expand("{done}/{{number}}", number=range({jobs})),
+    output:
+        "{later}/then",
+    localrule: True
+    shell:
+        "touch {{output}}"
+
+
+rule hold:
+    input:
+        "{later}/then",
     output:
         "{later}/hold{{number}}",
     localrule: True
@@ -55,7 +65,7 @@ rule hold:
 
 rule wait:
     input:
-        expand("{done}/{{number}}", number=range({jobs})),
+        "{later}/then",
     output:
         "{later}/wait{{number}}",
     localrule: True

@@ -187,11 +187,13 @@ def shown_variants(metrics: pl.DataFrame) -> Iterator[tuple[str, Look, str, pl.D
     Like the paper's: by bits, the methods at the same bits one after another, MaxProb before the Selector.
     """
     shown = sorted(looks(distinct(metrics, "scheme")), key=lambda look: (look.series is not None, -(look.bits or 0)))
+    estimators = [name for name in ESTIMATOR_LABELS if name in distinct(metrics, "estimator")]
+    found = metrics.partition_by("model", "scheme", "estimator", as_dict=True)
     for model in distinct(metrics, "model"):
         for look in shown:
-            for estimator in [name for name in ESTIMATOR_LABELS if name in distinct(metrics, "estimator")]:
-                here = pick(metrics, model=model, scheme=look.name, estimator=estimator)
-                if not here.is_empty():
+            for estimator in estimators:
+                here = found.get((model, look.name, estimator))
+                if here is not None:
                     yield model, look, estimator, here
 
 
@@ -207,10 +209,11 @@ def _rows(
     metrics: pl.DataFrame, comparisons: pl.DataFrame, columns: Sequence[Column], published: Published
 ) -> list[Row]:
     rows = []
+    unquantized = set(pick(metrics, scheme=UNQUANTIZED)["model"])
+    compared = comparisons.partition_by("first_model", "first_scheme", as_dict=True)
     for model, look, estimator, here in shown_variants(metrics):
-        schemes = distinct(pick(metrics, model=model), "scheme")
-        other_scheme = look.name != UNQUANTIZED and UNQUANTIZED in schemes
-        own = _p_values(comparisons, model, look.name, estimator)
+        other_scheme = look.name != UNQUANTIZED and model in unquantized
+        own = _p_values(compared.get((model, look.name), comparisons.clear()), model, look.name, estimator)
         numbers = published.of_variant(model, look.name, estimator)
         found = cells_of(here)
         cells = {column.key: found[column.key] for column in columns}
@@ -225,19 +228,20 @@ def _rows(
 
 
 def _p_values(comparisons: pl.DataFrame, model: str, scheme: str, estimator: str) -> dict[str, dict[Key, float | None]]:
-    """Return corrected p-values of a variant by mark and metric; of the answers' metrics under whatever estimator."""
-    of_variant = (
-        (pl.col("first_model") == model) & (pl.col("first_scheme") == scheme) & (pl.col("second_model") == model)
-    )
+    """Return corrected p-values of a variant by mark and metric; of the answers' metrics under whatever estimator.
+
+    `comparisons` are those whose first side is the variant.
+    """
+    of_model = pl.col("second_model") == model
     from_unquantized = comparisons.filter(
-        of_variant
+        of_model
         & (pl.col("second_scheme") == UNQUANTIZED)
         & (pl.col("first_scheme") != UNQUANTIZED)
         & (pl.col("first_estimator") == pl.col("second_estimator"))
         & ((pl.col("first_estimator") == estimator) | pl.col("metric").is_in(OF_ANSWERS_ALONE))
     )
     from_maxprob = comparisons.filter(
-        of_variant
+        of_model
         & (pl.col("second_scheme") == scheme)
         & (pl.col("first_estimator") == estimator)
         & (pl.col("second_estimator") == "maxprob")
