@@ -11,6 +11,7 @@ rule write_dataset:
         "benchmarks/runs/write_dataset/{dataset}.tsv"
     wildcard_constraints:
         dataset=one_of(written_datasets()),
+    priority: inputs.QUESTIONS_FIRST
     conda:
         "../../envs/data.yaml"
     threads: 1
@@ -32,6 +33,7 @@ rule select_adversarial:
         directory(paths.EMBEDDED_DATASET.format(dataset=contents.LANGUAGE_SHIFT)),
     log:
         "logs/select_adversarial.log",
+    priority: inputs.QUESTIONS_FIRST
     conda:
         "../../envs/data.yaml"
     threads: 1
@@ -57,6 +59,7 @@ rule divide_dataset:
         "logs/divide_dataset/{dataset}.log",
     wildcard_constraints:
         dataset=one_of(name for name in config["datasets"] if contents.is_divided(config, name)),
+    priority: inputs.QUESTIONS_FIRST
     conda:
         "../../envs/data.yaml"
     threads: 1
@@ -81,6 +84,7 @@ rule build_questions:
         skipped=paths.SKIPPED,
     log:
         "logs/build_questions/{dataset}.log",
+    priority: inputs.QUESTIONS_FIRST
     conda:
         "../../envs/data.yaml"
     threads: 1

@@ -40,6 +40,7 @@ rule quantize_model:
         "benchmarks/runs/quantize_model/{model}/{scheme}.tsv"
     wildcard_constraints:
         scheme=f"(?!(?:{one_of(EXTERNAL_SCHEMES)})$)[a-z0-9-]+",
+    priority: of(inputs.priority_of_checkpoint)
     conda:
         "../../envs/torch.yaml"
     threads: 1

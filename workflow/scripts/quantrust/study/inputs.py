@@ -37,6 +37,8 @@ from quantrust.tasks.task import load_task
 File = str | list[str]
 """A path, or an empty list for none."""
 OFFICIAL_PARTS = ("questions", "annotations", "images")
+QUESTIONS_FIRST = 2
+"""Priority of the jobs that make questions, and of what they choose by. Answers to the ID dataset have 1, others 0."""
 
 
 def model_files(config: Config, model: str) -> list[str]:
@@ -149,8 +151,19 @@ def answered_datasets(config: Config) -> list[str]:
 
 
 def priority_of(config: Config, dataset: str) -> int:
-    """Return the priority of a job that answers a dataset: the ID dataset comes before the shifts."""
-    return int(dataset == config["study"]["id_dataset"])
+    """Return the priority of a job that answers a dataset: the ID dataset comes before the shifts.
+
+    Before any other comes what questions are chosen by: the job of the ID dataset goes on with the shifts whose questions
+    are there.
+    """
+    return QUESTIONS_FIRST if dataset == CANDIDATES else int(dataset == config["study"]["id_dataset"])
+
+
+def priority_of_checkpoint(config: Config, model: str, scheme: str) -> int:
+    """Return the priority of a job that makes a variant: first comes the one whose answers questions are chosen by."""
+    of_candidates = paths.FEATURES.format(model=model, scheme=scheme, dataset=CANDIDATES)
+    chosen = LANGUAGE_SHIFT in config["datasets"] and of_candidates == features_of_candidates(config)
+    return QUESTIONS_FIRST if chosen else 0
 
 
 def id_splits(config: Config) -> tuple[str, ...]:
