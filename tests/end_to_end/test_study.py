@@ -126,8 +126,8 @@ def test_every_job_wrote_a_log_and_every_heavy_one_a_benchmark(study, schemes: l
 def test_jobs_of_a_shift_find_what_the_job_of_the_id_dataset_answered(first_study, schemes: list[str]) -> None:
     logs = first_study.folder / "logs" / "dump_features" / MODEL
     found = [scheme for scheme in schemes if "answering" not in (logs / scheme / "scenes-multimodal.log").read_text()]
-    # two jobs may have begun side by side
-    assert found
+    # of the last variant two jobs may have begun side by side
+    assert len(found) >= len(schemes) - 1
     for scheme in found:
         assert "answering scenes-multimodal:" in (logs / scheme / f"{ID_DATASET}.log").read_text()
     made = first_study.folder / "data" / "made_features"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from quantrust.study import paths
+from quantrust.study import inputs, paths
 from quantrust.study.config import read_study
+from quantrust.study.contents import CANDIDATES, LANGUAGE_SHIFT
 from quantrust.study.digests import family_code, script_code, task_code
 from quantrust.study.dumps import dump_given, dump_of, dumps_beside, forget_asked, note_asked
 
@@ -83,3 +84,12 @@ def test_answers_depend_on_the_code_of_script_family_and_task(config: dict) -> N
         family_code(config, MODEL),
         task_code(config, "scenes"),
     ]
+
+
+def test_questions_and_what_they_are_chosen_by_come_before_answers_and_the_id_dataset_before_shifts() -> None:
+    config = read_study([])
+    adversary = config["datasets"][LANGUAGE_SHIFT]["adversary"]
+    assert inputs.priority_of_checkpoint(config, adversary, "bf16") == inputs.QUESTIONS_FIRST
+    assert [inputs.priority_of_checkpoint(config, *one) for one in ((MODEL, "bf16"), (adversary, SCHEME))] == [0, 0]
+    places = [inputs.priority_of(config, dataset) for dataset in (CANDIDATES, "scenes", *config["study"]["shifts"])]
+    assert places == [inputs.QUESTIONS_FIRST, 1, 0, 0]

@@ -153,8 +153,8 @@ def answered_datasets(config: Config) -> list[str]:
 def priority_of(config: Config, dataset: str) -> int:
     """Return the priority of a job that answers a dataset: the ID dataset comes before the shifts.
 
-    Before any other comes what questions are chosen by: the job of the ID dataset goes on with the shifts whose questions
-    are there.
+    Before any other comes what questions are chosen by, because the job of the ID dataset goes on with the shifts whose
+    questions are there.
     """
     return QUESTIONS_FIRST if dataset == CANDIDATES else int(dataset == config["study"]["id_dataset"])
 
