@@ -35,7 +35,7 @@ FULL = {
     "intervals": 300,
     "jobs": [300, 3000, 10_000],
     "trivial": [300, 3000],
-    "held": jobs.HELD_S,
+    "held": 60,
 }
 QUICK = {
     "variants": [2, 3],

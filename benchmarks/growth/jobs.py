@@ -21,8 +21,8 @@ LOG, COST = "run.log", "cost.json"
 OVERLAY = "study.yaml"
 DONE, LATER = "trivial", "later"
 """Folders of the files that trivial jobs make, and of those that are made when all of these have ended."""
-HELD_S, CORES, WAITING = 60, 2, 12
-"""Seconds for which as many jobs as there are cores then do nothing, and the jobs that wait for them."""
+CORES, WAITING = 2, 12
+"""Then as many jobs as there are cores do nothing for a while, and these jobs wait for them."""
 TRIVIAL = """
 include: "Snakefile"
 
@@ -109,10 +109,10 @@ def prepare_plan(folder: Path, jobs: int) -> int:
 
 def plan(folder: Path) -> Cost:
     """Have Snakemake plan the study in a folder, as `snakemake -n` does, and return what it took."""
-    return run_snakemake(folder, "--configfile", OVERLAY, "--cores", "2", "--dry-run")
+    return run_snakemake(folder, "--configfile", OVERLAY, "--cores", str(CORES), "--dry-run")
 
 
-def prepare_trivial(folder: Path, jobs: int, hook: str, held_s: float = HELD_S) -> None:
+def prepare_trivial(folder: Path, jobs: int, hook: str, held_s: float) -> None:
     """Write a workspace with so many jobs that do nothing, all of them ready when the run starts, and the few later."""
     folder.mkdir(parents=True)
     link_workflow(folder)

@@ -63,10 +63,15 @@ def workspace(tmp_path: Path) -> Path:
 
 def run(workspace: Path, hook: str, *arguments: str) -> str:
     """Run the slow jobs and return what was printed."""
-    (workspace / "extended.smk").write_text(EXTENDED.format(hook=hook))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "extended.smk", *arguments, "--", "slow/0", "slow/1"]
+    return run_extended(workspace, EXTENDED.format(hook=hook), *arguments, "--", "slow/0", "slow/1")
+
+
+def run_extended(workspace: Path, workflow: str, *arguments: str, status: int = 0) -> str:
+    """Run Snakemake with a workflow of the test's own, which must end with this status, and return what was printed."""
+    (workspace / "extended.smk").write_text(workflow)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "extended.smk", *arguments]
     done = subprocess.run(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == status, done.stdout
     return done.stdout
 
 
@@ -96,9 +101,6 @@ def test_a_cluster_keeps_the_limit_of_jobs_per_second(workspace: Path) -> None:
 def test_what_a_run_asks_for_is_noted_while_it_runs_and_forgotten_when_it_ends(workspace: Path, status: int) -> None:
     rule = 'include: "Snakefile"\n\n\nrule look:\n    output:\n        "seen",\n    localrule: True\n    shell:\n'
     look = f"cp {paths.ASKED} found; touch {{output}}; exit {status}"
-    (workspace / "extended.smk").write_text(f"{rule}        {look!r}\n")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "extended.smk", "--cores", "1", "--", "seen"]
-    done = subprocess.run(command, cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == status, done.stdout
+    run_extended(workspace, f"{rule}        {look!r}\n", "--cores", "1", "--", "seen", status=status)
     assert (workspace / "found").is_file()
     assert not (workspace / paths.ASKED).exists()

@@ -19,9 +19,7 @@ import torch
 from torch import nn
 
 from quantrust.artifacts.tables import read_table
-from quantrust.data.official import place_of
 from quantrust.disk import check_disk
-from quantrust.errors import QuantrustError
 from quantrust.inference.answering import DTYPES, Answerer
 from quantrust.inference.chunks import cut_into_chunks, shard_chunks
 from quantrust.inference.features_file import (
@@ -34,7 +32,7 @@ from quantrust.inference.features_file import (
 from quantrust.inference.origin import about, origin
 from quantrust.inference.pictures_kept import EncodedChunk, KeptPictures
 from quantrust.inference.preprocessing import NeededImage, open_image, preprocess_images, preprocessed_batches
-from quantrust.inference.question_check import faults_of_texts
+from quantrust.inference.question_check import refuse_unreadable
 from quantrust.inference.settings import DumpSettings
 from quantrust.inference.sizes import features_bytes
 from quantrust.inference.working_memory import require_device
@@ -200,7 +198,7 @@ def dump_features(
         # of chunks whose pictures are kept, a variant before was asked the same
         if kept.inputs(number) is None:
             worded = chunks[number].filter(pl.col("question") != "") if task.may_be_mute else chunks[number]
-            _refuse_unreadable(worded, family, processor, settings.prompt, questions_path)
+            refuse_unreadable(worded, family, processor, settings.prompt, questions_path)
     # A task may learn from the whole dataset, whichever of its chunks are answered here.
     quality = task.judge(questions["answers"].to_list())
     references = {split: part["answers"].to_list() for (split,), part in questions.group_by("split")}
@@ -237,14 +235,6 @@ def _bytes_needed(checkpoint_folder: str | Path, questions: int, settings: DumpS
     config_class = family_of(checkpoint_folder).model_class.config_class
     config = read_model_config(checkpoint_folder, config_class).get_text_config()
     return features_bytes(questions, config.hidden_size, settings.top_k or config.vocab_size)
-
-
-def _refuse_unreadable(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
-    """Raise when a question cannot be asked: a study finds it earlier, unless the table came by another way."""
-    texts = questions["question"].unique(maintain_order=True).to_list()
-    for place, fault in faults_of_texts(family, processor, prompt, texts).items():
-        first = questions.filter(pl.col("question") == texts[place])["question_id"][0]
-        raise QuantrustError(f"{place_of(path, first)} {fault}")
 
 
 def _image_batches(chunk: pl.DataFrame, images_per_batch: int) -> list[list[NeededImage]]:

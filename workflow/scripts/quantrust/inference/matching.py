@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from quantrust.artifacts.tables import read_table
-from quantrust.data.official import place_of
 from quantrust.data.queries import MOST_TOKENS, TEXT_TO_IMAGE, compared_text
 from quantrust.disk import check_disk
 from quantrust.errors import QuantrustError
@@ -33,7 +32,7 @@ from quantrust.inference.features_file import (
 from quantrust.inference.memory import Halving
 from quantrust.inference.origin import origin
 from quantrust.inference.preprocessing import NeededImage, preprocess_images, preprocessed_batches
-from quantrust.inference.question_check import faults_of_texts
+from quantrust.inference.question_check import refuse_unreadable
 from quantrust.inference.settings import MatchSettings
 from quantrust.inference.sizes import matches_bytes
 from quantrust.models.device import check_device
@@ -323,9 +322,7 @@ def dump_matches(
             "images with texts"
         )
     captions = questions.filter(question_kind=TEXT_TO_IMAGE)
-    faults = faults_of_texts(family, processor, "{question}", captions["question"].to_list())
-    for place, fault in faults.items():
-        raise QuantrustError(f"{place_of(questions_path, captions['question_id'][place])} {fault}")
+    refuse_unreadable(captions, family, processor, "{question}", questions_path)
     matcher = Matcher(family, model, processor, settings)
     quality = task.judge(questions["answers"].to_list())
     notes = origin(record, questions_path, settings, model)

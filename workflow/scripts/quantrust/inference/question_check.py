@@ -105,3 +105,24 @@ def faults_of_texts(
         elif count == 0:
             faults[place] = f"is {shown(text)}, and {model}'s tokenizer makes no token of it; reword it"
     return faults
+
+
+def refuse_unreadable(questions: pl.DataFrame, family: Family, processor: Any, prompt: str, path: str | Path) -> None:
+    """Raise when a question cannot be asked: a study finds it earlier, unless the table came by another way.
+
+    Parameters
+    ----------
+    questions : polars.DataFrame
+        Rows of a questions table.
+    family : Family
+    processor : object
+        As the family loads it.
+    prompt : str
+        The user's text around `{question}`.
+    path : str or Path
+        The table, for the message.
+    """
+    texts = questions["question"].unique(maintain_order=True).to_list()
+    for place, fault in faults_of_texts(family, processor, prompt, texts).items():
+        first = questions.filter(pl.col("question") == texts[place])["question_id"][0]
+        raise QuantrustError(f"{place_of(path, first)} {fault}")

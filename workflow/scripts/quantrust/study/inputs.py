@@ -161,9 +161,8 @@ def priority_of(config: Config, dataset: str) -> int:
 
 def priority_of_checkpoint(config: Config, model: str, scheme: str) -> int:
     """Return the priority of a job that makes a variant: first comes the one whose answers questions are chosen by."""
-    of_candidates = paths.FEATURES.format(model=model, scheme=scheme, dataset=CANDIDATES)
-    chosen = LANGUAGE_SHIFT in config["datasets"] and of_candidates == features_of_candidates(config)
-    return QUESTIONS_FIRST if chosen else 0
+    shift = config["datasets"].get(LANGUAGE_SHIFT)
+    return QUESTIONS_FIRST if shift and (model, scheme) == (shift["adversary"], UNQUANTIZED) else 0
 
 
 def id_splits(config: Config) -> tuple[str, ...]:
