@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.special import expit, logit
 
 from quantrust.artifacts.records import read_record
 from quantrust.confidence.catalogue import member_columns
@@ -27,7 +26,7 @@ class Temperature:
 
     def __call__(self, confidence: Floats) -> Floats:
         """Map confidences in [0, 1], float64 of shape (n,), to calibrated ones."""
-        return expit(_logits(confidence) * np.exp(-self.log_temperature))
+        return _sigmoid(_logits(confidence) * np.exp(-self.log_temperature))
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Platt:
 
     def __call__(self, confidence: Floats) -> Floats:
         """Map confidences in [0, 1], float64 of shape (n,), to calibrated ones."""
-        return expit(self.slope * _logits(confidence) + self.intercept)
+        return _sigmoid(self.slope * _logits(confidence) + self.intercept)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,6 @@ def fit_temperature(confidence: Floats, quality: Floats) -> Calibrator:
     Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2, on the answer's one probability
     instead of the logits of all classes, and with a soft target.
     """
-    # Imported where something is fitted: most jobs that know calibrators fit none.
     from scipy.optimize import minimize_scalar
 
     scores = _logits(confidence)
@@ -119,10 +117,10 @@ def fit_platt(confidence: Floats, quality: Floats) -> Calibrator:
         return float(np.mean(np.logaddexp(0.0, scores) - quality * scores))
 
     def slope(line: Floats) -> Floats:
-        return design @ (expit(line @ design) - quality) / quality.size
+        return design @ (_sigmoid(line @ design) - quality) / quality.size
 
     def curvature(line: Floats) -> Floats:
-        right = expit(line @ design)
+        right = _sigmoid(line @ design)
         return (design * (right * (1.0 - right))) @ design.T / quality.size
 
     found = minimize(
@@ -273,6 +271,17 @@ def calibrator_from_record(record: Mapping[str, Any], where: str) -> Calibrator:
     return calibrator
 
 
+# SciPy takes a fifth of a second to import, as long as all else in most jobs that know calibrators and use none.
+
+
+def _sigmoid(scores: Floats) -> Floats:
+    from scipy.special import expit
+
+    return expit(scores)
+
+
 def _logits(confidence: Floats) -> Floats:
+    from scipy.special import logit
+
     # Only exact zeros and ones move, to the next number that has a finite logit, so that no new ties arise.
     return logit(np.clip(confidence, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0)))
