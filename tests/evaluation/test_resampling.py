@@ -9,9 +9,12 @@ from quantrust.evaluation.summary import deploy, summarise
 RISKS, COSTS = [0.05, 0.2, 0.35], [0.5, 1.0, 10.0]
 
 
-def answers(n, decimals, seed=0):
+TENTHS, HALF_TENTHS = [0, 0.3, 0.6, 0.9, 1.0], [0, 0.25, 0.35, 0.95, 1.0]
+
+
+def answers(n, decimals, seed=0, qualities=TENTHS):
     rng = np.random.default_rng(seed)
-    quality = rng.choice([0, 0.3, 0.6, 0.9, 1.0], p=[0.2, 0.1, 0.1, 0.1, 0.5], size=n)
+    quality = rng.choice(qualities, p=[0.2, 0.1, 0.1, 0.1, 0.5], size=n)
     confidence = np.round(np.clip(0.4 * quality + 0.6 * rng.random(n), 0, 1), decimals)
     return quality, confidence, rng.integers(n // 3, size=n)
 
@@ -24,6 +27,12 @@ def test_every_resample_draws_as_many_images_as_there_are():
     assert draws.counts.mean() == 1
 
 
+def test_counts_take_two_bytes_unless_there_are_more_images_than_these_can_count():
+    few, many = (draw_images(range(images), 1, 0).counts for images in ((1 << 16) - 1, 1 << 16))
+    assert (few.dtype, many.dtype) == (np.uint16, np.int32)
+    assert [int(counts.sum()) for counts in (few, many)] == [(1 << 16) - 1, 1 << 16]
+
+
 def test_draws_depend_on_the_images_and_the_seed_not_on_the_rows():
     one, two = draw_images(["a", "b", "c"], 9, 5), draw_images(["c", "b", "a", "a"], 9, 5)
     assert (one.counts == two.counts).all()
@@ -32,9 +41,10 @@ def test_draws_depend_on_the_images_and_the_seed_not_on_the_rows():
 
 @pytest.mark.parametrize("decimals", [0, 1, 2, 12])
 @pytest.mark.parametrize("chunk", [100, 1 << 18])
-def test_every_metric_equals_itself_on_the_repeated_rows(decimals, chunk, monkeypatch):
+@pytest.mark.parametrize("qualities", [TENTHS, HALF_TENTHS])
+def test_every_metric_equals_itself_on_the_repeated_rows(decimals, chunk, qualities, monkeypatch):
     monkeypatch.setattr(resampling, "CHUNK", chunk)
-    quality, confidence, images = answers(150, decimals)
+    quality, confidence, images = answers(150, decimals, qualities=qualities)
     deployment = deploy(rank(*answers(80, decimals, seed=1)[:2]), RISKS, COSTS)
     draws = draw_images(images, 12, 2)
     ranking = rank(quality, confidence)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,7 @@ from quantrust.evaluation.metric_records import Key
 from quantrust.evaluation.metrics import BINS, CORRECT, Floats, width_bins
 from quantrust.evaluation.resampling import ImageDraws
 from quantrust.evaluation.results import Estimates, results_of
-from quantrust.evaluation.variant import Setting, check_confidences, draw_setting, whole_test_sets
+from quantrust.evaluation.variant import Setting, check_confidences, remembered_draws, whole_test_sets
 
 GROUPS_SCHEMA = pl.Schema(
     {
@@ -119,7 +118,8 @@ def break_down(
     scores = add_calibrated(scores, settings.estimators, settings.id_dataset)
     check_confidences(scores, settings.estimators, f"{model}/{scheme}")
     test_sets = list(whole_test_sets(scores, mixtures, settings.id_dataset, with_id_dataset=with_id_dataset))
-    draw = partial(draw_setting, resamples=settings.resamples, seed=settings.seed)
+    # those of every group in memory, because each estimator asks for them
+    draw = remembered_draws(settings.resamples, settings.seed)
     groups = list(_groups(test_sets))
     metrics: list[Key] = [("accuracy", None), ("ece", None), ("aurc", None)]
     metrics += [

@@ -64,6 +64,13 @@ class Ranking:
         return self.end_sums(10.0 * self.quality)
 
     @cached_property
+    def risk_tenths(self) -> Floats | NDArray[np.int32]:
+        """10 r_i of each answer, shape (n,), float64, or int32 where all are whole numbers."""
+        tenths = 10.0 - 10.0 * self.quality
+        whole = tenths.astype(np.int32)
+        return whole if np.array_equal(whole, tenths) else tenths
+
+    @cached_property
     def end_risks(self) -> Floats:
         """Mean risk of the answers up to the end of each block, shape (blocks,)."""
         return (10.0 * self.ends - self.end_tenths) / (10.0 * self.ends)

@@ -26,7 +26,7 @@ from quantrust.evaluation.metric_records import (
     asked_of,
 )
 from quantrust.evaluation.metrics import Floats, Ranking, rank
-from quantrust.evaluation.resampled_metrics import Blocks, harmonic_sums
+from quantrust.evaluation.resampled_metrics import Blocks, Counts, harmonic_sums
 
 CHUNK = 1 << 16
 """Entries of one (resamples, answers) matrix worked on at a time: 512 KiB, so that the few stay near the core."""
@@ -45,12 +45,12 @@ class ImageDraws:
     ----------
     image : ndarray of int64, shape (n,)
         The image of each answer, as an index.
-    counts : ndarray of int32, shape (resamples, images)
+    counts : ndarray of an integer dtype, shape (resamples, images)
         How often each image was drawn; each row sums to the number of images.
     """
 
     image: NDArray[np.int64]
-    counts: NDArray[np.int32]
+    counts: NDArray[np.integer[Any]]
 
     @cached_property
     def most_answers(self) -> int:
@@ -96,7 +96,8 @@ def draw_images(image_ids: ArrayLike, resamples: int, seed: int | Sequence[int])
     """
     names, image = np.unique(np.asarray(image_ids), return_inverse=True)
     rng = np.random.default_rng(seed)
-    counts = np.empty((resamples, names.size), dtype=np.int32)
+    # no image can be drawn more often than there are images
+    counts = np.empty((resamples, names.size), dtype=np.uint16 if names.size < 1 << 16 else np.int32)
     for row in counts:
         row[:] = np.bincount(rng.integers(names.size, size=names.size), minlength=names.size)
     return ImageDraws(image=image, counts=counts)
@@ -225,12 +226,11 @@ class Resampler:
             parts.append(np.stack(sums) / (10.0 * counts))
         return np.concatenate(parts)
 
-    def _weights(self, ranking: Ranking) -> Iterator[Floats]:
+    def _weights(self, ranking: Ranking) -> Iterator[Counts]:
         image = self.draws.image[ranking.order]
         rows = max(1, CHUNK // ranking.n)
         for start in range(0, len(self.draws.counts), rows):
-            # There are fewer images than answers to convert.
-            yield np.take(self.draws.counts[start : start + rows].astype(np.float64), image, axis=1)
+            yield np.take(self.draws.counts[start : start + rows].astype(np.int32), image, axis=1)
 
     def _from_sums(self, ranking: Ranking, asked: Iterable[tuple[Metric, Key, At]]) -> dict[Key, Floats]:
         """Compute the metrics that are made of sums over answers: one matrix product over images."""
