@@ -10,7 +10,7 @@ from PIL import Image
 from quantrust.artifacts.tables import read_table, table_notes, write_table
 from quantrust.bundle.write import BundleChoice, BundleSources, write_bundle
 from quantrust.confidence.scores import write_scores
-from quantrust.confidence.selector import SelectorSettings, train_selector
+from quantrust.confidence.selector_training import SelectorSettings, train_selector
 from quantrust.data.questions import SCHEMA
 from quantrust.evaluation.calibrators import add_calibrated
 from quantrust.evaluation.operating_points import (

@@ -9,7 +9,7 @@ from bundled_study import SETTINGS, Study, write
 from quantrust.artifacts.documents import writing_document
 from quantrust.artifacts.tables import read_table, write_csv, write_tables
 from quantrust.confidence.scores import write_scores
-from quantrust.confidence.selector import SelectorSettings, train_selector
+from quantrust.confidence.selector_training import SelectorSettings, train_selector
 from quantrust.data.questions import build_questions_table
 from quantrust.embedded.datasets import write_dataset
 from quantrust.evaluation.operating_points import read_operating_points, write_operating_points

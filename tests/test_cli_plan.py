@@ -18,7 +18,8 @@ from published_layout import FULL_WIDTH, model_config
 from quantrust.artifacts.tables import write_table
 from quantrust.cli import main
 from quantrust.commands import plan
-from quantrust.confidence.selector import STATES, SelectorSettings, train_selector
+from quantrust.confidence.selector import STATES
+from quantrust.confidence.selector_training import SelectorSettings, train_selector
 from quantrust.embedded.datasets import write_dataset
 from quantrust.models.model_folder import prepare_model
 from quantrust.planning.text import size, size_down

@@ -1,8 +1,10 @@
 """The Selector learns what the states say, the same way every time, and its scores carry every row."""
 
+import copy
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,19 +15,14 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
+from safetensors.torch import load_file, save_file
 
+from quantrust.artifacts.folder_record import write_record
 from quantrust.artifacts.tables import write_table
-from quantrust.confidence import scores, selector
+from quantrust.confidence import scores, selector_training
 from quantrust.confidence.scores import KEYS, write_scores
-from quantrust.confidence.selector import (
-    Dropout,
-    Selector,
-    SelectorSettings,
-    dev_images,
-    load_selector,
-    selector_confidence,
-    train_selector,
-)
+from quantrust.confidence.selector import load_selector, selector_confidence, selector_inputs
+from quantrust.confidence.selector_training import Dropout, Selector, SelectorSettings, dev_images, train_selector
 from quantrust.errors import QuantrustError
 from quantrust.inference.features_file import read_slices
 
@@ -89,12 +86,55 @@ def test_the_residual_selector_learns_what_the_states_say_too(trained):
     assert min(areas) < areas[0]
 
 
+def test_a_network_is_applied_as_it_was_trained(trained):
+    features = _features(1500, seed=1)
+    stored = load_file(trained / "selector" / "selector.safetensors")
+    inputs = torch.from_numpy(selector_inputs(features))
+    columns = selector_confidence(load_selector(trained / "selector"), features)
+    for member, name in enumerate(("selector", "selector@2")):
+        network = Selector(inputs.shape[1], SETTINGS.hidden, 0.0).eval()
+        prefix = f"plain-{member}."
+        network.load_state_dict({key.removeprefix(prefix): stored[key] for key in stored if key.startswith(prefix)})
+        with torch.no_grad():
+            expected = torch.sigmoid(network(inputs)).numpy()
+        np.testing.assert_allclose(columns[name], expected, rtol=1e-12)
+
+
+def test_an_answer_alone_has_the_confidence_that_it_has_among_others(trained):
+    features = _features(200, seed=1)
+    selectors = load_selector(trained / "selector")
+    together = selector_confidence(selectors, features)
+    for row in (0, 63, 64, 150, 199):
+        alone = selector_confidence(selectors, features[row : row + 1])
+        assert all(alone[name][0] == together[name][row] for name in together)
+
+
+def test_a_selector_that_lacks_a_weight_is_refused(trained, tmp_path):
+    folder = shutil.copytree(trained / "selector", tmp_path / "selector")
+    path = folder / "selector.safetensors"
+    tensors = load_file(path)
+    del tensors["residual-1.layers.4.bias"]
+    os.chmod(path, 0o644)
+    save_file(tensors, path)
+    write_record(folder)
+    with pytest.raises(QuantrustError, match=r"weights are missing or unexpected: residual-1\.layers\.4\.bias"):
+        load_selector(folder)
+
+
+def test_scores_of_a_selector_are_written_without_torch(trained, tmp_path):
+    """It takes longer to import than such a job takes."""
+    code = (
+        "import sys; from quantrust.confidence.scores import write_scores;"
+        "write_scores([sys.argv[1]], *sys.argv[2:], ['maxprob', 'selector']); sys.exit('torch' in sys.modules)"
+    )
+    paths = (trained / "features.parquet", trained / "selector", tmp_path / "scores.parquet")
+    subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True)
+
+
 def test_a_residual_selector_that_adds_nothing_is_maxprob_up_to_certainty(trained):
     selectors = load_selector(trained / "selector")
-    output = selectors.residuals[0].layers[-1]
-    with torch.no_grad():
-        output.weight.zero_()
-        output.bias.zero_()
+    for parameter in selectors.residuals[0].linears[-1]:
+        parameter[:] = 0
     log_probability = np.array([-30.0, -3.0, -0.7, -1e-3, -1e-6, 0.0], dtype=np.float32)
     features = _features(len(log_probability)).with_columns(joint_log_prob=pl.Series(log_probability))
     residual = selector_confidence(selectors, features)["selector-residual"]
@@ -109,12 +149,38 @@ def test_the_same_seed_trains_the_same_bytes(trained, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (trained / "selector" / name).read_bytes()
 
 
+def test_weights_move_as_the_optimizer_of_the_library_moves_them():
+    torch.manual_seed(0)
+    inputs, quality = torch.rand(9, 4, dtype=torch.float64), torch.rand(9, dtype=torch.float64)
+    network = Selector(4, 3, 0.0, np.random.default_rng(0))
+    expected = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=0.1, weight_decay=0.3)
+    step = selector_training._adamw([*network.parameters()], replace(SETTINGS, learning_rate=0.1, weight_decay=0.3))
+    for _ in range(5):
+        step((network(inputs) - quality).square().mean())
+        optimizer.zero_grad()
+        (expected(inputs) - quality).square().mean().backward()
+        optimizer.step()
+    for own, other in zip(network.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
+
+
+def test_training_imports_nothing_of_the_compiler_of_the_library(trained, tmp_path):
+    """It takes longer than to train a network."""
+    code = (
+        "import sys; from quantrust.confidence.selector_training import SelectorSettings, train_selector;"
+        f"train_selector({str(trained / 'features.parquet')!r}, {str(tmp_path / 'out')!r}, SelectorSettings(epochs=1));"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_no_network_of_one_seed_is_a_network_of_the_next(trained, tmp_path):
     train_selector(trained / "features.parquet", tmp_path / "other", replace(SETTINGS, seed=SETTINGS.seed + 1))
     found = [load_selector(folder / name) for folder, name in ((trained, "selector"), (tmp_path, "other"))]
     first, other = ([*selectors.members, *selectors.residuals] for selectors in found)
     for network in first:
-        assert not any(torch.equal(network.layers[1].weight, another.layers[1].weight) for another in other)
+        assert not any(np.array_equal(network.linears[0][0], another.linears[0][0]) for another in other)
 
 
 def test_scores_hold_every_row_and_one_column_an_estimator_and_further_member(trained, tmp_path):
@@ -153,7 +219,7 @@ def test_reading_a_few_rows_at_a_time_changes_nothing(trained, tmp_path, monkeyp
     for name in ("whole", "sliced"):
         train_selector(trained / "features.parquet", tmp_path / name, SETTINGS)
         write_scores([trained / "features.parquet"], tmp_path / name, tmp_path / f"{name}.parquet", estimators)
-        for module in (selector, scores):
+        for module in (selector_training, scores):
             monkeypatch.setattr(module, "read_slices", partial(read_slices, rows=70))
     weights = [(tmp_path / name / "selector.safetensors").read_bytes() for name in ("whole", "sliced")]
     assert weights[0] == weights[1]
@@ -175,7 +241,7 @@ def test_members_are_networks_of_their_own_and_the_ensemble_is_their_mean(traine
 def test_the_same_features_train_the_same_bytes_whatever_instructions_the_processor_has(trained, tmp_path):
     """In float32 every weight differs, and one training in ten keeps another epoch."""
     script = (
-        "import sys; from quantrust.confidence.selector import SelectorSettings, train_selector; "
+        "import sys; from quantrust.confidence.selector_training import SelectorSettings, train_selector; "
         f"train_selector(*sys.argv[1:], {SETTINGS!r})"
     )
     subprocess.run(

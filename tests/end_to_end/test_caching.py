@@ -91,7 +91,7 @@ def test_nothing_is_planned_in_a_copy_of_a_finished_study(scratch) -> None:
 
 
 def test_editing_the_selector_reruns_selectors_and_what_follows(scratch) -> None:
-    edit(scratch, "confidence/selector.py")
+    edit(scratch, "confidence/selector_training.py")
     assert scratch.plan()[0] == Counter(train_selector=VARIANTS) + SCORES
 
 

@@ -552,7 +552,7 @@ def test_every_key_of_the_default_is_explained() -> None:
 
 
 def test_settings_and_schema_have_the_same_names(config: dict) -> None:
-    from quantrust.confidence.selector import SelectorSettings
+    from quantrust.confidence.selector_training import SelectorSettings
     from quantrust.embedded.training.settings import TrainingSettings
     from quantrust.inference.settings import DumpSettings, MatchSettings
 

@@ -1,6 +1,6 @@
 """Train the Selectors of a variant, on dev or on a part of it."""
 
-from quantrust.confidence.selector import SelectorSettings, train_selector
+from quantrust.confidence.selector_training import SelectorSettings, train_selector
 from quantrust.job import job_log
 
 with job_log(snakemake.log[0]):

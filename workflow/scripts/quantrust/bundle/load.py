@@ -279,7 +279,7 @@ def _selectors(folder: Path, record: BundleRecord, hidden: int) -> Selectors | N
     if not has_learned([record.estimator]):
         return None
     selectors = load_selector(folder / SELECTOR)
-    inputs = selectors.members[0].layers[1].in_features
+    inputs = selectors.members[0].mean.size
     if inputs != 3 * hidden + 1:
         raise QuantrustError(
             f"{folder / SELECTOR}: the Selector reads {inputs} inputs, and the model has {3 * hidden + 1}; {REPAIR}"

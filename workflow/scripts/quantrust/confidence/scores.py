@@ -11,6 +11,7 @@ from quantrust.artifacts.row_groups import read_schema
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.confidence.catalogue import LEARNED, member_columns
 from quantrust.confidence.columns import confidence_columns
+from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
 from quantrust.inference.features_file import corpus_metrics_of, read_slices
 
 KEYS = ("dataset", "split", "question_id", "image_id", "answer_type", "question_kind", "quality")
@@ -61,9 +62,6 @@ def write_scores(
 
 def _learned(selector_dir: str | Path) -> tuple[tuple[str, ...], Learned]:
     """Return the columns that Selectors read, and what they say of features."""
-    # torch takes seconds to import, which a grid of hundreds of variants without a Selector would pay for each
-    from quantrust.confidence.selector import INPUTS, load_selector, selector_confidence
-
     return INPUTS, partial(selector_confidence, load_selector(selector_dir))
 
 

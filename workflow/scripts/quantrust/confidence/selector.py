@@ -4,37 +4,25 @@ An MLP with two hidden layers reads the max-pooled image and question states, th
 token, and the joint answer probability, and is trained by binary cross-entropy on the quality. One Selector
 belongs to one variant. Inputs are standardised with the training questions' moments, which are stored with the weights.
 
-The same features give the same networks on every processor. In float32 one rounds otherwise than another, which is
-enough for another epoch to have the least area on val: all is computed in float64, and the weights that come of it are
-stored as float32. What is random is drawn by NumPy: torch rounds first weights by what instructions there are, and
-drops other units on Intel's processors than on AMD's.
-
 `selector-residual` is this project's own and not the paper's: the same network, whose output is added to MaxProb's
 log-odds before the sigmoid. It starts as MaxProb and learns only what to correct, so that little data cannot make it
 forget what MaxProb knows.
+
+Here networks are applied, without torch, which takes longer to import than they take to score a study's questions.
+`quantrust.confidence.selector_training` trains them.
 """
 
-import copy
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
-from torch import nn
-from torch.nn import functional as F
 
 from quantrust.artifacts.folder_record import check_folder
-from quantrust.artifacts.folders import artifact_folder
-from quantrust.artifacts.tables import scan_table
 from quantrust.confidence.catalogue import member_name
 from quantrust.errors import QuantrustError
-from quantrust.files import write_json
-from quantrust.inference.features_file import read_slices
-from quantrust.tensor_file import write_tensors
 
 STATES = ("image_state", "question_state", "answer_state")
 INPUTS = (*STATES, "joint_log_prob")
@@ -43,117 +31,49 @@ WEIGHTS = "selector.safetensors"
 RECORD = "selector.json"
 PLAIN, RESIDUAL = "plain", "residual"
 """What the names of the networks in the file begin with."""
-ROWS_AT_ONCE = 1 << 10
-"""Questions that a network is applied to at a time, in float64."""
+LINEARS = ("layers.1", "layers.4", "layers.7")
+"""The linears of a network by their names in the file; what drops units in training lies between them."""
+ROWS_AT_ONCE = 1 << 6
+"""Questions that a network is applied to at a time, in float64. Fewer are filled up: how a product is summed depends on
+its size, and an answer alone is to have the confidence that it has among others.
+"""
 LARGEST_LOG_PROBABILITY = -(2.0**-26)
 """Of an answer whose float32 probability rounds to 1; its log-odds are 18."""
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
-class SelectorSettings:
-    """Settings of the training of Selectors; the config's `selector` section.
+class Network:
+    """Two hidden layers over standardised inputs, in float64; the output is a logit, or an addition to one.
 
     Attributes
     ----------
-    hidden : int
-        Units in each of the two hidden layers.
-    dropout : float in [0, 1)
-    learning_rate, weight_decay : float
-        Of AdamW.
-    batch_size : int
-    epochs : int
-        Upper limit; the epoch with the least area under the risk-coverage curve on val is kept.
-    patience : int
-        Epochs without improvement after which training ends.
-    members : int
-        Networks, differing in their seeds. `selector` is the first one, `selector-ensemble` the mean of all.
-        `selector-residual` is the first of as many networks of its own.
-    seed : int
-        From which those of the networks are drawn; no two networks of different seeds have the same.
+    mean, deviation : ndarray of float64, shape (inputs,)
+    linears : tuple of (ndarray of float64, ndarray of float64)
+        Weight, shape (outputs, inputs), and bias, shape (outputs,), of each of the three.
     """
 
-    hidden: int = 64
-    dropout: float = 0.5
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    batch_size: int = 256
-    epochs: int = 60
-    patience: int = 12
-    members: int = 5
-    seed: int = 0
+    mean: Floats
+    deviation: Floats
+    linears: tuple[tuple[Floats, Floats], ...]
 
+    def __call__(self, inputs: NDArray[np.float32]) -> Floats:
+        """Map inputs of shape (rows, inputs) to outputs of shape (rows,)."""
+        outputs = np.empty(len(inputs))
+        for first in range(0, len(inputs), ROWS_AT_ONCE):
+            rows = inputs[first : first + ROWS_AT_ONCE]
+            filled = np.zeros((ROWS_AT_ONCE, self.mean.size))
+            filled[: len(rows)] = rows
+            outputs[first : first + len(rows)] = self._outputs(filled)[: len(rows)]
+        return outputs
 
-class Dropout(nn.Module):
-    """Drops units in training like `torch.nn.Dropout`, the same ones on every processor.
-
-    Parameters
-    ----------
-    share : float in [0, 1)
-        Of the units.
-    rng : numpy.random.Generator, optional
-        Without one no units can be dropped.
-    """
-
-    def __init__(self, share: float, rng: np.random.Generator | None = None) -> None:
-        super().__init__()
-        self.share = share
-        self.rng = rng
-
-    def forward(self, units: torch.Tensor) -> torch.Tensor:
-        """Return the units as they are, or in training zeros and the others times 1 / (1 - share)."""
-        if not self.training or self.share == 0:
-            return units
-        if self.rng is None:
-            raise ValueError("a Selector without a generator cannot be trained")
-        # as float64: a product with bool takes three times as long
-        kept = torch.from_numpy((self.rng.random(units.shape) >= self.share).astype(np.float64))
-        return (units * kept).div_(1 - self.share)
-
-
-class Selector(nn.Module):
-    """Two hidden layers over standardised inputs, in float64; the output is a logit, or an addition to one.
-
-    Parameters
-    ----------
-    inputs, hidden : int
-    dropout : float
-    rng : numpy.random.Generator, optional
-        Draws the first weights, uniformly like `torch.nn.Linear`, and the units to drop. Without one the network is not
-        for training; its weights are zeros until they are loaded.
-    """
-
-    def __init__(self, inputs: int, hidden: int, dropout: float, rng: np.random.Generator | None = None) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
-        self.layers = nn.Sequential(
-            Dropout(dropout / 2, rng),
-            nn.Linear(inputs, hidden),
-            nn.ReLU(),
-            Dropout(dropout, rng),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            Dropout(dropout, rng),
-            nn.Linear(hidden, 1),
-        )
-        self.double()
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
-        if rng is not None:
-            self._draw(rng)
-
-    @torch.no_grad()
-    def _draw(self, rng: np.random.Generator) -> None:
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                bound = layer.in_features**-0.5
-                for parameter in (layer.weight, layer.bias):
-                    parameter.copy_(torch.from_numpy(rng.uniform(-bound, bound, parameter.shape)))
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map inputs of shape (batch, inputs), of any float dtype, to float64 outputs of shape (batch,)."""
-        standardised = inputs.to(torch.float64, copy=True).sub_(self.mean).div_(self.deviation)
-        return self.layers(standardised).squeeze(-1)
+    def _outputs(self, inputs: Floats) -> Floats:
+        *hidden, (weight, bias) = self.linears
+        units = (inputs - self.mean) / self.deviation
+        for hidden_weight, hidden_bias in hidden:
+            units = np.maximum(units @ hidden_weight.T + hidden_bias, 0.0)
+        return (units @ weight.T + bias)[:, 0]
 
 
 @dataclass(frozen=True)
@@ -162,256 +82,61 @@ class Selectors:
 
     Attributes
     ----------
-    members : list of Selector
+    members : list of Network
         The first is `selector`; their mean is `selector-ensemble`.
-    residuals : list of Selector
+    residuals : list of Network
         Networks whose output is added to MaxProb's log-odds; with the first, that is `selector-residual`.
     """
 
-    members: list[Selector]
-    residuals: list[Selector]
+    members: list[Network]
+    residuals: list[Network]
 
 
-@dataclass(frozen=True)
-class _Questions:
-    """A network's inputs (float32), MaxProb's log-odds, and the quality to train on (float64)."""
-
-    inputs: torch.Tensor
-    log_odds: torch.Tensor
-    quality: torch.Tensor
+def selector_inputs(features: pl.DataFrame) -> NDArray[np.float32]:
+    """Return the inputs of features rows, shape (rows, 3 * hidden + 1)."""
+    states = [features[name].to_numpy().astype(np.float32) for name in STATES]
+    probability = np.exp(features["joint_log_prob"].to_numpy().astype(np.float64)).astype(np.float32)
+    return np.concatenate([*states, probability[:, None]], axis=1)
 
 
-def selector_inputs(features: pl.DataFrame) -> torch.Tensor:
-    """Return the inputs of features rows, float32, shape (rows, 3 * hidden + 1)."""
-    states = [torch.from_numpy(features[name].to_numpy().astype(np.float32)) for name in STATES]
-    probability = torch.from_numpy(np.exp(features["joint_log_prob"].to_numpy().astype(np.float64)).astype(np.float32))
-    return torch.cat([*states, probability[:, None]], dim=1)
-
-
-def log_odds(features: pl.DataFrame) -> torch.Tensor:
-    """Return the log-odds of MaxProb, float64, shape (rows,); where it is 1, those of the nearest probability below."""
-    log_probability = torch.from_numpy(features["joint_log_prob"].to_numpy().astype(np.float64))
-    log_probability = log_probability.clamp_max(LARGEST_LOG_PROBABILITY)
-    return log_probability - torch.log(-torch.expm1(log_probability))
-
-
-def _area_under_risk_coverage(confidence: np.ndarray, quality: np.ndarray) -> float:
-    """Area for choosing an epoch: mean risk over all coverages, ties in row order."""
-    risk = 1 - quality[np.argsort(-confidence, kind="stable")]
-    return float(np.mean(np.cumsum(risk) / np.arange(1, len(risk) + 1)))
-
-
-def _train_network(
-    train: _Questions, val: _Questions, settings: SelectorSettings, member: int, *, residual: bool = False
-) -> tuple[Selector, list[dict[str, float | None]]]:
-    """Train one network; return the best epoch's and the curve.
-
-    With `residual` the output is added to MaxProb's log-odds. It then begins at zero everywhere, which is MaxProb
-    itself and stands in the curve as epoch 0: no epoch that is worse on val is kept.
-    """
-    # Of both numbers together: counted up from the seed, members of one would be members of the next.
-    rng = np.random.default_rng([settings.seed, member])
-    network = Selector(train.inputs.shape[1], settings.hidden, settings.dropout, rng)
-    mean, deviation = _moments(train.inputs)
-    network.mean.copy_(mean)
-    network.deviation.copy_(deviation.clamp_min(1e-3))
-    offset = train.log_odds if residual else torch.zeros_like(train.log_odds)
-
-    def area() -> float:
-        confidence = _confidence(network, val.inputs, val.log_odds if residual else None)
-        return _area_under_risk_coverage(confidence, val.quality.numpy())
-
-    best, best_epoch, curve = float("inf"), 0, []
-    if residual:
-        output = network.layers[-1]
-        torch.nn.init.zeros_(output.weight)
-        torch.nn.init.zeros_(output.bias)
-        best = area()
-        curve.append({"epoch": 0, "train_loss": None, "val_aurc": best})
-    best_state = copy.deepcopy(network.state_dict())
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    for epoch in range(1, settings.epochs + 1):
-        network.train()
-        total = 0.0
-        for rows in torch.from_numpy(rng.permutation(len(train.inputs))).split(settings.batch_size):
-            logits = network(train.inputs[rows]) + offset[rows]
-            loss = F.binary_cross_entropy_with_logits(logits, train.quality[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(rows)
-        found = area()
-        curve.append({"epoch": epoch, "train_loss": total / len(train.inputs), "val_aurc": found})
-        if found < best:
-            best, best_epoch, best_state = found, epoch, copy.deepcopy(network.state_dict())
-        elif epoch - best_epoch >= settings.patience:
-            break
-    network.load_state_dict(best_state)
-    return network, curve
-
-
-def _moments(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation of each input in float64, a slice of the rows at a time."""
-    mean = sum(rows.double().sum(dim=0) for rows in inputs.split(ROWS_AT_ONCE)) / len(inputs)
-    squares = sum((rows.double() - mean).square().sum(dim=0) for rows in inputs.split(ROWS_AT_ONCE))
-    return mean, (squares / max(1, len(inputs) - 1)).sqrt()
-
-
-@torch.no_grad()
-def _confidence(network: Selector, inputs: torch.Tensor, offset: torch.Tensor | None = None) -> np.ndarray:
-    """Return the confidence of a network, float64 in [0, 1], shape (rows,)."""
-    network.eval()
-    outputs = torch.cat([network(rows) for rows in inputs.split(ROWS_AT_ONCE)])
-    return torch.sigmoid(outputs if offset is None else outputs + offset).numpy()
-
-
-def dev_images(images: Sequence[str], labels: int, seed: int) -> set[str]:
-    """Draw the images of a part of dev: the fewest, in a random order, that have so many questions.
-
-    Of the same seed a larger part contains a smaller one.
-
-    Parameters
-    ----------
-    images : sequence of str
-        The image of each question.
-    labels : int
-        Questions, at least 1.
-    seed : int
-        Of the Selector.
-
-    Raises
-    ------
-    QuantrustError
-        If there are fewer questions.
-    """
-    if labels > len(images):
-        raise QuantrustError(
-            f"dev has {len(images):,} questions, but selector.learning_curve asks for {labels:,}; expected numbers up "
-            "to that of dev"
-        )
-    counts = Counter(images)
-    # Of three numbers, so that it is the generator of no network.
-    order = np.random.default_rng([seed, 0, 1]).permutation(sorted(counts)).tolist()
-    needed = int(np.searchsorted(np.cumsum([counts[image] for image in order]), labels)) + 1
-    return set(order[:needed])
-
-
-def _part_of_dev(path: str | Path, labels: int, seed: int) -> pl.Expr:
-    """Return whether a row is in a part of dev, or in no split that a part is taken of."""
-    in_dev = pl.col("split") == "dev"
-    images = scan_table(path).filter(in_dev).select("image_id").collect()["image_id"].to_list()
-    return ~in_dev | pl.col("image_id").is_in(list(dev_images(images, labels, seed)))
-
-
-def _read_splits(path: str | Path, *splits: str, wanted: pl.Expr | None = None) -> list[_Questions]:
-    """Read the questions of splits, a slice of the file at a time into the places that they take in the end."""
-    wanted = pl.lit(True) if wanted is None else wanted
-    counts = dict(scan_table(path).filter(wanted).group_by("split").len().collect().iter_rows())
-    for split in splits:
-        if split not in counts:
-            raise QuantrustError(
-                f"{path} holds no questions of split {split!r}, which the Selector needs; check the dataset's splits"
-            )
-    width = selector_inputs(scan_table(path).select(INPUTS).head(1).collect()).shape[1]
-    found = {
-        split: _Questions(
-            torch.empty(counts[split], width),
-            torch.empty(counts[split], dtype=torch.float64),
-            torch.empty(counts[split], dtype=torch.float64),
-        )
-        for split in splits
-    }
-    starts = dict.fromkeys(splits, 0)
-    for features in read_slices(path, [*INPUTS, "quality", "split", "image_id"]):
-        for split, questions in found.items():
-            rows = features.filter(pl.col("split") == split, wanted)
-            places = slice(starts[split], starts[split] + rows.height)
-            starts[split] = places.stop
-            questions.inputs[places] = selector_inputs(rows)
-            questions.log_odds[places] = log_odds(rows)
-            questions.quality[places] = torch.from_numpy(rows["quality"].to_numpy().astype(np.float64))
-    return list(found.values())
-
-
-def train_selector(
-    features_path: str | Path, out_dir: str | Path, settings: SelectorSettings, labels: int | None = None
-) -> None:
-    """Train the Selectors of one variant on dev, choosing epochs on val.
-
-    Parameters
-    ----------
-    features_path : str or Path
-        Features of the in-distribution dataset, with the splits `dev` and `val`.
-    out_dir : str or Path
-        Gets `selector.safetensors` (all members) and `selector.json` (settings, curves).
-    settings : SelectorSettings
-    labels : int, optional
-        Train on a part of dev that has at least so many questions; see `dev_images`. By default on all.
-
-    Raises
-    ------
-    QuantrustError
-        If either split is empty, or dev has fewer questions than `labels`.
-    """
-    wanted = None if labels is None else _part_of_dev(features_path, labels, settings.seed)
-    train, val = _read_splits(features_path, "dev", "val", wanted=wanted)
-    trained, residuals = (
-        [_train_network(train, val, settings, member, residual=residual) for member in range(settings.members)]
-        for residual in (False, True)
-    )
-    networks = {
-        f"{kind}-{member}": network
-        for kind, found in ((PLAIN, trained), (RESIDUAL, residuals))
-        for member, (network, _) in enumerate(found)
-    }
-    with artifact_folder(out_dir) as folder:
-        tensors = {
-            f"{name}.{key}": value.float()
-            for name, network in networks.items()
-            for key, value in network.state_dict().items()
-        }
-        write_tensors(folder / WEIGHTS, tensors)
-        write_json(
-            folder / RECORD,
-            {
-                "inputs": train.inputs.shape[1],
-                "settings": asdict(settings),
-                "train_questions": len(train.quality),
-                "val_questions": len(val.quality),
-                "curves": [curve for _, curve in trained],
-                "residual_curves": [curve for _, curve in residuals],
-            },
-        )
+def log_odds(features: pl.DataFrame) -> Floats:
+    """Return the log-odds of MaxProb, shape (rows,); where it is 1, those of the nearest probability below."""
+    log_probability = np.minimum(features["joint_log_prob"].to_numpy().astype(np.float64), LARGEST_LOG_PROBABILITY)
+    return log_probability - np.log(-np.expm1(log_probability))
 
 
 def load_selector(folder: str | Path) -> Selectors:
     """Load the networks of a trained Selector; fails on any damage and any missing or unexpected weight."""
     check_folder(folder)
-    with safe_open(Path(folder) / WEIGHTS, framework="pt") as handle:
-        tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
-    states: dict[str, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        network, key = name.split(".", 1)
-        states.setdefault(network, {})[key] = value
-    networks = {}
-    for name, state in states.items():
-        hidden, inputs = state["layers.1.weight"].shape
-        network = Selector(inputs, hidden, dropout=0.0)
-        network.load_state_dict(state, strict=True)
-        networks[name] = network.eval()
-    numbers = range(len(networks) // 2)
-    return Selectors(*([networks[f"{kind}-{member}"] for member in numbers] for kind in (PLAIN, RESIDUAL)))
+    path = Path(folder) / WEIGHTS
+    with safe_open(path, framework="np") as handle:
+        tensors = {name: handle.get_tensor(name).astype(np.float64) for name in handle.keys()}  # noqa: SIM118 - no dict
+    names = list(dict.fromkeys(name.split(".", 1)[0] for name in tensors))
+    parts = ("mean", "deviation", *(f"{linear}.{part}" for linear in LINEARS for part in ("weight", "bias")))
+    if wrong := tensors.keys() ^ {f"{name}.{part}" for name in names for part in parts}:
+        raise QuantrustError(f"{path}: weights are missing or unexpected: {', '.join(sorted(wrong))}; train it again")
+
+    def network(name: str) -> Network:
+        linears = [(tensors[f"{name}.{linear}.weight"], tensors[f"{name}.{linear}.bias"]) for linear in LINEARS]
+        return Network(tensors[f"{name}.mean"], tensors[f"{name}.deviation"], tuple(linears))
+
+    numbers = range(len(names) // 2)
+    return Selectors(*([network(f"{kind}-{member}") for member in numbers] for kind in (PLAIN, RESIDUAL)))
 
 
-def selector_confidence(selectors: Selectors, features: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Return a confidence column for each of `quantrust.confidence.catalogue.LEARNED` and for each member, float64."""
+def selector_confidence(selectors: Selectors, features: pl.DataFrame) -> dict[str, Floats]:
+    """Return a confidence column for each of `quantrust.confidence.catalogue.LEARNED` and for each member."""
     inputs, offset = selector_inputs(features), log_odds(features)
-    members = [_confidence(network, inputs) for network in selectors.members]
-    residuals = [_confidence(network, inputs, offset) for network in selectors.residuals]
+    members = [_sigmoid(network(inputs)) for network in selectors.members]
+    residuals = [_sigmoid(network(inputs) + offset) for network in selectors.residuals]
     return {
         "selector-ensemble": np.mean(members, axis=0),
         **{member_name("selector", member): column for member, column in enumerate(members)},
         **{member_name("selector-residual", member): column for member, column in enumerate(residuals)},
     }
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    # of the logit of a confidence that rounds to 0 the exponential is infinite
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-logits))
