@@ -24,8 +24,9 @@ from quantrust.inference.decoding import can_share, decode_greedily, read_images
 from quantrust.inference.features import dump_features
 from quantrust.inference.question_check import faults_of_texts
 from quantrust.inference.settings import DumpSettings
+from quantrust.models import family as family_module
 from quantrust.models.components import STACKS
-from quantrust.models.family import Role
+from quantrust.models.family import Family, Role
 from quantrust.models.loading import family_of, load_model
 from quantrust.models.model_folder import prepare_model
 from quantrust.models.processor_settings import blocks_in_connector, published_image_tokens
@@ -113,6 +114,25 @@ def test_the_tokens_of_an_image_are_known_from_the_source(made, loaded, shapes):
     placeholders = family.preprocess(processor, shapes).placeholders
     around = {token for text in placeholders for token in family.reserved_tokens(processor) if token in text}
     assert {token for token in around if "_col_" not in token} <= {*tokens}
+
+
+def test_a_prompt_is_tokenized_once_and_again_when_too_many_were_kept(loaded, monkeypatch):
+    family, _, processor = loaded
+    tokenize, asked = Family._tokenize, []
+
+    def noting(processor, prompts):
+        asked.append(len(prompts))
+        return tokenize(processor, prompts)
+
+    monkeypatch.setattr(Family, "_tokenize", staticmethod(noting))
+    questions = ["what is two 3 red", "is it a red 3 or two", "what is two 3 red"]
+    counts = family.question_tokens(processor, questions, PROMPT)
+    assert counts[0] == counts[2] == family.question_tokens(processor, questions[:1], PROMPT)[0]
+    assert asked == [2]
+    monkeypatch.setattr(family_module, "_KEPT_TOKENS", 0)
+    family.question_tokens(processor, ["a question of its own: is it 3"], PROMPT)
+    assert family.question_tokens(processor, questions, PROMPT) == counts
+    assert asked == [2, 1, 2]
 
 
 def test_no_text_of_a_user_may_hold_a_token_that_would_be_read_as_part_of_the_prompt(made, loaded, shapes):

@@ -125,7 +125,10 @@ class Answerer:
     ) -> Iterator[tuple[list[int], Callable[[list[int]], dict[str, list[Any]]]]]:
         """Yield batches of questions by their places, and what answers the questions of such places."""
         size = self.settings.batch_size
-        asked = self.processor.tokenizer(questions, add_special_tokens=False)["input_ids"]
+        distinct = [*dict.fromkeys(questions)]
+        tokens = self.processor.tokenizer(distinct, add_special_tokens=False)["input_ids"]
+        tokens_of = dict(zip(distinct, map(len, tokens), strict=True))
+        asked = [tokens_of[question] for question in questions]
 
         def answer(places: list[int], read: Prefixes | None = None, rows: Mapping[int, int] | None = None) -> Any:
             if read is not None and rows is not None:
@@ -138,7 +141,7 @@ class Answerer:
             about.setdefault(id(image), []).append(place)
         if not self.shares or len(about) == len(images):
             # the rest of a prompt is the same for all
-            lengths = [len(ids) + len(image.features) for ids, image in zip(asked, images, strict=True)]
+            lengths = [own + len(image.features) for own, image in zip(asked, images, strict=True)]
             for batch in batch_by_length(lengths, size):
                 yield batch, answer
             return
@@ -156,7 +159,7 @@ class Answerer:
             for numbers, prefixes in self.halving.run(read, some, where, "images", lambda k: names[groups[k][0]]):
                 rows = {place: row for row, number in enumerate(numbers) for place in groups[number]}
                 places = [*rows]
-                for batch in batch_by_length([len(asked[place]) for place in places], size):
+                for batch in batch_by_length([asked[place] for place in places], size):
                     yield [places[k] for k in batch], partial(answer, read=prefixes, rows=rows)
 
     def _columns(self, decoded: Decoded) -> dict[str, list[Any]]:

@@ -36,6 +36,11 @@ LAYER_KINDS: tuple[tuple[tuple[type[nn.Module], ...], Literal["linear", "embeddi
 _RESERVED: WeakKeyDictionary[Any, dict[str, list[str]]] = WeakKeyDictionary()
 """What `Family.reserved_tokens` returned, by tokenizer and family: some vocabularies have thousands of added tokens."""
 
+_PROMPTS: WeakKeyDictionary[Any, "dict[tuple[str, ...], Tokenized]"] = WeakKeyDictionary()
+"""Tokenized prompts by tokenizer, and by what they are put together from: one question is asked about many images."""
+_KEPT_TOKENS = 1 << 20
+"""Of the prompts of a tokenizer, at most so many tokens are kept, 16 bytes each. Then it begins anew."""
+
 
 class Role(IntEnum):
     """What a token of a prompt is: padding, an image feature, template text, the answer, or the question itself."""
@@ -45,6 +50,10 @@ class Role(IntEnum):
     TEXT = 2
     ANSWER = 3
     QUESTION = 4
+
+
+Tokenized = tuple[tuple[int, ...], tuple[Role, ...]]
+"""The token ids of a prompt, and their roles."""
 
 
 @dataclass(frozen=True)
@@ -560,17 +569,15 @@ class Family(ABC):
         for k, (ids, role) in enumerate(prompts):
             if answers is not None:
                 answer_ids = self.answer_tokens(processor, answers[k])
-                ids, role = ids + answer_ids, role + [Role.ANSWER] * len(answer_ids)
+                ids, role = (*ids, *answer_ids), (*role, *[Role.ANSWER] * len(answer_ids))
             rows.append(ids)
             roles.append(role)
         length = max(len(ids) for ids in rows)
         device = next(model.parameters()).device
         padding = processor.tokenizer.pad_token_id
-        token_ids = torch.tensor([[padding] * (length - len(ids)) + ids for ids in rows], device=device)
+        token_ids = torch.tensor([(padding,) * (length - len(ids)) + ids for ids in rows], device=device)
         role_ids = torch.tensor(
-            [[int(Role.PAD)] * (length - len(role)) + [int(r) for r in role] for role in roles],
-            dtype=torch.int8,
-            device=device,
+            [(Role.PAD,) * (length - len(role)) + role for role in roles], dtype=torch.int8, device=device
         )
         embeds = model.get_submodule(self.embedding)(token_ids)
         features = torch.cat([image.features for image in images]).to(embeds)
@@ -626,25 +633,37 @@ class Family(ABC):
 
     def _tokenized(
         self, processor: Any, questions: list[str], placeholders: list[str], template: str
-    ) -> Iterator[tuple[list[int], list[Role]]]:
-        """Yield the token ids of each prompt, and their roles."""
+    ) -> list[Tokenized]:
+        """Return the token ids of each prompt, and their roles."""
         before, after = self.prompt_frame(processor, template)
         image_token = self.image_token(processor)
-        image_id = processor.tokenizer.convert_tokens_to_ids(image_token)
+        kept = _PROMPTS.setdefault(processor.tokenizer, {})
+        keys = [(before, after, image_token, *prompt) for prompt in zip(questions, placeholders, strict=True)]
+        found = {key: kept[key] for key in keys if key in kept}
+        if new := [key for key in dict.fromkeys(keys) if key not in found]:
+            found |= zip(new, self._tokenize(processor, new), strict=True)
+            if sum(len(ids) for ids, _ in kept.values()) > _KEPT_TOKENS:
+                kept.clear()
+            kept.update((key, found[key]) for key in new)
+        return [found[key] for key in keys]
+
+    @staticmethod
+    def _tokenize(processor: Any, prompts: list[tuple[str, ...]]) -> Iterator[Tokenized]:
+        """Yield the token ids and roles of prompts, each what comes before and after, image token, question, image."""
+        image_id = processor.tokenizer.convert_tokens_to_ids(prompts[0][2])
         texts, spans = [], []
-        for question, placeholder in zip(questions, placeholders, strict=True):
+        for before, after, image_token, question, placeholder in prompts:
             head = before.replace(image_token, placeholder)
             texts.append(head + question + after)
             spans.append((len(head), len(head) + len(question)))
         encoded = processor.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-        for ids, offsets, span in zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True):
-            start, stop = span
+        for ids, offsets, (start, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True):
             yield (
-                ids,
-                [
+                tuple(ids),
+                tuple(
                     Role.IMAGE if token == image_id else Role.QUESTION if first < stop and last > start else Role.TEXT
                     for token, (first, last) in zip(ids, offsets, strict=True)
-                ],
+                ),
             )
 
     def prompt_frame(self, processor: Any, template: str) -> tuple[str, str]:
