@@ -34,16 +34,16 @@ onstart:
     # workflow that uses this one as a module wants these lines itself.
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
-    # So that the job of one dataset goes on with what else this run asks its variant.
-    dumps.note_asked(str(job.output[0]) for job in workflow.dag.needrun_jobs() if job.rule.name == "dump_features")
+    # So that jobs that run a model go on with what else this run asks of it.
+    asked.note_asked(str(path) for job in workflow.dag.needrun_jobs() for path in job.output)
 
 
 onsuccess:
-    dumps.forget_asked()
+    asked.forget_asked()
 
 
 onerror:
-    dumps.forget_asked()
+    asked.forget_asked()
 
 
 rule all:

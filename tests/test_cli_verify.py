@@ -49,7 +49,7 @@ datasets:
 # Laid over the study above: cells of a grid are made together where no dataset is sharded.
 UNSHARDED = "features: {shards: 1}"
 # What waits for its own job belongs to no study yet: the job that takes it reads it back.
-WAITING = {"MADE_CELL", "MADE_FEATURES", "ASKED"}
+WAITING = {"MADE_CELL", "MADE_CHECKPOINT", "MADE_FEATURES", "ASKED"}
 PATTERNS = {
     name: value
     for name, value in vars(paths).items()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import polars as pl
 import pytest
 
 from quantrust.artifacts.folder_record import write_record
+from quantrust.artifacts.made_early import locked, waits
 from quantrust.artifacts.tables import read_table, write_table
 from quantrust.errors import QuantrustError
 from quantrust.inference import features as features_module
+from quantrust.inference import preprocessing
 from quantrust.inference.dump_job import answer_datasets
 from quantrust.inference.dumps import Dump
 from quantrust.inference.features import dump_features
-from quantrust.inference.made_early import locked, waits
+from quantrust.inference.preprocessing import preprocess_images
 from quantrust.inference.settings import DumpSettings
 from quantrust.tasks.task import load_task
 
@@ -37,7 +40,7 @@ def dumps(variants, tmp_path: Path) -> list[Dump]:
                 questions=str(path),
                 images=(str(variant.questions.parent),),
                 given={"settings": SETTINGS, "task": "vqa", "code": []},
-                features=str(tmp_path / "features" / f"{name}.parquet"),
+                place=str(tmp_path / "features" / f"{name}.parquet"),
                 made=str(tmp_path / "made" / name),
             )
         )
@@ -65,7 +68,7 @@ def test_answers_that_another_job_made_have_the_bytes_of_their_own_job(dumps, an
     first, second, third = dumps
     answer(first, second, third)
     assert answered == ["first", "second", "third"]
-    assert Path(first.features).is_file() and not Path(second.features).exists()
+    assert Path(first.place).is_file() and not Path(second.place).exists()
     answer(second, third)
     answer(third)
     assert answered == ["first", "second", "third"]
@@ -73,7 +76,7 @@ def test_answers_that_another_job_made_have_the_bytes_of_their_own_job(dumps, an
     for dump in dumps:
         alone = tmp_path / "alone.parquet"
         dump_features(dump.checkpoint, dump.questions, alone, DumpSettings(**SETTINGS), load_task("vqa"))
-        assert Path(dump.features).read_bytes() == alone.read_bytes()
+        assert Path(dump.place).read_bytes() == alone.read_bytes()
 
 
 def test_what_waits_is_taken_only_where_it_is_what_the_job_would_make(dumps, answered):
@@ -84,19 +87,19 @@ def test_what_waits_is_taken_only_where_it_is_what_the_job_would_make(dumps, ans
     changed = replace(third, given={**third.given, "settings": {**SETTINGS, "max_new_tokens": 1}})
     answer(changed)
     assert answered == ["first", "second", "third", "second", "third"]
-    assert [pl.read_parquet(dump.features).height for dump in (second, changed)] == [2, 4]
-    assert pl.read_parquet(changed.features)["token_ids"].list.len().max() == 1
+    assert [pl.read_parquet(dump.place).height for dump in (second, changed)] == [2, 4]
+    assert pl.read_parquet(changed.place)["token_ids"].list.len().max() == 1
 
 
 def test_damaged_answers_that_wait_are_made_again(dumps, answered):
     first, second, _ = dumps
     answer(first, second)
-    path = Path(second.made, "features.parquet")
+    path = Path(second.made, "second.parquet")
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     answer(second)
     assert answered == ["first", "second", "second"]
-    assert Path(second.features).read_bytes() == whole
+    assert Path(second.place).read_bytes() == whole
 
 
 def test_another_dataset_that_cannot_be_answered_is_left_to_its_own_job(dumps, caplog, tmp_path):
@@ -104,7 +107,7 @@ def test_another_dataset_that_cannot_be_answered_is_left_to_its_own_job(dumps, c
     wrong = tmp_path / "questions" / "second.parquet"
     write_table(read_table(wrong).with_columns(question=pl.lit("a <image>")), wrong)
     answer(first, second, third)
-    assert Path(first.features).is_file()
+    assert Path(first.place).is_file()
     assert [waits(dump.made, dump.key()) for dump in (second, third)] == [False, True]
     assert "second.parquet is left to its own job:" in caplog.text
     with pytest.raises(QuantrustError, match="holds '<image>'"):
@@ -120,16 +123,53 @@ def test_what_another_job_makes_is_left_to_it_and_nothing_is_begun_when_the_time
     assert answered == ["first", "third"]
 
 
+def test_a_job_whose_answers_another_one_makes_goes_on_before_it_waits(dumps, answered):
+    first, second, third = dumps
+
+    def others():
+        yield second
+        # the other job gives up
+        other.close()
+        yield third
+
+    other = ExitStack()
+    other.enter_context(locked(first.made, wait=False))
+    answer_datasets(first, others)
+    assert answered == ["second", "third", "first"]
+    assert Path(first.place).is_file()
+
+
 def test_what_its_own_job_left_since_the_run_began_is_not_made_again(dumps, answered):
     """It may end between the look for it and the lock."""
     first, second, _ = dumps
     answer(second)
-    ended = Path(second.features).stat().st_mtime_ns
+    ended = Path(second.place).stat().st_mtime_ns
     answer(first, replace(second, begun=ended))
     assert answered == ["second", "first"] and not Path(second.made).exists()
     # what an earlier run left is made anew
     answer(first, replace(second, begun=ended + 1))
     assert answered == ["second", "first", "first", "second"]
+
+
+def test_variants_that_are_asked_the_same_preprocess_each_picture_once(dumps, tmp_path, monkeypatch):
+    first, *_ = dumps
+    counts = []
+
+    def noting(family, processor, images, *more):
+        counts.append(len(images))
+        return preprocess_images(family, processor, images, *more)
+
+    monkeypatch.setattr(preprocessing, "preprocess_images", noting)
+    other = replace(first, place=str(tmp_path / "other" / "first.parquet"), made=str(tmp_path / "made" / "other"))
+    worded = replace(other, given={**first.given, "task": "vqa", "settings": {**SETTINGS, "prompt": "Say: {question}"}})
+    answer(first, other)
+    answer(other)
+    pictures = read_table(first.questions)["image"].n_unique()
+    assert sum(counts) == pictures
+    assert Path(first.place).read_bytes() == Path(other.place).read_bytes()
+    # another prompt is another question, and nothing is taken over
+    answer(first, worded)
+    assert sum(counts) == 3 * pictures
 
 
 def test_a_changed_variant_is_asked_again(dumps, answered, tmp_path):

@@ -378,10 +378,10 @@ def test_a_shard_needs_room_for_the_others_and_for_the_file_that_they_are_gather
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
-    whole, shared = refused(), refused(shard=2, shards=3)
+    whole, shared = refused(), refused(shard=(2, 3))
     assert shared == pytest.approx(2 * whole, rel=0.01)
     (tmp_path / "1-of-3.parquet").write_bytes(bytes(20_000))
-    assert refused(shard=2, shards=3) == pytest.approx(shared - 2e-5, abs=1e-7)
+    assert refused(shard=(2, 3)) == pytest.approx(shared - 2e-5, abs=1e-7)
 
 
 def ask(variant, folder, *texts):
@@ -463,7 +463,7 @@ def test_captions_add_to_the_metric_of_their_split(variants, tmp_path):
     asked = tmp_path / "captions.parquet"
     write_table(questions.with_columns(answers=pl.Series(references)), asked)
     paths = [tmp_path / "whole.parquet", *(tmp_path / f"{shard}.parquet" for shard in (1, 2))]
-    for path, how in zip(paths, ({}, {"shard": 1, "shards": 2}, {"shard": 2, "shards": 2}), strict=True):
+    for path, how in zip(paths, ({}, {"shard": (1, 2)}, {"shard": (2, 2)}), strict=True):
         dump_features(variant.checkpoint, asked, path, BATCHED, task, **how)
     found = read(paths[0])
     own = dict(zip(questions["question_id"], references, strict=True))

@@ -18,9 +18,7 @@ SETTINGS = DumpSettings(max_new_tokens=3, top_k=4, batch_size=5, images_per_batc
 def dump_shards(variant, folder, shards, settings=SETTINGS):
     paths = [folder / f"{shard}-of-{shards}.parquet" for shard in range(1, shards + 1)]
     for shard, path in enumerate(paths, start=1):
-        dump_features(
-            variant.checkpoint, variant.questions, path, settings, load_task("vqa"), shard=shard, shards=shards
-        )
+        dump_features(variant.checkpoint, variant.questions, path, settings, load_task("vqa"), shard=(shard, shards))
     return paths
 
 

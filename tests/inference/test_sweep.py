@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from quantrust.artifacts.folder_record import write_record
+from quantrust.artifacts.made_early import locked
 from quantrust.errors import QuantrustError
 from quantrust.files import sha256
 from quantrust.inference import features as features_module
 from quantrust.inference import sweep
 from quantrust.inference.cells import Cell, take
 from quantrust.inference.features import dump_features
-from quantrust.inference.made_early import locked
 from quantrust.inference.settings import DumpSettings
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import resolve_scheme

@@ -17,7 +17,7 @@ from quantrust.report.contents import (
     is_in_the_paper,
     learning_estimators,
 )
-from quantrust.study import cells, contents, digests, dumps, inputs, jobs, paths, settings
+from quantrust.study import asked, cells, checkpoints, contents, digests, dumps, inputs, jobs, paths, settings
 from quantrust.study.config import study_config
 from quantrust.study.digests import script_code as code
 from quantrust.study.places import from_here
@@ -60,13 +60,13 @@ def of(function):
     """A function of the study as Snakemake calls it: it takes those of a job's wildcards that it names."""
     names = [*inspect.signature(function).parameters][1:]
 
-    def asked(wildcards):
+    def of_job(wildcards):
         try:
             return function(config, *(getattr(wildcards, name) for name in names))
         except QuantrustError as error:
             stop(error)
 
-    return asked
+    return of_job
 
 
 def of_variants(pattern):

@@ -11,7 +11,7 @@ rule check_questions:
     log:
         "logs/check_questions/{model}/{dataset}.log",
     # Before models are quantized, which no check depends on.
-    priority: 1
+    priority: inputs.QUESTIONS_FIRST
     conda:
         "../../envs/torch.yaml"
     threads: 1
@@ -28,8 +28,8 @@ rule check_questions:
         "../scripts/check_questions.py"
 
 
-# The job of a dataset goes on with others that the same run asks the variant, whose own jobs then find them. No byte
-# depends on who made them.
+# The job of a dataset goes on with others that the same run asks the variant, and then with other variants of the model.
+# Their own jobs find what it made. No byte depends on who made it.
 rule dump_features:
     input:
         checkpoint=paths.CHECKPOINT,

@@ -13,7 +13,7 @@ rule prepare_model:
     wildcard_constraints:
         model=one_of(contents.models_with(config, "source")),
     # What is wrong between a model and its questions is found before anything long runs.
-    priority: 1
+    priority: inputs.QUESTIONS_FIRST
     conda:
         "../../envs/torch.yaml"
     threads: 1

@@ -27,6 +27,8 @@ rule build_calibration:
         "../scripts/build_calibration.py"
 
 
+# The job of a scheme goes on with others that the same run asks of the model, whose own jobs then find them. No byte
+# depends on who made a checkpoint.
 rule quantize_model:
     input:
         model=paths.MODEL,
@@ -51,9 +53,8 @@ rule quantize_model:
         runtime=60,
     params:
         code=of(digests.quantization_code),
-        family_code=of(digests.family_code),
-        table=of(settings.scheme_table),
-        device=config["compute"]["device"],
+        given=of(checkpoints.checkpoint_given),
+        made=paths.MADE_CHECKPOINT,
     script:
         "../scripts/quantize_model.py"
 
@@ -70,7 +71,7 @@ rule import_checkpoint:
     wildcard_constraints:
         scheme=one_of(EXTERNAL_SCHEMES),
     # What is wrong with a folder of others is found before anything long runs.
-    priority: 1
+    priority: inputs.QUESTIONS_FIRST
     conda:
         "../../envs/torch.yaml"
     threads: 1

@@ -14,6 +14,5 @@ with job_log(snakemake.log[0]):
         load_task(snakemake.params.task),
         # Not a parameter: files do not depend on it, so another number must not dump them again.
         workers=snakemake.config["features"]["workers"],
-        shard=int(snakemake.wildcards.shard),
-        shards=int(snakemake.wildcards.shards),
+        shard=(int(snakemake.wildcards.shard), int(snakemake.wildcards.shards)),
     )

@@ -15,7 +15,7 @@ from quantrust.quantization import hessian as hessian_module
 from quantrust.quantization.calibration_samples import language_batches, vision_batches
 from quantrust.quantization.grid import dequantize
 from quantrust.quantization.hessian import HessianSum
-from quantrust.quantization.layer_writer import KeptLayers
+from quantrust.quantization.layer_writer import KeptWork
 from quantrust.quantization.methods import gptq
 from quantrust.quantization.methods.gptq import factor_hessian, quantize_gptq
 from quantrust.quantization.methods.rtn import quantize_rtn
@@ -390,7 +390,7 @@ def test_on_the_unquantized_model_codes_depend_on_no_other_layers_bits_and_are_f
         assert narrow.keys() == whole.keys() and len(narrow) > 10
         assert all(torch.equal(narrow[name], whole[name]) for name in narrow) == alike
 
-    kept = KeptLayers()
+    kept = KeptWork()
     quantize_model(folder, scheme_of("apart", "unquantized", vision=2, language=4), table, tmp_path / "a", kept=kept)
     quantize_model(folder, scheme_of("apart", "unquantized", vision=16, language=3), table, tmp_path / "b", kept=kept)
     monkeypatch.setattr(sequential, "quantize_stack", None)

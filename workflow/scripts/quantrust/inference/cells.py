@@ -2,7 +2,7 @@
 
 The job of a cell first looks whether another job has made it already. If not, it makes it, and goes on with other cells
 of the model that nobody has made yet. A cell that is made, and whose own job is still to come, lies in a folder of its
-own (`quantrust.inference.made_early`), which holds the features and the checkpoint's record.
+own (`quantrust.artifacts.made_early`), which holds the features and the checkpoint's record.
 """
 
 from collections.abc import Mapping
@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quantrust.artifacts import made_early
 from quantrust.artifacts.documents import check_document, writing_document
 from quantrust.artifacts.folder_record import RECORD
+from quantrust.artifacts.made_early import describe, key_of, waits
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object, write_json
-from quantrust.inference.made_early import describe, key_of, take_features, waits
+
+FEATURES = "features.parquet"
+"""Their name in the folder where a cell waits."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Cell:
     features: str
     record: str
     made: str
+
+    @property
+    def place(self) -> str:
+        """Where its features lie, by which it is known."""
+        return self.features
 
     def key(self) -> str:
         """Return the SHA-256 of all that its answers depend on.
@@ -93,7 +102,7 @@ def take(cell: Cell, key: str) -> bool:
     """Put the files of a cell that waits in their places; return False if it does not wait."""
     if not cell.waits(key):
         return False
-    described = take_features(cell.made, cell.features)
+    described = made_early.take(cell.made, FEATURES, cell.features)
     with writing_document(cell.record) as partial:
         write_json(partial, {"made_from": key, **described["checkpoint"]})
     return True

@@ -1,69 +1,57 @@
 """The job of a variant's answers to a dataset, which imports what runs a model only if nobody has made them yet."""
 
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from quantrust.artifacts.folders import artifact_folder
-from quantrust.inference.dumps import Dump, take
-from quantrust.inference.made_early import FEATURES, LONGEST, describe, go_on, locked, waits
+from quantrust.artifacts.made_early import LONGEST, make_with_others
+from quantrust.inference.dumps import Dump
 from quantrust.inference.settings import DumpSettings
 from quantrust.tasks.task import load_task
+
+if TYPE_CHECKING:
+    from quantrust.inference.pictures_kept import KeptPictures
+
+KEPT = 1 << 28
+"""Bytes of the preprocessed pictures of a dataset that are kept for the variants that follow."""
 
 
 def answer_datasets(
     own: Dump, others: Callable[[], Iterable[Dump]], *, workers: int = 0, longest: float = LONGEST
 ) -> None:
-    """Put the features of a dataset in their place, made early or now, and go on with others of the same variant.
+    """Put the features of a dataset in their place, made early or now, and go on with others of the same model.
 
     Each file is, byte for byte, what `quantrust.inference.features.dump_features` writes.
 
     Parameters
     ----------
-    own : Dump
-    others : callable
-        Returns those of other datasets that the run asks the same variant, and that nobody has made yet. It is called
-        once the own one is made.
+    own, others, longest
+        As `quantrust.artifacts.made_early.make_with_others` takes them.
     workers : int
         As in `dump_features`.
-    longest : float
-        Seconds after which no further dataset is begun.
 
     Raises
     ------
     QuantrustError
         As `dump_features` does, of the own dataset. What is wrong with another one is logged; its own job will say it.
     """
-    until = time.monotonic() + longest
-    # another job may be making them
-    with locked(own.made, wait=True):
-        if take(own, own.key()):
-            return
-        _dump(own, own.features, workers)
-    go_on(others(), lambda other: _make_early(other, workers), until)
 
+    pictures: dict[str, KeptPictures] = {}
 
-def _make_early(dump: Dump, workers: int) -> None:
-    # its own job may have ended since this one looked
-    if dump.is_there():
-        return
-    key = dump.key()
-    if waits(dump.made, key):
-        return
-    with artifact_folder(dump.made) as folder:
-        _dump(dump, folder / FEATURES, workers)
-        describe(folder, key)
+    def make(dump: Dump, path: str | Path) -> None:
+        # what runs a model takes seconds to import
+        from quantrust.inference.features import dump_features
+        from quantrust.inference.pictures_kept import KeptPictures
 
+        dump_features(
+            dump.checkpoint,
+            dump.questions,
+            path,
+            DumpSettings.from_config(dump.given["settings"]),
+            load_task(dump.given["task"]),
+            workers=workers,
+            # all variants of a model preprocess a picture alike
+            kept=pictures.setdefault(dump.asks(), KeptPictures(inputs=KEPT, encoded=0)),
+        )
 
-def _dump(dump: Dump, path: str | Path, workers: int) -> None:
-    # what runs a model takes seconds to import
-    from quantrust.inference.features import dump_features
-
-    dump_features(
-        dump.checkpoint,
-        dump.questions,
-        path,
-        DumpSettings.from_config(dump.given["settings"]),
-        load_task(dump.given["task"]),
-        workers=workers,
-    )
+    make_with_others(own, others, make, longest)

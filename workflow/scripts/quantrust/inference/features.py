@@ -129,9 +129,9 @@ def dump_features(
     task: Task,
     *,
     workers: int = 0,
-    shard: int = 1,
-    shards: int = 1,
+    shard: tuple[int, int] = (1, 1),
     kept: KeptPictures | None = None,
+    dequantize_once: bool = False,
 ) -> None:
     """Answer the questions of a questions table with a variant and write the features file.
 
@@ -153,13 +153,15 @@ def dump_features(
         Of the dataset: it judges the answers.
     workers : int
         Processes that prepare images ahead of the device; 0 prepares them in this one.
-    shard, shards : int
-        Only the chunks of this shard, from 1 on, of so many are answered; `gather_features` puts the files together.
+    shard : tuple of int
+        Only the chunks of the shard with this number, from 1 on, of so many are answered; `gather_features` puts the
+        files together.
     kept : KeptPictures or None
         What variants of this model that answered the same questions before have left of the pictures; what is kept of
-        them here is added. Without shards only. It is given where many small variants follow each other: on a CPU,
-        weights are then dequantized once and not at every product, which is faster and takes the memory of the
-        unquantized model. It changes no byte.
+        them here is added. Without shards only. It changes no byte.
+    dequantize_once : bool
+        On a CPU, whether weights are dequantized once and not at every product, which is faster and takes the memory of
+        the unquantized model. Those of a small model are in any case. It changes no byte.
 
     Raises
     ------
@@ -175,10 +177,11 @@ def dump_features(
     check_device(settings.device, settings.attention, dtype)
     questions = read_table(questions_path)
     chunks = cut_into_chunks(questions, settings.images_per_chunk)
-    chosen = shard_chunks([len(chunk) for chunk in chunks], shard, shards)
+    chosen = shard_chunks([len(chunk) for chunk in chunks], *shard)
     count = sum(len(chunks[number]) for number in chosen)
     needed = _bytes_needed(checkpoint_folder, count, settings)
-    if shards > 1:
+    number_of_shards = shard[1]
+    if number_of_shards > 1:
         # the other shards and the file that all are gathered in, less what lies there already
         written = sum(path.stat().st_size for path in Path(out_path).parent.glob("[!.]*.parquet"))
         whole = _bytes_needed(checkpoint_folder, sum(map(len, chunks)), settings)
@@ -192,7 +195,7 @@ def dump_features(
     family, model, processor, record = load_checkpoint(
         checkpoint_folder, dtype, settings.kernel, settings.device, settings.attention
     )
-    one_of_many, kept = kept is not None, KeptPictures(0) if kept is None else kept
+    kept = KeptPictures(0, 0) if kept is None else kept
     kept.read_by(family, model)
     for number in chosen:
         # of chunks whose pictures are kept, a variant before was asked the same
@@ -207,10 +210,10 @@ def dump_features(
     }
     dumper = FeatureDumper(family, model, processor, settings, quality, corpus_metrics)
     notes = origin(record, questions_path, settings, model) | about(task, questions)
-    if one_of_many:
+    if dequantize_once:
         keep_weights(model)
-    name, place = Path(questions_path).stem, place_of_shard(shard, shards)
-    if shards > 1:
+    name, place = Path(questions_path).stem, place_of_shard(*shard)
+    if number_of_shards > 1:
         notes[SHARD] = place
         logging.getLogger(__name__).info("shard %s: %d of %d chunks", place, len(chosen), len(chunks))
     batches = {number: _image_batches(chunks[number], settings.images_per_batch) for number in chosen}

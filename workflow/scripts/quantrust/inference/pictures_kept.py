@@ -38,12 +38,12 @@ class KeptPictures:
 
     Parameters
     ----------
-    limit : int
-        Bytes of each kind; 0 keeps nothing.
+    inputs, encoded : int
+        Bytes of preprocessed pictures, and of features of pictures; 0 keeps none.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self.limit = limit
+    def __init__(self, inputs: int = LIMIT, encoded: int = LIMIT) -> None:
+        self.limits = {"inputs": inputs, "encoded": encoded}
         self._inputs: dict[int, list[VisionInputs]] = {}
         self._encoded: dict[int, EncodedChunk] = {}
         self._sight: str | None = None
@@ -51,7 +51,7 @@ class KeptPictures:
 
     def read_by(self, family: Family, model: nn.Module) -> None:
         """Give up the features of pictures if another vision tower or connector made them than those of this model."""
-        if self.limit and (sight := sight_digest(family, model)) != self._sight:
+        if self.limits["encoded"] and (sight := sight_digest(family, model)) != self._sight:
             self._sight = sight
             self._encoded.clear()
             self._held["encoded"] = 0
@@ -73,7 +73,7 @@ class KeptPictures:
 
     def keeping_inputs(self, chunk: int, batches: Iterator[VisionInputs]) -> Iterator[VisionInputs]:
         """Yield preprocessed batches of a chunk's pictures, and keep them, as far as the limit goes."""
-        if not self.limit:
+        if not self.limits["inputs"]:
             yield from batches
             return
         passed = []
@@ -85,7 +85,7 @@ class KeptPictures:
 
     def _has_room(self, kind: str, tensors: list[Tensor]) -> bool:
         size = sum(tensor.nbytes for tensor in tensors)
-        if self._held[kind] + size > self.limit:
+        if self._held[kind] + size > self.limits[kind]:
             return False
         self._held[kind] += size
         return True

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from quantrust.artifacts.folders import artifact_folder
-from quantrust.inference.cells import Cell, write_cell
+from quantrust.artifacts.made_early import LONGEST, go_on, locked
+from quantrust.inference.cells import FEATURES, Cell, write_cell
 from quantrust.inference.features import dump_features
-from quantrust.inference.made_early import FEATURES, LONGEST, go_on, locked
 from quantrust.inference.pictures_kept import KeptPictures
 from quantrust.inference.settings import DumpSettings
 from quantrust.quantization.checkpoint import read_record
-from quantrust.quantization.layer_writer import KeptLayers
+from quantrust.quantization.layer_writer import KeptWork
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import resolve_scheme
 from quantrust.tasks.task import load_task
@@ -73,7 +73,7 @@ class _Maker:
 
     def __init__(self, workers: int, activation_bytes: int | None) -> None:
         self.workers, self.activation_bytes = workers, activation_bytes
-        self.layers, self.pictures = KeptLayers(), KeptPictures()
+        self.layers, self.pictures = KeptWork(), KeptPictures()
 
     def make(self, cell: Cell) -> None:
         """Make a cell, unless it is there."""
@@ -101,6 +101,7 @@ class _Maker:
                 load_task(given["task"]),
                 workers=self.workers,
                 kept=self.pictures,
+                dequantize_once=True,
             )
             write_cell(folder, key, read_record(checkpoint))
             shutil.rmtree(checkpoint)

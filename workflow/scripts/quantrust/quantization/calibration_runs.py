@@ -107,12 +107,14 @@ class CalibrationRuns:
         A context in which a part of the model has its weights.
     store : ActivationStore
         Holds whatever passes between blocks.
+    kept : KeptWork
+        What other schemes have left of the model.
     images : list of VisionInputs
         The preprocessed images, batch by batch, with tensors stored.
     """
 
     def __init__(self, job: Job, processor: Any, table: pl.DataFrame) -> None:
-        self.family, self.model, self.hold = job.family, job.model, job.weights.loaded
+        self.family, self.model, self.hold, self.kept = job.family, job.model, job.weights.loaded, job.kept
         self.store = ActivationStore(job.scratch, job.activation_bytes, job.device)
         self._job, self._processor, self._table = job, processor, table
         self.images: list[VisionInputs] = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import frexp
 from operator import attrgetter
+from typing import Any
 
 import polars as pl
 import torch
@@ -47,14 +48,25 @@ class QuantizedLayer:
     note: str | None
 
 
-class KeptLayers:
-    """Layers of one model that schemes have quantized in which no layer depends on another one's bits.
+class KeptWork:
+    """What schemes have left of one model, all of which are calibrated on the same samples, if on any.
 
-    So equal settings give equal codes, under every such scheme that is calibrated on the same samples, if on any.
+    Layers are kept of schemes in which no layer depends on another one's bits: equal settings then give equal codes.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes of layers.
+
+    Attributes
+    ----------
+    ratios : list or None
+        What `quantrust.quantization.methods.mbq.modality_ratios` found, which no scheme changes.
     """
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self.limit = limit
+        self.ratios: list[Any] | None = None
         self._held = 0
         self._layers: dict[object, QuantizedLayer] = {}
 
@@ -95,7 +107,7 @@ class LayerWriter:
         Whether a quantized layer takes its place in the model, so that what runs afterwards reads what it yields.
     factor : str or None
         The buffer by which the token embedding multiplies what it looks up.
-    kept : KeptLayers or None
+    kept : KeptWork or None
         What schemes before this one have left of the same model's layers; what is quantized here is added.
 
     Attributes
@@ -116,7 +128,7 @@ class LayerWriter:
         bar: Progress,
         replace: bool,
         factor: str | None = None,
-        kept: KeptLayers | None = None,
+        kept: KeptWork | None = None,
     ) -> None:
         self.quantizers = quantizers
         self.errors: dict[str, float] = {}

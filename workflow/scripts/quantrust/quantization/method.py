@@ -15,7 +15,7 @@ from quantrust.models.family import Family, LayerRef, ScaleGroup
 from quantrust.models.streamed_weights import StreamedWeights
 from quantrust.named_modules import METHODS, load_module
 from quantrust.quantization.grid import QuantizedWeight
-from quantrust.quantization.layer_writer import LayerWriter
+from quantrust.quantization.layer_writer import KeptWork, LayerWriter
 from quantrust.quantization.method_traits import MethodTraits, method_traits
 from quantrust.quantization.scheme import Scheme
 
@@ -85,6 +85,8 @@ class Job:
     activation_bytes : int
         How much host memory activations between blocks may take.
     device : {"cpu", "cuda"}
+    kept : KeptWork
+        What other schemes have left of the model; what this one finds is added.
     """
 
     family: Family
@@ -96,6 +98,7 @@ class Job:
     scratch: Path
     activation_bytes: int
     device: str
+    kept: KeptWork
 
 
 class Walk(ABC):

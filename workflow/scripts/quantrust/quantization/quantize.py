@@ -21,7 +21,7 @@ from quantrust.models.streamed_weights import DTYPE, StreamedWeights
 from quantrust.progress import progress
 from quantrust.quantization.checkpoint import open_checkpoint, plan_layout
 from quantrust.quantization.layer_plan import build_layer_plan, describe_layer_plan
-from quantrust.quantization.layer_writer import KeptLayers, LayerWriter
+from quantrust.quantization.layer_writer import KeptWork, LayerWriter
 from quantrust.quantization.method import Job, load_method
 from quantrust.quantization.quantizing_memory import activation_budget, quantize_footprint
 from quantrust.quantization.scheme import UNQUANTIZED_MODEL, Scheme, parse_scheme
@@ -39,7 +39,7 @@ def quantize_model(
     out_folder: str | Path,
     device: str = "cpu",
     activation_bytes: int | None = None,
-    kept: KeptLayers | None = None,
+    kept: KeptWork | None = None,
 ) -> None:
     """Quantize a model under a scheme and write the checkpoint.
 
@@ -59,10 +59,9 @@ def quantize_model(
     activation_bytes : int or None
         How much host memory activations between blocks may take before they go to files; None is an eighth of the
         model in bfloat16, and 64 MiB at least. It does not change the result.
-    kept : KeptLayers or None
-        What other schemes have left of this model's layers, calibrated on the same samples. A scheme in which no layer
-        depends on another one's bits takes them from there, and adds to them; others do not look at it. It does not
-        change the result.
+    kept : KeptWork or None
+        What other schemes have left of this model, calibrated on the same samples; what this one finds is added. It
+        does not change the result.
 
     Raises
     ------
@@ -113,11 +112,23 @@ def quantize_model(
         weights = StreamedWeights(model_folder, family, model, device)
         replaces = method is not None and method.replaces_layers and scheme.calibrated_on != UNQUANTIZED_MODEL
         apart = method is not None and method.quantizes_apart(scheme)
-        kept = kept if apart else None
-        layers = LayerWriter(model, weights, quantizers, writer, bar, replaces, family.embedding_factor, kept)
+        layers = LayerWriter(
+            model, weights, quantizers, writer, bar, replaces, family.embedding_factor, kept if apart else None
+        )
         if walk is None:
             layers.quantize_rest()
         else:
-            job = Job(family, model, weights, layers, plan, scheme, writer.scratch, activation_bytes, device)
+            job = Job(
+                family,
+                model,
+                weights,
+                layers,
+                plan,
+                scheme,
+                writer.scratch,
+                activation_bytes,
+                device,
+                KeptWork() if kept is None else kept,
+            )
             record |= walk.run(job)
         writer.finish(layers.completed(plan), record)

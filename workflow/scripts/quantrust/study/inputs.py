@@ -22,6 +22,7 @@ from quantrust.study.contents import (
     LANGUAGE_SHIFT,
     SHIFT_SPLIT,
     Config,
+    base_model,
     datasets_with_groups,
     dumped_datasets,
     external_folder,
@@ -37,8 +38,16 @@ from quantrust.tasks.task import load_task
 File = str | list[str]
 """A path, or an empty list for none."""
 OFFICIAL_PARTS = ("questions", "annotations", "images")
-QUESTIONS_FIRST = 2
-"""Priority of the jobs that make questions, and of what they choose by. Answers to the ID dataset have 1, others 0."""
+QUESTIONS_FIRST = 3
+"""Priority of the jobs that make questions, and of what they choose by, and of those that check what a study is given.
+
+Answers to the ID dataset have 1, others 0.
+"""
+EMBEDDED_FIRST = 2
+"""Priority of the checkpoints of embedded models: jobs that answer go on with the variants that are there by then.
+
+It takes half a minute to quantize one. Others can take hours, and what is wrong with answers is to be found before.
+"""
 
 
 def model_files(config: Config, model: str) -> list[str]:
@@ -162,7 +171,9 @@ def priority_of(config: Config, dataset: str) -> int:
 def priority_of_checkpoint(config: Config, model: str, scheme: str) -> int:
     """Return the priority of a job that makes a variant: first comes the one whose answers questions are chosen by."""
     shift = config["datasets"].get(LANGUAGE_SHIFT)
-    return QUESTIONS_FIRST if shift and (model, scheme) == (shift["adversary"], UNQUANTIZED) else 0
+    if shift and (model, scheme) == (shift["adversary"], UNQUANTIZED):
+        return QUESTIONS_FIRST
+    return EMBEDDED_FIRST if "training" in base_model(config, model) else 0
 
 
 def id_splits(config: Config) -> tuple[str, ...]:

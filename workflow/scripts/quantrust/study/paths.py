@@ -14,9 +14,10 @@ CALIBRATION = "data/calibration/{model}.parquet"
 
 CHECKPOINT = "data/checkpoints/{model}/{scheme}"
 FEATURES = "data/features/{model}/{scheme}/{dataset}.parquet"
-# Where answers wait for their own job if that of another dataset has made them, and which answers a run asks for.
+# Where they wait for their own job if another one has made them, and what a run makes.
+MADE_CHECKPOINT = "data/made_checkpoints/{model}/{scheme}"
 MADE_FEATURES = "data/made_features/{model}/{scheme}/{dataset}"
-ASKED = "data/made_features/asked.txt"
+ASKED = "data/asked.txt"
 SHARD = "data/shards/{model}/{scheme}/{dataset}/{shard}-of-{shards}.parquet"
 # Of a variant that is a cell of a grid: its checkpoint's record, and where it waits for its own job once it is made.
 CELL = "data/cells/{model}/{scheme}.json"

@@ -303,14 +303,15 @@ class ModalityBalance(TokenWeighing):
     """
 
     def weigh(self, runs: CalibrationRuns, prompts: Sequence[LanguageInputs]) -> tuple[TokenWeights, list[Any]]:
-        """Measure the modality ratios, and return the weights of tokens that follow from them."""
+        """Return the weights of tokens that follow from the modality ratios, which are measured if none are known."""
         try:
-            ratios = modality_ratios(runs.family, runs.model, prompts, runs.hold, runs.store)
+            ratios = runs.kept.ratios or modality_ratios(runs.family, runs.model, prompts, runs.hold, runs.store)
         except NoModalityRatio:
             # a gradient that is not finite says nothing about where it went wrong
             with runs.naming_overflow():
                 runs.run_stack(runs.family.blocks(runs.model, "language"), runs.prompt_runs(prompts))
             raise
+        runs.kept.ratios = ratios
         weights = []
         for inputs in prompts:
             roles = fetch(inputs.roles).flatten()

@@ -7,24 +7,28 @@ that it was made for looks there first, and takes it only if it would make the s
 
 import errno
 import fcntl
+import gc
 import hashlib
 import json
 import logging
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from quantrust.artifacts.digests import digest_of
 from quantrust.artifacts.folder_record import RECORD, check_folder
+from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
 from quantrust.files import read_object, write_json
 
-FEATURES, ABOUT = "features.parquet", "made.json"
+ABOUT = "made.json"
 LIBRARIES = ("torch", "transformers")
 LONGEST = 900
 """Seconds after which a job begins nothing further: a cluster limits the time of jobs, and others share the work."""
@@ -35,18 +39,109 @@ _log = logging.getLogger(__name__)
 
 
 class Early(Protocol):
-    """Answers that the job of others may make."""
+    """What the job of another may make."""
 
     @property
-    def features(self) -> str:
-        """The file that their own job leaves."""
+    def place(self) -> str:
+        """The file or folder that its own job leaves."""
 
     @property
     def made(self) -> str:
-        """The folder in which they wait for their own job."""
+        """The folder in which it waits for its own job."""
+
+    def key(self) -> str:
+        """Return the SHA-256 of all that it depends on."""
 
 
 AnyEarly = TypeVar("AnyEarly", bound=Early)
+
+
+@dataclass(frozen=True)
+class EarlyArtifact(ABC):
+    """An artifact that the job of another may make.
+
+    Attributes
+    ----------
+    place : str
+        The file or folder that its own job leaves.
+    made : str
+        The folder in which it waits for its own job, if another one makes it.
+    begun : int, optional
+        When the run began that asks for it, in nanoseconds: what was written from then on is what it asks for.
+    """
+
+    place: str
+    made: str
+    begun: int | None = field(default=None, kw_only=True)
+
+    @abstractmethod
+    def key(self) -> str:
+        """Return the SHA-256 of all that it depends on.
+
+        Raises
+        ------
+        QuantrustError
+            If a file that it is made from cannot be read.
+        """
+
+    def is_there(self) -> bool:
+        """Return whether its own job has left it since the run began."""
+        return self.begun is not None and is_written(self.place, self.begun)
+
+
+AnyArtifact = TypeVar("AnyArtifact", bound=EarlyArtifact)
+
+
+def make_with_others(
+    own: AnyArtifact,
+    others: Callable[[], Iterable[AnyArtifact]],
+    make: Callable[[AnyArtifact, str | Path], None],
+    longest: float = LONGEST,
+) -> None:
+    """Put an artifact in its place, made early or now, and go on with others.
+
+    What another job is making is waited for in the end. A job that finds its own made early ends with that.
+
+    Parameters
+    ----------
+    own : EarlyArtifact
+    others : callable
+        Returns those to go on with. It is called once the own one is made, or another job is found to be making it.
+    make : callable
+        Makes one at a path.
+    longest : float
+        Seconds after which nothing further is begun.
+
+    Raises
+    ------
+    QuantrustError
+        If the own one cannot be made. What is wrong with another one is logged; its own job will say it.
+    """
+    until = time.monotonic() + longest
+
+    def put() -> bool:
+        if waits(own.made, own.key()):
+            take(own.made, Path(own.place).name, own.place)
+            return False
+        make(own, own.place)
+        return True
+
+    def make_early(other: AnyArtifact) -> None:
+        # its own job may have ended since this one looked
+        if other.is_there() or waits(other.made, key := other.key()):
+            return
+        with artifact_folder(other.made) as folder:
+            make(other, folder / Path(other.place).name)
+            describe(folder, key)
+
+    with locked(own.made, wait=False) as held:
+        if held and not put():
+            return
+    go_on(others(), make_early, until)
+    if not held:
+        # by now the other job may have made it, or given up
+        with locked(own.made, wait=True):
+            put()
 
 
 def go_on(others: Iterable[AnyEarly], make: Callable[[AnyEarly], None], until: float) -> None:
@@ -65,12 +160,14 @@ def go_on(others: Iterable[AnyEarly], make: Callable[[AnyEarly], None], until: f
     for other in others:
         if time.monotonic() > until:
             break
+        # a device may have room for one model
+        gc.collect()
         with locked(other.made, wait=False) as held:
             if held:
                 try:
                     make(other)
                 except QuantrustError as error:
-                    _log.warning("%s is left to its own job: %s", other.features, error)
+                    _log.warning("%s is left to its own job: %s", other.place, error)
 
 
 def key_of(files: Sequence[str | Path], folders: Sequence[str], given: object) -> str:
@@ -111,6 +208,18 @@ def describe(folder: Path, key: str, more: Mapping[str, Any] | None = None) -> N
     write_json(folder / ABOUT, {"made_from": key, "versions": _versions(), **(more or {})})
 
 
+def is_written(path: str | Path, begun: int) -> bool:
+    """Return whether a file or folder was written at this moment, in nanoseconds, or later.
+
+    What counts of a folder that a study wrote is its record, which comes last.
+    """
+    record = Path(path, RECORD)
+    try:
+        return (record if record.is_file() else Path(path)).stat().st_mtime_ns >= begun
+    except FileNotFoundError:
+        return False
+
+
 def waits(folder: str | Path, key: str) -> bool:
     """Return whether a folder holds what is made from what has this key, by the installed libraries, and is whole."""
     try:
@@ -121,13 +230,20 @@ def waits(folder: str | Path, key: str) -> bool:
     return bool(about["made_from"] == key and about["versions"] == _versions())
 
 
-def take_features(folder: str | Path, place: str | Path) -> dict[str, Any]:
-    """Put features that wait in their place, give up the folder, and return what it said."""
+def take(folder: str | Path, name: str, place: str | Path) -> dict[str, Any]:
+    """Put a file or folder that waits in a folder into its place, give up the folder, and return what it said."""
     about = read_object(Path(folder, ABOUT))
     Path(place).parent.mkdir(parents=True, exist_ok=True)
-    os.replace(Path(folder, FEATURES), place)
-    # no older than what they were made from, which may have been touched since
-    os.utime(place)
+    try:
+        os.replace(Path(folder, name), place)
+    except OSError as error:
+        # its place may be a link to another disk
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(Path(folder, name), place)
+    # no older than what it was made from, which may have been touched since
+    record = Path(place, RECORD)
+    os.utime(record if record.is_file() else place)
     shutil.rmtree(folder)
     return about
 
