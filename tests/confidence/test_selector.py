@@ -17,7 +17,7 @@ import torch
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file, save_file
 
-from quantrust.artifacts.folder_record import write_record
+from quantrust.artifacts.folder_record import RECORD, write_record
 from quantrust.artifacts.tables import write_table
 from quantrust.confidence import scores, selector_training
 from quantrust.confidence.scores import KEYS, write_scores
@@ -109,15 +109,25 @@ def test_an_answer_alone_has_the_confidence_that_it_has_among_others(trained):
         assert all(alone[name][0] == together[name][row] for name in together)
 
 
-def test_a_selector_that_lacks_a_weight_is_refused(trained, tmp_path):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (None, r"weights are missing or unexpected: residual-1\.layers\.4\.bias"),
+        (torch.zeros(1), "the weights of residual-1 do not fit together"),
+    ],
+)
+def test_a_selector_that_lacks_a_weight_or_has_one_of_another_shape_is_refused(trained, tmp_path, wrong, message):
     folder = shutil.copytree(trained / "selector", tmp_path / "selector")
     path = folder / "selector.safetensors"
     tensors = load_file(path)
     del tensors["residual-1.layers.4.bias"]
-    os.chmod(path, 0o644)
+    if wrong is not None:
+        tensors["residual-1.layers.4.bias"] = wrong
+    for changed in (path, folder / RECORD):
+        os.chmod(changed, 0o644)
     save_file(tensors, path)
     write_record(folder)
-    with pytest.raises(QuantrustError, match=r"weights are missing or unexpected: residual-1\.layers\.4\.bias"):
+    with pytest.raises(QuantrustError, match=message):
         load_selector(folder)
 
 

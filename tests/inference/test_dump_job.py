@@ -123,6 +123,59 @@ def test_what_another_job_makes_is_left_to_it_and_nothing_is_begun_when_the_time
     assert answered == ["first", "third"]
 
 
+@pytest.mark.parametrize("place", ["making", "choosing"])
+def test_a_job_keeps_its_own_answers_whatever_goes_wrong_with_others(dumps, monkeypatch, caplog, place):
+    first, second, _ = dumps
+
+    def others():
+        if place == "choosing":
+            raise RuntimeError("no more of this")
+        yield second
+
+    def failing(checkpoint, questions, *rest, **more):
+        if questions == second.questions:
+            raise MemoryError("no more of this")
+        dump_features(checkpoint, questions, *rest, **more)
+
+    monkeypatch.setattr(features_module, "dump_features", failing)
+    answer_datasets(first, others)
+    assert Path(first.place).is_file() and not Path(second.made).exists()
+    assert "is left to its own job, and so is all else" in caplog.text and "no more of this" in caplog.text
+
+
+def test_what_other_jobs_cannot_choose_among_stops_nothing(dumps, caplog):
+    def refuse():
+        raise QuantrustError("no config")
+
+    answer_datasets(dumps[0], refuse)
+    assert "what else the run asks for is left to its own job: no config" in caplog.text
+
+
+def test_answers_that_no_run_came_for_go_when_their_job_makes_others(dumps, answered):
+    first, second, _ = dumps
+    answer(first, second)
+    changed = replace(second, given={**second.given, "settings": {**SETTINGS, "max_new_tokens": 1}})
+    answer(changed)
+    assert answered == ["first", "second", "second"] and not Path(second.made).exists()
+
+
+def test_a_job_ends_once_another_one_has_made_its_answers(dumps, answered):
+    first, second, third = dumps
+
+    def others():
+        yield second
+        other.close()
+        answer(third, first)
+        yield replace(third, begun=0)
+        pytest.fail("asked for more")
+
+    other = ExitStack()
+    other.enter_context(locked(first.made, wait=False))
+    answer_datasets(first, others)
+    assert answered == ["second", "third", "first"]
+    assert Path(first.place).is_file() and not Path(first.made).exists()
+
+
 def test_a_job_whose_answers_another_one_makes_goes_on_before_it_waits(dumps, answered):
     first, second, third = dumps
 

@@ -140,6 +140,24 @@ def test_a_cell_that_another_job_makes_is_left_to_it(cells):
     assert [cell.waits(cell.key()) for cell in (first, second, third)] == [True, False, True]
 
 
+def test_a_lock_that_its_holder_took_away_is_not_held(tmp_path, monkeypatch):
+    """Whoever waits for it gets the old file, and another job may have a new one by then."""
+    folder, taken = tmp_path / "made", []
+    flock = fcntl.flock
+
+    def losing(file, how):
+        flock(file, how)
+        if not taken:
+            taken.append(Path(f"{folder}.lock").unlink())
+
+    monkeypatch.setattr(fcntl, "flock", losing)
+    with locked(folder, wait=True) as held:
+        assert held and Path(f"{folder}.lock").exists()
+        with locked(folder, wait=False) as other:
+            assert not other
+    assert taken
+
+
 @pytest.mark.parametrize(("number", "passed"), [(errno.ENOLCK, True), (errno.EIO, False)])
 def test_only_a_file_system_without_locks_goes_without(number, passed, tmp_path, monkeypatch):
     def flock(file, how):
@@ -148,9 +166,11 @@ def test_only_a_file_system_without_locks_goes_without(number, passed, tmp_path,
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
         nullcontext() if passed else pytest.raises(OSError, match="Input/output error"),
-        locked(tmp_path / "made", wait=False) as held,
+        locked(tmp_path / "made", wait=False) as others,
+        locked(tmp_path / "made", wait=True) as own,
     ):
-        assert held
+        # every job makes its own, and none goes on
+        assert own and not others
 
 
 def test_no_further_cell_is_begun_when_the_time_is_over(cells):

@@ -29,18 +29,29 @@ def place(scheme: str, model: str = MODEL) -> str:
     return paths.CHECKPOINT.format(model=model, scheme=scheme)
 
 
-def beside(config: dict) -> list[str]:
-    return [checkpoint.place for checkpoint in checkpoints_beside(config, MODEL, SCHEME)]
+def beside(config: dict, scheme: str = SCHEME) -> list[str]:
+    given = checkpoint_given(config, MODEL, scheme)
+    return [checkpoint.place for checkpoint in checkpoints_beside(config, MODEL, scheme, given)]
 
 
 def test_a_job_goes_on_with_what_the_run_asks_of_its_model_once_it_can_be_made(config: dict) -> None:
     assert beside(config) == []
     note_asked([*map(place, (SCHEME, HQQ, MBQ)), place("hqq-w3g64-full", "idefics3-tiny")])
+    reading = "mbq-w4g64-full"
     assert beside(config) == [place(HQQ)]
+    assert beside(config, reading) == [place(SCHEME), place(HQQ)]
     mbq = checkpoint_of(config, MODEL, MBQ)
     for path in (mbq.calibration, *mbq.images):
         Path(path).mkdir(parents=True)
-    assert beside(config) == [place(HQQ), place(MBQ)]
+    # what takes hours is begun by no job that takes minutes
+    assert beside(config) == [place(HQQ)]
+    assert beside(config, reading) == [place(SCHEME), place(HQQ), place(MBQ)]
+
+
+def test_a_job_whose_code_was_edited_since_goes_on_with_nothing(config: dict) -> None:
+    note_asked([place(HQQ)])
+    given = checkpoint_given(config, MODEL, SCHEME)
+    assert list(checkpoints_beside(config, MODEL, SCHEME, {**given, "code": ["another"]})) == []
 
 
 def test_what_was_made_since_the_run_began_is_left_and_what_is_older_is_made_anew(config: dict) -> None:

@@ -44,7 +44,7 @@ def features(dataset: str, scheme: str = SCHEME) -> str:
 
 
 def beside(config: dict, dataset: str = "scenes") -> list[str]:
-    return [dump.place for dump in dumps_beside(config, MODEL, SCHEME, dataset)]
+    return [dump.place for dump in dumps_beside(config, MODEL, SCHEME, dataset, dump_given(config, MODEL, dataset))]
 
 
 def test_a_job_goes_on_with_what_the_run_asks_the_variant_and_with_nothing_else(config: dict) -> None:
@@ -59,7 +59,7 @@ def test_a_job_goes_on_with_what_the_run_asks_the_variant_and_with_nothing_else(
 def test_a_job_goes_on_with_other_variants_of_its_model_once_they_are_there(config: dict) -> None:
     first, second = "bf16", "hqq-w2g64-full"
     note_asked([features("scenes", second), features(SHIFTS[0], first), features(SHIFTS[0])])
-    found = dumps_beside(config, MODEL, SCHEME, "scenes")
+    found = dumps_beside(config, MODEL, SCHEME, "scenes", dump_given(config, MODEL, "scenes"))
     make_checkpoint(first, "idefics3-tiny")
     assert next(found).place == features(SHIFTS[0])
     # made while the job answered
@@ -85,6 +85,13 @@ def test_what_the_run_is_about_to_make_anew_is_waited_for(config: dict) -> None:
     assert beside(config) == asked[:1]
     os.utime(questions)
     assert beside(config) == asked
+
+
+def test_a_job_whose_code_was_edited_since_goes_on_with_nothing(config: dict) -> None:
+    note_asked(map(features, SHIFTS))
+    given = dump_given(config, MODEL, "scenes")
+    older = {**given, "code": ["another", *given["code"][1:]]}
+    assert list(dumps_beside(config, MODEL, SCHEME, "scenes", older)) == []
 
 
 def test_what_a_run_asked_for_is_forgotten_when_it_ends(config: dict) -> None:
@@ -116,7 +123,7 @@ def test_cells_of_a_grid_are_left_to_jobs_of_their_own_kind(config: dict) -> Non
     config["factorial"] = {"parts": {**grid, "factors": [{"component": "vision"}, {"component": "language"}]}}
     cell = "hqq-g64-vision4"
     note_asked([features("scenes", cell)])
-    assert list(dumps_beside(config, MODEL, cell, SHIFTS[0])) == []
+    assert list(dumps_beside(config, MODEL, cell, SHIFTS[0], dump_given(config, MODEL, SHIFTS[0]))) == []
 
 
 def test_answers_depend_on_the_code_of_script_family_and_task(config: dict) -> None:

@@ -17,7 +17,10 @@ from quantrust.report.contents import (
     is_in_the_paper,
     learning_estimators,
 )
-from quantrust.study import asked, cells, checkpoints, contents, digests, dumps, inputs, jobs, paths, settings
+from quantrust.study import asked, cells, contents, digests, dumps, inputs, jobs, paths, settings
+
+# Snakemake's own `checkpoints` keeps its name.
+from quantrust.study import checkpoints as made_checkpoints
 from quantrust.study.config import study_config
 from quantrust.study.digests import script_code as code
 from quantrust.study.places import from_here

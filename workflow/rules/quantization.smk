@@ -53,7 +53,7 @@ rule quantize_model:
         runtime=60,
     params:
         code=of(digests.quantization_code),
-        given=of(checkpoints.checkpoint_given),
+        given=of(made_checkpoints.checkpoint_given),
         made=paths.MADE_CHECKPOINT,
     script:
         "../scripts/quantize_model.py"

@@ -22,7 +22,9 @@ with job_log(snakemake.log[0]):
             snakemake.params.made,
         ),
         # Found by name, as no part of this job's code: which other cells there are changes no byte of this one.
-        lambda: import_module("quantrust.study.cells").cells_beside(snakemake.config, *snakemake.wildcards),
+        lambda: import_module("quantrust.study.cells").cells_beside(
+            snakemake.config, *snakemake.wildcards, snakemake.params.given
+        ),
         workers=snakemake.config["features"]["workers"],
         activation_bytes=None if activations_mb is None else activations_mb * 10**6,
     )

@@ -17,7 +17,9 @@ with job_log(snakemake.log[0]):
             snakemake.params.given,
         ),
         # Found by name, as no part of this job's code: which others there are changes no byte of this one.
-        lambda: import_module("quantrust.study.dumps").dumps_beside(snakemake.config, *snakemake.wildcards),
+        lambda: import_module("quantrust.study.dumps").dumps_beside(
+            snakemake.config, *snakemake.wildcards, snakemake.params.given
+        ),
         # Not a parameter: files do not depend on it, so another number must not dump them again.
         workers=snakemake.config["features"]["workers"],
     )

@@ -20,6 +20,8 @@ with job_log(snakemake.log[0]):
             snakemake.params.given,
         ),
         # Found by name, as no part of this job's code: which other schemes there are changes no byte of this one.
-        lambda: import_module("quantrust.study.checkpoints").checkpoints_beside(snakemake.config, *snakemake.wildcards),
+        lambda: import_module("quantrust.study.checkpoints").checkpoints_beside(
+            snakemake.config, *snakemake.wildcards, snakemake.params.given
+        ),
         activation_bytes=None if activations_mb is None else activations_mb * 10**6,
     )

@@ -7,7 +7,6 @@ that it was made for looks there first, and takes it only if it would make the s
 
 import errno
 import fcntl
-import gc
 import hashlib
 import json
 import logging
@@ -20,13 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from quantrust.artifacts.digests import digest_of
 from quantrust.artifacts.folder_record import RECORD, check_folder
 from quantrust.artifacts.folders import artifact_folder
 from quantrust.errors import QuantrustError
-from quantrust.files import read_object, write_json
+from quantrust.files import atomic_directory, atomic_path, read_object, write_json
 
 ABOUT = "made.json"
 LIBRARIES = ("torch", "transformers")
@@ -100,7 +99,8 @@ def make_with_others(
 ) -> None:
     """Put an artifact in its place, made early or now, and go on with others.
 
-    What another job is making is waited for in the end. A job that finds its own made early ends with that.
+    What another job is making is waited for in the end. A job that finds its own made early ends with that. A job that
+    has made its own does not fail by what goes wrong with others.
 
     Parameters
     ----------
@@ -124,50 +124,82 @@ def make_with_others(
             take(own.made, Path(own.place).name, own.place)
             return False
         make(own, own.place)
+        # made of something else, for a run that never came to it
+        shutil.rmtree(own.made, ignore_errors=True)
         return True
 
     def make_early(other: AnyArtifact) -> None:
         # its own job may have ended since this one looked
-        if other.is_there() or waits(other.made, key := other.key()):
+        if other.is_there() or _is_made_of(other.made, key := other.key()):
             return
         with artifact_folder(other.made) as folder:
             make(other, folder / Path(other.place).name)
+            if other.key() != key:
+                raise QuantrustError("what it is made from has changed meanwhile")
             describe(folder, key)
+
+    is_put = False
+
+    def put_once() -> bool:
+        nonlocal is_put
+        with locked(own.made, wait=False) as held:
+            if held:
+                put()
+                is_put = True
+        return is_put
 
     with locked(own.made, wait=False) as held:
         if held and not put():
             return
-    go_on(others(), make_early, until)
-    if not held:
-        # by now the other job may have made it, or given up
+    if held:
+        go_on(others, make_early, until)
+        return
+    # once the other job has made it, or given up, nothing else is begun
+    go_on(others, make_early, until, put_once)
+    if not is_put:
         with locked(own.made, wait=True):
             put()
 
 
-def go_on(others: Iterable[AnyEarly], make: Callable[[AnyEarly], None], until: float) -> None:
+def go_on(
+    others: Callable[[], Iterable[AnyEarly]],
+    make: Callable[[AnyEarly], None],
+    until: float,
+    ends: Callable[[], bool] = lambda: False,
+) -> None:
     """Make what is the work of other jobs, one after another, but for what another job is making.
 
-    What is wrong with one is logged; its own job will say it.
+    What goes wrong is logged, whatever it is: the job that goes on has its own result to keep, and the job of the other
+    will say it.
 
     Parameters
     ----------
-    others : iterable of Early
+    others : callable
+        Returns an iterable of Early.
     make : callable
         Makes one, unless it is there.
     until : float
         The moment, on the clock of `time.monotonic`, after which nothing further is begun.
+    ends : callable
+        Asked before each whether that is enough.
     """
-    for other in others:
-        if time.monotonic() > until:
-            break
-        # a device may have room for one model
-        gc.collect()
-        with locked(other.made, wait=False) as held:
-            if held:
-                try:
+    what, waiting = "what else the run asks for", None
+    while time.monotonic() <= until and not ends():
+        try:
+            waiting = iter(others()) if waiting is None else waiting
+            if (other := next(waiting, None)) is None:
+                return
+            what = other.place
+            with locked(other.made, wait=False) as held:
+                if held:
                     make(other)
-                except QuantrustError as error:
-                    _log.warning("%s is left to its own job: %s", other.place, error)
+        except QuantrustError as error:
+            _log.warning("%s is left to its own job: %s", what, error)
+            if waiting is None:
+                return
+        except Exception:
+            _log.warning("%s is left to its own job, and so is all else", what, exc_info=True)
+            return
 
 
 def key_of(files: Sequence[str | Path], folders: Sequence[str], given: object) -> str:
@@ -230,21 +262,36 @@ def waits(folder: str | Path, key: str) -> bool:
     return bool(about["made_from"] == key and about["versions"] == _versions())
 
 
+def _is_made_of(folder: str | Path, key: str) -> bool:
+    """Return whether a folder says so, and is complete; its job will look whether it is whole."""
+    try:
+        return Path(folder, RECORD).is_file() and bool(read_object(Path(folder, ABOUT))["made_from"] == key)
+    except QuantrustError:
+        return False
+
+
 def take(folder: str | Path, name: str, place: str | Path) -> dict[str, Any]:
     """Put a file or folder that waits in a folder into its place, give up the folder, and return what it said."""
     about = read_object(Path(folder, ABOUT))
     Path(place).parent.mkdir(parents=True, exist_ok=True)
+    made, place = Path(folder, name), Path(place)
     try:
-        os.replace(Path(folder, name), place)
+        os.replace(made, place)
     except OSError as error:
         # its place may be a link to another disk
         if error.errno != errno.EXDEV:
             raise
-        shutil.move(Path(folder, name), place)
+        if made.is_dir():
+            with atomic_directory(place) as partial:
+                shutil.copytree(made, partial, dirs_exist_ok=True)
+        else:
+            with atomic_path(place) as partial:
+                shutil.copyfile(made, partial)
     # no older than what it was made from, which may have been touched since
     record = Path(place, RECORD)
     os.utime(record if record.is_file() else place)
-    shutil.rmtree(folder)
+    # on some file systems what another job has open leaves something behind
+    shutil.rmtree(folder, ignore_errors=True)
     return about
 
 
@@ -252,7 +299,7 @@ def take(folder: str | Path, name: str, place: str | Path) -> dict[str, Any]:
 def locked(folder: str | Path, wait: bool) -> Iterator[bool]:
     """Hold the lock of what will wait in a folder, so that no two jobs make it at a time.
 
-    On a file system without locks every job gets it. Two jobs that make the same make the same bytes.
+    A file system without locks gives it only to those that wait: there every job makes its own.
 
     Parameters
     ----------
@@ -272,19 +319,33 @@ def locked(folder: str | Path, wait: bool) -> Iterator[bool]:
     """
     path = Path(f"{folder}.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
+    while True:
+        with open(path, "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            except OSError as error:
+                if error.errno not in WITHOUT_LOCKS:
+                    raise
+                yield wait
+                return
+            # whoever held it has taken the file away, and another job may hold a new one by now
+            if not _is_same(path, file):
+                continue
+            try:
+                yield True
+            finally:
+                path.unlink(missing_ok=True)
             return
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
-                raise
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
+
+
+def _is_same(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _state_of(folder: str) -> str | int:

@@ -117,8 +117,15 @@ def load_selector(folder: str | Path) -> Selectors:
         raise QuantrustError(f"{path}: weights are missing or unexpected: {', '.join(sorted(wrong))}; train it again")
 
     def network(name: str) -> Network:
+        mean, deviation = (tensors[f"{name}.{part}"] for part in ("mean", "deviation"))
         linears = [(tensors[f"{name}.{linear}.weight"], tensors[f"{name}.{linear}.bias"]) for linear in LINEARS]
-        return Network(tensors[f"{name}.mean"], tensors[f"{name}.deviation"], tuple(linears))
+        sizes = [mean.size, *(bias.size for _, bias in linears)]
+        fits = mean.shape == deviation.shape == (sizes[0],) and sizes[-1] == 1
+        for (weight, bias), inputs, outputs in zip(linears, sizes[:-1], sizes[1:], strict=True):
+            fits = fits and weight.shape == (outputs, inputs) and bias.shape == (outputs,)
+        if not fits:
+            raise QuantrustError(f"{path}: the weights of {name} do not fit together; train it again")
+        return Network(mean, deviation, tuple(linears))
 
     numbers = range(len(names) // 2)
     return Selectors(*([network(f"{kind}-{member}") for member in numbers] for kind in (PLAIN, RESIDUAL)))

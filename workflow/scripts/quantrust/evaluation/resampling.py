@@ -29,7 +29,7 @@ from quantrust.evaluation.metrics import Floats, Ranking, rank
 from quantrust.evaluation.resampled_metrics import Blocks, Counts, harmonic_sums
 
 CHUNK = 1 << 16
-"""Entries of one (resamples, answers) matrix worked on at a time: 512 KiB, so that the few stay near the core."""
+"""Entries of one (resamples, answers) matrix worked on at a time: 512 KiB at most, so that some stay near the core."""
 
 SUMMED = 1 << 18
 """Entries of one (resamples, images) matrix that are multiplied at a time. Sums that are no whole numbers depend on it

@@ -66,8 +66,21 @@ class Cell:
         QuantrustError
             If a file that it is made from cannot be read.
         """
-        files = [Path(self.model, RECORD), self.questions, *([] if not self.calibration else [self.calibration])]
-        return key_of(files, self.images, [self.scheme, self.given])
+        return key_of(self._files(), self.images, [self.scheme, self.given])
+
+    def reads(self) -> str:
+        """Return the SHA-256 of what cells may share work on: model, samples, questions and how they are put.
+
+        Raises
+        ------
+        QuantrustError
+            If a file of them cannot be read.
+        """
+        asked = [self.given[name] for name in ("settings", "task", "device")]
+        return key_of(self._files(), self.images, asked)
+
+    def _files(self) -> list[str | Path]:
+        return [Path(self.model, RECORD), self.questions, *([] if not self.calibration else [self.calibration])]
 
     def is_there(self, key: str) -> bool:
         """Return whether nobody has to make it: its own job has left it, or it waits for that."""

@@ -12,8 +12,8 @@ from quantrust.tasks.task import load_task
 if TYPE_CHECKING:
     from quantrust.inference.pictures_kept import KeptPictures
 
-KEPT = 1 << 28
-"""Bytes of the preprocessed pictures of a dataset that are kept for the variants that follow."""
+KEPT_PICTURES = 1 << 29
+"""Bytes of preprocessed pictures that are kept for the variants that follow."""
 
 
 def answer_datasets(
@@ -42,6 +42,10 @@ def answer_datasets(
         # what runs a model takes seconds to import
         from quantrust.inference.features import dump_features
         from quantrust.inference.pictures_kept import KeptPictures
+        from quantrust.models.device_memory import free_device_memory
+
+        free_device_memory()
+        left = KEPT_PICTURES - sum(kept.held("inputs") for kept in pictures.values())
 
         dump_features(
             dump.checkpoint,
@@ -51,7 +55,7 @@ def answer_datasets(
             load_task(dump.given["task"]),
             workers=workers,
             # all variants of a model preprocess a picture alike
-            kept=pictures.setdefault(dump.asks(), KeptPictures(inputs=KEPT, encoded=0)),
+            kept=pictures.setdefault(dump.asks(), KeptPictures(inputs=left, encoded=0)),
         )
 
     make_with_others(own, others, make, longest)

@@ -11,6 +11,7 @@ from typing import Any
 
 from quantrust.artifacts.folder_record import RECORD
 from quantrust.artifacts.made_early import EarlyArtifact, key_of
+from quantrust.models.companions import COMPANIONS
 
 
 @dataclass(frozen=True)
@@ -43,5 +44,12 @@ class Dump(EarlyArtifact):
         return key_of([Path(self.checkpoint, RECORD), self.questions], self.images, self.given)
 
     def asks(self) -> str:
-        """Return the SHA-256 of what is asked, and how: of all that the answers depend on but the variant."""
-        return key_of([self.questions], self.images, self.given)
+        """Return the SHA-256 of what is asked, and how: of all that the answers depend on but the weights.
+
+        Raises
+        ------
+        QuantrustError
+            If a file that they are made from cannot be read.
+        """
+        processor = [path for name in COMPANIONS if (path := Path(self.checkpoint, name)).is_file()]
+        return key_of([self.questions, *processor], self.images, self.given)

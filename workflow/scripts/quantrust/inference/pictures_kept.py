@@ -6,7 +6,7 @@ same preprocessed picture.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -73,15 +73,23 @@ class KeptPictures:
 
     def keeping_inputs(self, chunk: int, batches: Iterator[VisionInputs]) -> Iterator[VisionInputs]:
         """Yield preprocessed batches of a chunk's pictures, and keep them, as far as the limit goes."""
-        if not self.limits["inputs"]:
-            yield from batches
-            return
-        passed = []
+        passed: list[VisionInputs] = []
+        room = self.limits["inputs"] - self._held["inputs"]
         for inputs in batches:
-            passed.append(inputs)
+            room -= sum(tensor.nbytes for tensor in inputs.tensors.values())
+            # no batch of a chunk that has no room is held any longer
+            if room < 0:
+                passed.clear()
+            else:
+                passed.append(_of_this_process(inputs))
             yield inputs
-        if self._has_room("inputs", [tensor for inputs in passed for tensor in inputs.tensors.values()]):
+        if room >= 0:
+            self._held["inputs"] = self.limits["inputs"] - room
             self._inputs[chunk] = passed
+
+    def held(self, kind: str) -> int:
+        """Return the bytes of `inputs` or of `encoded` pictures that are kept."""
+        return self._held[kind]
 
     def _has_room(self, kind: str, tensors: list[Tensor]) -> bool:
         size = sum(tensor.nbytes for tensor in tensors)
@@ -103,3 +111,9 @@ def sight_digest(family: Family, model: nn.Module) -> str:
             summary.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             summary.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return summary.hexdigest()
+
+
+def _of_this_process(inputs: VisionInputs) -> VisionInputs:
+    """Copy tensors that a worker has put into shared memory, of which a machine may have little."""
+    tensors = {name: tensor.clone() if tensor.is_shared() else tensor for name, tensor in inputs.tensors.items()}
+    return replace(inputs, tensors=tensors)

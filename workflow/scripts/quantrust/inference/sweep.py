@@ -15,6 +15,7 @@ from quantrust.inference.cells import FEATURES, Cell, write_cell
 from quantrust.inference.features import dump_features
 from quantrust.inference.pictures_kept import KeptPictures
 from quantrust.inference.settings import DumpSettings
+from quantrust.models.device_memory import free_device_memory
 from quantrust.quantization.checkpoint import read_record
 from quantrust.quantization.layer_writer import KeptWork
 from quantrust.quantization.quantize import quantize_model
@@ -61,7 +62,7 @@ def make_cells(
     with locked(own.made, wait=False) as held:
         if held:
             maker.make(own)
-    go_on(others(), maker.make, until)
+    go_on(others, maker.make, until)
     if not held:
         # by now another job may have made it, or given up
         with locked(own.made, wait=True):
@@ -73,7 +74,7 @@ class _Maker:
 
     def __init__(self, workers: int, activation_bytes: int | None) -> None:
         self.workers, self.activation_bytes = workers, activation_bytes
-        self.layers, self.pictures = KeptWork(), KeptPictures()
+        self.kept: dict[str, tuple[KeptWork, KeptPictures]] = {}
 
     def make(self, cell: Cell) -> None:
         """Make a cell, unless it is there."""
@@ -82,6 +83,8 @@ class _Maker:
             return
         _log.info("%s", cell.scheme)
         given = cell.given
+        layers, pictures = self.kept.setdefault(cell.reads(), (KeptWork(), KeptPictures()))
+        free_device_memory()
         with artifact_folder(cell.made) as folder:
             checkpoint = folder / "checkpoint"
             quantize_model(
@@ -91,7 +94,7 @@ class _Maker:
                 checkpoint,
                 given["device"],
                 self.activation_bytes,
-                self.layers,
+                layers,
             )
             dump_features(
                 checkpoint,
@@ -100,7 +103,7 @@ class _Maker:
                 DumpSettings.from_config(given["settings"]),
                 load_task(given["task"]),
                 workers=self.workers,
-                kept=self.pictures,
+                kept=pictures,
                 dequantize_once=True,
             )
             write_cell(folder, key, read_record(checkpoint))

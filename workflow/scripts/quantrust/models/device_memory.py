@@ -1,8 +1,17 @@
 """Whether a job fits on the GPU, found out before it starts."""
 
+import gc
+
 import torch
 
 from quantrust.errors import QuantrustError
+
+
+def free_device_memory() -> None:
+    """Give back what models of this process have left on a GPU, which the driver would count as taken."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def require_device_memory(

@@ -39,7 +39,7 @@ _RESERVED: WeakKeyDictionary[Any, dict[str, list[str]]] = WeakKeyDictionary()
 _PROMPTS: WeakKeyDictionary[Any, "dict[tuple[str, ...], Tokenized]"] = WeakKeyDictionary()
 """Tokenized prompts by tokenizer, and by what they are put together from: one question is asked about many images."""
 _KEPT_TOKENS = 1 << 20
-"""Of the prompts of a tokenizer, at most so many tokens are kept, 16 bytes each. Then it begins anew."""
+"""Of the prompts of a tokenizer, at most so many tokens are kept, some 45 bytes each. Then it begins anew."""
 
 
 class Role(IntEnum):
@@ -639,10 +639,11 @@ class Family(ABC):
         image_token = self.image_token(processor)
         kept = _PROMPTS.setdefault(processor.tokenizer, {})
         keys = [(before, after, image_token, *prompt) for prompt in zip(questions, placeholders, strict=True)]
-        found = {key: kept[key] for key in keys if key in kept}
+        found = {key: prompt for key in keys if (prompt := kept.get(key)) is not None}
         if new := [key for key in dict.fromkeys(keys) if key not in found]:
             found |= zip(new, self._tokenize(processor, new), strict=True)
-            if sum(len(ids) for ids, _ in kept.values()) > _KEPT_TOKENS:
+            # a list, because a server may ask in several threads
+            if sum(len(ids) for ids, _ in [*kept.values()]) > _KEPT_TOKENS:
                 kept.clear()
             kept.update((key, found[key]) for key in new)
         return [found[key] for key in keys]

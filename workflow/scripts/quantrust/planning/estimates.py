@@ -21,6 +21,7 @@ from quantrust.evaluation.examples import KINDS
 from quantrust.evaluation.importance import HALVINGS
 from quantrust.evaluation.importance import RESAMPLES as HALF_RESAMPLES
 from quantrust.evaluation.limits import risk_limits
+from quantrust.inference.dump_job import KEPT_PICTURES as PICTURES_OF_A_DUMP
 from quantrust.inference.features_file import ROWS_AT_ONCE
 from quantrust.inference.matching_memory import match_footprint
 from quantrust.inference.pictures_kept import LIMIT as KEPT_PICTURES
@@ -449,6 +450,14 @@ class _Planner:
         )
 
     def _dump_features(self, job: Job) -> Estimate:
+        found, asked, model = self._answers(job), self._asked(job.dataset), self._model(job.model)
+        picture = None if model is None else self._picture(model, job.dataset)
+        if picture is None or asked is None or found.host is None:
+            return found
+        # pictures that are kept for other variants
+        return replace(found, host=found.host + min(PICTURES_OF_A_DUMP, picture.pixel_bytes * asked.total))
+
+    def _answers(self, job: Job) -> Estimate:
         asked, model = self._asked(job.dataset), self._model(job.model)
         if model is None:
             return replace(_of(asked), **self._on_device(None))
@@ -477,7 +486,7 @@ class _Planner:
         return replace(_of(asked), disk=matches_bytes(asked.total), **self._on_device(footprint))
 
     def _answer_cell(self, job: Job) -> Estimate:
-        quantized, dumped, model = self._quantize_model(job), self._dump_features(job), self._model(job.model)
+        quantized, dumped, model = self._quantize_model(job), self._answers(job), self._model(job.model)
         if model is None or quantized.scratch is None or quantized.host is None or dumped.host is None:
             return replace(dumped, weights_file_exact=quantized.weights_file_exact, host=None, scratch=None)
         plan, sizes = model.checkpoint(scheme_of(self.config, job.scheme))
@@ -487,7 +496,11 @@ class _Planner:
         on_cpu = self.config["compute"]["device"] == "cpu"
         # weights dequantized once; pictures before and after the vision tower, and layers, kept for other cells
         kept = 4 * int((chosen["rows"] * chosen["columns"]).sum()) * on_cpu
-        kept += 2 * min(KEPT_PICTURES, pictures) + min(KEPT_LAYERS, 3 * sizes["weights_file"])
+        kept += (
+            2 * min(KEPT_PICTURES, pictures)
+            - min(PICTURES_OF_A_DUMP, pictures)
+            + min(KEPT_LAYERS, 3 * sizes["weights_file"])
+        )
         return replace(
             dumped,
             weights_file_exact=sizes["weights_file"],
@@ -499,7 +512,7 @@ class _Planner:
         )
 
     def _dump_shard(self, job: Job) -> Estimate:
-        whole, asked, shards = self._dump_features(job), self._asked(job.dataset), self.config["features"]["shards"]
+        whole, asked, shards = self._answers(job), self._asked(job.dataset), self.config["features"]["shards"]
         if asked is None:
             return whole
         # shards take whole chunks of pictures

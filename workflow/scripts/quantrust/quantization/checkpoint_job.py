@@ -10,7 +10,7 @@ from quantrust.quantization.early_checkpoint import EarlyCheckpoint
 if TYPE_CHECKING:
     from quantrust.quantization.layer_writer import KeptWork
 
-KEPT = 1 << 28
+KEPT_LAYERS = 1 << 28
 """Bytes of the quantized layers of a model that are kept for the schemes that follow."""
 
 
@@ -38,14 +38,18 @@ def quantize_schemes(
         As `quantize_model` does, of the own scheme. What is wrong with another one is logged; its own job will say it.
     """
 
-    kept: dict[tuple[str, str | None], KeptWork] = {}
+    kept: dict[str, KeptWork] = {}
 
     def make(checkpoint: EarlyCheckpoint, folder: str | Path) -> None:
         # what quantizes a model takes seconds to import
+        from quantrust.models.device_memory import free_device_memory
         from quantrust.quantization.layer_writer import KeptWork
         from quantrust.quantization.quantize import quantize_model
         from quantrust.quantization.scheme import resolve_scheme
 
+        free_device_memory()
+        # the memory of a GPU is counted beforehand, and kept layers are not
+        limit = KEPT_LAYERS if checkpoint.given["device"] == "cpu" else 0
         quantize_model(
             checkpoint.model,
             resolve_scheme(checkpoint.scheme, checkpoint.given["table"]),
@@ -53,7 +57,7 @@ def quantize_schemes(
             folder,
             checkpoint.given["device"],
             activation_bytes,
-            kept.setdefault((checkpoint.model, checkpoint.calibration), KeptWork(KEPT)),
+            kept.setdefault(checkpoint.reads(), KeptWork(limit)),
         )
 
     make_with_others(own, others, make, longest)

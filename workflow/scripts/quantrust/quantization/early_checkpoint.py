@@ -45,5 +45,17 @@ class EarlyCheckpoint(EarlyArtifact):
         QuantrustError
             If a file that it is made from cannot be read.
         """
-        files = [Path(self.model, RECORD), *([] if self.calibration is None else [self.calibration])]
-        return key_of(files, self.images, [self.scheme, self.given])
+        return key_of(self._files(), self.images, [self.scheme, self.given])
+
+    def reads(self) -> str:
+        """Return the SHA-256 of the model and of the calibration samples, which schemes may share work on.
+
+        Raises
+        ------
+        QuantrustError
+            If a file of them cannot be read.
+        """
+        return key_of(self._files(), self.images, None)
+
+    def _files(self) -> list[str | Path]:
+        return [Path(self.model, RECORD), *([] if self.calibration is None else [self.calibration])]

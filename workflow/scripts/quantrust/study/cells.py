@@ -1,6 +1,6 @@
 """The cells of a study's grids: what each is made from, and which others a job goes on with."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantrust.inference.cells import Cell
@@ -57,7 +57,7 @@ def cell_of(config: Config, model: str, scheme: str) -> Cell:
     )
 
 
-def cells_beside(config: Config, model: str, scheme: str) -> Iterator[Cell]:
+def cells_beside(config: Config, model: str, scheme: str, given: Mapping[str, Any]) -> Iterator[Cell]:
     """Yield the other cells of a model that the same method quantizes, those first that read pictures alike.
 
     Parameters
@@ -66,7 +66,12 @@ def cells_beside(config: Config, model: str, scheme: str) -> Iterator[Cell]:
         Checked and completed.
     model, scheme : str
         Of a cell.
+    given : mapping
+        What its own result depends on beside files. Where this has changed since the run began, as code does that is
+        edited, there is none.
     """
+    if cell_given(config, model, scheme) != given:
+        return
     own = scheme_of(config, scheme)
 
     def distance(other: str) -> tuple[bool, ...]:

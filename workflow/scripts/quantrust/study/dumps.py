@@ -1,6 +1,6 @@
 """The answers of a study's variants to its datasets: what each is made from, and with which others a job goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from quantrust.inference.dumps import Dump
@@ -34,7 +34,7 @@ def dump_of(config: Config, model: str, scheme: str, dataset: str, begun: int | 
     )
 
 
-def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Iterator[Dump]:
+def dumps_beside(config: Config, model: str, scheme: str, dataset: str, given: Mapping[str, Any]) -> Iterator[Dump]:
     """Yield other answers of a model that this run asks for and nobody has made since it began.
 
     Those of the own variant come first. Each is looked at when its turn has come: it is left out if its checkpoint or
@@ -47,7 +47,12 @@ def dumps_beside(config: Config, model: str, scheme: str, dataset: str) -> Itera
         Checked and completed.
     model, scheme, dataset : str
         Of the job that goes on.
+    given : mapping
+        What its own result depends on beside files. Where this has changed since the run began, as code does that is
+        edited, there is none.
     """
+    if dump_given(config, model, dataset) != given:
+        return
     asked = read_asked()
     cells = swept_schemes(config)
     for variant in dict.fromkeys([scheme, *(name for of, name in variants_of(config) if of == model)]):

@@ -46,7 +46,8 @@ Answers to the ID dataset have 1, others 0.
 EMBEDDED_FIRST = 2
 """Priority of the checkpoints of embedded models: jobs that answer go on with the variants that are there by then.
 
-It takes half a minute to quantize one. Others can take hours, and what is wrong with answers is to be found before.
+They take seconds, half a minute with data. Those of other models can take hours, and what is wrong with answers is to
+be found before.
 """
 
 
