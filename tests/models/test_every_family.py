@@ -40,6 +40,7 @@ from quantrust.quantization.calibration_samples import build_calibration_table, 
 from quantrust.quantization.checkpoint import load_checkpoint, planned_bytes
 from quantrust.quantization.folding import fold_scale
 from quantrust.quantization.layer_plan import build_layer_plan
+from quantrust.quantization.layer_writer import KeptWork
 from quantrust.quantization.methods import mbq
 from quantrust.quantization.quantize import quantize_model
 from quantrust.quantization.scheme import parse_scheme
@@ -344,7 +345,7 @@ def test_a_model_run_stage_by_stage_yields_what_it_yields_whole(loaded, table):
         whole = list(language_batches(family, model, processor, table, encoded))
         weights = SimpleNamespace(loaded=in_memory, looked_up=lambda name: nullcontext())
         job = SimpleNamespace(
-            family=family, model=model, weights=weights, scratch=None, activation_bytes=0, device="cpu"
+            kept=KeptWork(), family=family, model=model, weights=weights, scratch=None, activation_bytes=0, device="cpu"
         )
         runs = CalibrationRuns(job, processor, table)
         prompts = runs.prompts(runs.run_vision({}), runs.unquantized_embedding())
