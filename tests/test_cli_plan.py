@@ -22,6 +22,7 @@ from quantrust.confidence.selector import STATES
 from quantrust.confidence.selector_training import SelectorSettings, train_selector
 from quantrust.embedded.datasets import write_dataset
 from quantrust.models.model_folder import prepare_model
+from quantrust.planning import estimates
 from quantrust.planning.text import size, size_down
 from quantrust.quantization.calibration_samples import build_calibration_table
 from quantrust.quantization.external import import_checkpoint
@@ -379,6 +380,24 @@ def test_pictures_of_the_configs_processor_are_what_memory_is_planned_for(
     overlay["models"]["first"] = {"source": "prepared", "family": "qwen2_vl", "processor": {"min_pixels": 16384}}
     write_overlay("prepared", overlay)
     assert of(planned(overlay="prepared"), "dump_features", model="first", dataset="scenes")[0]["host"] == large["host"]
+
+
+def test_pictures_that_a_dump_keeps_for_other_variants_count_for_it_and_for_no_cell(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overlay = yaml.safe_load(Path("study.yaml").read_text())
+    grid = {"methods": ["hqq"], "group": 64, "symmetric": False, "levels": [4, 16]}
+    overlay["factorial"] = {"parts": {**grid, "factors": [{"component": "vision"}, {"component": "language"}]}}
+    write_overlay("grid", overlay)
+    where = {"model": "first", "dataset": "scenes"}
+    keeping = planned(overlay="grid")
+    monkeypatch.setattr(estimates, "PICTURES_OF_A_DUMP", 0)
+    not_keeping = planned(overlay="grid")
+    (dump,), (least,) = (of(rows, "dump_features", scheme="bf16", **where) for rows in (keeping, not_keeping))
+    assert dump["host"] > least["host"]
+    # a cell keeps pictures of its own, under a limit of its own
+    cells, others = (of(rows, "answer_cell", **where) for rows in (keeping, not_keeping))
+    assert cells and [cell["host"] for cell in cells] == [cell["host"] for cell in others]
 
 
 def test_host_memory_is_compared_with_this_machine_or_with_what_is_given(

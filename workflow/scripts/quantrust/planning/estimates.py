@@ -496,11 +496,7 @@ class _Planner:
         on_cpu = self.config["compute"]["device"] == "cpu"
         # weights dequantized once; pictures before and after the vision tower, and layers, kept for other cells
         kept = 4 * int((chosen["rows"] * chosen["columns"]).sum()) * on_cpu
-        kept += (
-            2 * min(KEPT_PICTURES, pictures)
-            - min(PICTURES_OF_A_DUMP, pictures)
-            + min(KEPT_LAYERS, 3 * sizes["weights_file"])
-        )
+        kept += 2 * min(KEPT_PICTURES, pictures) + min(KEPT_LAYERS, 3 * sizes["weights_file"])
         return replace(
             dumped,
             weights_file_exact=sizes["weights_file"],
