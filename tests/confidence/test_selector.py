@@ -131,6 +131,22 @@ def test_a_selector_that_lacks_a_weight_or_has_one_of_another_shape_is_refused(t
         load_selector(folder)
 
 
+@pytest.mark.parametrize("names", [{}, {"plain-0": "other-0"}, {"residual-1": "residual-2"}])
+def test_a_selector_whose_networks_have_other_names_is_refused(trained, tmp_path, names):
+    folder = shutil.copytree(trained / "selector", tmp_path / "selector")
+    path = folder / "selector.safetensors"
+    tensors = {}
+    for key, value in load_file(path).items() if names else ():
+        network, part = key.split(".", 1)
+        tensors[f"{names.get(network, network)}.{part}"] = value
+    for changed in (path, folder / RECORD):
+        os.chmod(changed, 0o644)
+    save_file(tensors, path)
+    write_record(folder)
+    with pytest.raises(QuantrustError, match="weights are missing or unexpected"):
+        load_selector(folder)
+
+
 def test_scores_of_a_selector_are_written_without_torch(trained, tmp_path):
     """It takes longer to import than such a job takes."""
     code = (

@@ -111,7 +111,8 @@ def load_selector(folder: str | Path) -> Selectors:
     path = Path(folder) / WEIGHTS
     with safe_open(path, framework="np") as handle:
         tensors = {name: handle.get_tensor(name).astype(np.float64) for name in handle.keys()}  # noqa: SIM118 - no dict
-    names = list(dict.fromkeys(name.split(".", 1)[0] for name in tensors))
+    count = max(1, len({name.split(".", 1)[0] for name in tensors}) // 2)
+    names = [f"{kind}-{member}" for kind in (PLAIN, RESIDUAL) for member in range(count)]
     parts = ("mean", "deviation", *(f"{linear}.{part}" for linear in LINEARS for part in ("weight", "bias")))
     if wrong := tensors.keys() ^ {f"{name}.{part}" for name in names for part in parts}:
         raise QuantrustError(f"{path}: weights are missing or unexpected: {', '.join(sorted(wrong))}; train it again")
@@ -127,8 +128,8 @@ def load_selector(folder: str | Path) -> Selectors:
             raise QuantrustError(f"{path}: the weights of {name} do not fit together; train it again")
         return Network(mean, deviation, tuple(linears))
 
-    numbers = range(len(names) // 2)
-    return Selectors(*([network(f"{kind}-{member}") for member in numbers] for kind in (PLAIN, RESIDUAL)))
+    networks = [network(name) for name in names]
+    return Selectors(networks[:count], networks[count:])
 
 
 def selector_confidence(selectors: Selectors, features: pl.DataFrame) -> dict[str, Floats]:
