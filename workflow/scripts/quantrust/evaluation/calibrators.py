@@ -271,10 +271,8 @@ def calibrator_from_record(record: Mapping[str, Any], where: str) -> Calibrator:
     return calibrator
 
 
-# SciPy takes a fifth of a second to import, as long as all else in most jobs that know calibrators and use none.
-
-
 def _sigmoid(scores: Floats) -> Floats:
+    # SciPy takes a fifth of a second to import, as long as all else in most jobs that know calibrators and use none
     from scipy.special import expit
 
     return expit(scores)

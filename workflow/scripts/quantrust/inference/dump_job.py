@@ -45,8 +45,7 @@ def answer_datasets(
         from quantrust.models.device_memory import free_device_memory
 
         free_device_memory()
-        left = KEPT_PICTURES - sum(kept.held("inputs") for kept in pictures.values())
-
+        left = KEPT_PICTURES - sum(kept.held_inputs for kept in pictures.values())
         dump_features(
             dump.checkpoint,
             dump.questions,

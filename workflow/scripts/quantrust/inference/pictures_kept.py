@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from quantrust.models.family import EncodedImage, Family, VisionInputs
 
@@ -67,8 +67,9 @@ class KeptPictures:
     def keep_encoded(self, chunk: int, found: EncodedChunk) -> None:
         """Keep the features of a chunk's pictures, as far as the limit goes."""
         images = found.images.values()
-        tensors = [tensor for image in images for tensor in (image.features, *image.deepstack)]
-        if self._has_room("encoded", tensors):
+        size = sum(tensor.nbytes for image in images for tensor in (image.features, *image.deepstack))
+        if self._held["encoded"] + size <= self.limits["encoded"]:
+            self._held["encoded"] += size
             self._encoded[chunk] = found
 
     def keeping_inputs(self, chunk: int, batches: Iterator[VisionInputs]) -> Iterator[VisionInputs]:
@@ -87,16 +88,10 @@ class KeptPictures:
             self._held["inputs"] = self.limits["inputs"] - room
             self._inputs[chunk] = passed
 
-    def held(self, kind: str) -> int:
-        """Return the bytes of `inputs` or of `encoded` pictures that are kept."""
-        return self._held[kind]
-
-    def _has_room(self, kind: str, tensors: list[Tensor]) -> bool:
-        size = sum(tensor.nbytes for tensor in tensors)
-        if self._held[kind] + size > self.limits[kind]:
-            return False
-        self._held[kind] += size
-        return True
+    @property
+    def held_inputs(self) -> int:
+        """Bytes of preprocessed pictures that are kept."""
+        return self._held["inputs"]
 
 
 def sight_digest(family: Family, model: nn.Module) -> str:
