@@ -33,6 +33,26 @@ def test_counts_take_two_bytes_unless_there_are_more_images_than_these_can_count
     assert [int(counts.sum()) for counts in (few, many)] == [(1 << 16) - 1, 1 << 16]
 
 
+@pytest.mark.parametrize("chunk", [1, 20, 1 << 16])
+def test_draws_are_those_of_one_resample_after_another(chunk, monkeypatch):
+    monkeypatch.setattr(resampling, "CHUNK", chunk)
+    rng = np.random.default_rng(4)
+    expected = [np.bincount(rng.integers(7, size=7), minlength=7) for _ in range(25)]
+    assert (draw_images(range(7), 25, 4).counts == expected).all()
+
+
+@pytest.mark.parametrize("largest", [10, 1 << 21])
+@pytest.mark.parametrize("whole", [True, False])
+def test_sums_over_images_are_those_of_float64(largest, whole):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0, largest, size=(40, 3))
+    values = np.rint(values) if whole else values
+    draws = draw_images(range(40), 9, 1)
+    expected = (draws.counts[:, :, None] * values).sum(axis=1)
+    assert np.allclose(draws.sums(values), expected, rtol=1e-14)
+    assert not whole or (draws.sums(values) == expected).all()
+
+
 def test_draws_depend_on_the_images_and_the_seed_not_on_the_rows():
     one, two = draw_images(["a", "b", "c"], 9, 5), draw_images(["c", "b", "a", "a"], 9, 5)
     assert (one.counts == two.counts).all()

@@ -332,9 +332,9 @@ class _Side:
         """Return the gap of each group, shape (1 + groups,); that of all questions is 0."""
         return self.values[metric] - self.values[metric][0]
 
-    def resampled_gaps(self, metric: str) -> Floats:
-        """Return the same on each resample, shape (resamples, 1 + groups)."""
-        return self.resampled[metric] - self.resampled[metric][:, :1]
+    def resampled_gap(self, metric: str, place: int) -> Floats:
+        """Return the gap of one group on each resample, shape (resamples,)."""
+        return self.resampled[metric][:, place] - self.resampled[metric][:, 0]
 
 
 def _side(partition: _Partition, setting: Setting, members: Members, settings: FairnessSettings) -> _Side:
@@ -398,7 +398,7 @@ def _judged(
     names: Sequence[tuple[str, str]], side: _Side, metric: str, settings: FairnessSettings
 ) -> dict[int, dict[str, object]]:
     """Return the numbers of a metric of all questions and of each group of which anything is said, by their columns."""
-    gaps, resampled_gaps = side.gaps(metric), side.resampled_gaps(metric)
+    gaps = side.gaps(metric)
     said = ~np.isnan(gaps)
     found = {0: _measured(side, metric, 0, settings.risk, settings.level)} if said[0] else {}
     for grouping in dict.fromkeys(grouping for grouping, _ in names):
@@ -407,12 +407,13 @@ def _judged(
             continue
         # How far each group is behind: positive where its risk is higher or its coverage lower.
         sign = -1.0 if metric_named(metric).higher_is_better else 1.0
-        behind = sign * resampled_gaps[:, places]
+        resampled_gaps = np.stack([side.resampled_gap(metric, place) for place in places], axis=1)
+        behind = sign * resampled_gaps
         furthest = behind >= np.where(np.isnan(behind), -math.inf, behind).max(axis=1)[:, None]
         worst = places[int(np.argmax(sign * gaps[places]))] if len(places) > 1 else None
         each = 1 - (1 - settings.level) / len(places)
         for column, place in enumerate(places):
-            low, high = interval(resampled_gaps[:, place], each)
+            low, high = interval(resampled_gaps[:, column], each)
             found[place] = _measured(side, metric, place, settings.risk, each) | {
                 "groups": len(places),
                 "gap": float(gaps[place]),
@@ -453,7 +454,7 @@ def _change(side: _Side, against: _Side, metric: str, place: int, level: float) 
     change = float(side.gaps(metric)[place]) - reference
     if math.isnan(change):
         return {"reference_gap": null_if_nan(reference)}
-    between = side.resampled_gaps(metric)[:, place] - against.resampled_gaps(metric)[:, place]
+    between = side.resampled_gap(metric, place) - against.resampled_gap(metric, place)
     low, high = interval(between, level)
     return {
         "reference_gap": reference,

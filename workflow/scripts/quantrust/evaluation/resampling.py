@@ -75,7 +75,14 @@ class ImageDraws:
         """
         rows = max(1, SUMMED // self.counts.shape[1])
         starts = range(0, len(self.counts), rows)
-        return np.concatenate([self.counts[start : start + rows].astype(np.float64) @ by_image for start in starts])
+        values = by_image.astype(np.float32 if self._float32_is_exact(by_image) else np.float64)
+        parts = [self.counts[start : start + rows].astype(values.dtype) @ values for start in starts]
+        return np.concatenate(parts).astype(np.float64, copy=False)
+
+    def _float32_is_exact(self, by_image: NDArray[Any]) -> bool:
+        """Return whether all sums, and all that comes before the last term, are whole numbers below 2^24."""
+        largest = np.abs(by_image).max(initial=0) * self.counts.shape[1]
+        return bool(largest < 1 << 24 and (by_image == np.rint(by_image)).all())
 
 
 def draw_images(image_ids: ArrayLike, resamples: int, seed: int | Sequence[int]) -> ImageDraws:
@@ -98,8 +105,13 @@ def draw_images(image_ids: ArrayLike, resamples: int, seed: int | Sequence[int])
     rng = np.random.default_rng(seed)
     # no image can be drawn more often than there are images
     counts = np.empty((resamples, names.size), dtype=np.uint16 if names.size < 1 << 16 else np.int32)
-    for row in counts:
-        row[:] = np.bincount(rng.integers(names.size, size=names.size), minlength=names.size)
+    # as many rows as this are drawn at a time: the same numbers as row by row, in half the time
+    rows = max(1, CHUNK // max(1, names.size))
+    for start in range(0, resamples, rows):
+        block = counts[start : start + rows]
+        drawn = rng.integers(names.size, size=block.shape)
+        drawn += names.size * np.arange(len(block))[:, None]
+        block[:] = np.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
     return ImageDraws(image=image, counts=counts)
 
 
