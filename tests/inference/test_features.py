@@ -117,9 +117,9 @@ def test_every_picture_passes_the_vision_tower_once_in_batches_of_its_own_size(v
 def test_a_picture_of_several_questions_is_read_once_and_answered_as_if_read_for_each(variant, tmp_path, monkeypatch):
     read, reading = [], answering_module.read_images
 
-    def read_images(family, model, inputs):
+    def read_images(family, model, inputs, behind):
         read.append(len(inputs.token_ids))
-        return reading(family, model, inputs)
+        return reading(family, model, inputs, behind)
 
     monkeypatch.setattr(answering_module, "read_images", read_images)
     once = dump(variant, tmp_path / "once.parquet")
@@ -245,10 +245,10 @@ def test_pictures_that_cannot_be_read_together_are_halved(variants, tmp_path, mo
     whole = dump(variants["qwen2_vl"], tmp_path / "whole.parquet")
     reading = answering_module.read_images
 
-    def read_images(family, model, inputs):
+    def read_images(family, model, inputs, behind):
         if len(inputs.token_ids) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
-        return reading(family, model, inputs)
+        return reading(family, model, inputs, behind)
 
     monkeypatch.setattr(answering_module, "read_images", read_images)
     assert_same_answers(whole, dump(variants["qwen2_vl"], tmp_path / "halved.parquet"))

@@ -94,9 +94,9 @@ def table(made, shapes, tmp_path_factory) -> pl.DataFrame:
     return build_calibration_table(made.folder, place / "captions.json", place, samples=4, seed=0)
 
 
-def prompts_of(family, model, processor, questions, pictures):
+def prompts_of(family, model, processor, questions, pictures, template=PROMPT):
     encoded = family.encode_images(model, family.preprocess(processor, pictures))
-    return family.language_inputs(model, processor, questions, encoded, template=PROMPT)
+    return family.language_inputs(model, processor, questions, encoded, template=template)
 
 
 def answer(family, model, processor, questions, pictures, tokens=NEW_TOKENS):
@@ -227,7 +227,8 @@ def test_a_batch_of_pictures_of_many_sizes_answers_as_each_alone(loaded, shapes)
             torch.testing.assert_close(*states, atol=TOLERANCE, rtol=TOLERANCE)
 
 
-def test_questions_go_on_from_one_reading_of_their_picture(loaded, shapes):
+@pytest.mark.parametrize("template", [PROMPT, "Is it red? " + PROMPT])
+def test_questions_go_on_from_one_reading_of_their_picture(loaded, shapes, template):
     family, model, processor = loaded
     if not can_share(family, model, "sdpa"):
         assert family.name in ("paligemma", "gemma3")
@@ -235,18 +236,43 @@ def test_questions_go_on_from_one_reading_of_their_picture(loaded, shapes):
     pictures = [shapes[k] for k in (2, 0, 2, 3, 0, 2)]
     questions = [*QUESTIONS, "Is there a bar?", "What?"]
     with torch.inference_mode():
-        read = read_images(family, model, prompts_of(family, model, processor, questions[:4], shapes))
-        inputs = prompts_of(family, model, processor, questions, pictures)
+        encoded = family.encode_images(model, family.preprocess(processor, pictures))
+        _, behind = family.tokens_behind_images(processor, questions, encoded, template)
+        firsts = prompts_of(family, model, processor, questions[:4], shapes, template)
+        inputs = prompts_of(family, model, processor, questions, pictures, template)
+    assert behind > 0 or template == PROMPT
     how = {"end_token_ids": family.end_token_ids(model, processor), "max_new_tokens": NEW_TOKENS}
     whole = decode_greedily(family, model, inputs, **how)
-    for rows in ([2, 0, 2, 3, 0, 2], [2, 0, 2, 3, 0, 2]):
-        # and a second time, as what was read stays as it is
-        shared = decode_greedily(family, model, inputs, **how, read=read.rows(torch.tensor(rows)))
-        assert shared.token_ids == whole.token_ids and shared.finished == whole.finished
-        for one, other in zip(shared.token_log_probs, whole.token_log_probs, strict=True):
-            assert one == pytest.approx(other, abs=TOLERANCE)
-        for name in ("first_logits", "image_state", "question_state", "answer_state"):
-            torch.testing.assert_close(getattr(shared, name), getattr(whole, name), atol=TOLERANCE, rtol=TOLERANCE)
+    for read in (read_images(family, model, firsts), read_images(family, model, firsts, behind)):
+        for rows in ([2, 0, 2, 3, 0, 2], [2, 0, 2, 3, 0, 2]):
+            # and a second time, as what was read stays as it is
+            shared = decode_greedily(family, model, inputs, **how, read=read.rows(torch.tensor(rows)))
+            assert shared.token_ids == whole.token_ids and shared.finished == whole.finished
+            for one, other in zip(shared.token_log_probs, whole.token_log_probs, strict=True):
+                assert one == pytest.approx(other, abs=TOLERANCE)
+            for name in ("first_logits", "image_state", "question_state", "answer_state"):
+                torch.testing.assert_close(getattr(shared, name), getattr(whole, name), atol=TOLERANCE, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("template", [PROMPT, "Is it red? " + PROMPT])
+def test_what_prompts_share_behind_an_image_is_no_part_of_a_question(loaded, shapes, template):
+    family, model, processor = loaded
+    questions = ["Is it red?", "Is it one shape?", "Is it red? Which?", ""]
+    with torch.inference_mode():
+        encoded = family.encode_images(model, family.preprocess(processor, shapes))
+        prompts = family.language_inputs(model, processor, questions, encoded, template=template)
+    counts, shared = family.tokens_behind_images(processor, questions, encoded, template)
+    rows = zip(prompts.token_ids.tolist(), prompts.roles.tolist(), counts, strict=True)
+    behind = [(ids[-count:], roles[-count:]) for ids, roles, count in rows]
+    assert all(Role.IMAGE not in roles for _, roles in behind)
+    assert all(
+        row.count(Role.IMAGE) == len(image.features) for row, image in zip(prompts.roles.tolist(), encoded, strict=True)
+    )
+    asked = [roles.index(Role.QUESTION) for _, roles in behind[:3]]
+    assert shared == min(asked) and len({tuple(ids[:shared]) for ids, _ in behind}) == 1
+    # of one prompt without a question all is shared but its last token
+    alone = [""], encoded[:1], template
+    assert family.tokens_behind_images(processor, *alone) == (counts[3:], counts[3] - 1)
 
 
 def test_a_connector_has_blocks_where_its_family_says_so(loaded):

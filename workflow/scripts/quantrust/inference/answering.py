@@ -125,10 +125,7 @@ class Answerer:
     ) -> Iterator[tuple[list[int], Callable[[list[int]], dict[str, list[Any]]]]]:
         """Yield batches of questions by their places, and what answers the questions of such places."""
         size = self.settings.batch_size
-        distinct = [*dict.fromkeys(questions)]
-        tokens = self.processor.tokenizer(distinct, add_special_tokens=False)["input_ids"]
-        tokens_of = dict(zip(distinct, map(len, tokens), strict=True))
-        asked = [tokens_of[question] for question in questions]
+        asked = self.processor, questions, images, self.settings.prompt
 
         def answer(places: list[int], read: Prefixes | None = None, rows: Mapping[int, int] | None = None) -> Any:
             if read is not None and rows is not None:
@@ -140,26 +137,25 @@ class Answerer:
         for place, image in enumerate(images):
             about.setdefault(id(image), []).append(place)
         if not self.shares or len(about) == len(images):
-            # the rest of a prompt is the same for all
-            lengths = [own + len(image.features) for own, image in zip(asked, images, strict=True)]
-            for batch in batch_by_length(lengths, size):
+            for batch in batch_by_length(self.family.prompt_lengths(*asked), size):
                 yield batch, answer
             return
 
         groups = [*about.values()]
+        lengths, shared = self.family.tokens_behind_images(*asked)
 
         def read(numbers: list[int]) -> Prefixes:
             firsts = [groups[number][0] for number in numbers]
             with torch.inference_mode():
                 prompts = self._prompts([questions[place] for place in firsts], [images[place] for place in firsts])
-                return read_images(self.family, self.model, prompts)
+                return read_images(self.family, self.model, prompts, shared)
 
         for start in range(0, len(groups), size):
             some = list(range(start, min(start + size, len(groups))))
             for numbers, prefixes in self.halving.run(read, some, where, "images", lambda k: names[groups[k][0]]):
                 rows = {place: row for row, number in enumerate(numbers) for place in groups[number]}
                 places = [*rows]
-                for batch in batch_by_length([asked[place] for place in places], size):
+                for batch in batch_by_length([lengths[place] for place in places], size):
                     yield [places[k] for k in batch], partial(answer, read=prefixes, rows=rows)
 
     def _columns(self, decoded: Decoded) -> dict[str, list[Any]]:

@@ -47,7 +47,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Prefixes:
-    """What a model has read of images: prompts up to the end of their images.
+    """What a model has read of images: prompts up to the end of their images, or to some tokens behind it.
 
     Attributes
     ----------
@@ -57,11 +57,14 @@ class Prefixes:
         Which tokens are not padding.
     image_state : torch.Tensor, float32, shape (images, hidden)
         As in `Decoded`.
+    behind : int
+        Tokens behind the image that are read.
     """
 
     cache: DynamicCache
     mask: torch.Tensor
     image_state: torch.Tensor
+    behind: int
 
     def rows(self, rows: torch.Tensor) -> "Prefixes":
         """Return those of some images by their numbers, int64, as often as they stand there."""
@@ -69,7 +72,7 @@ class Prefixes:
         # layers of their own, which point to new tensors; those of this cache stay as they are
         cache.layers = [copy.copy(layer) for layer in self.cache.layers]
         cache.batch_select_indices(rows)
-        return Prefixes(cache, self.mask[rows], self.image_state[rows])
+        return Prefixes(cache, self.mask[rows], self.image_state[rows], self.behind)
 
 
 def can_share(family: Family, model: nn.Module, attention: str) -> bool:
@@ -90,8 +93,8 @@ def can_share(family: Family, model: nn.Module, attention: str) -> bool:
 
 
 @torch.inference_mode()
-def read_images(family: Family, model: nn.Module, inputs: LanguageInputs) -> Prefixes:
-    """Read prompts up to the end of their images.
+def read_images(family: Family, model: nn.Module, inputs: LanguageInputs, behind: int = 0) -> Prefixes:
+    """Read prompts up to the end of their images, and what comes before all questions.
 
     Parameters
     ----------
@@ -100,10 +103,12 @@ def read_images(family: Family, model: nn.Module, inputs: LanguageInputs) -> Pre
         One that `can_share`.
     inputs : LanguageInputs
         A prompt about each image.
+    behind : int
+        Tokens behind the image that are the same whatever is asked (`Family.tokens_behind_images`).
     """
-    inputs = inputs.up_to_image()
+    inputs = inputs.up_to_image(behind)
     hidden, cache = family.read_prompts(model, inputs, _empty_cache(family, model))
-    return Prefixes(cache, inputs.attention_mask, _max_pool(hidden, inputs.roles == Role.IMAGE))
+    return Prefixes(cache, inputs.attention_mask, _max_pool(hidden, inputs.roles == Role.IMAGE), behind)
 
 
 def _empty_cache(family: Family, model: nn.Module) -> Any:
@@ -144,7 +149,7 @@ def decode_greedily(
     -------
     Decoded
     """
-    rest = inputs if read is None else inputs.after_image()
+    rest = inputs if read is None else inputs.after_image(read.behind)
     # a prompt may end with its image, so that nothing of it follows
     if read is None or not rest.roles.numel():
         rest, mask = inputs, inputs.attention_mask

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from itertools import takewhile
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -186,9 +187,15 @@ class LanguageInputs:
             seen=None if self.seen is None else self.seen[rows],
         )
 
-    def up_to_image(self) -> "LanguageInputs":
-        """Return the prompts up to the last token of their images, padded on the left."""
-        ends = self._image_ends()
+    def up_to_image(self, behind: int = 0) -> "LanguageInputs":
+        """Return the prompts up to the last token of their images, padded on the left.
+
+        Parameters
+        ----------
+        behind : int
+            So many tokens that follow the image are returned as well.
+        """
+        ends = self._image_ends() + behind
         lengths = (self.attention_mask & (self._columns() < ends)).sum(dim=1)
         length = int(lengths.max())
         taken = self._columns(length) + ends - length
@@ -203,9 +210,15 @@ class LanguageInputs:
             deepstack=self.deepstack,
         )
 
-    def after_image(self) -> "LanguageInputs":
-        """Return what follows the images of the prompts, padded on the left; no row where some prompt has nothing."""
-        ends = self._image_ends()
+    def after_image(self, behind: int = 0) -> "LanguageInputs":
+        """Return what follows the images of the prompts, padded on the left; no row where some prompt has nothing.
+
+        Parameters
+        ----------
+        behind : int
+            So many tokens that follow the image are left out.
+        """
+        ends = self._image_ends() + behind
         total = self.roles.shape[1]
         first = int(ends.min()) if bool((ends < total).all()) else total
         present = (self._columns() >= ends)[:, first:]
@@ -630,6 +643,41 @@ class Family(ABC):
         """
         placeholders = [image.placeholder for image in images]
         return [len(ids) for ids, _ in self._tokenized(processor, questions, placeholders, template)]
+
+    def tokens_behind_images(
+        self, processor: Any, questions: list[str], images: list[EncodedImage], template: str = "{question}"
+    ) -> tuple[list[int], int]:
+        """Return how many tokens each prompt has behind its image, and how many of them all prompts share.
+
+        Parameters
+        ----------
+        processor : object
+            As `load_processor` returns it.
+        questions : list of str
+            At least one.
+        images : list of EncodedImage
+            The image of each question.
+        template : str
+            The user's text; must hold `{question}`.
+
+        Returns
+        -------
+        counts : list of int
+        shared : int
+            The first tokens behind the image that are the same in all prompts. None of them belongs to a question, and
+            none is the last one of a prompt.
+        """
+        prompts = self._tokenized(processor, questions, [image.placeholder for image in images], template)
+        behind: dict[int, tuple[int, ...]] = {}
+        counts = []
+        for prompt in prompts:
+            ids, roles = prompt
+            start = len(roles) - roles[::-1].index(Role.IMAGE)
+            counts.append(len(roles) - start)
+            stop = roles.index(Role.QUESTION) if Role.QUESTION in roles else len(roles) - 1
+            behind[id(prompt)] = ids[start:stop]
+        same = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*behind.values(), strict=False))
+        return counts, sum(1 for _ in same)
 
     def _tokenized(
         self, processor: Any, questions: list[str], placeholders: list[str], template: str
