@@ -25,9 +25,10 @@ from quantrust.evaluation.shipped_points import PointSettings, write_shipped_poi
 from quantrust.evaluation.shipping import ShippingSettings, write_shipping
 from quantrust.evaluation.variant import EvaluationSettings, evaluate_variant
 from quantrust.report.contents import ENTRIES, REFERENCE, Entry, Figure, datasets_of, figures_of, inputs_of, tables_of
+from quantrust.report.item_words import Words
 from quantrust.report.making import draw_figure, write_table
 from quantrust.report.page.build import Sources, write_page
-from quantrust.report.wording import Words, speaking_of
+from quantrust.report.wording import speaking_of
 from quantrust.study import contents, paths, settings
 
 Config = Mapping[str, Any]

@@ -21,10 +21,11 @@ from quantrust.evaluation.components import IMPORTANCE_SCHEMA
 from quantrust.evaluation.decisions import SCHEMA as DECISIONS
 from quantrust.evaluation.shipping import SCHEMA as SHIPPING
 from quantrust.files import sha256
+from quantrust.report.item_words import Words
 from quantrust.report.page import build, charts
 from quantrust.report.page.build import VEGA_LITE, write_page
 from quantrust.report.tables import published_importance
-from quantrust.report.wording import Words, speaking_of
+from quantrust.report.wording import speaking_of
 
 SECTIONS = (
     "verdicts",

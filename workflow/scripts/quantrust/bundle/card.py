@@ -9,7 +9,8 @@ from quantrust.bundle.record import BundleRecord, percent
 from quantrust.evaluation.metric_records import METRICS as RECORDS
 from quantrust.evaluation.metric_records import metric_named
 from quantrust.evaluation.operating_points import Measured, OperatingPoint
-from quantrust.report.wording import PICTURE, counted_about, drawn, item, items, quality_name, speaking_of
+from quantrust.report.item_words import PICTURE
+from quantrust.report.wording import counted_about, drawn, item, items, quality_name, speaking_of
 
 TASKS = {PICTURE: ("image-to-text", "image captioning")}
 """Of items that are no questions, what the hub calls the task, and its name."""

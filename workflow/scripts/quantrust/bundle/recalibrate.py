@@ -13,7 +13,8 @@ from quantrust.data.labelled import LabelledItem
 from quantrust.errors import QuantrustError
 from quantrust.evaluation.operating_points import OperatingPoints
 from quantrust.evaluation.own_sample import SampleSettings, points_of_sample
-from quantrust.report.wording import PICTURE, counted, drawn, item, speaking_of, with_interval
+from quantrust.report.item_words import PICTURE
+from quantrust.report.wording import counted, drawn, item, speaking_of, with_interval
 
 OLD_CARD = "## Before the recalibration"
 

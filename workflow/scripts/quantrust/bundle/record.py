@@ -39,7 +39,7 @@ from quantrust.evaluation.operating_points import (
 )
 from quantrust.files import json_text, read_object
 from quantrust.inference.settings import DumpSettings
-from quantrust.report.wording import Words, words_for
+from quantrust.report.item_words import Words, words_for
 
 FORMAT = 2
 RECORD = "bundle.json"

@@ -9,7 +9,8 @@ from quantrust.commands.numbers import as_given, chance_note, count
 from quantrust.commands.outputs import check_writable
 from quantrust.commands.sample import ITEMS, add_asking, inner, task_for
 from quantrust.errors import QuantrustError
-from quantrust.report.wording import PICTURE, counted_about, item, items, speaking_of, with_interval
+from quantrust.report.item_words import PICTURE
+from quantrust.report.wording import counted_about, item, items, speaking_of, with_interval
 
 if TYPE_CHECKING:
     from quantrust.evaluation.operating_points import OperatingPoints

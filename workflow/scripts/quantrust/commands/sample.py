@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from quantrust.commands.numbers import share
 from quantrust.errors import QuantrustError
-from quantrust.report.wording import words_for
+from quantrust.report.item_words import words_for
 from quantrust.tasks.task import load_task, task_names
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quantrust.named_modules import load_module
-from quantrust.report.wording import Words, speaking_of
+from quantrust.report.item_words import Words
+from quantrust.report.wording import speaking_of
 
 Paths = Mapping[str, str | Iterable[str]]
 """Paths by the names of the parameters that take them."""

@@ -7,11 +7,11 @@ no questions and no accuracy. Whoever makes something of a report says first wha
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from quantrust.evaluation.limits import as_given
 from quantrust.evaluation.metric_records import metric_named
+from quantrust.report.item_words import PICTURE, USUAL, Words
 
 SHOWN_DIGITS = 4
 """Significant digits of a threshold where it is shown rounded."""
@@ -19,43 +19,6 @@ NEAR_ONE, WRITTEN_OUT = Decimal("0.99"), Decimal("0.0001")
 """From where on a threshold has the digits of its distance from 1, and below which distance that is written out."""
 SIGNIFICANT = 0.05
 """The corrected p-value below which a difference is called one."""
-
-
-@dataclass(frozen=True)
-class Words:
-    """What a report calls the items of a study, and the quality of answers.
-
-    Attributes
-    ----------
-    item, items : str
-        One item, and several.
-    quality : str
-        The mean quality of answers.
-    """
-
-    item: str = "question"
-    items: str = "questions"
-    quality: str = "accuracy"
-
-
-PICTURE = "picture"
-"""What an item is called that is an image and nothing else."""
-
-USUAL = Words()
-
-
-def words_for(item: str, quality: str) -> Words:
-    """Return the words for a task's item and quality.
-
-    Every quality that is an accuracy is called so; others have the names that their tasks give them.
-
-    Examples
-    --------
-    >>> words_for("query", "R@1").items, words_for("question", "soft accuracy").quality
-    ('queries', 'accuracy')
-    """
-    items = f"{item[:-1]}ies" if item.endswith("y") else f"{item}s"
-    return Words(item, items, "accuracy" if "accuracy" in quality else quality)
 
 
 _words: ContextVar[Words] = ContextVar("words", default=USUAL)

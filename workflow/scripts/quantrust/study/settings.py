@@ -13,7 +13,7 @@ from quantrust.models.processor_settings import max_aspect_ratio as max_aspect_r
 from quantrust.quantization.factorial import grids_for_tables
 from quantrust.quantization.scheme import UNQUANTIZED
 from quantrust.report.contents import datasets_of, figures_of, has_probabilities, learning_estimators
-from quantrust.report.wording import words_for
+from quantrust.report.item_words import words_for
 from quantrust.study import paths
 from quantrust.study.contents import (
     CANDIDATES,
