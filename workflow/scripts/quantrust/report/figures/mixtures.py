@@ -110,9 +110,11 @@ def draw(pdf: str | Path, png: str | Path, settings: Settings, *, metric_paths: 
                         f"{model}, {short_label(series, [one for one, _ in columns])}, to {shift}",
                         len(lines[0]),
                     )
-                for row, (label, _, _) in enumerate(rows):
-                    grid[first + row][0].set_ylabel(label)
-            figure.align_ylabels()
+                labelled = grid[first : first + len(rows), 0]
+                for axes, (label, _, _) in zip(labelled, rows, strict=True):
+                    axes.set_ylabel(label)
+                # line by line, as each label is compared with all that it is aligned with
+                figure.align_ylabels(labelled)
             figure.supxlabel(f"{items()} of {settings.id_dataset} : {items()} of the shift", fontsize=7.5)
             legend(
                 figure,
