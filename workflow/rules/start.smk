@@ -11,8 +11,8 @@ sys.path.insert(0, str(SCRIPTS))
 # Jobs import the package that is digested here, even where the environment has that of another checkout installed.
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(SCRIPTS), os.environ.get("PYTHONPATH")])))
 # The C library gives the memory of large arrays back after each operation, and the next one asks for it anew, page by
-# page. Jobs keep up to 256 MiB: it saves half of the time that they spend in the kernel, a thirtieth of a dump. Either
-# setting ends the library's own adjustment of the other one, whose upper limit 32 MiB is.
+# page. Jobs keep up to 256 MiB, which saves half of the time that they spend in the kernel, a thirtieth of a dump. The
+# library adjusts both numbers itself until one of them is set; 32 MiB is as far as it would raise the second one.
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(256 << 20))
 os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
 

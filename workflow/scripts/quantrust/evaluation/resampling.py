@@ -80,7 +80,7 @@ class ImageDraws:
         return np.concatenate(parts).astype(np.float64, copy=False)
 
     def _float32_is_exact(self, by_image: NDArray[Any]) -> bool:
-        """Return whether all sums, and all that comes before the last term, are whole numbers below 2^24."""
+        """Return whether every sum, and every sum of some of its terms, is a whole number below 2^24."""
         largest = np.abs(by_image).max(initial=0) * self.counts.shape[1]
         return bool(largest < 1 << 24 and (by_image == np.rint(by_image)).all())
 
